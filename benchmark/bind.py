@@ -1,0 +1,90 @@
+"""One way in for every value: names and types of given values are checked against a schema.
+
+A schema is a dataclass or the keyword part of a constructor's signature; both are read into `Field`s. The same function
+therefore guards configuration sections, methods' hyper-parameters and `--set`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Union
+
+from benchmark.errors import UserError, suggest
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One name that a schema accepts: its type (an annotation) and its default."""
+
+    type: Any
+    default: Any
+
+
+def fields_of(schema: type | Callable[..., Any]) -> dict[str, Field]:
+    """The fields of a dataclass, or the keyword-only parameters of a class's constructor, in order."""
+    if dataclasses.is_dataclass(schema):
+        hints = typing.get_type_hints(schema)
+        return {field.name: Field(hints[field.name], field.default) for field in dataclasses.fields(schema)}
+    constructor: Any = vars(schema)["__init__"] if isinstance(schema, type) and "__init__" in vars(schema) else schema
+    hints = typing.get_type_hints(constructor)
+    parameters = inspect.signature(constructor).parameters.values()
+    fields = {}
+    for parameter in parameters:
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        if parameter.default is inspect.Parameter.empty:
+            raise UserError(f"{schema.__qualname__}: hyper-parameter '{parameter.name}' needs a default value")
+        fields[parameter.name] = Field(hints.get(parameter.name, type(parameter.default)), parameter.default)
+    return fields
+
+
+def bind(fields: Mapping[str, Field], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """`given` with every name known and every value of its type; UserError names `where`, the value, the near miss."""
+    bound = {}
+    for name, value in given.items():
+        if name not in fields:
+            known = ", ".join(fields) or "none"
+            raise UserError(f"{where}: unknown key '{name}'.{suggest(name, fields)} Known keys: {known}.")
+        bound[name] = convert(fields[name].type, value, f"{where}: {name}")
+    return bound
+
+
+def convert(kind: Any, value: Any, where: str) -> Any:
+    """`value` as `kind`, where that loses nothing (3 -> 3.0, [a, b] -> (a, b)); else a UserError."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if value in arguments and not isinstance(value, bool):
+            return value
+        near = suggest(value, map(str, arguments))
+        raise UserError(f"{where} must be one of {', '.join(map(str, arguments))}, not {value!r}.{near}")
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        rest = [argument for argument in arguments if argument is not type(None)]
+        return convert(rest[0], value, where)
+    if origin in (tuple, list) or kind in (tuple, list):
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, list | tuple):
+            item = arguments[0] if arguments else str
+            return tuple(convert(item, entry, where) for entry in value)
+    elif kind is bool:
+        if isinstance(value, bool):
+            return value
+    elif kind is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+    elif kind is float:
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+    elif kind is str and isinstance(value, str):
+        return value
+    expected = getattr(kind, "__name__", str(kind))
+    raise UserError(f"{where} must be {expected}, not {value!r} ({type(value).__name__})")

@@ -1,0 +1,122 @@
+"""What a data set is (`Dataset`, `Item`), and how one is found by name. Nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data import images
+from benchmark.errors import UserError
+from benchmark.registry import DATASETS
+
+IGNORE = 255
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
+
+Source = Path | Callable[[], np.ndarray]
+Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image with its mask: files, or functions that return the arrays (for generated data).
+
+    image: uint8 [H, W, 3]. mask: integers [H, W]; 0 is background, each object has its own id (or, where the data
+    set says `instances = False`, each pixel its class). ignore: True where the truth is unknown.
+    groups: at least {"set": "train"} or another set's name (every other set is for testing); "patient" and "grade"
+    where they are known.
+    """
+
+    id: str
+    image: Source
+    mask: Source | None
+    groups: dict[str, str]
+    ignore: Source | None = None
+
+
+class Dataset:
+    """A data set. A subclass says where its files are and what they are called; its name is its file's name."""
+
+    name: str = ""
+    classes: tuple[str, ...] = ("background", "gland")
+    version: int = 1  # bumped by hand when the same files would give other arrays
+    instances: bool = True  # masks hold object ids; False: class indices, 255 = ignore
+    published_statistics: Statistics | None = None
+    publishable: bool = False  # whether pictures of it may lie in a repository
+
+    def find(self, raw: Path) -> Path:
+        """The folder with the images, or the archive that holds it.
+
+        UserError where there is none: what to get, from where and under which licence, where to put it."""
+        raise NotImplementedError
+
+    def items(self, folder: Path) -> Iterator[Item]:
+        """The items in their one order. UserError for files that are missing."""
+        raise NotImplementedError
+
+    def relabel(self, item: Item, ids: np.ndarray) -> np.ndarray:
+        """A chance to mend the object ids of a mask as released. [H, W] -> [H, W]."""
+        return ids
+
+    def read_image(self, item: Item) -> np.ndarray:
+        """uint8 [H, W, 3]."""
+        return item.image() if callable(item.image) else images.read_image(item.image)
+
+    def read_mask(self, item: Item) -> np.ndarray:
+        """uint16 [H, W], as released. UserError where there is none, or where it cannot be a mask."""
+        if item.mask is None:
+            raise UserError(f"{self.name}: image {item.id} has no mask; every image of this data set needs one")
+        where = f"{self.name}: the generated mask {item.id}" if callable(item.mask) else str(item.mask)
+        mask = item.mask() if callable(item.mask) else images.read_mask(item.mask)
+        if self.instances:
+            images.check_ids(mask, where)
+        else:
+            images.check_classes(mask, len(self.classes), where)
+        return mask.astype(np.uint16)
+
+    def read_ignore(self, item: Item) -> np.ndarray | None:
+        """bool [H, W], or None where everything is known."""
+        if item.ignore is None:
+            return None
+        return (item.ignore() if callable(item.ignore) else images.read_mask(item.ignore)) > 0
+
+
+def names() -> list[str]:
+    """Every data set there is, by file name."""
+    return DATASETS.names()
+
+
+def load_dataset(name: str) -> Dataset:
+    """The data set of this name. UserError, with a suggestion, where there is none."""
+    dataset: Dataset = DATASETS.load(name)()
+    dataset.name = dataset.name or name
+    return dataset
+
+
+def is_archive(path: Path) -> bool:
+    """Whether this is a file with an archive's name."""
+    return path.is_file() and path.name.lower().endswith(ARCHIVES)
+
+
+def locate(raw: Path, prefixes: tuple[str, ...], holds: Callable[[Path], bool]) -> Path | None:
+    """The folder that `holds` the images, or an archive; None where there is neither.
+
+    Looked at: `raw` itself; folders and archives in it whose name starts with one of `prefixes` (upper or lower case,
+    blanks as underscores), and folders in those; the only folder in it (as in an unpacked archive)."""
+    if is_archive(raw) or (raw.is_dir() and holds(raw)):
+        return raw
+    if not raw.is_dir():
+        return None
+    entries = sorted(path for path in raw.iterdir() if not path.name.startswith((".", "__MACOSX")))
+    named = [path for path in entries if path.name.lower().replace(" ", "_").startswith(prefixes)]
+    for folder in (path for path in named if path.is_dir()):
+        for candidate in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
+            if holds(candidate):
+                return candidate
+    archive = next((path for path in named if is_archive(path)), None)
+    folders = [path for path in entries if path.is_dir()]
+    if archive is None and len(folders) == 1:
+        return locate(folders[0], prefixes, holds)
+    return archive

@@ -1,0 +1,173 @@
+"""Prepared data: the arrays that a run reads, checked against their fingerprint every time they are opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.data.dataset import Dataset, load_dataset
+from benchmark.errors import UserError
+from benchmark.paths import prepared_folder, raw_folder
+
+FORMAT = 1  # of the folder's files; another number means: prepare again
+Channels = tuple[float, float, float]
+
+
+class Unusable(Exception):
+    """A prepared folder that is missing, damaged or of another version; it can be prepared again."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One data set at one working size. N images, S pixels a side."""
+
+    name: str
+    size: int
+    folder: Path
+    images: np.ndarray  # uint8 [N, S, S, 3], memory-mapped
+    masks: np.ndarray  # uint8 [N, S, S]: class index, 255 = ignore
+    ids: tuple[str, ...]
+    groups: dict[str, tuple[str, ...]]  # "set", and "patient" and "grade" where known; one value an image
+    classes: tuple[str, ...]
+    fingerprint: str  # of ids and decoded source pixels: the same for a .bmp and a .png copy, and at every size
+    arrays_fingerprint: str  # of ids, images and masks at this size
+    native_sizes: tuple[tuple[int, int], ...]  # (H, W)
+    hashes: tuple[str, ...]  # of each decoded source image
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.ids)}
+
+    def position(self, id: str) -> int:
+        """The row of an image in the arrays."""
+        if id not in self._places:
+            raise UserError(f"{self.name}: no image '{id}' in {self.folder}")
+        return self._places[id]
+
+    def native(self, id: str) -> np.ndarray:
+        """Object ids [H, W] at native resolution, uint8 or uint16; 0 is background."""
+        return self._member(id)
+
+    def native_valid(self, id: str) -> np.ndarray:
+        """bool [H, W]: False where the truth is unknown (ignore)."""
+        if f"{id}.ignore" in self._members:
+            return ~self._member(f"{id}.ignore")
+        return np.ones(self.native_sizes[self.position(id)], dtype=bool)
+
+    @cached_property
+    def _members(self) -> frozenset[str]:
+        with np.load(self.folder / "native.npz") as archive:
+            return frozenset(archive.files)
+
+    def _member(self, key: str) -> np.ndarray:
+        try:
+            with np.load(self.folder / "native.npz") as archive:
+                return archive[key]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise UserError(f"{self.folder / 'native.npz'}: cannot read the mask {key} ({error}); delete the folder "
+                            "and prepare the data again") from None
+
+    def statistics(self, positions: Sequence[int]) -> tuple[Channels, Channels]:
+        """Mean and standard deviation of the three channels over these images' pixels in [0, 1].
+
+        Exact: counts of the 256 values, then float64. A deviation above 0.5 is impossible for such pixels."""
+        if len(positions) == 0:
+            raise UserError(f"{self.name}: statistics of no images")
+        return statistics(self.images[list(positions)])
+
+
+def statistics(images: np.ndarray) -> tuple[Channels, Channels]:
+    """Mean and standard deviation by channel of uint8 [N, H, W, 3], as pixels in [0, 1]."""
+    values = np.arange(256) / 255
+    means, deviations = [], []
+    for channel in range(3):
+        share = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
+        means.append(float(share @ values))
+        deviations.append(float(np.sqrt(share @ (values - means[-1]) ** 2)))
+    assert max(deviations) <= 0.5, "no deviation of values in [0, 1] exceeds 0.5"
+    return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])
+
+
+def arrays_fingerprint(ids: Sequence[str], images: np.ndarray, masks: np.ndarray) -> str:
+    """sha256 of the ids and the working arrays."""
+    digest = hashlib.sha256(json.dumps([list(ids), images.shape]).encode())
+    for array in (images, masks):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def read(folder: Path, dataset: Dataset, size: int) -> Prepared:
+    """The prepared data in `folder`. Raises Unusable with the reason where it cannot be used."""
+    if not folder.is_dir():
+        raise Unusable("is not there")
+    try:
+        index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        versions = index["format"], index["dataset"], index["version"], index["size"]
+        wanted = FORMAT, dataset.name, dataset.version, size
+        if versions != wanted:
+            raise Unusable(f"is of another version (has {versions}, needed is {wanted})")
+        ids = tuple(index["ids"])
+        images = _array(folder / "images.npy", (len(ids), size, size, 3))
+        masks = _array(folder / "masks.npy", (len(ids), size, size))
+        with zipfile.ZipFile(folder / "native.npz") as archive:
+            lost = {f"{name}.npy" for name in ids} - set(archive.namelist())
+        if lost or arrays_fingerprint(ids, images, masks) != index["arrays_fingerprint"]:
+            raise Unusable(f"is damaged (native.npz lacks {min(lost)})" if lost else
+                           "is damaged (the arrays do not have their fingerprint)")
+        return Prepared(
+            dataset.name, size, folder, images, masks, ids,
+            {key: tuple(values) for key, values in index["groups"].items()}, tuple(index["classes"]),
+            index["fingerprint"], index["arrays_fingerprint"],
+            tuple((int(h), int(w)) for h, w in index["native_sizes"]), tuple(index["hashes"]),
+        )
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise Unusable(f"is damaged ({cause[:160]})") from None
+
+
+def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.dtype != np.uint8 or array.shape != shape:
+        raise Unusable(f"is damaged ({path.name} is {array.dtype} {list(array.shape)}, not uint8 {list(shape)})")
+    return array
+
+
+def load(
+    name: str, size: int, *, raw: str | Path | None = None, root: str | Path | None = None, prepare: bool = True,
+    again: bool = False, say: Callable[[str], None] = lambda line: None,
+) -> Prepared:
+    """The data set at this working size, prepared first where it is not yet, or damaged, or to be made `again`.
+
+    raw: where raw data sets lie (else SEMIHISTO_DATA, else ./data). root: where prepared ones are kept.
+    UserError: unknown name; no raw data (what to get and where to put it); bad files; `prepare=False` and not there.
+    """
+    from benchmark.data.prepare import prepare as make  # prepare.py reads back what it wrote with this file
+
+    dataset = load_dataset(name)
+    folder = prepared_folder(str(root) if root else None) / name / str(size)
+    if again:
+        return make(dataset, size, raw_folder(str(raw) if raw else None), folder, again=True, say=say)
+    try:
+        return read(folder, dataset, size)
+    except Unusable as error:
+        trouble = str(error)
+    if not prepare:
+        raise UserError(f"{folder}: the prepared {name} {trouble}; make it with "
+                        f"'python -m benchmark data prepare {name} --size {size}'")
+    missing = not folder.exists()
+    if not missing:
+        say(f"{folder} {trouble}: preparing {name} again")
+    try:
+        return make(dataset, size, raw_folder(str(raw) if raw else None), folder, say=say)
+    except UserError as error:
+        if missing:
+            raise
+        raise UserError(f"{folder} {trouble} and cannot be prepared again: {error}", error.code) from None

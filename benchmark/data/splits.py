@@ -1,0 +1,219 @@
+"""Splits: which images a run learns from with labels, which without, which choose its epoch and which test it.
+
+They are committed lists, configs/splits/<dataset>/<split>.json, verified against their fingerprint when read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import textwrap
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.data.dataset import names
+from benchmark.data.make_splits import VALIDATION, make_all
+from benchmark.data.prepared import Prepared
+from benchmark.errors import UserError, suggest
+from benchmark.paths import CONFIGS
+
+FOLDER = CONFIGS / "splits"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One resolved choice. The lists are in the data set's order."""
+
+    name: str
+    ratio: int
+    fold: int
+    labelled: tuple[str, ...]
+    unlabelled: tuple[str, ...]
+    validation: tuple[str, ...]  # empty where no honest validation is left: above 20 % labels
+    test: tuple[str, ...]
+    fingerprint: str  # sha256 of the four lists
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What one split file offers."""
+
+    split: str
+    about: str
+    ratios: tuple[int, ...]
+    folds: int
+
+
+def resolve(
+    dataset: str, split: str, ratio: int, fold: int, *, labelled_file: str | Path | None = None,
+    folder: Path = FOLDER,
+) -> Split:
+    """The lists of one run.
+
+    Validation images are also unlabelled training images (as in the published counts 9 + 76 and 17 + 68 of GlaS)
+    unless the split holds them out. At 100 % everything is labelled. With `labelled_file` (ids, one a line) the
+    labelled list is the user's own, `ratio` follows from its length and the name becomes "<split>+<8 hex of it>".
+    UserError: a split, ratio or fold that does not exist (says which do), an edited file, a bad list of one's own.
+    """
+    content = _read(dataset, split, folder)
+    folds = content["folds"]
+    if fold not in range(len(folds)):
+        raise UserError(f"split '{split}' of {dataset} has no fold {fold}; it has {_spoken(range(len(folds)))}")
+    lists = folds[fold]
+    train, validation, test = lists["train"], lists["validation"], lists["test"]
+    held_out = set(validation) if content["validation_held_out"] else set()
+    if labelled_file is not None:
+        labelled = read_list(Path(labelled_file), train, test)
+        held_out -= set(labelled)
+        validation = [name for name in validation if name not in set(labelled)]
+        split += "+" + hashlib.sha256("\n".join(labelled).encode()).hexdigest()[:8]
+        ratio = 100 if len(labelled) == len(train) else min(99, max(1, round(100 * len(labelled) / len(train))))
+    else:
+        ratios = [*map(int, lists["labelled"]), 100]
+        if ratio not in ratios:
+            raise UserError(f"split '{split}' of {dataset} has no labelled list at {ratio} %; it has "
+                            f"{_spoken(ratios)}, or give your own with --labelled FILE")
+        labelled = [name for name in train if name not in held_out] if ratio == 100 else lists["labelled"][str(ratio)]
+        if ratio > VALIDATION and not held_out:
+            validation = []
+    known = held_out | set(labelled)
+    unlabelled = [name for name in train if name not in known]
+    digest = _digest([labelled, unlabelled, validation, test])
+    return Split(
+        split, ratio, fold, tuple(labelled), tuple(unlabelled), tuple(validation), tuple(test), fingerprint=digest
+    )
+
+
+def match(split: Split, prepared: Prepared, folder: Path = FOLDER) -> list[str]:
+    """Whether these data are the ones the split was made for: remarks for the user, none if all is well.
+
+    UserError where an image of the split is missing from the data."""
+    needed = (*split.labelled, *split.unlabelled, *split.validation, *split.test)
+    present = set(prepared.ids)
+    lost = [name for name in needed if name not in present]
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise UserError(f"split '{split.name}' needs the image {lost[0]}{more}, which the prepared {prepared.name} in "
+                        f"{prepared.folder} lacks; is the data set complete?")
+    content = _read(prepared.name, split.name.partition("+")[0], folder)
+    if content["dataset_fingerprint"] == prepared.fingerprint:
+        return []
+    return [f"your copy of {prepared.name} does not have the pixels that the split '{split.name}' was made from "
+            f"({prepared.fingerprint[:12]}, not {content['dataset_fingerprint'][:12]}): results may differ"]
+
+
+def available(dataset: str, folder: Path = FOLDER) -> list[Offer]:
+    """Every committed split of a data set, with its ratios and number of folds."""
+    offers = []
+    for name in _splits(dataset, folder):
+        content = _read(dataset, name, folder)
+        ratios = (*map(int, content["folds"][0]["labelled"]), 100)
+        offers.append(Offer(name, content["about"], ratios, len(content["folds"])))
+    return offers
+
+
+def read_list(path: Path, train: Iterable[str], test: Iterable[str]) -> list[str]:
+    """A user's own labelled list: ids, one a line; blank lines and lines from '#' on are passed over."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file; expected image ids, one a line") from None
+    except OSError as error:
+        raise UserError(f"{path}: the labelled list cannot be read ({error.strerror})") from None
+    lines = ((number, line.partition("#")[0].strip()) for number, line in enumerate(text.splitlines(), 1))
+    training, testing = list(train), set(test)
+    found: dict[str, int] = {}
+    for number, name in lines:
+        where = f"{path}, line {number}: '{name[:60]}'"
+        if not name:
+            continue
+        if name in testing:
+            raise UserError(f"{where} is a test image of this split; it must not be learned from")
+        if name not in training:
+            raise UserError(f"{where} is no training image of this split.{suggest(name, training)}")
+        if name in found:
+            raise UserError(f"{where} is listed twice (first in line {found[name]})")
+        found[name] = number
+    if not found:
+        raise UserError(f"{path}: the labelled list is empty; expected image ids, one a line")
+    return sorted(found, key=training.index)  # the file's order does not matter
+
+
+def write(prepared: Prepared, folder: Path = FOLDER) -> list[str]:
+    """Make and write every split of a data set; a line for each file."""
+    lines = []
+    for name, content in make_all(prepared).items():
+        path = folder / prepared.name / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_text({**content, "fingerprint": _digest(content)}), encoding="utf-8")
+        lines.append(f"wrote {path}")
+    return lines
+
+
+def compare(prepared: Prepared, folder: Path = FOLDER) -> tuple[bool, list[str]]:
+    """Whether the committed files are what `make_all` gives from these data, and a line for each."""
+    fine, lines = True, []
+    made = make_all(prepared)
+    for name in sorted({*made, *_splits(prepared.name, folder)}):
+        path = folder / prepared.name / f"{name}.json"
+        if name not in made or not path.is_file():
+            fine, verdict = False, "not a split that is made" if name not in made else "missing; use --write"
+        else:
+            held = _read(prepared.name, name, folder)
+            same = held["folds"] == made[name]["folds"]
+            fine &= same
+            verdict = "the same lists" if same else "DIFFERENT lists; use --write if that is meant"
+            if held["dataset_fingerprint"] != prepared.fingerprint:
+                verdict += ", made from other pixels"
+        lines.append(f"{prepared.name}/{name}: {verdict}")
+    return fine, lines
+
+
+def _splits(dataset: str, folder: Path) -> list[str]:
+    return sorted(path.stem for path in (folder / dataset).glob("*.json"))
+
+
+def _read(dataset: str, split: str, folder: Path) -> dict[str, Any]:
+    known = _splits(dataset, folder) if dataset in names() or (folder / dataset).is_dir() else None
+    if known is None:
+        raise UserError(f"unknown dataset '{dataset}'.{suggest(dataset, names())} Known: {', '.join(names())}.")
+    if split not in known:
+        has = f"it has {', '.join(known)}" if known else f"make them with 'python -m benchmark data split {dataset}'"
+        raise UserError(f"{dataset} has no split '{split}'.{suggest(split, known)} {has[0].upper()}{has[1:]}.")
+    path = folder / dataset / f"{split}.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        claimed = content.pop("fingerprint")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not a split file ({error}); restore it with git") from None
+    if _digest(content) != claimed:
+        raise UserError(f"{path}: the lists do not have their fingerprint, the file was edited; restore it with git, "
+                        "or give your own list with --labelled FILE")
+    return content
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _text(value: Any, indent: str = "") -> str:
+    """JSON to be read: one key a line, lists of ids wrapped at 110 columns."""
+    deeper = indent + "  "
+    if isinstance(value, dict):
+        inner = ",\n".join(f"{deeper}{json.dumps(key)}: {_text(part, deeper).lstrip()}" for key, part in value.items())
+        text = f"{{\n{inner}\n{indent}}}"
+    elif isinstance(value, list) and all(isinstance(part, str) for part in value):
+        body = textwrap.fill(json.dumps(value)[1:-1], 110, initial_indent=deeper, subsequent_indent=deeper,
+                             break_long_words=False, break_on_hyphens=False)
+        text = f"[\n{body}\n{indent}]"
+    elif isinstance(value, list):
+        text = "[\n" + ",\n".join(deeper + _text(part, deeper) for part in value) + f"\n{indent}]"
+    else:
+        text = json.dumps(value)
+    return text if indent else text + "\n"
+
+
+def _spoken(values: Iterable[int]) -> str:
+    return ", ".join(map(str, values))

@@ -1,0 +1,86 @@
+"""A whole training step as one CUDA graph: captured once a phase, then replayed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.engine.step import Plan, TrainStep
+
+WARM_UP = 3
+
+
+class CapturedStep:
+    """Replays a TrainStep from static buffers; a plan is copied into them first.
+
+    Capture needs some eager steps to settle the libraries; whatever those change (weights, momentum, BatchNorm's
+    statistics, the clock) is put back, so that a captured run computes what an eager one does.
+    """
+
+    def __init__(self, step: TrainStep) -> None:
+        self.eager = step
+        self.graphs: dict[str, tuple[torch.cuda.CUDAGraph, Plan, Tensor]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the logged values."""
+        return self.eager.names
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.eager, name)
+
+    def __call__(self, plan: Plan) -> Tensor:
+        """One step; returns a copy of the logged values."""
+        phase = getattr(self.eager.method, "phase", "train")
+        if phase not in self.graphs:
+            self.graphs[phase] = self._capture(plan)
+        graph, static, values = self.graphs[phase]
+        for stream, fields in plan.items():
+            for name, field in fields.items():
+                static[stream][name].copy_(field, non_blocking=True)
+        graph.replay()
+        return values.clone()
+
+    def _capture(self, plan: Plan) -> tuple[torch.cuda.CUDAGraph, Plan, Tensor]:
+        static = {stream: {k: field.clone() for k, field in fields.items()} for stream, fields in plan.items()}
+        saved = self._snapshot()
+        random = torch.cuda.get_rng_state(self.eager.device)
+        side = torch.cuda.Stream(self.eager.device)
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                self.eager(static)
+        torch.cuda.current_stream().wait_stream(side)
+        self._restore(saved)
+        self.eager.optimisers.zero_grad()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            values = self.eager(static)
+        self._restore(saved)
+        torch.cuda.set_rng_state(random, self.eager.device)
+        return graph, static, values
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"method.{name}": t for name, t in self.eager.method.state_dict(keep_vars=True).items()}
+        tensors |= {"clock.step": self.eager.clock.step, "clock.stopped": self.eager.clock.stopped}
+        for number, optimiser in enumerate(self.eager.optimisers.optimisers):
+            for group in optimiser.param_groups:
+                for place, parameter in enumerate(group["params"]):
+                    for key, value in optimiser.state.get(parameter, {}).items():
+                        if isinstance(value, Tensor):
+                            tensors[f"optimiser.{number}.{place}.{key}"] = value
+        return tensors
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
+
+    @torch.no_grad()
+    def _restore(self, saved: dict[str, Tensor]) -> None:
+        """Copy back in place; optimiser state that warm-up created starts at zero, as a lazy start would."""
+        for name, tensor in self._tensors().items():
+            if name in saved:
+                tensor.copy_(saved[name])
+            else:
+                tensor.zero_()

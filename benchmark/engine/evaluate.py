@@ -1,0 +1,139 @@
+"""Evidence for every protocol: counts at all thresholds, pooled and per image, and the final masks at native size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmark.data.prepared import Prepared
+from benchmark.data.splits import Split
+from benchmark.engine.device import autocast
+from benchmark.method import Method, named_logits
+from benchmark.metrics import THRESHOLDS, object_scores, surface_distances
+from benchmark.metrics.torch_counts import threshold_counts
+from benchmark.sections import Evaluate
+
+
+class Evaluator:
+    """Evaluates a method on the test images and, where there are any, on the validation images."""
+
+    def __init__(
+        self, prepared: Prepared, split: Split, mean: Any, std: Any, device: torch.device, precision: str,
+        dtype: torch.dtype, layout: torch.memory_format, settings: Evaluate,
+    ) -> None:
+        self.prepared, self.device, self.precision, self.settings = prepared, device, precision, settings
+        self.dtype, self.layout = dtype, layout
+        self.mean = torch.tensor(mean, dtype=dtype, device=device).view(1, 3, 1, 1)
+        self.std = torch.tensor(std, dtype=dtype, device=device).view(1, 3, 1, 1)
+        self.lists = {"test": split.test} | ({"validation": split.validation} if split.validation else {})
+        self.steps: list[int] = []
+        self.outputs: list[str] = []
+        self.pooled: dict[str, list[np.ndarray]] = {name: [] for name in self.lists}
+
+    def images(self, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor]]:
+        """Batches of ids, normalised images [B, 3, S, S] and masks [B, S, S]."""
+        for start in range(0, len(names), self.settings.batch):
+            chosen = names[start : start + self.settings.batch]
+            rows = [self.prepared.position(name) for name in chosen]
+            pixels = torch.from_numpy(np.ascontiguousarray(self.prepared.images[rows].transpose(0, 3, 1, 2)))
+            image = (pixels.to(self.device, self.dtype) / 255 - self.mean) / self.std
+            mask = torch.from_numpy(np.ascontiguousarray(self.prepared.masks[rows])).to(self.device)
+            yield chosen, image.contiguous(memory_format=self.layout), mask
+
+    @torch.inference_mode()
+    def logits(self, method: Method, image: Tensor) -> dict[str, Tensor]:
+        """Float32 logits by output name, in evaluation mode."""
+        with autocast(self.device, self.precision):
+            return {name: logits.float() for name, logits in named_logits(method.predict(image)).items()}
+
+    def observe(self, method: Method, step: int) -> dict[str, np.ndarray]:
+        """One evaluation: appends pooled counts, returns counts per image {list: int64 [n, O, T, 3]}."""
+        was = method.training
+        method.eval()
+        per_image: dict[str, np.ndarray] = {}
+        for name, ids in self.lists.items():
+            rows = []
+            for _, image, mask in self.images(ids):
+                by_output = self.logits(method, image)
+                self.outputs = list(by_output)
+                rows.append(torch.stack([self._counts(logits, mask) for logits in by_output.values()], 1))
+            per_image[name] = torch.cat(rows).cpu().numpy()
+            self.pooled[name].append(per_image[name].sum(0))
+        self.steps.append(step)
+        method.train(was)
+        return per_image
+
+    def _counts(self, logits: Tensor, mask: Tensor) -> Tensor:
+        return threshold_counts(1 - logits.softmax(1)[:, 0], mask)
+
+    def conclude(self, method: Method, per_image: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The evidence arrays of a finished run, and its official test masks (bool [H, W] by id)."""
+        method.eval()
+        evidence: dict[str, Any] = {
+            "thresholds": THRESHOLDS.astype(np.float32),
+            "steps": np.asarray(self.steps, dtype=np.int64),
+            "outputs": np.asarray(self.outputs),
+        }
+        masks: dict[str, np.ndarray] = {}
+        for name, ids in self.lists.items():
+            evidence[f"{name}_pooled"] = np.stack(self.pooled[name])
+            evidence[f"{name}_images"] = per_image[name]
+            evidence[f"{name}_ids"] = np.asarray(ids)
+            evidence[f"{name}_native"], extra, predicted = self._native(method, ids, objects=name == "test")
+            if name == "test":
+                masks = predicted
+                evidence |= extra
+                for group, values in self.prepared.groups.items():
+                    evidence[f"test_groups_{group}"] = np.asarray([values[self.prepared.position(i)] for i in ids])
+        return evidence, masks
+
+    def _native(
+        self, method: Method, ids: tuple[str, ...], objects: bool
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Counts int64 [n, O, 3] of the argmax at native size, object scores where asked for, official masks."""
+        counts, pixels, scores, surfaces, masks = [], [], [], [], {}
+        for chosen, image, _ in self.images(ids):
+            by_output = self.logits(method, image)
+            for place, name in enumerate(chosen):
+                truth_ids, valid = self.prepared.native(name), self.prepared.native_valid(name)
+                truth = truth_ids > 0
+                row = []
+                for number, logits in enumerate(by_output.values()):
+                    native = functional.interpolate(
+                        logits[place : place + 1], size=truth.shape, mode="bilinear", align_corners=False
+                    )
+                    predicted = native.argmax(1)[0].bool().cpu().numpy()
+                    row.append([
+                        (predicted & truth & valid).sum(),
+                        (predicted & ~truth & valid).sum(),
+                        (~predicted & truth & valid).sum(),
+                    ])
+                    if number == 0:
+                        masks[name] = predicted
+                counts.append(row)
+                pixels.append(valid.sum())
+                if objects and self.settings.objects:
+                    found = object_scores(masks[name] & valid, truth_ids * valid)
+                    scores.append([found["f1"], found["dice"], found["hausdorff"]])
+                    distance = surface_distances(masks[name] & valid, truth & valid)
+                    surfaces.append([distance["hd95"], distance["asd"]])
+        extra = {"test_pixels": np.asarray(pixels, dtype=np.int64)}
+        if scores:
+            extra |= {"test_objects": np.asarray(scores), "test_surface": np.asarray(surfaces)}
+        return np.asarray(counts, dtype=np.int64), extra, masks
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was observed so far, as tensors and plain values."""
+        pooled = {name: torch.from_numpy(np.stack(rows)) for name, rows in self.pooled.items() if rows}
+        return {"steps": list(self.steps), "outputs": list(self.outputs), "pooled": pooled}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self.steps, self.outputs = list(state["steps"]), list(state["outputs"])
+        pooled = state["pooled"]
+        self.pooled = {name: list(pooled[name].numpy()) if name in pooled else [] for name in self.lists}

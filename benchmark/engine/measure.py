@@ -1,0 +1,28 @@
+"""Counting what a method is made of, without a run."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmark.method import Method, named_logits
+
+
+def reached_parameters(method: Method, size: int, device: torch.device) -> int:
+    """How many parameters the official output of `predict` depends on, found by asking autograd."""
+    parameters = list(method.parameters())
+    wanted = [parameter.requires_grad for parameter in parameters]
+    training = method.training
+    method.eval()
+    dtype = parameters[0].dtype if parameters else torch.float32
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        image = torch.zeros(1, 3, size, size, device=device, dtype=dtype)
+        with torch.enable_grad():
+            official = next(iter(named_logits(method.predict(image)).values()))
+            reached = torch.autograd.grad(official.sum(), parameters, allow_unused=True)
+    finally:
+        for parameter, flag in zip(parameters, wanted, strict=True):
+            parameter.requires_grad_(flag)
+        method.train(training)
+    return sum(p.numel() for p, gradient in zip(parameters, reached, strict=True) if gradient is not None)

@@ -1,0 +1,108 @@
+"""What a method costs: the full step against a bare one, and counts of parameters and operations.
+
+Bare = the same method, same capture mode, on one fixed rendered batch: losses, backward, optimiser, `after_step`.
+Full = that, plus drawing plans, moving them, rendering, reading losses back. Both are measured in turns, block by
+block, so that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import torch
+
+from benchmark.engine.measure import reached_parameters
+from benchmark.engine.session import Session
+from benchmark.engine.trainer import BLOCK, Progress, run_block
+
+
+class _Nowhere:
+    """A keeper that keeps nothing."""
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        return None
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        return None
+
+    def start_log(self, step: int) -> None:
+        return None
+
+    def log(self, lines: list[dict[str, Any]]) -> None:
+        return None
+
+
+def count(session: Session) -> dict[str, Any]:
+    """Parameters alone; nothing is trained."""
+    return {
+        "parameters_trained": sum(p.numel() for p in session.optimisers.parameters()),
+        "parameters_inference": reached_parameters(session.method, session.prepared.size, session.device),
+    }
+
+
+def profile(session: Session, blocks: int = 6) -> dict[str, Any]:
+    """Costs of `session`, from `blocks` blocks of steps after one to warm up."""
+    progress, keeper = Progress(), _Nowhere()
+    session.method.train()
+    run_block(session, progress, keeper, BLOCK, lambda: False)
+    flops = progress.flops
+    bare_plan = session.plans(0, 1)[0]
+    bare_step = BareStep(session, bare_plan)
+    bare_step()
+    full, bare, waits = [], [], []
+    for _ in range(blocks):
+        session.clock.step.zero_()
+        full.append(_timed(session, lambda: run_block(session, Progress(step=1), keeper, BLOCK, lambda: False)) / BLOCK)
+        bare.append(_timed(session, lambda: bare_step.repeat(BLOCK)) / BLOCK)
+        waits.append(_timed(session, lambda: session.plans(1, BLOCK)) / BLOCK)
+    full_seconds, bare_seconds = statistics.median(full), statistics.median(bare)
+    ratios = [ours / theirs for ours, theirs in zip(full, bare, strict=True)]
+    images = sum(planner.batch for planner in session.planners.values())
+    cuda = session.device.type == "cuda"
+    return count(session) | {
+        "flops_per_step": flops or None,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated(session.device) if cuda else None,
+        "seconds_per_step": full_seconds,
+        "bare_seconds_per_step": bare_seconds,
+        "overhead_ratio": statistics.median(ratios),
+        "data_wait_fraction": statistics.median(waits) / full_seconds,
+        "images_per_second": images / full_seconds,
+        "model_flops_utilisation": None,
+        "wall_seconds": sum(full) * BLOCK,
+    }
+
+
+class BareStep:
+    """Forward, backward, optimiser and `after_step` on one fixed rendered batch."""
+
+    def __init__(self, session: Session, plan: Any) -> None:
+        self.session = session
+        self.step = getattr(session.step, "eager", session.step)
+        self.batches = self.step.batches(plan)
+        self.rates = plan["optimiser"]["rates"]
+
+    def repeat(self, times: int) -> None:
+        """Several steps."""
+        for _ in range(times):
+            self()
+
+    def __call__(self) -> None:
+        """One step; the random state is not reseeded."""
+        self.step.optimisers.zero_grad()
+        self.step.method.watched.clear()
+        self.step.update(self.step.learn(self.batches), self.rates)
+
+
+def _timed(session: Session, work: Any) -> float:
+    _wait(session)
+    started = time.perf_counter()
+    work()
+    _wait(session)
+    return time.perf_counter() - started
+
+
+def _wait(session: Session) -> None:
+    if session.device.type == "cuda":
+        torch.cuda.synchronize(session.device)

@@ -1,0 +1,165 @@
+"""A run, assembled: data on the device, method, optimisers, planners, the step and the evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.data.dataset import load_dataset
+from benchmark.data.plan import Planner
+from benchmark.data.prepared import Prepared
+from benchmark.data.render import Renderer, step_of, to_device
+from benchmark.data.splits import Split
+from benchmark.engine import device as devices
+from benchmark.engine.capture import CapturedStep
+from benchmark.engine.evaluate import Evaluator
+from benchmark.engine.optimisers import Optimisers
+from benchmark.engine.step import TrainStep
+from benchmark.errors import Decline, UserError
+from benchmark.losses import IGNORE
+from benchmark.method import Clock, Method, Task
+from benchmark.registry import METHODS
+from benchmark.seeds import derive
+from benchmark.spec import Spec
+from benchmark.targets import TARGETS
+
+
+@dataclass
+class Session:
+    """Everything that a run needs, built from its specification alone."""
+
+    spec: Spec
+    prepared: Prepared
+    split: Split
+    device: torch.device
+    method: Method
+    clock: Clock
+    optimisers: Optimisers
+    planners: dict[str, Planner]
+    step: Any
+    evaluator: Evaluator
+    steps: int
+
+    def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
+        """The plans of `count` steps from `first`, drawn at once and moved to the device together."""
+        blocks: dict[str, dict[str, np.ndarray]] = {s: p.block(first, count) for s, p in self.planners.items()}
+        rates = [self.optimisers.rates_at(step) for step in range(first, first + count)]
+        blocks["optimiser"] = {"rates": np.asarray(rates, dtype=np.float32)}
+        moved = {stream: to_device(block, self.device) for stream, block in blocks.items()}
+        return [{stream: step_of(block, row) for stream, block in moved.items()} for row in range(count)]
+
+    def enter_step(self, step: int) -> None:
+        """Seed the chance inside a step by (seed, step) alone, and name the phase that it belongs to."""
+        torch.manual_seed(derive(self.spec.seed, "step", step))
+        begun = [name for name, start in self.method.phases.items() if step >= start * self.steps]
+        self.method.phase = begun[-1]
+
+
+def total_steps(spec: Spec, split: Split) -> int:
+    """`train.steps`, or `train.epochs` over the longer of the two lists in batches of the unlabelled size."""
+    epochs = spec.values["train.epochs"]
+    if epochs is None:
+        return int(spec.values["train.steps"])
+    images = max(len(split.labelled), len(split.unlabelled))
+    return int(epochs) * -(-images // int(spec.values["train.batch_unlabelled"]))
+
+
+def build_method(spec: Spec, split_sizes: tuple[int, int, int], classes: int) -> Method:
+    """The method of `spec`, its weights seeded by the run's seed; `split_sizes`: labelled, unlabelled, all images."""
+    kind: Any = METHODS.load(spec.method)
+    labelled, unlabelled, images = split_sizes
+    net, train = spec.section("net"), spec.section("train")
+    task = Task(
+        classes=classes, size=spec.values["data.size"], labelled=labelled, unlabelled=unlabelled, images=images,
+        seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss, forward=train.forward,
+    )
+    if "unlabelled" in kind.views and not unlabelled:
+        raise Decline(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
+    torch.manual_seed(derive(spec.seed, "method"))
+    method: Method = kind(task, **spec.hyperparameters)
+    return method
+
+
+def statistics(spec: Spec, prepared: Prepared, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the three channels, by `data.normalise`."""
+    choice = spec.values["data.normalise"]
+    if choice == "none":
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if choice == "published":
+        published = load_dataset(spec.dataset).published_statistics
+        if published is None:
+            raise UserError(f"nobody published statistics of {spec.dataset}; use --set data.normalise=training")
+        return published
+    training = sorted({*split.labelled, *split.unlabelled}, key=prepared.position)
+    return prepared.statistics([prepared.position(name) for name in training])
+
+
+def assemble(spec: Spec, prepared: Prepared, split: Split, device: torch.device) -> Session:
+    """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes."""
+    train = spec.section("train")
+    devices.configure(device, train.threads, train.deterministic)
+    sizes = (len(split.labelled), len(split.unlabelled), len(prepared.ids))
+    layout = torch.channels_last if train.memory_format == "channels_last" else torch.contiguous_format
+    method = build_method(spec, sizes, len(prepared.classes))
+    dtype = devices.DTYPES[train.precision] if train.precision == "fp64" else torch.float32
+    method = method.to(device=device, dtype=dtype).to(memory_format=layout)
+    steps = total_steps(spec, split)
+    clock = Clock(steps, device)
+    optimisers = Optimisers(method, spec.section("optimiser"), steps, device)
+    mean, std = statistics(spec, prepared, split)
+    labelled = [prepared.position(name) for name in split.labelled]
+    lists = {"labelled": labelled, "unlabelled": [prepared.position(name) for name in split.unlabelled]}
+    batch = {"labelled": train.batch_labelled, "unlabelled": train.batch_unlabelled}
+    augment = spec.section("augment")
+    images = torch.from_numpy(np.ascontiguousarray(prepared.images.transpose(0, 3, 1, 2))).to(device)
+    masks, targets = labelled_targets(prepared, labelled, method.targets, device)
+    planners, renderers = {}, {}
+    for stream, views in method.views.items():
+        planners[stream] = Planner(
+            derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views
+        )
+        known = stream == "labelled"
+        renderers[stream] = Renderer(
+            images, masks if known else None, targets if known else {}, mean, std, views,
+            wants_crop=augment.crop > 0, blur_radius=augment.blur_radius(prepared.size), dtype=dtype,
+            channels_last=layout is torch.channels_last,
+        )
+    step: Any = TrainStep(method, clock, renderers, optimisers, device, train.precision)
+    if train.capture == "on" and device.type == "cuda" and method.capturable:
+        step = CapturedStep(step)
+    evaluator = Evaluator(prepared, split, mean, std, device, train.precision, dtype, layout, spec.section("evaluate"))
+    return Session(
+        spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps,
+    )
+
+
+def labelled_targets(
+    prepared: Prepared, labelled: list[int], names: tuple[str, ...], device: torch.device
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Masks of all images, 255 throughout for those whose label the method may not see, and targets made from them."""
+    masks = np.full_like(prepared.masks, IGNORE)
+    masks[labelled] = prepared.masks[labelled]
+    known = torch.from_numpy(masks[labelled]).long()
+    targets = {}
+    for name in names:
+        made = TARGETS[name](known)
+        whole = torch.zeros((len(masks), *made.shape[1:]), dtype=made.dtype)
+        whole[labelled] = made
+        targets[name] = whole.to(device)
+    return torch.from_numpy(masks).to(device), targets
+
+
+def as_cpu(tree: Any) -> Any:
+    """Tensors of a nested dict or list on the CPU, all else as it is."""
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu()
+    if isinstance(tree, Mapping):
+        return {key: as_cpu(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [as_cpu(value) for value in tree]
+    return tree

@@ -1,0 +1,31 @@
+"""The few exceptions a user may meet. Each becomes one line on stderr and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+OK, RUN_FAILED, USAGE, GRID_INCOMPLETE, CHECK_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 75
+
+
+class UserError(Exception):
+    """Something the user can put right: the message says what, where and what to do, in one line."""
+
+    def __init__(self, message: str, code: int = USAGE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Decline(Exception):
+    """A method or network says that a setting is not for it; the run is recorded as skipped, with this reason."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; everything up to its last step is saved and the same command continues it."""
+
+
+def suggest(name: str, options: Iterable[str]) -> str:
+    """" Did you mean 'x'?" for the nearest of `options`, or an empty string."""
+    by_lower = {str(option).lower(): str(option) for option in options}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    return f" Did you mean '{by_lower[near[0]]}'?" if near else ""

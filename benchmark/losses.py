@@ -1,0 +1,81 @@
+"""Losses and ramps that methods share: pure functions on tensors, label 255 ignored everywhere, no host sync.
+
+Shapes: logits and probabilities [B, C, H, W]; targets int64 [B, H, W]; results are scalars in at least float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+IGNORE = 255
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """At least float32: sums over pixels overflow or lose digits in half precision."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def one_hot(target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """The target as [B, C, H, W] and its valid pixels as [B, 1, H, W], both of bool."""
+    kinds = torch.arange(classes, device=target.device).view(1, -1, 1, 1)
+    return target.unsqueeze(1) == kinds, (target != IGNORE).unsqueeze(1)
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean over valid pixels of -log p[target]; 0 when every pixel is ignored.
+
+    Written with `gather`, whose backward has a deterministic CUDA kernel; NLLLoss in two dimensions has none.
+    """
+    valid = target != IGNORE
+    chosen = torch.where(valid, target, 0).unsqueeze(1)
+    surprise = -_wide(logits).log_softmax(1).gather(1, chosen).squeeze(1)
+    return torch.where(valid, surprise, 0).sum() / valid.sum().clamp(min=1)
+
+
+def dice_loss(logits: Tensor, target: Tensor, *, smooth: float = 1.0, squared: bool = True) -> Tensor:
+    """Soft Dice loss, every class, per sample, then the mean: 1 - (2 sum p y + s) / (sum p^2 + sum y^2 + s).
+
+    The form of the XNet code base, on which Semi-MoE builds; `squared=False` has sum p + sum y below (V-Net's has p^2).
+    """
+    hot, valid = one_hot(target, logits.shape[1])
+    probability = _wide(logits).softmax(1) * valid
+    truth = hot & valid
+    overlap = (probability * truth).sum((2, 3))
+    mass = (probability.square() if squared else probability).sum((2, 3)) + truth.sum((2, 3))
+    return (1 - (2 * overlap + smooth) / (mass + smooth)).mean()
+
+
+def boundary_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Semi-MoE's Dice for thin structures: 1 - 2TP / (2TP + FP + FN), per sample and class, smooth 1e-8."""
+    return dice_loss(logits, target, smooth=1e-8, squared=False)
+
+
+def ce_dice(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy plus soft Dice."""
+    return cross_entropy(logits, target) + dice_loss(logits, target)
+
+
+def mse(first: Tensor, second: Tensor) -> Tensor:
+    """Mean over batch, channels and pixels of the squared difference; the shapes must be equal."""
+    if first.shape != second.shape:
+        raise ValueError(f"mse of {tuple(first.shape)} and {tuple(second.shape)}: broadcasting is never meant here")
+    return (_wide(first) - _wide(second)).square().mean()
+
+
+def linear_ramp(fraction: Tensor) -> Tensor:
+    """0 to 1 in a straight line, then 1."""
+    return fraction.clamp(0, 1)
+
+
+def sigmoid_ramp(fraction: Tensor) -> Tensor:
+    """exp(-5 (1 - f)^2), then 1 (Laine and Aila 2017; `sigmoid_rampup` of the published code bases)."""
+    return torch.exp(-5 * (1 - fraction.clamp(0, 1)).square())
+
+
+def cosine_rampdown(fraction: Tensor) -> Tensor:
+    """(cos(pi f) + 1) / 2."""
+    return 0.5 * (torch.cos(torch.pi * fraction.clamp(0, 1)) + 1)
+
+
+CRITERIA = {"ce_dice": ce_dice, "dice": dice_loss}

@@ -1,0 +1,203 @@
+"""The contract of a method: an `nn.Module` whose parameters and buffers are all that it remembers.
+
+A method says which views it wants, returns its losses, and predicts. Optimising, seeding, checkpoints, resume,
+evaluation, records and speed are the harness's. CONTRIBUTING.md shows one being written.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.data.render import Batch
+from benchmark.errors import UserError
+from benchmark.losses import CRITERIA, linear_ramp, sigmoid_ramp
+from benchmark.nets import build
+from benchmark.nets.network import Network
+from benchmark.seeds import derive
+
+Losses = Mapping[str, Tensor] | Iterator[Mapping[str, Tensor]]
+Logits = Tensor | Mapping[str, Tensor]
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse a hyper-parameter's value, in one line, before anything is trained."""
+    if not condition:
+        raise UserError(message)
+
+
+@dataclass
+class Task:
+    """What a method is told of its work: counts, sizes, and how to build networks and supervised losses.
+
+    `labelled`, `unlabelled`: numbers of training images; `images`: rows of the prepared arrays, for per-image memory.
+    """
+
+    classes: int
+    size: int
+    labelled: int
+    unlabelled: int
+    images: int
+    seed: int = 0
+    net: str = "unet"
+    weights: str | None = None
+    loss: str = "ce_dice"
+    forward: str = "separate"
+    channels: int = 3
+    _built: int = field(default=0, repr=False)
+
+    def network(self, classes: int | None = None) -> Network:
+        """A new network of the configured kind with `classes` outputs (default: the task's).
+
+        Seeded by (seed, ordinal): the first network starts equal in every method, the second differs from it.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self.seed, "network", self._built))
+            self._built += 1
+            outputs = self.classes if classes is None else classes
+            return build(self.net, channels=self.channels, classes=outputs, weights=self.weights, size=self.size)
+
+    def criterion(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """The configured supervised loss (`train.loss`), the same for every method."""
+        return CRITERIA[self.loss](logits, mask)
+
+    def each(self, net: Callable[[Tensor], Tensor], *images: Tensor) -> tuple[Tensor, ...]:
+        """`net` on each batch of images: one pass each, or one pass over all where `train.forward` is joint.
+
+        The difference is BatchNorm's: a joint pass normalises labelled and unlabelled images by common statistics.
+        """
+        if self.forward == "separate":
+            return tuple(net(image) for image in images)
+        return net(torch.cat(images)).split([len(image) for image in images])
+
+
+class Clock:
+    """How far training is, as 0-dim tensors on the device, so that a captured graph reads them afresh at every step."""
+
+    def __init__(self, steps: int, device: torch.device | str = "cpu") -> None:
+        self.steps = steps
+        self.step = torch.zeros((), device=device)
+        self.stopped = torch.zeros((), dtype=torch.bool, device=device)
+
+    @property
+    def fraction(self) -> Tensor:
+        """Steps done over all steps, in [0, 1)."""
+        return self.step / self.steps
+
+    def linear(self, until: float = 1.0) -> Tensor:
+        """(step + 1) / (until * steps), at most 1: never 0, as in the XNet code base."""
+        return linear_ramp((self.step + 1) / (until * self.steps))
+
+    def sigmoid(self, until: float = 1.0) -> Tensor:
+        """exp(-5 (1 - step / (until * steps))^2), at most 1."""
+        return sigmoid_ramp(self.step / (until * self.steps))
+
+    def ema(self, decay: float) -> Tensor:
+        """min(1 - 1 / (step + 1), decay): the first update copies. 1 once a loss was not finite: nothing more moves."""
+        return torch.where(self.stopped, 1.0, (1 - 1 / (self.step + 1)).clamp(max=decay))
+
+
+class Teacher(nn.Module):
+    """A slow copy of a network that judges images and is never trained.
+
+    `buffers` says what becomes of BatchNorm's running statistics: `ema` averages them like weights, `copy` takes the
+    student's; both judge in evaluation mode. `own` judges in training mode and keeps statistics of what it has seen
+    (SSL4MIS, UA-MT, XNet).
+    """
+
+    def __init__(self, net: nn.Module, buffers: Literal["ema", "copy", "own"] = "ema") -> None:
+        super().__init__()
+        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.buffers_are = buffers
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Training mode only where the statistics are its own."""
+        super().train(mode)
+        self.net.train(mode and self.buffers_are == "own")
+        return self
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits without a gradient."""
+        return self.net(image)
+
+    @torch.no_grad()
+    def follow(self, net: nn.Module, alpha: Tensor) -> None:
+        """theta' = alpha theta' + (1 - alpha) theta, over the parameters and, with `ema`, the float buffers."""
+        slow: list[Tensor] = list(self.net.parameters())
+        fast: list[Tensor] = list(net.parameters())
+        pairs = list(zip(self.net.buffers(), net.buffers(), strict=True))
+        if self.buffers_are == "ema":
+            slow += [mine for mine, _ in pairs if mine.is_floating_point()]
+            fast += [yours for mine, yours in pairs if mine.is_floating_point()]
+        torch._foreach_mul_(slow, alpha)
+        torch._foreach_add_(slow, torch._foreach_mul(fast, 1 - alpha))
+        for mine, yours in pairs:
+            if self.buffers_are == "copy" or (self.buffers_are == "ema" and not mine.is_floating_point()):
+                mine.copy_(torch.where(alpha < 1, yours, mine))
+
+
+@dataclass
+class Group:
+    """Parameters with an optimiser of their own; what is None comes from the `optimiser` section."""
+
+    parameters: Iterable[nn.Parameter]
+    optimiser: str | None = None
+    lr: float | None = None
+    weight_decay: float | None = None
+    schedule: str | None = None
+
+
+class Method(nn.Module):
+    """A semi-supervised method. Its keyword-only constructor arguments are its hyper-parameters and their defaults."""
+
+    views: Mapping[str, tuple[str, ...]] = {"labelled": ("weak",)}
+    targets: tuple[str, ...] = ()
+    phases: Mapping[str, float] = {"train": 0.0}
+    capturable: bool = True
+    phase: str = "train"  # the phase that the current step belongs to; set by the harness
+    numerics: int = 1  # bump when the same specification no longer gives the same numbers
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: dict[str, Tensor] = {}
+
+    def losses(self, labelled: Batch, unlabelled: Any, clock: Clock) -> Losses:
+        """Named scalars whose sum is minimised, or a generator of such parts, each back-propagated at once.
+
+        `unlabelled` is a Batch without masks, or None for a method whose `views` name no such stream.
+        """
+        raise NotImplementedError
+
+    def predict(self, image: Tensor) -> Logits:
+        """Logits [B, C, H, W] of normalised images [B, 3, H, W], or several by name, the official first."""
+        raise NotImplementedError
+
+    def after_step(self, clock: Clock) -> None:
+        """What happens after the optimiser's step: moving averages, memories."""
+
+    def trained(self) -> list[Group]:
+        """What is optimised, and how."""
+        return [Group(parameter for parameter in self.parameters() if parameter.requires_grad)]
+
+    def watch(self, name: str, value: Tensor) -> None:
+        """Log a scalar beside the losses."""
+        self.watched[name] = value.detach()
+
+
+def named_logits(prediction: Logits) -> dict[str, Tensor]:
+    """`predict`'s answer by name; one unnamed output is called `prediction`."""
+    return {"prediction": prediction} if isinstance(prediction, Tensor) else dict(prediction)
+
+
+def hyperparameters(kind: type[Method]) -> dict[str, Any]:
+    """A method's hyper-parameters and their defaults."""
+    from benchmark.bind import fields_of
+
+    return {name: field.default for name, field in fields_of(kind).items()}

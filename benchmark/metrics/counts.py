@@ -1,0 +1,40 @@
+"""Pixel counts and the scores that follow from them. A count is (TP, FP, FN) of foreground against background."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+IGNORE = 255
+THRESHOLDS = np.arange(45) * 0.02  # 0, 0.02, ..., 0.88, as in the evaluation of the XNet family
+
+
+def confusion(prediction: NDArray, mask: NDArray) -> tuple[int, int, int]:
+    """TP, FP and FN in pixels of two masks [H, W]: 0 is background, 255 in `mask` is ignored, the rest foreground.
+
+    ValueError when the shapes differ.
+    """
+    if prediction.shape != mask.shape:
+        raise ValueError(f"prediction {prediction.shape} and mask {mask.shape} differ in shape")
+    found, truth, valid = prediction != 0, mask != 0, mask != IGNORE
+    return (
+        int(np.count_nonzero(found & truth & valid)),
+        int(np.count_nonzero(found & ~truth & valid)),
+        int(np.count_nonzero(~found & truth & valid)),
+    )
+
+
+def dice(counts: ArrayLike) -> NDArray[np.float64]:
+    """2 TP / (2 TP + FP + FN) of counts [..., 3]; nan where there is nothing to find and nothing was found."""
+    tp, fp, fn = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    return _ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def jaccard(counts: ArrayLike) -> NDArray[np.float64]:
+    """TP / (TP + FP + FN) of counts [..., 3]; nan where there is nothing to find and nothing was found."""
+    tp, fp, fn = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    return _ratio(tp, tp + fp + fn)
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)

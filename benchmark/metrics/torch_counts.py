@@ -1,0 +1,27 @@
+"""Counts on the device, where the probabilities are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.metrics.counts import IGNORE, THRESHOLDS
+
+
+def threshold_counts(probability: Tensor, mask: Tensor) -> Tensor:
+    """TP, FP and FN of `probability > t` for all 45 thresholds t, image by image: int64 [B, 45, 3].
+
+    `probability` [B, H, W] is that of the foreground, compared in float32 with strict >; nan is above no threshold.
+    `mask` [B, H, W]: 0 is background, 255 is ignored, the rest foreground.
+    One histogram serves all thresholds: a pixel's bin is the number of thresholds below its probability.
+    """
+    images, bins = mask.shape[0], len(THRESHOLDS) + 1
+    edges = torch.tensor(THRESHOLDS, dtype=torch.float32, device=probability.device)
+    level = torch.bucketize(probability.float().nan_to_num(nan=0.0), edges)
+    kind = (mask != 0).long().masked_fill(mask == IGNORE, 2)
+    image = torch.arange(images, device=mask.device).view(-1, 1, 1)
+    code = (image * 3 + kind) * bins + level
+    histogram = torch.bincount(code.flatten(), minlength=images * 3 * bins).view(images, 3, bins)
+    above = histogram.flip(-1).cumsum(-1).flip(-1)[..., 1:]
+    positives = histogram[:, 1].sum(-1, keepdim=True)
+    return torch.stack((above[:, 1], above[:, 0], positives - above[:, 1]), -1)

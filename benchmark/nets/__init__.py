@@ -1,0 +1,64 @@
+"""Networks by name. PyTorch is imported when one is built, not before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmark.errors import UserError, suggest
+from benchmark.nets.catalogue import NAMES
+
+if TYPE_CHECKING:
+    from benchmark.nets.network import Network
+
+__all__ = ["NAMES", "build"]
+
+
+def build(
+    name: str, *, channels: int = 3, classes: int = 2, weights: str | None = None, size: int | None = None
+) -> Network:
+    """Build network `name` on the default device; its weights are drawn from PyTorch's global generator.
+
+    `channels` and `classes` are those of input and output; `weights` is None (random) or "imagenet" (a
+    pretrained encoder, smp networks only); `size` is the side of the images in pixels, checked when given.
+    Raises UserError for an unknown name, weights that cannot be had, or a size the network cannot take.
+    """
+    if weights not in (None, "imagenet"):
+        raise UserError(f"unknown weights '{weights}' for network '{name}': leave unset or say 'imagenet'")
+    if not name.startswith("smp/"):
+        network = _own(name, channels, classes, weights)
+        _check_size(network, name, size)
+        return network
+
+    from benchmark.nets import smp
+
+    network = smp.build(name, channels, classes, weights, size)
+    _check_size(network, name, size)
+    if size is not None:
+        smp.rehearse(network, name, channels, size)
+    return network
+
+
+def _own(name: str, channels: int, classes: int, weights: str | None) -> Network:
+    if name not in NAMES:
+        raise UserError(f"unknown network '{name}'.{suggest(name, NAMES)} There are: {', '.join(NAMES)}")
+    if weights is not None:
+        raise UserError(f"network '{name}' has no pretrained weights: leave unset, or use smp/unet-resnet34")
+
+    from benchmark.nets.residual import ResidualUNet
+    from benchmark.nets.unet import UNet
+
+    if name == "xnet_sb":
+        return ResidualUNet(channels, classes)
+    if name == "unet_small":
+        return UNet(channels, classes, widths=(16, 32, 64, 128, 256), up_kernel=1)
+    return UNet(channels, classes)
+
+
+def _check_size(network: Network, name: str, size: int | None) -> None:
+    step = network.divisor
+    if size is not None and (size < step or size % step):
+        below = max(size // step, 1) * step
+        raise UserError(
+            f"size {size} does not fit network '{name}': sides must be multiples of {step},"
+            f" such as {below} or {below + step}"
+        )

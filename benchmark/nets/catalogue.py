@@ -1,0 +1,10 @@
+"""The networks a run may name. Free of PyTorch, so that help and lists answer at once."""
+
+from __future__ import annotations
+
+NAMES: dict[str, str] = {
+    "unet": "U-Net, 64 to 1024 channels: 34,527,106 parameters for 3 channels and 2 classes",
+    "unet_small": "U-Net, 16 to 256 channels, 1x1 up-convolutions: 1,813,986 parameters, for CPUs",
+    "xnet_sb": "residual U-Net (one branch of XNet), 64 to 1024 channels: 135,816,194 parameters",
+    "smp/<arch>-<encoder>": "any of segmentation_models_pytorch, e.g. smp/unet-resnet34; timm's as tu-NAME",
+}

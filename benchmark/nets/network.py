@@ -1,0 +1,77 @@
+"""What every network offers: encode -> decode -> head, so that methods can work between the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+
+class Network(nn.Module):
+    """An encoder, a decoder and a head; each is a module of its own, so methods may share or multiply them.
+
+    `encoder(x)` gives the features, fine to coarse; `decoder(features)` the maps, coarse to fine, of which
+    the last has the resolution of the image; `head(map)` turns that last map into logits.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    head: nn.Module
+    divisor: int
+    """Sides of the image must be multiples of this."""
+    feature_widths: tuple[int, ...]
+    """Channels of the features, fine to coarse."""
+    map_widths: tuple[int, ...]
+    """Channels of the maps, coarse to fine."""
+
+    @property
+    def width(self) -> int:
+        """Channels of the finest map: what a head of one's own takes."""
+        return self.map_widths[-1]
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Image [B, channels, H, W] -> features, fine to coarse. Raises Decline where there are no parts."""
+        features: list[Tensor] = self.encoder(x)
+        return features
+
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features -> maps, coarse to fine; the last is [B, width, H, W]. Raises Decline as `encode` does."""
+        maps: list[Tensor] = self.decoder(features)
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Image [B, channels, H, W] -> logits [B, classes, H, W]."""
+        logits: Tensor = self.head(self.decode(self.encode(x))[-1])
+        return logits
+
+
+class SkipDecoder(nn.Module):
+    """The decoder of a U-Net: upsample, join the encoder's feature of that level, merge; level by level.
+
+    `ups` and `merges` run coarse to fine, one module per level; a merge takes twice the width of its level.
+    """
+
+    def __init__(self, ups: Sequence[nn.Module], merges: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.ups = nn.ModuleList(ups)
+        self.merges = nn.ModuleList(merges)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features, fine to coarse -> maps, coarse to fine."""
+        *skips, x = features
+        maps = []
+        for up, merge, skip in zip(self.ups, self.merges, reversed(skips), strict=True):
+            x = merge(torch.cat((skip, up(x)), dim=1))
+            maps.append(x)
+        return maps
+
+
+def initialise(network: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
+    """He et al. 2015: normal convolutions with biases at 0; BatchNorm keeps PyTorch's scale 1 and shift 0."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

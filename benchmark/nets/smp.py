@@ -1,0 +1,187 @@
+"""Any architecture and encoder of segmentation_models_pytorch, and through it timm: `smp/<arch>-<encoder>`.
+
+Architectures that climb back to full resolution level by level offer encode and decode; the others end at a
+fraction of it and enlarge their logits, so they are offered as a whole only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Never
+
+import segmentation_models_pytorch as library
+import timm
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import Decline, UserError, suggest
+from benchmark.nets.network import Network
+
+LEVELLED = ("unet", "unetplusplus", "manet", "linknet")
+"""Architectures whose decoder ends at full resolution."""
+
+
+def build(name: str, channels: int, classes: int, weights: str | None, size: int | None) -> Network:
+    """Build `smp/<arch>-<encoder>`, with random weights unless `weights` is "imagenet". Raises UserError."""
+    arch, encoder = _parse(name)
+    options: dict[str, Any] = {}
+    # The library's default is to download; of a timm encoder it asks whether, not which.
+    pretrained: Any = weights
+    if encoder.startswith("tu-"):
+        pretrained = True if weights else None
+        known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        if size is not None and known is not None and known.fixed_input_size:
+            options["img_size"] = size
+    try:
+        model = library.create_model(arch, encoder, pretrained, channels, classes, **options)
+    except Exception as error:  # whatever a third-party constructor may raise
+        if weights is not None and isinstance(error, OSError):
+            raise UserError(
+                f"cannot load the {weights} weights of '{encoder}' ({type(error).__name__}): they are neither"
+                " in this machine's cache nor within its reach; leave weights unset for a random start"
+            ) from error
+        raise UserError(f"network '{name}' cannot be built: {_line(error)}") from error
+    return Levelled(model, arch) if arch in LEVELLED else Whole(model, name)
+
+
+def rehearse(network: Network, name: str, channels: int, size: int) -> None:
+    """Try one black image of this size: third-party networks have limits of their own. Raises UserError."""
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, channels, size, size))
+    except Exception as error:  # whatever a third-party network may raise
+        raise UserError(f"network '{name}' does not take images of size {size}: {_line(error)}") from error
+    network.train()
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _parse(name: str) -> tuple[str, str]:
+    arch, _, encoder = name.removeprefix("smp/").partition("-")
+    archs = list(library.MODEL_ARCHITECTURES_MAPPING)
+    if arch not in archs:
+        near = suggest(arch, archs)
+        raise UserError(f"unknown architecture '{arch}' in '{name}'.{near} There are: {', '.join(archs)}")
+    encoders = library.encoders.get_encoder_names()
+    if encoder.startswith("tu-"):
+        known = timm.is_model(encoder.removeprefix("tu-"))
+        encoders = [f"tu-{model}" for model in timm.list_models()]
+    else:
+        known = encoder in encoders
+    if not known:
+        raise UserError(
+            f"unknown encoder '{encoder}' in '{name}'.{suggest(encoder, encoders)}"
+            " Write smp/<arch>-<encoder>, such as smp/unet-resnet34, and timm's encoders as tu-NAME"
+        )
+    return arch, encoder
+
+
+class Levelled(Network):
+    """An architecture with one decoder map per level, the last at full resolution."""
+
+    def __init__(self, model: Any, arch: str) -> None:
+        super().__init__()
+        levels = model.encoder.out_channels
+        # Level 0 is the image; encoders that start at a quarter of its side leave level 1 without channels.
+        leading = next(level for level, width in enumerate(levels) if level > 0 and width > 0)
+        spine = model.decoder.blocks
+        if arch == "unetplusplus":
+            spine = [spine[f"x_0_{level}"] for level in range(model.decoder.depth + 1)]
+        self.divisor = 2 ** (len(levels) - 1)
+        self.feature_widths = tuple(levels[leading:])
+        self.map_widths = tuple(_width(block) for block in spine)
+        self.encoder = Encoder(model.encoder, leading)
+        self.decoder = Decoder(model.decoder, leading, spine)
+        self.head = model.segmentation_head
+
+
+class Encoder(nn.Module):
+    """The library's encoder without its leading placeholders."""
+
+    def __init__(self, inner: nn.Module, leading: int) -> None:
+        super().__init__()
+        self.inner, self.leading = inner, leading
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Image -> features, fine to coarse."""
+        return list(self.inner(x)[self.leading :])
+
+
+class Decoder(nn.Module):
+    """The library's decoder, which returns its last map only, made to return the map of every level."""
+
+    def __init__(self, inner: nn.Module, leading: int, spine: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.inner, self.leading = inner, leading
+        names = {module: name for name, module in inner.named_modules()}
+        self.spine = tuple(names[block] for block in spine)
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features, fine to coarse -> maps, coarse to fine."""
+        finest = features[0]
+        batch, _, height, width = finest.shape
+        # The decoders read the leading levels' sizes, never their contents.
+        scales = [2**level for level in range(self.leading, 0, -1)]
+        leading = [finest.new_empty(batch, 0, height * scale, width * scale) for scale in scales]
+        with _outputs([self.inner.get_submodule(name) for name in self.spine]) as maps:
+            self.inner([*leading, *features])
+        return maps
+
+
+@contextmanager
+def _outputs(modules: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """Collect what these modules return, in the order of their calls, while the context lasts."""
+    outputs: list[Tensor] = []
+
+    def collect(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        outputs.append(output)
+
+    handles = [module.register_forward_hook(collect) for module in modules]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _width(block: nn.Module) -> int:
+    """Channels a decoder block returns: those of its last convolution."""
+    return [module for module in block.modules() if isinstance(module, nn.Conv2d)][-1].out_channels
+
+
+class Whole(Network):
+    """An architecture that is not levelled: `forward` works, and whoever asks for a part gets Decline."""
+
+    PARTS = ("encoder", "decoder", "head", "feature_widths", "map_widths")
+
+    def __init__(self, model: Any, name: str) -> None:
+        super().__init__()
+        self.model, self.name = model, name
+        self.divisor = 2 ** (len(model.encoder.out_channels) - 1)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in Whole.PARTS:
+            self._decline()
+        return super().__getattr__(name)
+
+    def _decline(self) -> Never:
+        raise Decline(
+            f"'{self.name}' does not decode to full resolution level by level, which is needed here;"
+            f" choose among smp/{', smp/'.join(LEVELLED)}"
+        )
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Declines."""
+        self._decline()
+
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Declines."""
+        self._decline()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Image [B, channels, H, W] -> logits [B, classes, H, W]."""
+        logits: Tensor = self.model(x)
+        return logits

@@ -1,0 +1,149 @@
+"""Runs, and the cells of a table that they fall into; a run that did not end well is in its cell, too."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.metrics import counts as pixels
+from benchmark.report import protocols, stats
+
+Draw = tuple[int, int]  # (fold, seed)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One record with its counts; `label` is its row: the method, and what sets it apart from variants."""
+
+    record: Mapping[str, Any]
+    counts: Mapping[str, NDArray[Any]] = field(repr=False)
+    label: str = ""
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        return self.record["spec"]
+
+    @property
+    def done(self) -> bool:
+        return self.record["status"] == "done"
+
+    @property
+    def draw(self) -> Draw:
+        return int(self.spec["fold"]), int(self.spec["seed"])
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """All protocols, seen anew from the counts; not what the record says of them."""
+        return protocols.scores(self.counts)
+
+    @cached_property
+    def waterfall(self) -> list[protocols.Stage] | None:
+        return protocols.waterfall(self.counts)
+
+    def per_image(self, metric: str) -> tuple[list[str], list[str], NDArray[np.float64]]:
+        """Ids, patients and strict scores of the test images, ready for `stats.average_over_draws`."""
+        ids = [str(name) for name in self.counts["test_ids"]]
+        known = self.counts.get("test_groups_patient")
+        patients = [""] * len(ids) if known is None else [str(name) for name in known]
+        score = {"dice": pixels.dice, "jaccard": pixels.jaccard}[metric]
+        return ids, patients, score(self.counts["test_native"][:, 0])
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may stand in one table: the same data (by fingerprint), split and preset."""
+
+    dataset: str
+    split: str
+    preset: str
+    fingerprint: str
+    runs: tuple[Run, ...]
+    planned: Mapping[int, frozenset[Draw]]  # ratio -> draws that a whole cell has
+    name: str
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(sorted({run.label for run in self.runs}))
+
+    @cached_property
+    def ratios(self) -> tuple[int, ...]:
+        return tuple(sorted({run.spec["ratio"] for run in self.runs}))
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, int], list[Run]]:
+        cells: dict[tuple[str, int], list[Run]] = defaultdict(list)
+        for run in self.runs:
+            cells[run.label, run.spec["ratio"]].append(run)
+        return cells
+
+    def cell(self, label: str, ratio: int) -> list[Run]:
+        """All runs of a cell, whatever became of them, in order of their draws."""
+        return self._cells.get((label, ratio), [])
+
+    def finished(self, label: str, ratio: int) -> list[Run]:
+        """The runs of a cell that have scores."""
+        return [run for run in self.cell(label, ratio) if run.done]
+
+    def images(self, label: str, ratio: int, metric: str = "dice") -> stats.Images:
+        """The cell's strict per-image scores, averaged over its draws."""
+        return stats.average_over_draws(run.per_image(metric) for run in self.finished(label, ratio))
+
+
+def group_runs(
+    records: Iterable[tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]]],
+    planned: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Group]:
+    """Groups in order of their names. `planned` (run id -> specification) chooses records and tells what is missing.
+
+    Without a plan a cell is whole when it has every (fold, seed) that any method of its group has there.
+    """
+    buckets: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
+    for record, counts in records:
+        if planned is None or record["run_id"] in planned:
+            spec = record["spec"]
+            place = spec["dataset"], spec["split"], spec["preset"], record["data"].get("fingerprint", "")
+            buckets[place].append(Run(record, counts))
+    names = [safe_name(*place[:3]) for place in sorted(buckets)]
+    groups = []
+    for place, name in zip(sorted(buckets), names, strict=True):
+        unique = name if names.count(name) == 1 else f"{name}-{place[3][:8] or 'unknown'}"
+        runs = sorted(_labelled(buckets[place]), key=_order)
+        draws: dict[int, set[Draw]] = defaultdict(set)
+        for spec in [*(run.spec for run in runs), *(planned or {}).values()]:
+            if (spec["dataset"], spec["split"], spec["preset"]) == place[:3]:
+                draws[spec["ratio"]].add((spec["fold"], spec["seed"]))
+        wanted = {ratio: frozenset(found) for ratio, found in draws.items()}
+        groups.append(Group(*place, tuple(runs), wanted, unique))
+    return groups
+
+
+def _labelled(runs: list[Run]) -> list[Run]:
+    """The runs, named by method; runs of one method with different settings are told apart by these."""
+    by_method: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_method[run.spec["method"]].append(run)
+    result = []
+    for method, members in by_method.items():
+        texts = [{key: json.dumps(value) for key, value in run.spec["values"].items()} for run in members]
+        keys = sorted({key for text in texts for key in text if len({other.get(key) for other in texts}) > 1})
+        for run, text in zip(members, texts, strict=True):
+            settings = ", ".join(f"{key}={text.get(key, 'unset')}".replace('"', "") for key in keys)
+            result.append(Run(run.record, run.counts, f"{method} ({settings})" if settings else method))
+    return result
+
+
+def _order(run: Run) -> tuple[str, int, Draw, str]:
+    return run.label, run.spec["ratio"], run.draw, run.record["run_id"]
+
+
+def safe_name(*parts: str) -> str:
+    """A name that is safe in any file system."""
+    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)

@@ -1,0 +1,1 @@
+"""Runs as folders and records: where they lie, who works on them, what is kept."""

@@ -1,0 +1,92 @@
+"""What a record says: the public keys of DESIGN section 9, from a finished run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.data.prepared import Prepared
+from benchmark.data.splits import Split
+from benchmark.engine import device as devices
+from benchmark.engine.trainer import Outcome
+from benchmark.errors import UserError
+from benchmark.method import Method
+from benchmark.registry import METHODS
+from benchmark.report.protocols import scores
+from benchmark.runs.records import SCHEMA
+from benchmark.spec import Spec
+
+ENGINE_NUMERICS = 1  # bump when the same specification no longer gives the same numbers in every method
+
+
+def compile_record(
+    spec: Spec, prepared: Prepared, split: Split, device: torch.device, outcome: Outcome, weights: dict[str, Any],
+    command: str,
+) -> dict[str, Any]:
+    """The record of a run; `weights` is its final state dict, empty where it has none."""
+    done = outcome.status == "done"
+    return {
+        "schema": SCHEMA,
+        "run_id": spec.run_id,
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "exact": device.type == "cpu" or bool(spec.values["train.deterministic"]),
+        "spec": spec.to_json(),
+        "data": {
+            "fingerprint": prepared.fingerprint,
+            "arrays_fingerprint": prepared.arrays_fingerprint,
+            "split_fingerprint": split.fingerprint,
+            "labelled": len(split.labelled),
+            "unlabelled": len(split.unlabelled),
+            "validation": len(split.validation),
+            "test": len(split.test),
+        },
+        "scores": scores(outcome.evidence) if done else {},
+        "cost": outcome.cost,
+        "weights_sha256": weights_digest(weights) if done else None,
+        "numerics": numerics(spec),
+        "environment": devices.environment(device),
+        "history": outcome.history,
+        "command": command,
+    }
+
+
+def weights_digest(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of the weights, in order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def numerics(spec: Spec) -> dict[str, int]:
+    """Hand-bumped versions of everything that may change a run's numbers."""
+    kind: type[Method] = METHODS.load(spec.method)
+    return {"engine": ENGINE_NUMERICS, "method": kind.numerics}
+
+
+def check_current(record: dict[str, Any], spec: Spec) -> None:
+    """A record made by an older version of the method or the engine is stale, and is not passed off as current."""
+    now = numerics(spec)
+    if record["numerics"] != now:
+        raise UserError(
+            f"{spec.run_id} is stale: made with numerics {record['numerics']}, now {now}; --again runs it anew and "
+            "sets the old record aside"
+        )
+
+
+def set_aside(record: Path) -> None:
+    """Keep an old record, and its counts, under another name."""
+    number = 1
+    while (kept := record.with_name(f"{record.name}.old{number}")).exists():
+        number += 1
+    counts = record.with_suffix(".npz")
+    if counts.exists():
+        os.replace(counts, counts.with_name(f"{counts.name}.old{number}"))
+    os.replace(record, kept)

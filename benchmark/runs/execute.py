@@ -1,0 +1,80 @@
+"""From a request to a record: prepare, claim, train, write; or say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.data.prepared import Prepared, load
+from benchmark.data.splits import Split, match
+from benchmark.engine import device as devices
+from benchmark.engine.session import assemble
+from benchmark.engine.trainer import Outcome, train
+from benchmark.errors import Decline
+from benchmark.runs.compile import check_current, compile_record, set_aside
+from benchmark.runs.folder import RunFolder
+from benchmark.runs.records import read_counts, read_record, write_record
+from benchmark.runs.request import Request, specify
+from benchmark.spec import Spec
+
+
+def execute(
+    request: Request, *, results: Path, raw: str | None = None, device_name: str = "auto", keep: str = "weights",
+    again: bool = False, say: Callable[[str], None] = lambda line: None, **loop: Any,
+) -> tuple[dict[str, Any], bool]:
+    """The record of the request's run, and whether it had been there already.
+
+    `loop` goes to the training loop (asked_to_stop, tell, checkpoint_seconds). A record that is there is returned, not
+    made again, unless it says `failed` (a crash may be tried again) or `again` is given (the old one is set aside).
+    """
+    device = devices.choose(device_name)
+    spec, split = specify(request, device.type)
+    existing = results / "records" / f"{spec.run_id}.json"
+    if existing.exists() and not again:
+        record = read_record(existing)
+        if record["status"] != "failed":
+            check_current(record, spec)
+            if record["status"] == "done":
+                read_counts(existing, record)
+            return record, True
+    prepared = load(spec.dataset, spec.values["data.size"], raw=raw, say=say)
+    for remark in match(split, prepared):
+        say(remark)
+    folder = RunFolder(results, spec)
+    with folder.claimed():
+        if again and existing.exists():
+            set_aside(existing)
+            folder.checkpoint.unlink(missing_ok=True)
+        outcome, weights = attempt(spec, prepared, split, device, folder, loop)
+        done = outcome.status == "done"
+        if done:
+            folder.save_masks(outcome.masks)
+            if keep != "nothing":
+                folder.save_weights(weights)
+        record = compile_record(spec, prepared, split, device, outcome, weights, request.command)
+        path = write_record(results / "records", record, outcome.evidence if done else None)
+        if done:
+            folder.finish(keep)
+        return read_record(path), False
+
+
+def attempt(
+    spec: Spec, prepared: Prepared, split: Split, device: torch.device, folder: RunFolder, loop: dict[str, Any]
+) -> tuple[Outcome, dict[str, torch.Tensor]]:
+    """Train; a method's refusal and a full memory are outcomes, too."""
+    try:
+        session = assemble(spec, prepared, split, device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        outcome = train(session, folder, **loop)
+        return outcome, {name: tensor.cpu() for name, tensor in session.method.state_dict().items()}
+    except Decline as reason:
+        return Outcome("skipped", str(reason)), {}
+    except torch.OutOfMemoryError as error:
+        needed = str(error).splitlines()[0]
+        half = max(1, spec.values["train.batch_labelled"] // 2)
+        advice = f"Try train.batch_labelled={half}, or a smaller net.name or data.size."
+        return Outcome("failed", f"out of memory: {needed} {advice}"), {}

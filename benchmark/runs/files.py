@@ -1,0 +1,65 @@
+"""Writing so that a reader sees the old file or the whole new one, never a part, and a full disk loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from benchmark.errors import RUN_FAILED, UserError
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Give `write` a temporary file beside `path`, flush it to the disk, then rename it into place."""
+    make_folder(path.parent)
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise explain(error, path) from None
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise explain(error, path) from None
+        raise
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder, or say what stands in its way."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise explain(NotADirectoryError(), folder) from None
+    except OSError as error:
+        raise explain(error, folder) from None
+
+
+def explain(error: OSError, path: Path) -> UserError:
+    """An operating system's error as one line with advice."""
+    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    if error.errno in full:
+        return UserError(
+            f"{path}: no space left to write it; what was written before is intact, free some space and give the same "
+            "command again",
+            RUN_FAILED,
+        )
+    if isinstance(error, NotADirectoryError):
+        return UserError(f"{path}: a file stands where a folder is needed; move it, or name another --results")
+    return UserError(f"{path}: {error.strerror or error}", RUN_FAILED)
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

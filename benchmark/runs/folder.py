@@ -1,0 +1,132 @@
+"""A run's folder: its claim, checkpoint, log and leavings."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.errors import RUN_FAILED, UserError
+from benchmark.runs.files import explain, make_folder, write_atomically
+from benchmark.spec import Spec
+
+
+class RunFolder:
+    """`results/runs/<run id>/`: specification, log, checkpoint, weights, masks. Also the loop's `Keeper`."""
+
+    def __init__(self, results: Path, spec: Spec) -> None:
+        self.path = results / "runs" / spec.run_id
+        self.spec = spec
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Hold the run for this process; the system lets go of it whenever the process ends."""
+        make_folder(self.path)
+        with open(self.path / "claim", "a+", encoding="utf-8") as claim:
+            try:
+                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                claim.seek(0)
+                who = claim.read().strip() or "another process"
+                text = f"{self.spec.run_id} is being run by {who}; wait for it, or stop it"
+                raise UserError(text, RUN_FAILED) from None
+            claim.truncate(0)
+            claim.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+            claim.flush()
+            text = json.dumps(self.spec.to_json(), indent=1, sort_keys=True) + "\n"
+            write_atomically(self.path / "spec.json", lambda stream: stream.write(text.encode()))
+            yield
+
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last checkpoint, or None; UserError when it is damaged."""
+        import torch
+
+        if not self.checkpoint.exists():
+            return None
+        try:
+            return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            cause = str(error).splitlines()[0][:120]
+            raise UserError(
+                f"{self.checkpoint}: damaged checkpoint ({cause}); remove it and the run starts anew", RUN_FAILED
+            ) from None
+
+    def save_checkpoint(self, state: dict[str, Any]) -> None:
+        """Replace the checkpoint in one move."""
+        self._save(self.checkpoint, state)
+
+    def save_weights(self, weights: dict[str, Any]) -> None:
+        """The final weights, loadable with `weights_only=True`."""
+        self._save(self.path / "weights.pt", weights)
+
+    def _save(self, path: Path, content: dict[str, Any]) -> None:
+        import torch
+
+        def write(stream: Any) -> None:
+            try:
+                torch.save(content, stream)
+            except RuntimeError as error:  # its writer wraps the system's error in one of its own
+                raise OSError(28, f"{error}".splitlines()[0]) from error
+
+        write_atomically(path, write)
+
+    def start_log(self, step: int) -> None:
+        """Cut the log back to the lines up to `step`."""
+        lines = []
+        if self.log_file.exists():
+            for line in self.log_file.read_text(encoding="utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    if json.loads(line)["step"] <= step:
+                        lines.append(line + "\n")
+        write_atomically(self.log_file, lambda stream: stream.write("".join(lines).encode()))
+
+    def log(self, lines: list[dict[str, Any]]) -> None:
+        """Append one JSON line a step."""
+        try:
+            with open(self.log_file, "a", encoding="utf-8") as stream:
+                stream.writelines(json.dumps(line) + "\n" for line in lines)
+        except OSError as error:
+            raise explain(error, self.log_file) from None
+
+    def save_masks(self, masks: dict[str, np.ndarray]) -> None:
+        """Native test masks (bool [H, W] by image id), a bit a pixel."""
+        arrays: dict[str, Any] = {}
+        for name, mask in masks.items():
+            arrays[name] = np.packbits(mask)
+            arrays[f"{name}.shape"] = np.asarray(mask.shape)
+        write_atomically(self.path / "masks.npz", lambda stream: np.savez_compressed(stream, **arrays))
+
+    def finish(self, keep: str) -> None:
+        """Remove what `keep` (nothing, weights, all) does not want once the record is written."""
+        if keep != "all":
+            self.checkpoint.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Delete the folder and everything in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def load_masks(path: Path) -> dict[str, np.ndarray]:
+    """What `save_masks` wrote."""
+    with np.load(path) as archive:
+        names = [name for name in archive.files if not name.endswith(".shape")]
+        shapes = {name: tuple(archive[f"{name}.shape"]) for name in names}
+        return {
+            name: np.unpackbits(archive[name], count=int(np.prod(shapes[name]))).reshape(shapes[name]).astype(bool)
+            for name in names
+        }

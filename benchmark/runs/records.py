@@ -1,0 +1,97 @@
+"""Records: one validated JSON file and one counts file a run; committed, and read by every report."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.errors import UserError
+from benchmark.runs.files import sha256, write_atomically
+
+SCHEMA = 1
+STATUSES = ("done", "diverged", "failed", "skipped")
+KEYS: dict[str, Any] = {
+    "schema": int, "run_id": str, "status": str, "exact": bool, "spec": dict, "data": dict, "scores": dict,
+    "cost": dict, "weights_sha256": (str, type(None)), "numerics": dict, "environment": dict, "history": list,
+}
+
+
+def write_record(folder: Path, record: dict[str, Any], evidence: dict[str, np.ndarray] | None) -> Path:
+    """Write counts first, then the record that names their digest: a record never points at a missing file."""
+    path = folder / f"{record['run_id']}.json"
+    if evidence is not None:
+        counts = path.with_suffix(".npz")
+        write_atomically(counts, lambda stream: save_arrays(stream, evidence))
+        record = record | {"counts_sha256": sha256(counts)}
+    check_record(record, path)
+    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_atomically(path, lambda stream: stream.write(text.encode()))
+    return path
+
+
+def save_arrays(stream: Any, arrays: dict[str, np.ndarray]) -> None:
+    """A compressed .npz whose bytes depend on the arrays alone (NumPy's own carries the time)."""
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(arrays):
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, buffer.getvalue())
+
+
+def check_record(record: Any, path: Path) -> None:
+    """UserError when `record` is not what schema 1 says."""
+    if not isinstance(record, dict) or "schema" not in record:
+        raise UserError(f"{path}: not a SemiHisto record; move it away and run again")
+    if record["schema"] != SCHEMA:
+        newer = isinstance(record["schema"], int) and record["schema"] > SCHEMA
+        advice = "update SemiHisto" if newer else "run it again"
+        raise UserError(f"{path}: schema {record['schema']}, this version reads {SCHEMA}; {advice}")
+    for key, kind in KEYS.items():
+        if key not in record:
+            raise UserError(f"{path}: damaged record, '{key}' is missing; move it away and run again")
+        if not isinstance(record[key], kind):
+            raise UserError(f"{path}: damaged record, '{key}' has the wrong type; move it away and run again")
+    if record["status"] not in STATUSES:
+        raise UserError(f"{path}: damaged record, unknown status '{record['status']}'; move it away and run again")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """One record, validated."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError):
+        raise UserError(f"{path}: damaged record (not JSON); move it away and run again") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    check_record(record, path)
+    return record
+
+
+def read_counts(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The counts beside the record at `path`; UserError when they are missing or not those it was written with."""
+    counts = path.with_suffix(".npz")
+    if not counts.is_file():
+        raise UserError(f"{counts}: the counts of this record are missing; restore the file or run again")
+    if sha256(counts) != record.get("counts_sha256"):
+        raise UserError(f"{counts}: damaged, or not the counts of {path.name}; restore the file or run again")
+    try:
+        with np.load(counts, allow_pickle=False) as archive:
+            return dict(archive)
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{counts}: cannot be read ({error})") from None
+
+
+def read_records(folder: Path) -> list[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """All records of a folder in order of their names, each with its counts (none where a run did not end well)."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        record = read_record(path)
+        found.append((record, read_counts(path, record) if record["status"] == "done" else {}))
+    return found

@@ -1,0 +1,78 @@
+"""What a user asks for, and the specification that it resolves to."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark.configuration import compose
+from benchmark.data.splits import Split, resolve
+from benchmark.engine import device as devices
+from benchmark.errors import UserError
+from benchmark.registry import DATASETS, METHODS
+from benchmark.spec import Spec
+
+
+@dataclass(frozen=True)
+class Request:
+    """A cell of a table as a user names it, before presets and `auto` are resolved."""
+
+    method: str
+    dataset: str
+    split: str = "official"
+    ratio: int = 20
+    fold: int = 0
+    seed: int = 0
+    preset: str = "fair"
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    labelled_file: Path | None = None
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for this."""
+        parts = ["python -m benchmark run", f"--method {shlex.quote(self.method)} --dataset {self.dataset}"]
+        parts.append(f"--split {self.split} --ratio {self.ratio} --fold {self.fold} --seed {self.seed}")
+        parts.append(f"--preset {self.preset}")
+        for key, value in self.overrides.items():
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            parts.append("--set " + shlex.quote(f"{key}={text}"))
+        if self.labelled_file is not None:
+            parts.append(f"--labelled {shlex.quote(str(self.labelled_file))}")
+        return " ".join(parts)
+
+
+def specify(request: Request, device_kind: str) -> tuple[Spec, Split]:
+    """The resolved specification and split of a request; every mistake in it is a UserError here."""
+    DATASETS.load(request.dataset)
+    method_class = METHODS.load(request.method)
+    split = resolve(request.dataset, request.split, request.ratio, request.fold, labelled_file=request.labelled_file)
+    if request.seed < 0:
+        raise UserError(f"--seed must not be negative, it is {request.seed}")
+    values = compose(request.method, method_class, request.dataset, request.preset, request.overrides).values()
+    values.update(devices.resolve(values, device_kind))
+    check_ranges(values)
+    spec = Spec(
+        request.method, request.dataset, split.name, split.ratio, split.fold, request.seed, request.preset, values
+    )
+    return spec, split
+
+
+def check_ranges(values: Mapping[str, Any]) -> None:
+    """Ranges that types cannot say."""
+    positive = (
+        "data.size", "train.steps", "train.batch_labelled", "train.batch_unlabelled", "train.threads",
+        "evaluate.times", "evaluate.batch", "optimiser.lr", "optimiser.decay_every",
+    )
+    for key in positive:
+        if values[key] <= 0:
+            raise UserError(f"{key} must be positive, it is {values[key]}")
+    if values["train.epochs"] is not None and values["train.epochs"] <= 0:
+        raise UserError(f"train.epochs must be positive, it is {values['train.epochs']}")
+    for key in ("optimiser.warmup", "optimiser.momentum"):
+        if not 0 <= values[key] < 1:
+            raise UserError(f"{key} must lie in [0, 1), it is {values[key]}")
+    if values["optimiser.weight_decay"] < 0:
+        raise UserError(f"optimiser.weight_decay must not be negative, it is {values['optimiser.weight_decay']}")

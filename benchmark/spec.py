@@ -1,0 +1,69 @@
+"""What a run is: one immutable specification, and the identity that follows from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from benchmark.sections import SECTIONS
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One cell of a table: a method on a dataset, a split of it, a label ratio (percent), a fold or draw, a seed.
+
+    `values` are all settings, resolved (dotted key -> value); the preset's name is a label and no part of the identity,
+    so two presets that come to the same values are the same run.
+    """
+
+    method: str
+    dataset: str
+    split: str
+    ratio: int
+    fold: int
+    seed: int
+    preset: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def section(self, name: str) -> Any:
+        """One section's dataclass, filled from `values`."""
+        prefix = f"{name}."
+        return SECTIONS[name](**{key[len(prefix) :]: v for key, v in self.values.items() if key.startswith(prefix)})
+
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The method's own settings."""
+        return {key[7:]: value for key, value in self.values.items() if key.startswith("method.")}
+
+    def with_values(self, values: Mapping[str, Any]) -> Spec:
+        """The same cell with some settings resolved to `values`."""
+        return replace(self, values={**self.values, **values})
+
+    def canonical(self) -> str:
+        """The text that is hashed: sorted JSON of everything that decides the run's numbers."""
+        return json.dumps({**self.to_json(), "preset": None}, sort_keys=True, separators=(",", ":"))
+
+    @property
+    def run_id(self) -> str:
+        """A readable part and ten hexadecimal digits of the hash."""
+        digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
+        method = self.method.rsplit(":", 1)[-1].lower()
+        parts = [method, self.dataset, self.split, f"r{self.ratio}", f"f{self.fold}", f"s{self.seed}", digest]
+        return "-".join(part.replace("/", "_") for part in parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; `from_json` is its inverse."""
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in self.values.items()}
+        return {
+            "method": self.method, "dataset": self.dataset, "split": self.split, "ratio": self.ratio,
+            "fold": self.fold, "seed": self.seed, "preset": self.preset, "values": dict(sorted(plain.items())),
+        }
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> Spec:
+        """The specification that `to_json` wrote."""
+        values = {key: tuple(v) if isinstance(v, list) else v for key, v in content["values"].items()}
+        return Spec(**{**content, "values": values})

@@ -1,0 +1,84 @@
+"""`data`: prepare, check, preview and split data sets."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmark.errors import CHECK_FAILED, OK
+
+
+def add(verbs: Any) -> None:
+    """Describe the verb and what it does with data."""
+    parser = verbs.add_parser("data", help="prepare, check, preview or split a data set", allow_abbrev=False)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
+    _action(actions, "prepare", "read, check and resize a data set into arrays", prepare)
+    _action(actions, "check", "tell what will be trained on, and what looks wrong", check)
+    shown = _action(actions, "preview", "draw a contact sheet with the masks' outlines", preview)
+    shown.add_argument("--output", metavar="PNG", help="where to (default: NAME-SIZE.png)")
+    shown.add_argument("--count", type=int, default=40, help="how many images (default: 40)")
+    split = _action(actions, "split", "make the committed lists, or compare them with what is made", make_splits)
+    what = split.add_mutually_exclusive_group()
+    what.add_argument("--write", action="store_true", help="write configs/splits/NAME/*.json")
+    what.add_argument("--check", action="store_true", help="compare with what is committed (the default)")
+
+
+def _action(actions: Any, name: str, about: str, function: Any) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=about, description=about, allow_abbrev=False)
+    parser.add_argument("name", help="a data set; see `list datasets`")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--from", dest="source", metavar="FOLDER_OR_ZIP", help="the raw data themselves")
+    source.add_argument("--data", metavar="DIR", help="folder of raw data sets (default: $SEMIHISTO_DATA or ./data)")
+    parser.add_argument("--size", type=int, default=256, help="working size in pixels (default: 256)")
+    parser.set_defaults(function=function)
+    return parser
+
+
+def _load(arguments: argparse.Namespace) -> Any:
+    from benchmark.data.prepared import load
+
+    # a source that is named is read, even where arrays of another one are there
+    return load(
+        arguments.name, arguments.size, raw=arguments.source or arguments.data, again=arguments.source is not None,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Prepare, and say where the arrays are."""
+    prepared = _load(arguments)
+    print(f"{prepared.name}: {len(prepared.ids)} images at {prepared.size} px in {prepared.folder}")
+    return OK
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Print the description."""
+    from benchmark.data.check import describe
+
+    print("\n".join(describe(_load(arguments))))
+    return OK
+
+
+def preview(arguments: argparse.Namespace) -> int:
+    """Write the contact sheet."""
+    from benchmark.data.preview import preview as draw
+
+    prepared = _load(arguments)
+    path = Path(arguments.output or f"{prepared.name}-{prepared.size}.png")
+    print(draw(prepared, path, count=arguments.count))
+    return OK
+
+
+def make_splits(arguments: argparse.Namespace) -> int:
+    """Write or compare the split lists."""
+    from benchmark.data import splits
+
+    prepared = _load(arguments)
+    if arguments.write:
+        print("\n".join(splits.write(prepared)))
+        return OK
+    fine, lines = splits.compare(prepared)
+    print("\n".join(lines))
+    return OK if fine else CHECK_FAILED

@@ -1,0 +1,28 @@
+"""Labelled images only: the lower bound at a few per cent of labels, the upper bound at 100 %."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from benchmark.method import Clock, Logits, Losses, Method, Task
+
+
+class Supervised(Method):
+    """Ronneberger et al. 2015 (MICCAI): one network trained on the labelled images alone.
+
+    The lower bound of every table, and with `--ratio 100` the upper bound. It is given as many labelled-sample updates
+    as any other method, so that a gain is not merely longer training (CCT issue 75).
+    """
+
+    views = {"labelled": ("weak",)}
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+        self.net = task.network()
+
+    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
+        return {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
+
+    def predict(self, image: Tensor) -> Logits:
+        return self.net(image)

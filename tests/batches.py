@@ -1,0 +1,48 @@
+"""Rendered batches made by hand, for tests of methods."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import torch
+
+from benchmark.method import Task
+from benchmark.targets import boundary, signed_distance
+
+
+def task(**more) -> Task:
+    settings = {"classes": 2, "size": 32, "labelled": 4, "unlabelled": 8, "images": 12, "net": "unet_small"}
+    return Task(**(settings | more))
+
+
+def blobs(batch: int = 2, size: int = 32, seed: int = 0) -> torch.Tensor:
+    """Masks with a disk or two each: int64 [B, S, S]."""
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.arange(size, dtype=torch.float32)
+    mask = torch.zeros(batch, size, size, dtype=torch.int64)
+    for row in range(batch):
+        for _ in range(2):
+            y, x, r = (torch.rand(3, generator=generator) * torch.tensor([size, size, size / 5])).tolist()
+            mask[row] |= ((place[:, None] - y) ** 2 + (place - x) ** 2 < (r + 3) ** 2).long()
+    return mask
+
+
+def batch(size: int = 32, count: int = 2, seed: int = 0) -> SimpleNamespace:
+    """A labelled batch whose image shows its mask, with all targets."""
+    mask = blobs(count, size, seed)
+    generator = torch.Generator().manual_seed(seed + 1)
+    image = mask.unsqueeze(1) + 0.3 * torch.randn(count, 3, size, size, generator=generator)
+    return SimpleNamespace(
+        index=torch.arange(count), weak=image, mask=mask, sdf=signed_distance(mask), boundary=boundary(mask)
+    )
+
+
+def unlabelled(size: int = 32, count: int = 2, seed: int = 5) -> SimpleNamespace:
+    """An unlabelled batch."""
+    return SimpleNamespace(index=torch.arange(count), weak=batch(size, count, seed).weak)
+
+
+def terms(method, labelled, without_label, clock) -> dict[str, torch.Tensor]:
+    """All of a method's losses, whether it returns or yields them."""
+    answer = method.losses(labelled, without_label, clock)
+    return dict(answer) if isinstance(answer, dict) else {k: v for part in answer for k, v in part.items()}

@@ -1,0 +1,1 @@
+"""Measurements; each is a command that prints one JSON value, and none is a test."""

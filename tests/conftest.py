@@ -1,0 +1,64 @@
+"""What tests share: one thread, a small prepared synthetic set, and a way to call the command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parent.parent
+TINY = {
+    "data.size": 32, "train.steps": 12, "train.batch_labelled": 3, "train.batch_unlabelled": 3, "evaluate.times": 2,
+}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _prepared_root(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Prepared data of the tests lie in a temporary folder, also for the processes that tests start."""
+    os.environ["SEMIHISTO_PREPARED"] = str(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
+def command(*arguments: str, timeout: float = 300, **options) -> subprocess.CompletedProcess[str]:
+    """Run `python -m benchmark ARGUMENTS` from the repository's root."""
+    line = [sys.executable, "-m", "benchmark", *map(str, arguments)]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=timeout, **options)
+
+
+def invoke(capsys: pytest.CaptureFixture[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which has torch imported already."""
+    from benchmark.cli import main
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    capsys.readouterr()
+    try:
+        code = main([str(argument) for argument in arguments])
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+
+def tiny_settings(**more: object) -> list[str]:
+    """`--set` arguments that make a run of a second."""
+    pairs = TINY | {key.replace("__", "."): value for key, value in more.items()}
+    return [part for key, value in pairs.items() for part in ("--set", f"{key}={value}")]
+
+
+def one_line_error(result: subprocess.CompletedProcess[str], code: int = 2) -> str:
+    """Assert the exit code and that stderr ends in one clear line without a traceback; returns that line."""
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]

@@ -1,0 +1,96 @@
+"""The command line's surface: what there is, how fast it answers, what it says to mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from benchmark.cli import build_parser
+from tests.conftest import ROOT, command, invoke, one_line_error
+
+VERBS = ["run", "report", "list", "explain", "data", "profile", "check", "doctor"]
+
+
+def test_the_verbs_are_these():
+    """A new verb or option is a decision: change this test with it."""
+    actions = next(a for a in build_parser()._actions if a.dest == "verb")
+    assert list(actions.choices) == VERBS
+    options = {o for a in actions.choices["run"]._actions for o in a.option_strings} - {"-h", "--help"}
+    assert options == {
+        "--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled",
+        "--device", "--results", "--data", "--keep", "--again", "--checkpoint-seconds", "--json",
+    }
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "datasets"], ["run", "--help"]])
+def test_help_and_list_answer_at_once_without_torch(arguments):
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        result = command(*arguments)
+        seconds.append(time.perf_counter() - started)
+        assert result.returncode == 0 and result.stdout
+    assert min(seconds) < 0.3
+    code = (
+        "import sys; from benchmark.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+        "assert not {'torch', 'numpy', 'pandas'} & set(sys.modules), set(sys.modules) & {'torch', 'numpy'}"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert loaded.returncode == 0, loaded.stderr
+
+
+@pytest.mark.parametrize("kind", ["methods", "datasets", "nets", "presets", "splits"])
+def test_list_is_json_on_request(kind):
+    rows = json.loads(command("list", kind, "--json").stdout)
+    assert all(row["name"] and row["about"] for row in rows)
+    if kind == "methods":
+        assert {row["name"] for row in rows} >= {"supervised", "mean_teacher", "semimoe"}
+        assert all(2000 < row["year"] < 2030 and row["citation"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rnu"], ["Did you mean 'run'?"]),
+        (["list", "method"], ["Did you mean 'methods'?"]),
+        (["run", "--method", "semimo", "--dataset", "glas"], ["unknown method 'semimo'", "Did you mean 'semimoe'?"]),
+        (["run", "--method", "semimoe", "--dataset", "glass"], ["unknown dataset 'glass'", "Did you mean 'glas'?"]),
+        (["run", "--method", "semimoe", "--dataset", "synthetic", "--preset", "fiar"], ["Did you mean 'fair'?"]),
+        (["run", "--method", "semimoe"], ["--dataset"]),
+        (["run", "--method", "semimoe", "--dataset", "synthetic", "--ratoi", "20"], ["--ratoi"]),
+        (["run", "--method", "semimoe", "--dataset", "synthetic", "--ratio", "many"], ["--ratio", "int"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--ratio", "37"], ["37", "20"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--fold", "9"], ["fold", "9"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--split", "oficial"], ["oficial", "official"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--seed", "-1"], ["seed"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--device", "cudda"], ["cudda"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--device", "cuda:7"], ["cuda:7", "cpu"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--labelled", "nowhere.txt"], ["nowhere.txt"]),
+        (["run", "--method", "nowhere.py:X", "--dataset", "synthetic"], ["nowhere.py"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.steps"], ["KEY=VALUE"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.steps=0"], ["positive"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.stpes=5"], ["'steps'"]),
+        (["run", "--method", "mean_teacher", "--dataset", "synthetic", "--set", "method.decay=1.5", "--preset", "demo"],
+         ["decay", "1.5"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "net.name=unet_smal", "--preset", "demo"],
+         ["unet_small"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "data.size=50", "--preset", "demo"],
+         ["50"]),
+        (["run", "--method", "supervised", "--dataset", "glas", "--data", "nowhere"], ["glas", "nowhere"]),
+        (["explain", "--method", "semimoe", "--dataset", "glas", "--set", "method.gama=1"], ["gamma"]),
+        (["check", "semimo"], ["Did you mean 'semimoe'?"]),
+        (["profile", "--method", "supervised", "--blocks", "0"], ["blocks"]),
+    ],
+)
+def test_a_mistake_gets_one_line_and_exit_code_2(arguments, words, tmp_path, capsys):
+    if arguments[0] == "run":
+        arguments = [*arguments, "--results", str(tmp_path / "results")]
+    line = one_line_error(invoke(capsys, *arguments))
+    for word in words:
+        assert word in line
+    assert not (tmp_path / "results" / "records").exists()

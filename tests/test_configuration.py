@@ -1,0 +1,124 @@
+"""Settings: layers, types, near misses, and YAML without its traps."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from benchmark import yaml_files
+from benchmark.bind import bind, fields_of
+from benchmark.configuration import Configuration, compose, parse_overrides, preset_names, read_preset
+from benchmark.errors import UserError
+from benchmark.paths import CONFIGS
+from benchmark.registry import DATASETS, METHODS
+from benchmark.spec import Spec
+
+
+@dataclasses.dataclass
+class Example:
+    """A schema with every kind of field."""
+
+    name: str = "a"
+    count: int = 1
+    share: float | None = 0.5
+    on: bool = False
+    parts: tuple[str, ...] = ("x",)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({"share": 3}, 3.0), ({"share": None}, None), ({"count": 2.0}, 2), ({"parts": ["p", "q"]}, ("p", "q")),
+     ({"parts": "p,q"}, ("p", "q")), ({"on": True}, True)],
+)
+def test_values_that_lose_nothing_are_converted(given, expected):
+    assert next(iter(bind(fields_of(Example), given, "here").values())) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"cuont": 1}, ["cuont", "Did you mean 'count'?"]), ({"count": 1.5}, ["count", "int", "1.5"]),
+     ({"count": True}, ["count", "bool"]), ({"on": 1}, ["on", "bool"]), ({"name": 3}, ["name", "str"]),
+     ({"share": "half"}, ["share", "float"]), ({"share": float("nan")}, ["share", "nan"])],
+)
+def test_wrong_names_and_types_say_where_and_what(given, words):
+    with pytest.raises(UserError) as error:
+        bind(fields_of(Example), given, "here")
+    assert str(error.value).startswith("here") and "\n" not in str(error.value)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_yaml_reads_as_people_do():
+    text = "a: no\nb: 10:30\nc: 1e-3\nd: true\ne: 012\nf: [1, 2.5]\ng: null\nh: on\ni: .5"
+    assert yaml_files.parse(text, "t") == {
+        "a": "no", "b": "10:30", "c": 1e-3, "d": True, "e": 12, "f": [1, 2.5], "g": None, "h": "on", "i": 0.5,
+    }
+
+
+@pytest.mark.parametrize("text", ["a: 1\na: 2", "a: [1", "a: !!python/object:os.system x"])
+def test_yaml_mistakes_name_the_line(text):
+    with pytest.raises(UserError, match="line"):
+        yaml_files.parse(text, "file.yaml")
+
+
+def test_layers_later_wins_and_says_so():
+    kind = METHODS.load("semimoe")
+    settings = compose("semimoe", kind, "glas", "paper", {"train.steps": 7}).settings
+    assert settings["method.weight_max"].value == 5.0 and settings["method.weight_max"].source == "paper"
+    assert settings["method.weight_max"].layer == "recipe paper/semimoe/any"
+    assert settings["optimiser.name"].value == "sgd" and settings["optimiser.name"].layer == "preset paper"
+    assert settings["train.steps"].layer == "--set"
+    assert settings["method.dropout"].layer == "signature"
+    assert compose("semimoe", kind, "crag", "paper").settings["method.gamma"].value == 0.8
+    assert compose("semimoe", kind, "synthetic", "paper").settings["data.normalise"].value == "training"
+
+
+def test_paper_and_released_code_are_two_recipes():
+    kind = METHODS.load("semimoe")
+    paper, code = (compose("semimoe", kind, "glas", preset).values() for preset in ("paper", "released"))
+    assert (paper["method.weight_max"], code["method.weight_max"]) == (5.0, 0.5)
+    assert (paper["method.sdf_scale"], code["method.sdf_scale"]) == (1.0, 0.5)
+    assert (paper["augment.crop"], code["augment.crop"]) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_every_preset_binds_for_every_method_and_dataset(preset):
+    for method in METHODS.names():
+        for dataset in DATASETS.names():
+            compose(method, METHODS.load(method), dataset, preset)
+    recipes = read_preset(preset).get("recipes") or {}
+    assert set(recipes) <= set(METHODS.names())
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [({"train.stesp": 1}, "Did you mean 'steps'?"), ({"steps": 1}, "unknown key 'steps'"),
+     ({"train.steps": "many"}, "int"), ({"optimiser.name": "adamW"}, "Did you mean 'adamw'?"),
+     ({"method.decya": 1}, "Did you mean 'decay'?"), ({"train.steps": {"value": 1, "from": "x"}}, "source"),
+     ({"train.steps": {"value": 1, "source": "rumour"}}, "rumour")],
+)
+def test_unknown_keys_and_wrong_types_are_refused(values, word):
+    configuration = Configuration("mean_teacher", METHODS.load("mean_teacher"))
+    with pytest.raises(UserError, match="preset x") as error:
+        configuration.update(values, "preset x")
+    assert word in str(error.value)
+
+
+def test_overrides_need_an_equals_sign():
+    assert parse_overrides(["a.b=1e-3", "c.d=[x, y]"]) == {"a.b": 1e-3, "c.d": ["x", "y"]}
+    with pytest.raises(UserError, match="KEY=VALUE"):
+        parse_overrides(["train.steps"])
+
+
+def test_every_dataset_file_names_a_dataset():
+    known = {path.stem for path in (CONFIGS / "datasets").glob("*.yaml")}
+    assert known <= set(DATASETS.names())
+
+
+def test_identity_ignores_the_presets_name_and_nothing_else():
+    spec = Spec("m", "d", "official", 20, 0, 0, "fair", {"train.steps": 5, "method.experts": ("a", "b")})
+    assert Spec.from_json(spec.to_json()) == spec
+    assert dataclasses.replace(spec, preset="other").run_id == spec.run_id
+    for change in ({"ratio": 10}, {"seed": 1}, {"fold": 1}, {"split": "s"}, {"values": {"train.steps": 6}}):
+        assert dataclasses.replace(spec, **change).run_id != spec.run_id

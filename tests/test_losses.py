@@ -1,0 +1,117 @@
+"""Losses and ramps against a second implementation in NumPy, written from the equations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import losses
+from benchmark.method import Clock
+
+RNG = np.random.Generator(np.random.PCG64(7))
+
+
+def example(classes=2, ignore=True):
+    logits = RNG.normal(size=(3, classes, 5, 6))
+    target = RNG.integers(0, classes, size=(3, 5, 6))
+    if ignore:
+        target[0, :2, :3] = 255
+    return logits, target
+
+
+def softmax(logits):
+    e = np.exp(logits - logits.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def tensors(logits, target):
+    return torch.tensor(logits, requires_grad=True), torch.tensor(target)
+
+
+def dice_by_hand(logits, target, smooth, squared):
+    probability, values = softmax(logits), []
+    for b in range(len(logits)):
+        for c in range(logits.shape[1]):
+            seen = target[b] != 255
+            p, y = probability[b, c][seen], (target[b] == c)[seen].astype(float)
+            below = (p**2).sum() + (y**2).sum() if squared else p.sum() + y.sum()
+            values.append(1 - (2 * (p * y).sum() + smooth) / (below + smooth))
+    return np.mean(values)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_dice_and_cross_entropy_agree_with_numpy(classes):
+    logits, target = example(classes)
+    a, t = tensors(logits, target)
+    assert losses.dice_loss(a, t).item() == pytest.approx(dice_by_hand(logits, target, 1.0, True), abs=1e-12)
+    assert losses.boundary_dice_loss(a, t).item() == pytest.approx(dice_by_hand(logits, target, 1e-8, False), abs=1e-12)
+    seen = target != 255
+    chosen = np.take_along_axis(softmax(logits), np.where(seen, target, 0)[:, None], 1)[:, 0]
+    assert losses.cross_entropy(a, t).item() == pytest.approx(-np.log(chosen[seen]).mean(), abs=1e-12)
+    total = losses.cross_entropy(a, t) + losses.dice_loss(a, t)
+    assert losses.ce_dice(a, t).item() == pytest.approx(total.item(), abs=1e-12)
+
+
+def test_cross_entropy_agrees_with_torch():
+    logits, target = tensors(*example(3))
+    expected = torch.nn.functional.cross_entropy(logits, target, ignore_index=255)
+    assert losses.cross_entropy(logits, target).item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.dice_loss, losses.boundary_dice_loss, losses.ce_dice])
+def test_ignored_pixels_have_no_gradient_and_others_do(loss):
+    logits, target = tensors(*example())
+    loss(logits, target).backward()
+    ignored = (target == 255).unsqueeze(1).expand_as(logits)
+    assert (logits.grad[ignored] == 0).all()
+    assert (logits.grad[~ignored] != 0).all()
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.dice_loss, losses.boundary_dice_loss, losses.ce_dice])
+@pytest.mark.parametrize("value", [0, 1, 255])
+def test_masks_all_empty_all_full_all_ignored_are_finite(loss, value):
+    logits, _ = tensors(*example())
+    result = loss(logits, torch.full((3, 5, 6), value))
+    result.backward()
+    assert math.isfinite(result.item()) and torch.isfinite(logits.grad).all()
+
+
+def test_all_background_still_trains_both_classes():
+    """The published one-hot drops to one channel there, and the loss covers class 0 alone."""
+    logits, _ = example(ignore=False)
+    target = np.zeros((3, 5, 6), dtype=int)
+    assert losses.dice_loss(*tensors(logits, target)).item() == pytest.approx(dice_by_hand(logits, target, 1.0, True))
+
+
+def test_mse_refuses_to_broadcast():
+    with pytest.raises(ValueError, match="broadcasting"):
+        losses.mse(torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4))
+    a, b = RNG.normal(size=(2, 1, 3, 3)), RNG.normal(size=(2, 1, 3, 3))
+    assert losses.mse(torch.tensor(a), torch.tensor(b)).item() == pytest.approx(((a - b) ** 2).mean())
+
+
+def test_half_precision_is_summed_in_single():
+    logits = torch.zeros(1, 2, 300, 300, dtype=torch.bfloat16)
+    target = torch.zeros(1, 300, 300, dtype=torch.int64)
+    assert losses.dice_loss(logits, target).dtype == torch.float32
+    single = losses.dice_loss(logits.float(), target)
+    assert losses.dice_loss(logits, target).item() == pytest.approx(single.item(), rel=1e-6)
+
+
+def test_ramps_agree_with_their_formulas():
+    clock, steps = Clock(200), 200
+    for step in (0, 1, 50, 199):
+        clock.step.fill_(step)
+        assert clock.fraction.item() == pytest.approx(step / steps)
+        assert clock.linear().item() == pytest.approx((step + 1) / steps)
+        assert clock.linear(until=0.25).item() == pytest.approx(min(1, (step + 1) / 50))
+        assert clock.sigmoid().item() == pytest.approx(math.exp(-5 * (1 - step / steps) ** 2))
+        assert clock.sigmoid(until=0.2).item() == pytest.approx(math.exp(-5 * (1 - min(1, step / 40)) ** 2))
+        assert clock.ema(0.99).item() == pytest.approx(min(1 - 1 / (step + 1), 0.99))
+    half = torch.tensor(0.5)
+    assert losses.cosine_rampdown(half).item() == pytest.approx(0.5 * (math.cos(math.pi / 2) + 1))
+    clock.stopped.fill_(True)
+    assert clock.ema(0.99).item() == 1.0

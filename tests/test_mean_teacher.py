@@ -1,0 +1,85 @@
+"""Mean Teacher's mechanism."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmark.errors import UserError
+from benchmark.method import Clock, Teacher
+from methods.mean_teacher import MeanTeacher
+from tests.batches import batch, task, terms, unlabelled
+
+
+def train(method, clock, steps):
+    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        sum(terms(method, batch(), unlabelled(), clock).values()).backward()
+        optimiser.step()
+        method.after_step(clock)
+        clock.step += 1
+
+
+@pytest.mark.parametrize("buffers", ["ema", "copy", "own"])
+def test_teacher_starts_equal_copies_once_then_lags(buffers):
+    method, clock = MeanTeacher(task(), buffers=buffers), Clock(20)
+    pairs = list(zip(method.net.parameters(), method.teacher.net.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    train(method, clock, 1)  # alpha = 0 in the first update
+    assert all(torch.allclose(a, b) for a, b in pairs)
+    before = [b.clone() for _, b in pairs]
+    train(method, clock, 1)  # alpha = 1/2 in the second
+    for (student, teacher), old in zip(pairs, before, strict=True):
+        assert torch.allclose(teacher, 0.5 * old + 0.5 * student, atol=1e-6)
+    assert any(not torch.allclose(a, b) for a, b in pairs)
+
+
+def test_teacher_gets_no_gradient_and_student_does():
+    method, clock = MeanTeacher(task()), Clock(20)
+    terms(method, batch(), unlabelled(), clock)["consistency"].backward()
+    assert all(p.grad is None for p in method.teacher.parameters())
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in list(method.net.parameters())[:4])
+
+
+def test_consistency_is_the_mean_squared_difference_of_probabilities():
+    method, clock = MeanTeacher(task(), noise=0.0, weight=3.0), Clock(10)
+    clock.step.fill_(4)
+    with torch.no_grad():
+        for parameter in method.teacher.parameters():
+            parameter.mul_(1.1)
+    image = unlabelled().weak
+    found = terms(method, batch(), unlabelled(), clock)["consistency"]
+    student, teacher = method.net(image).softmax(1), method.teacher(image).softmax(1)
+    assert found.item() == pytest.approx(3.0 * 0.5 * ((student - teacher) ** 2).mean().item(), rel=1e-5)
+
+
+def test_teacher_statistics_by_choice():
+    net = torch.nn.BatchNorm2d(2)
+    for buffers in ("ema", "copy", "own"):
+        teacher = Teacher(net, buffers)
+        student = torch.nn.BatchNorm2d(2)
+        student.running_mean.fill_(4.0)
+        student.num_batches_tracked.fill_(3)
+        teacher.train()
+        teacher.follow(student, torch.tensor(0.75))
+        expected = {"ema": 1.0, "copy": 4.0, "own": 0.0}[buffers]
+        assert teacher.net.running_mean[0].item() == pytest.approx(expected)
+        assert teacher.net.training == (buffers == "own")
+
+
+def test_teacher_stands_still_once_the_clock_is_stopped():
+    method, clock = MeanTeacher(task()), Clock(20)
+    clock.step.fill_(7)
+    clock.stopped.fill_(True)
+    before = [p.clone() for p in method.teacher.parameters()]
+    with torch.no_grad():
+        next(method.net.parameters()).add_(1)
+    method.after_step(clock)
+    assert all(torch.equal(a, b) for a, b in zip(before, method.teacher.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("bad", [{"decay": 1.1}, {"decay": -0.1}, {"weight": -1.0}, {"noise": -1.0}])
+def test_values_out_of_range_are_refused(bad):
+    with pytest.raises(UserError, match=next(iter(bad))):
+        MeanTeacher(task(), **bad)

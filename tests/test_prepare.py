@@ -1,0 +1,354 @@
+"""From raw files to prepared arrays: the right values, one clear line a bad file, one result for many workers."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.data import prepare as prepare_module
+from benchmark.data.check import describe
+from benchmark.data.dataset import Dataset, Item, load_dataset, names
+from benchmark.data.prepare import prepare
+from benchmark.data.prepared import Prepared, load
+from benchmark.data.preview import preview
+from benchmark.data.splits import compare, match, resolve
+from benchmark.errors import UserError
+from benchmark.paths import ROOT
+from tests.fake_glas import HEIGHT, IDS, WIDTH, arrays, write_tree
+
+SIZE = 16
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    write_tree(tmp_path / "raw" / "glas")
+    return tmp_path / "raw"
+
+
+def opened(tmp_path: Path, raw: Path, **options: object) -> Prepared:
+    return load("glas", SIZE, raw=raw, root=tmp_path / "prepared", **options)  # type: ignore[arg-type]
+
+
+def test_values(tmp_path: Path, raw: Path) -> None:
+    data = opened(tmp_path, raw)
+    assert data.ids == IDS
+    assert data.groups["set"] == tuple(name.split("_")[0] for name in IDS)
+    assert data.groups["patient"][:4] == ("1", "2", "3", "1") and data.groups["grade"][2] == "malignant"
+    assert data.classes == ("background", "gland") and set(np.unique(data.masks)) == {0, 1}
+    assert data.native_sizes == ((HEIGHT, WIDTH),) * 12
+    for place, name in enumerate(IDS):
+        image, ids = arrays(place)
+        expected = np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+        assert np.array_equal(data.images[place], expected)
+        native = data.native(name)
+        assert native.dtype == np.uint8 and np.array_equal(native > 0, ids > 0)
+        assert native.max() == 2, "testB_3 was released with one id for all glands"
+        assert data.native_valid(name).all() and data.position(name) == place
+    with pytest.raises(UserError, match="train_99"):
+        data.position("train_99")
+
+
+def test_statistics_are_exact(tmp_path: Path, raw: Path) -> None:
+    data = opened(tmp_path, raw)
+    rows = [0, 3, 5]
+    pixels = data.images[rows].reshape(-1, 3).astype(np.float64) / 255
+    mean, deviation = data.statistics(rows)
+    assert np.allclose(mean, pixels.mean(0), rtol=1e-13) and np.allclose(deviation, pixels.std(0), rtol=1e-12)
+    black_and_white = np.zeros((2, 4, 4, 3), np.uint8)
+    black_and_white[0] = 255
+    assert max(prepare_module.statistics(black_and_white)[1]) == 0.5
+
+
+@pytest.mark.parametrize("kind", ["bmp", "tif", "tiff", "zip", "palette", "sixteen", "rgb"])
+def test_every_form_of_the_release_is_the_same_data(tmp_path: Path, raw: Path, kind: str) -> None:
+    first = opened(tmp_path, raw)
+    other = tmp_path / "other"
+    folder = write_tree(other / "Warwick QU Dataset (Released 2016_07_08)", kind if len(kind) < 5 and kind[0] in "bt"
+                        else "png")
+    if kind == "zip":
+        with zipfile.ZipFile(other / "warwick_qu_dataset_released_2016_07_08.zip", "w") as archive:
+            for path in folder.iterdir():
+                archive.write(path, f"some name/{path.name}")
+        shutil.rmtree(folder)
+    for path in folder.glob("*_anno.png"):
+        ids = np.array(Image.open(path))
+        if kind == "palette":
+            coloured = Image.fromarray(ids, "L").convert("P")
+            coloured.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+            coloured.putdata(ids.ravel().tolist())
+            coloured.save(path)
+        elif kind == "sixteen":
+            Image.fromarray(ids.astype(np.uint16)).save(path)
+        elif kind == "rgb":
+            Image.fromarray(np.stack([ids] * 3, -1)).save(path)
+    second = load("glas", SIZE, raw=other, root=tmp_path / "second")
+    assert (second.fingerprint, second.arrays_fingerprint) == (first.fingerprint, first.arrays_fingerprint)
+    assert (second.folder / "native.npz").read_bytes() == (first.folder / "native.npz").read_bytes()
+    assert not list((tmp_path / "second" / "glas").glob(".*work*"))
+
+
+def test_fingerprints_see_pixels_and_size(tmp_path: Path, raw: Path) -> None:
+    first = opened(tmp_path, raw)
+    larger = load("glas", 32, raw=raw, root=tmp_path / "prepared")
+    assert larger.fingerprint == first.fingerprint and larger.arrays_fingerprint != first.arrays_fingerprint
+    ids = np.array(Image.open(raw / "glas" / "testA_2_anno.png"))
+    ids[0, 0] = 9
+    Image.fromarray(ids).save(raw / "glas" / "testA_2_anno.png")
+    assert opened(tmp_path, raw).fingerprint == first.fingerprint, "what is prepared stays"
+    changed = opened(tmp_path, raw, again=True)
+    assert changed.fingerprint != first.fingerprint and opened(tmp_path, raw).fingerprint == changed.fingerprint
+    assert first.images.any(), "who has the old arrays open keeps them"
+
+
+@pytest.mark.parametrize("place", ["glas", "GlaS", "Warwick_QU_Dataset", "glas/Warwick_QU_Dataset", "."])
+def test_where_it_is_found(tmp_path: Path, place: str) -> None:
+    write_tree(tmp_path / "raw" / place)
+    found = load_dataset("glas").find(tmp_path / "raw")
+    assert (found / "train_1.png").is_file()
+
+
+def test_not_found_says_what_to_get_and_where_to_put_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        opened(tmp_path, tmp_path / "nowhere")
+    text = str(caught.value)
+    assert "\n" not in text
+    place = str(tmp_path / "nowhere" / "glas")
+    for words in ("warwick_qu_dataset_released_2016_07_08.zip", "research", place, "--data"):
+        assert words in text
+    with pytest.raises(UserError, match="Did you mean 'glas'"):
+        load("glass", SIZE)
+    with pytest.raises(UserError, match="working size"):
+        load("glas", 3, raw=tmp_path, root=tmp_path)
+
+
+def _bomb() -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    body = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
+
+
+def _save(array: np.ndarray, mode: str | None = None) -> Callable[[Path], None]:
+    return lambda path: Image.fromarray(array, mode).save(path)
+
+
+NOISE = np.random.Generator(np.random.PCG64(1)).integers(0, 255, (HEIGHT, WIDTH), dtype=np.uint8)
+COLOUR = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+COLOUR[3:9, 4:9] = 255, 0, 0
+CLEAR = np.dstack([COLOUR, COLOUR[..., 0]])
+BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "truncated": ("train_2.png", lambda path: path.write_bytes(path.read_bytes()[:-40]), "truncated or damaged"),
+    "truncated mask": ("train_2_anno.png", lambda path: path.write_bytes(path.read_bytes()[:60]), "truncated"),
+    "text": ("train_2.png", lambda path: path.write_text("<html>404"), "not an image"),
+    "empty": ("train_2.png", lambda path: path.write_bytes(b""), "empty file"),
+    "folder": ("train_2.png", lambda path: (path.unlink(), path.mkdir()), "not a file"),
+    "bomb": ("train_2.png", lambda path: path.write_bytes(_bomb()), "pixels"),
+    "16 bit": ("train_2.png", _save(np.zeros((HEIGHT, WIDTH), np.uint16)), "8 bits"),
+    "transparent": ("train_2.png", _save(CLEAR), "transparent"),
+    "pages": ("train_2.png", lambda path: Image.new("RGB", (9, 9)).save(
+        path, "TIFF", save_all=True, append_images=[Image.new("RGB", (9, 9))]), "pages"),
+    "no mask": ("train_2_anno.png", Path.unlink, "train_2.png: its mask train_2_anno is missing"),
+    "no image": ("train_2.png", Path.unlink, "without its image"),
+    "sizes": ("train_2_anno.png", _save(np.zeros((WIDTH, HEIGHT), np.uint8)), "60 x 44 pixels, its mask"),
+    "photo as mask": ("train_2_anno.png", _save(NOISE), "not a mask of objects"),
+    "coloured mask": ("train_2_anno.png", _save(COLOUR), "in colours"),
+    "no table": ("Grade.csv", Path.unlink, "is missing"),
+    "binary table": ("Grade.csv", lambda path: path.write_bytes(b"\xff\xfe\x00"), "not a text table"),
+    "bad row": ("Grade.csv", lambda path: path.write_text("name\ntrain_2,1,unknown\n"), "line 2: expected"),
+    "lost row": ("Grade.csv", lambda path: path.write_text(
+        "\n".join(line for line in path.read_text().splitlines() if not line.startswith("train_2,"))), "no row for"),
+    "lost image": ("Grade.csv", lambda path: path.write_text(path.read_text() + "testA_60,1, benign\n"), "testA_60"),
+    "two files": ("train_2.png", lambda path: Image.open(path).save(path.with_suffix(".bmp")), "second file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files(tmp_path: Path, raw: Path, case: str) -> None:
+    name, spoil, words = BAD[case]
+    spoil(raw / "glas" / name)
+    with pytest.raises(UserError) as caught:
+        opened(tmp_path, raw)
+    text = str(caught.value)
+    assert words in text and "\n" not in text
+    assert name.partition(".")[0].removesuffix("_anno") in text and str(raw / "glas") in text
+    left = [path.name for path in (tmp_path / "prepared" / "glas").iterdir()]
+    assert left == [f".{SIZE}.lock"], "nothing half-made is left"
+
+
+def test_bad_file_in_an_archive_is_named_by_the_archive(tmp_path: Path, raw: Path) -> None:
+    (raw / "glas" / "train_3.png").write_bytes(b"no")
+    with zipfile.ZipFile(tmp_path / "glas.zip", "w") as archive:
+        for path in (raw / "glas").iterdir():
+            archive.write(path, path.name)
+    with pytest.raises(UserError, match=r"glas\.zip/train_3\.png: not an image"):
+        opened(tmp_path, tmp_path / "glas.zip")
+    with zipfile.ZipFile(tmp_path / "cats.zip", "w") as archive:
+        archive.writestr("cat.png", b"")
+    with pytest.raises(UserError, match=r"cats\.zip: no images of glas in this archive"):
+        opened(tmp_path, tmp_path / "cats.zip")
+
+
+class Classes(Dataset):
+    """Masks of class indices, generated."""
+
+    name = "classes"
+    instances = False
+    wrong = 0
+
+    def find(self, raw: Path) -> Path:
+        return raw
+
+    def items(self, folder: Path) -> Iterator[Item]:
+        mask = np.zeros((20, 30), np.uint8)
+        mask[2:8, 2:8] = mask[12:18, 20:28] = 1
+        mask[:, 12:15] = 255
+        mask[0, 0] = self.wrong
+        for number in range(2):
+            yield Item(f"train_{number}", lambda: np.full((20, 30, 3), 200, np.uint8), lambda: mask, {"set": "train"})
+
+
+def test_class_masks_and_ignore(tmp_path: Path) -> None:
+    dataset = Classes()
+    data = prepare(dataset, SIZE, tmp_path, tmp_path / "classes" / "16")
+    assert set(np.unique(data.masks)) == {0, 1, 255}
+    assert not data.native_valid("train_1")[:, 12:15].any() and data.native_valid("train_1")[:, 15:].all()
+    assert sorted(np.unique(data.native("train_1"))) == [0, 1, 2]
+    dataset.wrong = 7
+    with pytest.raises(UserError, match=r"train_0: mask values 7 are outside the classes 0\.\.1"):
+        prepare(dataset, SIZE, tmp_path, tmp_path / "classes" / "17")
+
+
+def _spoil_index(folder: Path, **changes: object) -> None:
+    index = json.loads((folder / "index.json").read_text())
+    (folder / "index.json").write_text(json.dumps({**index, **changes}))
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "truncated array": lambda folder: os.truncate(folder / "images.npy", 300),
+    "empty array": lambda folder: os.truncate(folder / "masks.npy", 0),
+    "one bit": lambda folder: _flip(folder / "images.npy"),
+    "bad json": lambda folder: (folder / "index.json").write_text("{"),
+    "json of another kind": lambda folder: (folder / "index.json").write_text("[1]"),
+    "other version": lambda folder: _spoil_index(folder, version=0),
+    "other format": lambda folder: _spoil_index(folder, format=99),
+    "lost file": lambda folder: (folder / "native.npz").unlink(),
+    "truncated masks": lambda folder: os.truncate(folder / "native.npz", 2000),
+    "other shape": lambda folder: np.save(folder / "masks.npy", np.zeros((12, 8, 8), np.uint8)),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_folders_are_prepared_again(tmp_path: Path, raw: Path, case: str) -> None:
+    first = opened(tmp_path, raw)
+    marks = first.fingerprint, first.arrays_fingerprint
+    DAMAGE[case](first.folder)
+    with pytest.raises(UserError, match=r"(damaged|another version).*data prepare glas --size 16"):
+        opened(tmp_path, raw, prepare=False)
+    with pytest.raises(UserError, match=r"(damaged|another version).*cannot be prepared again: no GlaS"):
+        opened(tmp_path, tmp_path / "nowhere")
+    said: list[str] = []
+    again = opened(tmp_path, raw, say=said.append)
+    assert (again.fingerprint, again.arrays_fingerprint) == marks
+    assert "again" in said[0]
+    opened(tmp_path, tmp_path / "nowhere")
+
+
+def _worker(raw: Path, root: Path, report: str) -> None:
+    said: list[str] = []
+    data = load("glas", SIZE, raw=raw, root=root, say=said.append)
+    Path(report).write_text(f"{data.arrays_fingerprint} {len(said)}")
+
+
+def test_workers_at_once_give_one_result(tmp_path: Path, raw: Path) -> None:
+    left = tmp_path / "prepared" / "glas" / f".{SIZE}.work-of-a-killed-one"
+    left.mkdir(parents=True)
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_worker, args=(raw, tmp_path / "prepared", f"{tmp_path}/{n}")) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(30)
+    reports = [(tmp_path / str(number)).read_text().split() for number in range(4)]
+    assert len({fingerprint for fingerprint, _ in reports}) == 1
+    assert sorted(count for _, count in reports) == ["0", "0", "0", "1"], "one prepared, three found it done"
+    assert not left.exists()
+
+
+def _full_disk(raw: Path, root: Path, report: str) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+    try:
+        load("glas", SIZE, raw=raw, root=root)
+    except UserError as error:
+        os.write(os.open(report, os.O_WRONLY | os.O_CREAT), str(error).encode())
+
+
+def test_full_disk_and_file_in_the_way(tmp_path: Path, raw: Path) -> None:
+    root = tmp_path / "prepared"
+    worker = multiprocessing.get_context("fork").Process(target=_full_disk, args=(raw, root, f"{tmp_path}/report"))
+    worker.start()
+    worker.join(30)
+    text = (tmp_path / "report").read_text()
+    assert "nothing was prepared" in text and "\n" not in text
+    assert [path.name for path in (root / "glas").iterdir()] == [f".{SIZE}.lock"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="a file stands where"):
+        load("glas", SIZE, raw=raw, root=tmp_path / "file")
+
+
+def test_check_and_preview(tmp_path: Path, raw: Path) -> None:
+    shutil.copy(raw / "glas" / "train_1.png", raw / "glas" / "testA_1.png")
+    data = opened(tmp_path, raw)
+    text = "\n".join(describe(data))
+    for words in ("train: 7 images (5 benign, 2 malignant) of 3 patients", "60 x 44 (12)", "train_1 = testA_1",
+                  "5 of the 5 test images come from patients who are also in training", "impossible"):
+        assert words in text
+    sheet = Image.open(preview(data, tmp_path / "out" / "sheet.png", columns=5, tile=64))
+    colours = np.asarray(sheet).reshape(-1, 3)
+    assert (colours == (0, 230, 118)).all(1).sum() > 12 * 50, "outlines are drawn"
+    assert sheet.width == 6 + 5 * 70
+
+
+def test_no_torch() -> None:
+    code = ("import sys, benchmark.data.prepared, benchmark.data.splits, benchmark.data.check, benchmark.data.preview;"
+            "from benchmark.data.dataset import load_dataset; load_dataset('glas'); sys.exit('torch' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert "glas" in names()
+
+
+GLAS = Path(os.environ.get("SEMIHISTO_DATA") or ROOT.parent / "shared" / "data")
+
+
+@pytest.mark.glas
+@pytest.mark.skipif(not (GLAS / "glas").is_dir(), reason="the GlaS images are not here")
+def test_real_glas(tmp_path: Path) -> None:
+    data = load("glas", 32, raw=GLAS, root=tmp_path)
+    assert len(data.ids) == 165 and data.ids[:2] == ("train_1", "train_2") and data.ids[-1] == "testB_20"
+    assert [int(data.native(f"testB_{number}").max()) for number in (3, 11, 18, 19)] == [7, 5, 8, 7]
+    text = "\n".join(describe(data))
+    assert "79 of the 80 test images" in text and "85 images (37 benign, 48 malignant)" in text
+    assert data.fingerprint.startswith("4decad94e5e8")
+    fine, lines = compare(data)
+    assert fine and len(lines) == 3 and not any("other pixels" in line for line in lines)
+    assert match(resolve("glas", "patients", 20, 2), data) == []

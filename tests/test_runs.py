@@ -1,0 +1,245 @@
+"""Whole runs through the command line: records, continuation, interruption, and what may go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from benchmark.registry import METHODS
+from benchmark.runs.records import KEYS, read_counts, read_record
+from tests.conftest import ROOT, command, one_line_error, tiny_settings
+
+
+def run(results, method="supervised", *more, **settings):
+    return command(
+        "run", "--method", method, "--dataset", "synthetic", "--preset", "demo", "--results", results,
+        *tiny_settings(**settings), *more,
+    )
+
+
+def record_of(result):
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def everything(results, record):
+    """What must not depend on how a run came about."""
+    counts = read_counts(results / "records" / f"{record['run_id']}.json", record)
+    log = (results / "runs" / record["run_id"] / "log.jsonl").read_text()
+    arrays = {name: array.tolist() for name, array in counts.items()}
+    return record["weights_sha256"], record["scores"], record["history"], log, arrays
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Each method's uninterrupted run: results folder and record."""
+    results = tmp_path_factory.mktemp("finished")
+    return {name: (results, record_of(run(results, name, "--json"))) for name in METHODS.names()}
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_a_run_leaves_a_whole_record(finished, method):
+    results, record = finished[method]
+    assert set(KEYS) <= set(record) and record["status"] == "done" and record["exact"] is True
+    assert record == read_record(results / "records" / f"{record['run_id']}.json")
+    for protocol in ("strict", "validation", "paper"):
+        assert 0 < record["scores"][protocol]["dice"] <= 1
+    assert record["data"]["labelled"] == 12 and record["data"]["test"] == 24
+    assert [row["step"] for row in record["history"]] == [6, 12]
+    counts = read_counts(results / "records" / f"{record['run_id']}.json", record)
+    outputs = len(counts["outputs"])
+    assert counts["test_pooled"].shape == (2, outputs, 45, 3)
+    assert counts["test_images"].shape == (24, outputs, 45, 3)
+    assert counts["test_native"].shape == (24, outputs, 3)
+    assert np.array_equal(counts["test_images"].sum(0), counts["test_pooled"][-1])
+    folder = results / "runs" / record["run_id"]
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"claim", "log.jsonl", "masks.npz", "spec.json", "weights.pt"}
+
+
+def test_another_results_folder_gives_the_same(finished, tmp_path):
+    results, record = finished["mean_teacher"]
+    again = record_of(run(tmp_path, "mean_teacher", "--json"))
+    assert everything(tmp_path, again) == everything(results, record)
+    one, two = (folder / "records" / f"{record['run_id']}.npz" for folder in (results, tmp_path))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_finished_run_is_shown_not_made_again(finished):
+    results, record = finished["supervised"]
+    before = {path: path.stat().st_mtime_ns for path in results.rglob("*")}
+    result = run(results, "supervised", "--json")
+    assert "already done" in result.stderr and record_of(result) == record
+    assert {path: path.stat().st_mtime_ns for path in results.rglob("*")} == before
+
+
+def test_again_sets_the_old_record_aside(tmp_path):
+    first = record_of(run(tmp_path, "supervised", "--json"))
+    second = record_of(run(tmp_path, "supervised", "--json", "--again"))
+    assert first["weights_sha256"] == second["weights_sha256"]
+    names = {path.name.split(".", 1)[1] for path in (tmp_path / "records").iterdir()}
+    assert names == {"json", "npz", "json.old1", "npz.old1"}
+
+
+def start(results, method, *more):
+    line = [
+        sys.executable, "-m", "benchmark", "run", "--method", method, "--dataset", "synthetic", "--preset", "demo",
+        "--results", str(results), "--checkpoint-seconds", "0", *tiny_settings(), *more,
+    ]
+    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("method", ["mean_teacher", "semimoe"])
+def test_killed_at_random_moments_a_run_ends_where_it_would_have(finished, method, tmp_path):
+    results, record = finished[method]
+    chance = random.Random(3)
+    kills = 0
+    folder = tmp_path / "runs" / record["run_id"]
+    for _ in range(3):
+        process = start(tmp_path, method)
+        while process.poll() is None and not (folder / "log.jsonl").exists():
+            time.sleep(0.01)  # the start of Python is no interesting moment
+        time.sleep(chance.uniform(0, 1.5))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.communicate()
+    assert kills
+    ended = record_of(run(tmp_path, method, "--json"))
+    assert everything(tmp_path, ended) == everything(results, record)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_says_how_to_continue_and_exits_75(finished, number, tmp_path):
+    results, record = finished["mean_teacher"]
+    process = start(tmp_path, "mean_teacher")
+    log = tmp_path / "runs" / record["run_id"] / "log.jsonl"
+    while process.poll() is None and not log.exists():
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    if process.returncode != 0:  # it may have been at its last step
+        assert process.returncode == 75 and "the same command continues" in errors and "Traceback" not in errors
+        assert (log.parent / "checkpoint.pt").exists()
+        assert not (tmp_path / "records").exists()
+    assert everything(tmp_path, record_of(run(tmp_path, "mean_teacher", "--json"))) == everything(results, record)
+
+
+def test_hidden_masks_change_no_weight(tmp_path, monkeypatch):
+    """The masks of training images outside the labelled list, scrambled on disk, change nothing that is learned."""
+    record = record_of(run(tmp_path / "a", "semimoe", "--json"))
+    from benchmark.data import splits
+    from benchmark.data.prepared import arrays_fingerprint, load
+
+    prepared = load("synthetic", 32)
+    split = splits.resolve("synthetic", "official", 20, 0)
+    other = tmp_path / "prepared" / "synthetic" / "32"
+    other.mkdir(parents=True)
+    for path in prepared.folder.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    masks = np.load(other / "masks.npy")
+    for name in split.unlabelled:
+        masks[prepared.position(name)] = masks[prepared.position(name)][::-1] ^ 1
+    np.save(other / "masks.npy", masks)
+    index = json.loads((other / "index.json").read_text())
+    index["arrays_fingerprint"] = arrays_fingerprint(prepared.ids, prepared.images, masks)
+    (other / "index.json").write_text(json.dumps(index))
+    monkeypatch.setenv("SEMIHISTO_PREPARED", str(tmp_path / "prepared"))
+    scrambled = record_of(run(tmp_path / "b", "semimoe", "--json"))
+    assert scrambled["data"]["arrays_fingerprint"] != record["data"]["arrays_fingerprint"]
+    assert scrambled["weights_sha256"] == record["weights_sha256"]
+
+
+def test_at_100_percent_a_semi_supervised_method_declines(tmp_path):
+    result = run(tmp_path, "mean_teacher", "--ratio", "100", "--json")
+    record = record_of(result)
+    assert record["status"] == "skipped" and "unlabelled" in record["reason"]
+    assert record_of(run(tmp_path, "supervised", "--ratio", "100", "--json"))["scores"]["validation"]["reason"]
+
+
+def test_a_run_that_diverges_says_which_term_and_when(tmp_path):
+    result = run(tmp_path, "supervised", optimiser__lr=1e30, optimiser__name="sgd", optimiser__schedule="constant")
+    assert result.returncode == 1 and "diverged: 'supervised' was nan at step" in result.stdout
+    record = read_record(next((tmp_path / "records").glob("*.json")))
+    assert record["status"] == "diverged" and record["scores"] == {} and record["weights_sha256"] is None
+
+
+@pytest.mark.parametrize("damage", ["truncate", "garbage", "schema", "status"])
+def test_a_damaged_record_is_named_and_left_alone(damage, tmp_path):
+    record_of(run(tmp_path, "supervised", "--json"))
+    path = next((tmp_path / "records").glob("*.json"))
+    text = path.read_text()
+    changed = {
+        "truncate": text[: len(text) // 2], "garbage": "\x00\xff" * 9,
+        "schema": text.replace('"schema": 1', '"schema": 7'), "status": text.replace('"done"', '"dnoe"'),
+    }[damage]
+    path.write_text(changed)
+    line = one_line_error(run(tmp_path, "supervised"))
+    assert path.name in line and path.read_text() == changed
+
+
+@pytest.mark.parametrize("damage", ["truncate", "missing"])
+def test_damaged_counts_are_named(damage, tmp_path):
+    record_of(run(tmp_path, "supervised", "--json"))
+    path = next((tmp_path / "records").glob("*.npz"))
+    path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:100])
+    assert path.name in one_line_error(run(tmp_path, "supervised"))
+    assert path.name in one_line_error(command("report", "--results", tmp_path))
+
+
+def test_a_damaged_checkpoint_is_named_and_left_alone(finished, tmp_path):
+    _, record = finished["supervised"]
+    folder = tmp_path / "runs" / record["run_id"]
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    line = one_line_error(run(tmp_path, "supervised"), code=1)
+    assert "checkpoint.pt" in line and "remove it" in line
+    assert (folder / "checkpoint.pt").exists()
+
+
+def test_a_file_where_the_results_folder_should_be(tmp_path):
+    (tmp_path / "results").write_text("precious")
+    assert "results" in one_line_error(run(tmp_path / "results", "supervised"))
+    assert (tmp_path / "results").read_text() == "precious"
+
+
+def test_a_full_disk_loses_nothing(finished, tmp_path):
+    """A limit on the size of files stands in for a full disk: checkpoint and weights do not fit, the log does."""
+    results, record = finished["supervised"]
+    limited = f"ulimit -f 300; exec {sys.executable} -m benchmark run --method supervised --dataset synthetic"
+    line = " ".join([limited, "--preset demo --results", str(tmp_path), "--checkpoint-seconds 0", *tiny_settings()])
+    result = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, env=os.environ)
+    assert "no space left" in one_line_error(result, code=1)
+    assert not list(tmp_path.rglob(".*.*"))
+    assert everything(tmp_path, record_of(run(tmp_path, "supervised", "--json"))) == everything(results, record)
+
+
+def test_one_run_is_made_by_one_process(tmp_path, finished):
+    record = finished["semimoe"][1]
+    process = start(tmp_path, "semimoe")
+    log = tmp_path / "runs" / record["run_id"] / "log.jsonl"
+    while process.poll() is None and not log.exists():
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        line = one_line_error(run(tmp_path, "semimoe"), code=1)
+        assert f"process {process.pid}" in line
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+        process.communicate()
+
+
+def test_explain_tells_the_layers():
+    result = command("explain", "--method", "semimoe", "--dataset", "glas", "--preset", "released", "--json")
+    settings = json.loads(result.stdout)
+    assert settings["method.weight_max"] == {
+        "value": 0.5, "layer": "recipe released/semimoe/any", "source": "authors_code",
+    }

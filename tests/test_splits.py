@@ -1,0 +1,212 @@
+"""Split lists: nested, stratified, disjoint where it counts, verified, and the same wherever they are made."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmark.data import splits
+from benchmark.data.dataset import names
+from benchmark.data.make_splits import Member, apportion, deal, make_all, percent, shuffled
+from benchmark.data.prepared import Prepared
+from benchmark.data.splits import Split, available, compare, match, resolve, write
+from benchmark.errors import UserError
+
+SHARES = (0.14, 0.12, 0.12, 0.11, 0.1, 0.1, 0.08, 0.07, 0.05, 0.04, 0.03, 0.02, 0.01, 0.01)  # of images, by patient
+
+
+def pretend(train: int = 85, test: int = 80, fingerprint: str = "pixels") -> Prepared:
+    """Prepared data without pixels: GlaS's numbers of images, 14 patients that both sets share."""
+    bounds = np.cumsum(SHARES)
+    ids, sets, patients, grades = [], [], [], []
+    for name, count in (("train", train), ("testA", test)):
+        for number in range(count):
+            ids.append(f"{name}_{number + 1}")
+            sets.append(name)
+            patients.append(str(int(np.searchsorted(bounds, (number + 0.5) / count))))
+            grades.append("benign" if number < round(count * 37 / 85) else "malignant")
+    nothing = np.zeros((len(ids), 0), np.uint8)
+    groups = {"set": tuple(sets), "patient": tuple(patients), "grade": tuple(grades)}
+    return Prepared("glas", 96, Path("nowhere"), nothing, nothing, tuple(ids), groups, ("background", "gland"),
+                    fingerprint, "arrays", ((1, 1),) * len(ids), ("",) * len(ids))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(pretend(), tmp_path)
+    return tmp_path
+
+
+def everything(folder: Path) -> list[Split]:
+    return [resolve("glas", offer.split, ratio, fold, folder=folder)
+            for offer in available("glas", folder) for ratio in offer.ratios for fold in range(offer.folds)]
+
+
+def test_what_there_is(folder: Path) -> None:
+    assert [(offer.split, offer.ratios, offer.folds) for offer in available("glas", folder)] == [
+        ("official", (5, 10, 20, 50, 100), 3), ("patients", (5, 10, 20, 50, 100), 3), ("published", (10, 20, 100), 1)]
+
+
+def test_every_split_is_a_partition(folder: Path) -> None:
+    made = everything(folder)
+    assert len({split.fingerprint for split in made}) > 25
+    for split in made:
+        learned = set(split.labelled) | set(split.unlabelled)
+        assert not set(split.labelled) & set(split.unlabelled)
+        assert not learned & set(split.test) and not set(split.validation) & set(split.test)
+        assert not set(split.labelled) & set(split.validation), "validation images are never labelled ones"
+        assert len(learned | set(split.validation)) + len(split.test) == 165
+        if split.name == "published":
+            assert not set(split.unlabelled) & set(split.validation)
+        else:
+            assert set(split.validation) <= set(split.unlabelled)
+            assert bool(split.validation) == (split.ratio <= 20)
+
+
+def test_lists_are_nested_and_stratified(folder: Path) -> None:
+    prepared = pretend()
+    grade = dict(zip(prepared.ids, prepared.groups["grade"], strict=True))
+    for fold in range(3):
+        lists = [resolve("glas", "official", ratio, fold, folder=folder).labelled for ratio in (5, 10, 20, 50, 100)]
+        assert [len(part) for part in lists] == [4, 9, 17, 43, 85]
+        assert all(set(small) < set(large) for small, large in pairwise(lists))
+        assert Counter(map(grade.get, lists[1])) == {"benign": 4, "malignant": 5}
+        assert Counter(map(grade.get, lists[2])) == {"benign": 7, "malignant": 10}
+        validation = resolve("glas", "official", 20, fold, folder=folder).validation
+        assert Counter(map(grade.get, validation)) == {"benign": 7, "malignant": 10}
+        assert validation == resolve("glas", "official", 5, fold, folder=folder).validation
+    draws = [resolve("glas", "official", 20, fold, folder=folder).labelled for fold in range(3)]
+    assert len(set(draws)) == 3
+
+
+def test_patients_are_kept_apart_and_folds_balanced(folder: Path) -> None:
+    prepared = pretend()
+    patient = dict(zip(prepared.ids, prepared.groups["patient"], strict=True))
+    folds = [resolve("glas", "patients", 20, fold, folder=folder) for fold in range(3)]
+    assert sorted(name for split in folds for name in split.test) == sorted(prepared.ids), "each is tested once"
+    for split in folds:
+        assert not set(map(patient.get, split.test)) & set(map(patient.get, split.labelled + split.unlabelled))
+        assert abs(len(split.test) - 55) <= 4
+        assert len(set(map(patient.get, split.test))) >= 4
+
+
+def test_published_numbers(folder: Path) -> None:
+    ten, twenty = (resolve("glas", "published", ratio, 0, folder=folder) for ratio in (10, 20))
+    assert ten.labelled == tuple(f"train_{number}" for number in (4, 17, 23, 28, 60, 74, 85))
+    assert [len(part) for part in (ten.unlabelled, twenty.unlabelled, ten.validation)] == [66, 59, 12]
+    assert set(ten.labelled) < set(twenty.labelled) and len(twenty.labelled) == 14
+
+
+def test_largest_remainder() -> None:
+    assert apportion(9, {"benign": 37, "malignant": 48}) == {"benign": 4, "malignant": 5}
+    assert apportion(10, {"a": 6, "b": 6, "c": 2}) == {"a": 4, "b": 4, "c": 2}  # quotas 4.29, 4.29, 1.43
+    sizes = {"a": 6, "b": 6, "c": 2}
+    assert apportion(11, sizes, least=apportion(10, sizes))["c"] == 2, "a larger list never takes a seat away"
+    assert apportion(3, {"a": 1, "b": 9}) == {"a": 0, "b": 3}
+    assert [percent(ratio, 85) for ratio in (5, 10, 20, 50)] == [4, 9, 17, 43]
+    assert percent(5, 3) == 1
+
+
+def test_order_does_not_depend_on_the_machine() -> None:
+    assert shuffled(["a", "b", "c", "d", "e"], "key") == shuffled(["e", "c", "a", "d", "b"], "key")
+    assert shuffled(["a", "b", "c", "d", "e"], "key") == ["d", "a", "e", "c", "b"]  # as sha256sum sorts
+    images = [Member(str(number), "train", "x", str(number // 4)) for number in range(24)]
+    assert Counter(Counter(deal(images, 3, "k").values()).values()) == {2: 3}
+    assert make_all(pretend()) == make_all(pretend())
+
+
+def test_files_are_readable_and_compare(folder: Path) -> None:
+    text = (folder / "glas" / "official.json").read_text()
+    assert max(map(len, text.splitlines())) <= 120 and "data split glas --write" in text
+    assert compare(pretend(), folder) == (True, [f"glas/{name}: the same lists" for name in
+                                                 ("official", "patients", "published")])
+    fine, lines = compare(pretend(fingerprint="other"), folder)
+    assert fine and all(line.endswith("made from other pixels") for line in lines)
+    (folder / "glas" / "patients.json").unlink()
+    fine, lines = compare(pretend(test=79), folder)
+    assert not fine and "DIFFERENT" in lines[0] and "missing" in lines[1]
+
+
+def test_match(folder: Path) -> None:
+    split = resolve("glas", "official", 20, 1, folder=folder)
+    assert match(split, pretend(), folder) == []
+    assert "may differ" in match(split, pretend(fingerprint="other"), folder)[0]
+    with pytest.raises(UserError, match="testA_80"):
+        match(split, pretend(test=79), folder)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "ratio", "fold", "words"),
+    [("glas", "official", 30, 0, "5, 10, 20, 50, 100"), ("glas", "official", 20, 3, "it has 0, 1, 2"),
+     ("glas", "official", 20, -1, "it has 0, 1, 2"), ("glas", "published", 5, 0, "10, 20, 100"),
+     ("glas", "oficial", 20, 0, "Did you mean 'official'? It has official, patients, published"),
+     ("glas", "../glas/official", 20, 0, "no split"), ("glass", "official", 20, 0, "Did you mean 'glas'")],
+)
+def test_what_does_not_exist(folder: Path, dataset: str, split: str, ratio: int, fold: int, words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve(dataset, split, ratio, fold, folder=folder)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_edited_files_are_refused(folder: Path) -> None:
+    path = folder / "glas" / "official.json"
+    content = json.loads(path.read_text())
+    labelled = content["folds"][0]["labelled"]["10"]
+    labelled[0] = next(name for name in content["folds"][0]["train"] if name not in labelled)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="edited"):
+        resolve("glas", "official", 10, 0, folder=folder)
+    for broken in ("", "{", "[]", "{}", "3"):
+        path.write_text(broken)
+        with pytest.raises(UserError, match="not a split file"):
+            resolve("glas", "official", 10, 0, folder=folder)
+
+
+def test_own_list(folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.txt"
+    held = resolve("glas", "official", 10, 0, folder=folder).validation
+    own.write_text(f"# mine\r\n{held[0]}\r\n\r\n  train_7  # good one\r\ntrain_3\r\n")
+    split = resolve("glas", "official", 20, 0, labelled_file=own, folder=folder)
+    assert set(split.labelled) == {held[0], "train_7", "train_3"} and split.labelled[0] != "# mine"
+    assert split.validation == held[1:] and len(split.unlabelled) == 82 and split.ratio == 4
+    name, _, mark = split.name.partition("+")
+    assert name == "official" and len(mark) == 8 and match(split, pretend(), folder) == []
+    own.write_text(f"train_3\ntrain_7\n{held[0]}")
+    assert resolve("glas", "official", 20, 0, labelled_file=own, folder=folder) == split, "order does not matter"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"train_1\ntrain_99\n", "line 2: 'train_99' is no training image"), (b"train_1\ntrain_1", "listed twice"),
+     (b"testA_1", "test image"), (b"# none\n", "empty"), (b"\xff\xfe\x00", "not a text file"),
+     (None, "cannot be read")],
+)
+def test_bad_own_list(folder: Path, tmp_path: Path, content: bytes | None, words: str) -> None:
+    own = tmp_path / "own.txt"
+    if content is not None:
+        own.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        resolve("glas", "official", 20, 0, labelled_file=own, folder=folder)
+    assert words in str(caught.value) and str(own) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dataset", sorted(path.name for path in splits.FOLDER.glob("*")))
+def test_committed_files(dataset: str) -> None:
+    """Needs no data: the committed files are sound and keep what DESIGN promises."""
+    assert dataset in names()
+    offers = {offer.split: offer for offer in available(dataset)}
+    for offer in offers.values():
+        for ratio in offer.ratios:
+            for fold in range(offer.folds):
+                split = resolve(dataset, offer.split, ratio, fold)
+                assert split.test and split.labelled and not set(split.labelled) & {*split.test, *split.validation}
+    if dataset == "glas":
+        counts = {ratio: resolve("glas", "official", ratio, 0) for ratio in offers["official"].ratios}
+        assert [len(split.labelled) for split in counts.values()] == [4, 9, 17, 43, 85]
+        assert (len(counts[10].unlabelled), len(counts[20].unlabelled), len(counts[20].validation)) == (76, 68, 17)
+        assert sorted(len(resolve("glas", "patients", 20, fold).test) for fold in range(3)) == [54, 55, 56]

@@ -1,0 +1,127 @@
+"""Boundary and signed distance against independent re-computations with SciPy and scikit-image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
+from skimage.morphology import disk
+from skimage.segmentation import find_boundaries
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from benchmark.targets import TARGETS, boundary, by_tensor, nearest, signed_distance
+
+
+def blobs(count: int, height: int, width: int, seed: int = 0, sigma: float = 3.0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=(count, height, width))
+    return gaussian_filter(noise, (0, sigma, sigma)) > 0.02
+
+
+def expected_distance(objects: np.ndarray) -> np.ndarray:
+    if objects.all() or not objects.any():
+        return np.full(objects.shape, 1.0 if objects.all() else -1.0)
+    inside, outside = distance_transform_edt(objects), distance_transform_edt(~objects)
+    scaled = [(d - d.min()) / (d.max() - d.min()) for d in (inside, outside)]
+    result = scaled[0] - scaled[1]
+    result[find_boundaries(objects, mode="inner")] = 0
+    return result
+
+
+CASES = [
+    blobs(4, 40, 40),
+    blobs(2, 17, 31, seed=1, sigma=1.0),
+    np.zeros((1, 9, 9), bool),
+    np.ones((1, 9, 9), bool),
+    np.eye(12, dtype=bool)[None],
+    np.pad(np.ones((1, 1, 1), bool), ((0, 0), (3, 8), (5, 0))),
+    ~np.pad(np.ones((1, 1, 1), bool), ((0, 0), (3, 8), (5, 0))),
+]
+
+
+@pytest.mark.parametrize("objects", CASES)
+def test_boundary_is_the_dilation_less_the_mask(objects: np.ndarray) -> None:
+    expected = np.stack([binary_dilation(one, disk(2)) & ~one for one in objects])
+    for dtype in (torch.uint8, torch.int64):
+        ring = boundary(torch.from_numpy(objects).to(dtype))
+        assert ring.dtype == torch.int64
+        np.testing.assert_array_equal(ring.numpy(), expected)
+
+
+@pytest.mark.parametrize("objects", CASES)
+def test_signed_distance_on_the_cpu_and_in_tensor_code(objects: np.ndarray) -> None:
+    expected = np.stack([expected_distance(one) for one in objects])[:, None].astype(np.float32)
+    ours = signed_distance(torch.from_numpy(objects).long())
+    assert ours.dtype == torch.float32 and ours.shape == (len(objects), 1, *objects.shape[1:])
+    np.testing.assert_array_equal(ours.numpy(), expected)
+    # what a GPU runs; the squared distances are whole numbers, but torch's root may differ in its last bit
+    np.testing.assert_allclose(by_tensor(torch.from_numpy(objects)).numpy(), expected, atol=1e-7)
+
+
+def test_signed_distance_has_the_published_signs_and_range() -> None:
+    mask = torch.from_numpy(blobs(3, 48, 48)).long()
+    values = signed_distance(mask)[:, 0]
+    assert values.amax((1, 2)).tolist() == [1, 1, 1] and values.amin((1, 2)).tolist() == [-1, -1, -1]
+    assert (values[mask == 1] >= 0).all() and (values[mask == 0] < 0).all()
+
+
+def test_the_tensor_transform_is_exact_also_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = torch.from_numpy(blobs(3, 30, 44, seed=5))
+    monkeypatch.setattr("benchmark.targets.CHUNK", 7 * 44 * 44)
+    expected = np.stack([distance_transform_edt(~one) for one in sources.numpy()])
+    np.testing.assert_array_equal(nearest(sources).square().round().numpy(), (expected**2).round())
+    np.testing.assert_allclose(nearest(sources).numpy(), expected, rtol=1e-15)
+    assert torch.isinf(nearest(torch.zeros(1, 5, 5, dtype=torch.bool))).all()
+
+
+def test_all_classes_but_background_are_objects() -> None:
+    mask = torch.from_numpy(blobs(2, 24, 24)).long()
+    several = mask * torch.randint(1, 5, mask.shape, generator=torch.Generator().manual_seed(0))
+    for target in TARGETS.values():
+        assert torch.equal(target(mask), target(several))
+
+
+def test_ignored_pixels() -> None:
+    mask = torch.from_numpy(blobs(2, 24, 24)).long()
+    ignored = torch.zeros_like(mask, dtype=torch.bool)
+    ignored[:, 5:9, 3:20] = True
+    marked, as_background = mask.masked_fill(ignored, 255), mask.masked_fill(ignored, 0)
+    ring = boundary(marked)
+    assert (ring[ignored] == 255).all()
+    assert torch.equal(ring[~ignored], boundary(as_background)[~ignored])
+    assert torch.equal(signed_distance(marked), signed_distance(as_background))
+    assert torch.equal(signed_distance(torch.full((1, 4, 4), 255)), torch.full((1, 1, 4, 4), -1.0))
+
+
+def test_targets_commute_with_flips_and_turns() -> None:
+    mask = torch.from_numpy(blobs(2, 33, 33, seed=3)).long()
+    mask[0, :4, 7:] = 255
+    for target in TARGETS.values():
+        for turns in range(4):
+            for move in (
+                lambda x, k=turns: x.rot90(k, (-2, -1)),
+                lambda x, k=turns: x.transpose(-1, -2).rot90(k, (-2, -1)),
+            ):
+                assert torch.equal(target(move(mask)), move(target(mask)))
+
+
+def test_targets_can_be_traced_and_need_no_gradient() -> None:
+    with FakeTensorMode():
+        mask = torch.zeros(2, 16, 16, dtype=torch.int64)
+        assert signed_distance(mask).shape == (2, 1, 16, 16) and signed_distance(mask).dtype == torch.float32
+        assert boundary(mask).shape == (2, 16, 16) and boundary(mask).dtype == torch.int64
+        # the tensor code itself reads nothing back either
+        assert by_tensor(mask > 0).shape == (2, 1, 16, 16)
+    logits = torch.randn(2, 2, 16, 16, requires_grad=True)
+    assert not signed_distance(logits.argmax(1)).requires_grad
+
+
+def test_the_operator_keeps_torchs_rules() -> None:
+    torch.library.opcheck(torch.ops.semihisto.signed_distance.default, (torch.rand(2, 8, 8) > 0.5,))
+
+
+@pytest.mark.parametrize("mask", [torch.zeros(4, 4, dtype=torch.int64), torch.zeros(1, 4, 4)])
+def test_a_wrong_mask_is_refused(mask: torch.Tensor) -> None:
+    for target in TARGETS.values():
+        with pytest.raises(ValueError, match=r"a mask is \[B, H, W\]"):
+            target(mask)
