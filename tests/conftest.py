@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -35,18 +37,19 @@ def command(*arguments: str, timeout: float = 300, **options) -> subprocess.Comp
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=timeout, **options)
 
 
-def invoke(capsys: pytest.CaptureFixture[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+def invoke(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The same in this process, which has torch imported already."""
     from benchmark.cli import main
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    capsys.readouterr()
+    out, err = io.StringIO(), io.StringIO()
     try:
-        code = main([str(argument) for argument in arguments])
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([str(argument) for argument in arguments])
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def tiny_settings(**more: object) -> list[str]:

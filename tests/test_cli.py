@@ -87,10 +87,10 @@ def test_list_is_json_on_request(kind):
         (["profile", "--method", "supervised", "--blocks", "0"], ["blocks"]),
     ],
 )
-def test_a_mistake_gets_one_line_and_exit_code_2(arguments, words, tmp_path, capsys):
+def test_a_mistake_gets_one_line_and_exit_code_2(arguments, words, tmp_path):
     if arguments[0] == "run":
         arguments = [*arguments, "--results", str(tmp_path / "results")]
-    line = one_line_error(invoke(capsys, *arguments))
+    line = one_line_error(invoke(*arguments))
     for word in words:
         assert word in line
     assert not (tmp_path / "results" / "records").exists()

@@ -15,11 +15,12 @@ import pytest
 
 from benchmark.registry import METHODS
 from benchmark.runs.records import KEYS, read_counts, read_record
-from tests.conftest import ROOT, command, one_line_error, tiny_settings
+from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
 
 
 def run(results, method="supervised", *more, **settings):
-    return command(
+    """A run in this process; those that are killed or limited are started in one of their own."""
+    return invoke(
         "run", "--method", method, "--dataset", "synthetic", "--preset", "demo", "--results", results,
         *tiny_settings(**settings), *more,
     )
@@ -192,7 +193,7 @@ def test_damaged_counts_are_named(damage, tmp_path):
     path = next((tmp_path / "records").glob("*.npz"))
     path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:100])
     assert path.name in one_line_error(run(tmp_path, "supervised"))
-    assert path.name in one_line_error(command("report", "--results", tmp_path))
+    assert path.name in one_line_error(invoke("report", "--results", tmp_path))
 
 
 def test_a_damaged_checkpoint_is_named_and_left_alone(finished, tmp_path):
@@ -238,7 +239,7 @@ def test_one_run_is_made_by_one_process(tmp_path, finished):
 
 
 def test_explain_tells_the_layers():
-    result = command("explain", "--method", "semimoe", "--dataset", "glas", "--preset", "released", "--json")
+    result = invoke("explain", "--method", "semimoe", "--dataset", "glas", "--preset", "released", "--json")
     settings = json.loads(result.stdout)
     assert settings["method.weight_max"] == {
         "value": 0.5, "layer": "recipe released/semimoe/any", "source": "authors_code",

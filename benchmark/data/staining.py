@@ -141,7 +141,7 @@ class _Canvas:
         self.e *= 1 - 0.93 * amount
 
     def scatter(self, density: Array, cell: int) -> tuple[Array, Array]:
-        """Rows and columns of at most one pixel per `cell` x `cell` square, kept with chance `density` [h,w]."""
+        """Rows and columns of one pixel or none per square of side `cell`, with chance `density` [h,w]."""
         key = np.where(density > 0, self.stream.uniform(shape=self.shape), 0.0)
         top, left = self.stream.integer(0, cell), self.stream.integer(0, cell)
         rows, columns = (key.shape[0] - top) // cell, (key.shape[1] - left) // cell
@@ -181,7 +181,7 @@ class _Canvas:
 
 
 def _expose(stream: Stream, patient: Patient, stains: Array) -> Array:
-    """Beer-Lambert: stains [2,h,w] to colours uint8, with blur, uneven light and noise, without the margin."""
+    """Beer-Lambert: stains [2,h,w] to colours uint8, with blur, uneven light and noise; no margin."""
     shape = stains.shape[1:]
     focus = patient.focus * stream.number(0.85, 1.25)
     stains = np.stack([ndimage.gaussian_filter(stain, focus, truncate=3.0) for stain in stains])

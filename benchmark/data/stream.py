@@ -60,7 +60,7 @@ class Stream:
 
 @functools.lru_cache(64)
 def _spline(length: int, scale: float) -> tuple[Array, Array]:
-    """Cubic B-splines: every pixel's first knot [length], and the weights [4,length] of that and the next three."""
+    """Cubic B-splines: a pixel's first knot [length], and weights [4,length] of that and the next three."""
     position = np.arange(length) / scale
     first = position.astype(np.int64)
     t = position - first

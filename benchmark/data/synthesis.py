@@ -98,7 +98,7 @@ class Layout:
 
 
 def lay_out(stream: Stream, patient: Patient, grade: str) -> Layout:
-    """Place blobs on a jittered hexagonal grid and grow them until glands cover their share; some then touch."""
+    """Place blobs on a jittered hexagonal grid and grow them until glands cover their share; some touch."""
     shape = (HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN)
     malignant = grade == "malignant"
     bend, coarse, fine = (7.0, 30.0, 1.6) if malignant else (3.0, 34.0, 0.7)

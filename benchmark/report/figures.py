@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -21,7 +22,8 @@ from benchmark.runs.files import write_atomically
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 FOUND, INVENTED, MISSED = "#009E73", "#E69F00", "#0072B2"  # TP, FP, FN
-OPACITY = {FOUND: 0.35, INVENTED: 0.75, MISSED: 0.75}
+OPACITY = {FOUND: 0.45, INVENTED: 0.8, MISSED: 0.8}
+CELL = 2.3  # inches, width of one picture
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,16 @@ class Case:
 
 def panel(columns: Sequence[str], cases: Sequence[Case], path: Path) -> Path:
     """Image, truth and one column a method: what was found, invented and missed, with the outline of the truth."""
-    figure = Figure(figsize=(2.3 * (len(columns) + 2), 1.9 * len(cases) + 0.7), layout="constrained")
-    grid = figure.subplots(len(cases), len(columns) + 2, squeeze=False)
+    heights = [case.truth.shape[0] / case.truth.shape[1] for case in cases]
+    size = (CELL * (len(columns) + 2), (CELL + 0.1) * sum(heights) + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)  # type: ignore[union-attr, call-arg]
+    grid = figure.subplots(len(cases), len(columns) + 2, squeeze=False, height_ratios=heights)
     for row, case in zip(grid, cases, strict=True):
         height, width = case.truth.shape
         for axes, title in zip(row, ("image", "truth", *columns), strict=True):
-            axes.imshow(case.image, extent=(0, width, height, 0), interpolation="bilinear")
+            shown = case.image if axes is row[0] else _faded(case.image)
+            axes.imshow(shown, extent=(0, width, height, 0), interpolation="bilinear")
             axes.set(xticks=[], yticks=[])
             if axes in grid[0]:
                 axes.set_title(_wrapped(title), fontsize=8)
@@ -72,20 +78,23 @@ def curve(group: Group, path: Path) -> Path | None:
         bounds = [stats.interval(images) for _, images in points]
         low = [mean - 100 * bound.low if bound else 0.0 for mean, bound in zip(means, bounds, strict=True)]
         high = [100 * bound.high - mean if bound else 0.0 for mean, bound in zip(means, bounds, strict=True)]
-        places = [group.ratios.index(ratio) + 0.04 * (number - (len(group.labels) - 1) / 2) for ratio, _ in points]
+        shift = 0.5 * ((number + 0.5) / len(group.labels) - 0.5)  # side by side, so that intervals stay apart
+        places = [group.ratios.index(ratio) + shift for ratio, _ in points]
         colour, marker = next(styles)
         axes.errorbar(
-            places, means, yerr=np.maximum([low, high], 0), label=label, color=colour, marker=marker,
+            places, means, yerr=np.maximum([low, high], 0), label=_wrapped(label, 60), color=colour, marker=marker,
             markersize=5, linewidth=1.3, elinewidth=0.9, capsize=2.5,
         )  # fmt: skip
     if not drawn:
         return None
     axes.set_xticks(range(len(group.ratios)), [f"{ratio} %" for ratio in group.ratios])
+    axes.set_xlim(-0.5, len(group.ratios) - 0.5)
     axes.set(xlabel="labelled training images", ylabel="Dice (%), strict, 95 % interval")
     axes.set_title(f"{group.dataset}, split {group.split}, preset {group.preset}", fontsize=10)
     axes.grid(axis="y", linewidth=0.4, alpha=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False)
+    handles = axes.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=min(drawn, 3), fontsize=8, frameon=False)
     return _save(figure, path)
 
 
@@ -97,10 +106,15 @@ def _overlay(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray
     return rgba
 
 
-def _wrapped(text: str, width: int = 26) -> str:
-    """Long names on several lines; a dollar sign is no mathematics."""
-    pieces = [text[start : start + width] for start in range(0, len(text), width)]
-    return "\n".join(pieces[:3]).replace("$", r"\$")
+def _faded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Light grey, three channels: the stain's own colours would hide those of an overlay."""
+    grey = (255 + image.mean(-1, keepdims=True)) / 2
+    return grey.repeat(3, -1).astype(np.uint8)
+
+
+def _wrapped(text: str, width: int = 30, lines: int = 3) -> str:
+    """Long names on several lines; a dollar sign starts no formula."""
+    return "\n".join(textwrap.wrap(text, width)[:lines]).replace("$", r"\$")
 
 
 def _save(figure: Figure, path: Path) -> Path:

@@ -76,7 +76,7 @@ def draw_panel(group: Group, results: Path, path: Path) -> tuple[Path | None, st
         )
         for rule, name in chosen.items()
     ]
-    columns = [f"{run.label} {ratio} % (fold {run.draw[0]}, seed {run.draw[1]})" for run in runs]
+    columns = [f"{run.label}, {ratio} %, fold {run.draw[0]}" for run in runs]
     return panel(columns, cases, path), ""
 
 

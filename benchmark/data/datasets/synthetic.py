@@ -17,9 +17,8 @@ SEED = 0
 class Synthetic(Dataset):
     """60 training and 24 test images of 192 x 256 pixels from 21 patients, none of whom is in both sets.
 
-    Made to be learnt from, not to stand for tissue: patients differ in stain and texture, and vessels, follicles
-    and muscle pass for glands by colour and shape, so that few labels give clearly less than many. No image of
-    anybody's went into it.
+    Made to be learnt from, not to stand for tissue: patients differ in stain and texture, and vessels,
+    follicles and muscle pass for glands by colour and shape, so that few labels give clearly less than many.
     Groups: set (train, test), patient, grade (benign, malignant).
     """
 
