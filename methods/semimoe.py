@@ -19,7 +19,7 @@ OUTPUTS = {"seg": 2, "sdf": 1, "bnd": 2}
 
 
 class SemiMoE(Method):
-    """Semi-MoE 2025 (BMVC, arXiv 2509.13834): experts for mask, distance and boundary; gates fuse them to pseudo-labels.
+    """Semi-MoE 2025 (BMVC, arXiv 2509.13834): experts for mask, distance and boundary, fused to pseudo-labels by gates.
 
     Labelled (eq. 4): every expert and every fused head learns its target: Dice for mask and boundary, squared error of
     tanh for the distance. Unlabelled (eq. 5, 6): argmax, tanh and argmax of the fused heads, without gradient, teach

@@ -84,7 +84,7 @@ def test_list_is_json_on_request(kind):
         (["run", "--method", "supervised", "--dataset", "glas", "--data", "nowhere"], ["glas", "nowhere"]),
         (["explain", "--method", "semimoe", "--dataset", "glas", "--set", "method.gama=1"], ["gamma"]),
         (["check", "semimo"], ["Did you mean 'semimoe'?"]),
-        (["profile", "--method", "supervised", "--blocks", "0"], ["blocks"]),
+        (["profile", "--method", "supervised", "--seconds", "0"], ["seconds"]),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(arguments, words, tmp_path):

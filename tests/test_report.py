@@ -11,8 +11,8 @@ from zlib import crc32
 import numpy as np
 import pytest
 
+from benchmark import protocols
 from benchmark.errors import UserError
-from benchmark.report import protocols
 from benchmark.report.build import build
 from benchmark.report.cells import group_runs
 from benchmark.report.doubts import doubts

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from benchmark.data import synthesis
 from benchmark.data.datasets.synthetic import Synthetic
-from benchmark.data.staining import draw
-from benchmark.data.stream import Stream
+from benchmark.data.synthesis import layout
+from benchmark.data.synthesis.staining import draw
+from benchmark.data.synthesis.stream import Stream
 
 # All is float64 until the end: a last digit that differs between machines hardly ever moves a pixel.
 MASKS = "460b01433c754ce6"
@@ -22,9 +22,9 @@ MEANS = [158.0, 108.0, 160.3, 142.8, 96.7, 149.7, 157.3, 105.7, 158.5, 137.2, 89
 
 
 @pytest.fixture(scope="module")
-def sample() -> list[tuple[synthesis.Slide, np.ndarray, np.ndarray]]:
+def sample() -> list[tuple[layout.Slide, np.ndarray, np.ndarray]]:
     """16 images: each of 16 patients once, both grades, both sets."""
-    slides = synthesis.slides()
+    slides = layout.slides()
     chosen = [*range(10), *range(60, 66)]
     return [(slides[i], *draw(0, i, slides[i].patient, slides[i].grade)) for i in chosen]
 
@@ -35,7 +35,7 @@ def quarters(image: np.ndarray) -> list[float]:
 
 def test_golden(sample):
     digest = hashlib.sha256(b"".join(mask.tobytes() for _, _, mask in sample[:4]))
-    assert digest.hexdigest()[:16] == MASKS, "the generator draws something else: bump synthesis.VERSION"
+    assert digest.hexdigest()[:16] == MASKS, "the generator draws something else: bump layout.VERSION"
     np.testing.assert_allclose(quarters(sample[1][1]), MEANS, atol=0.2)
 
 
@@ -82,7 +82,7 @@ def test_grades_differ_in_number_and_shape(sample):
                 filled.append(len(points) / (np.pi * ((points - points.mean(0)) ** 2).sum(1).max()))
         return float(np.mean(filled)) if filled else np.nan
 
-    by = {grade: [mask for slide, _, mask in sample if slide.grade == grade] for grade in synthesis.GRADES}
+    by = {grade: [mask for slide, _, mask in sample if slide.grade == grade] for grade in layout.GRADES}
     count = {grade: np.mean([mask.max() for mask in masks]) for grade, masks in by.items()}
     shape = {grade: np.nanmean([roundness(mask) for mask in masks]) for grade, masks in by.items()}
     assert count["benign"] > 1.2 * count["malignant"]
@@ -110,7 +110,7 @@ def test_no_channel_threshold_solves_it(sample):
 def test_fast_enough():
     start = time.process_time()
     for number in range(4):
-        draw(7, number, number, synthesis.GRADES[number % 2])
+        draw(7, number, number, layout.GRADES[number % 2])
     assert (time.process_time() - start) / 4 < 1.0  # 0.10 to 0.16 s on a busy machine; the bound is generous
 
 

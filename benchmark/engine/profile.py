@@ -42,21 +42,22 @@ def count(session: Session) -> dict[str, Any]:
     }
 
 
-def profile(session: Session, blocks: int = 6) -> dict[str, Any]:
-    """Costs of `session`, from `blocks` blocks of steps after one to warm up."""
+def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
+    """Costs of `session`, timed for about `seconds` after a warm-up of two steps; a slow step is timed at least once."""
     progress, keeper = Progress(), _Nowhere()
     session.method.train()
-    run_block(session, progress, keeper, BLOCK, lambda: False)
+    run_block(session, progress, keeper, 1, lambda: False)
     flops = progress.flops
-    bare_plan = session.plans(0, 1)[0]
-    bare_step = BareStep(session, bare_plan)
+    bare_step = BareStep(session, session.plans(0, 1)[0])
     bare_step()
+    once = _timed(session, bare_step)
+    steps = max(1, min(BLOCK, int(seconds / (8 * once))))
     full, bare, waits = [], [], []
-    for _ in range(blocks):
+    for _ in range(max(1, int(seconds / (2 * steps * once)))):
         session.clock.step.zero_()
-        full.append(_timed(session, lambda: run_block(session, Progress(step=1), keeper, BLOCK, lambda: False)) / BLOCK)
-        bare.append(_timed(session, lambda: bare_step.repeat(BLOCK)) / BLOCK)
-        waits.append(_timed(session, lambda: session.plans(1, BLOCK)) / BLOCK)
+        full.append(_timed(session, lambda: run_block(session, Progress(step=1), keeper, steps, lambda: False)) / steps)
+        bare.append(_timed(session, lambda: bare_step.repeat(steps)) / steps)
+        waits.append(_timed(session, lambda: session.plans(1, steps)) / steps)
     full_seconds, bare_seconds = statistics.median(full), statistics.median(bare)
     ratios = [ours / theirs for ours, theirs in zip(full, bare, strict=True)]
     images = sum(planner.batch for planner in session.planners.values())
@@ -70,7 +71,7 @@ def profile(session: Session, blocks: int = 6) -> dict[str, Any]:
         "data_wait_fraction": statistics.median(waits) / full_seconds,
         "images_per_second": images / full_seconds,
         "model_flops_utilisation": None,
-        "wall_seconds": sum(full) * BLOCK,
+        "wall_seconds": (sum(full) + sum(bare)) * steps,
     }
 
 

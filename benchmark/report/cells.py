@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark import protocols
 from benchmark.metrics import counts as pixels
-from benchmark.report import protocols, stats
+from benchmark.report import stats
 
 Draw = tuple[int, int]  # (fold, seed)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+from benchmark.protocols import PROTOCOLS, STAGES
 from benchmark.report import stats
 from benchmark.report.cells import Group, Run
 from benchmark.report.markdown import NOTHING, Table
-from benchmark.report.protocols import PROTOCOLS, STAGES
 from benchmark.report.tables import MEANING, number
 
 STEPS = ("official output", "last step", "threshold 0.5", "mean over images", "native size")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from benchmark.protocols import everything_is_foreground
 from benchmark.report import stats
 from benchmark.report.cells import Group
 from benchmark.report.markdown import NOTHING, Table
-from benchmark.report.protocols import everything_is_foreground
 
 EVERYTHING = "everything is foreground (no model)"
 FEW_UNITS = 30  # below, a percentile bootstrap is known to cover clearly less than 95 %

@@ -15,8 +15,8 @@ from benchmark.engine import device as devices
 from benchmark.engine.trainer import Outcome
 from benchmark.errors import UserError
 from benchmark.method import Method
+from benchmark.protocols import scores
 from benchmark.registry import METHODS
-from benchmark.report.protocols import scores
 from benchmark.runs.records import SCHEMA
 from benchmark.spec import Spec
 

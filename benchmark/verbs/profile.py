@@ -15,7 +15,7 @@ def add(verbs: Any) -> None:
     shared.add_cell(parser, dataset_default="synthetic")
     shared.add_device(parser)
     shared.add_folders(parser, results=False)
-    parser.add_argument("--blocks", type=int, default=6, help="blocks of 16 steps to time (default: 6)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="about how long to time (default: 60)")
     parser.add_argument("--count-only", action="store_true", help="count parameters, time nothing")
     shared.add_json(parser)
     parser.set_defaults(function=run)
@@ -30,8 +30,8 @@ def run(arguments: argparse.Namespace) -> int:
     from benchmark.errors import Decline
     from benchmark.runs.request import specify
 
-    if arguments.blocks < 1:
-        raise UserError(f"--blocks must be positive, it is {arguments.blocks}")
+    if arguments.seconds <= 0:
+        raise UserError(f"--seconds must be positive, it is {arguments.seconds}")
     device = devices.choose(arguments.device)
     spec, split = specify(shared.request(arguments), device.type)
     prepared = load(spec.dataset, spec.values["data.size"], raw=arguments.data)
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         session = assemble(spec, prepared, split, device)
     except Decline as reason:
         raise UserError(f"{spec.method} declines this setting: {reason}") from None
-    costs = count(session) if arguments.count_only else profile(session, arguments.blocks)
+    costs = count(session) if arguments.count_only else profile(session, arguments.seconds)
     costs = {"method": spec.method, "device": devices.environment(device)["device"]} | costs
     if arguments.json:
         shared.print_json(costs)

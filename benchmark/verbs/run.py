@@ -94,7 +94,7 @@ class Teller:
         now = time.monotonic()
         if self.begun is None:
             self.begun = (now, step)
-        losses = {k: round(v, 4) for k, v in means.items() if k != "step" and "/" not in k}
+        losses = {name: round(value, 4) for name, value in list(means.items())[1:4]}  # after `step`; a few will do
         if sys.stderr.isatty():
             if self.bar is None:
                 from tqdm import tqdm

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data import staining, synthesis
 from benchmark.data.dataset import Dataset, Item
+from benchmark.data.synthesis import layout, staining
 
 SEED = 0
 
@@ -22,7 +22,8 @@ class Synthetic(Dataset):
     Groups: set (train, test), patient, grade (benign, malignant).
     """
 
-    version = synthesis.VERSION
+    version = layout.VERSION
+    publishable = True
 
     def find(self, raw: Path) -> Path:
         """Nothing needs finding: the generator is its own source, whatever lies at `raw`."""
@@ -30,7 +31,7 @@ class Synthetic(Dataset):
 
     def items(self, folder: Path) -> Iterator[Item]:
         """The 84 images, training first."""
-        for number, slide in enumerate(synthesis.slides()):
+        for number, slide in enumerate(layout.slides()):
             groups = {"set": slide.set, "patient": str(slide.patient + 1), "grade": slide.grade}
             part = partial(_part, number, slide.patient, slide.grade)
             yield Item(slide.id, partial(part, 0), partial(part, 1), groups)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from benchmark.data.stream import Array, Stream
-from benchmark.data.synthesis import (
+from benchmark.data.synthesis.layout import (
     BUNDLE,
     FOLLICLE,
     GLAND,
@@ -19,6 +18,7 @@ from benchmark.data.synthesis import (
     lay_out,
     truth,
 )
+from benchmark.data.synthesis.stream import Array, Stream
 
 
 def draw(seed: int, number: int, patient: int, grade: str) -> tuple[Array, Array]:

@@ -1,0 +1,63 @@
+"""What README and the tree promise."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+from benchmark.registry import METHODS
+from tests.conftest import ROOT
+
+
+def tracked() -> list[str]:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    return listed.stdout.split("\n")[:-1]
+
+
+def test_readme_shows_generated_tables():
+    """Every table between markers is copied from a generated file, cell for cell; every link leads somewhere."""
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"<!-- table: (\S+) -->\n(.*?)<!-- end of table -->", text, re.S)
+    assert blocks
+    for path, block in blocks:
+        assert block.strip() and block.strip() in (ROOT / path).read_text(), path
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (ROOT / link).exists(), link
+
+
+def test_the_harness_names_no_method():
+    words = {*METHODS.names(), *(entry.class_name for entry in METHODS.entries())}
+    words = {word if word.lower() != "supervised" else "[\"']supervised[\"']" for word in words}  # also plain English
+    names = re.compile("|".join(sorted(words)), re.I)
+    allowed = {"benchmark/cli.py"}  # its examples are a user's, not the harness's
+    for path in tracked():
+        if path.startswith("benchmark/") and path.endswith(".py") and path not in allowed:
+            for number, line in enumerate((ROOT / path).read_text().splitlines(), start=1):
+                assert not names.search(line), f"{path}:{number}: {line.strip()}"
+
+
+def test_imports_run_downwards():
+    layers = [
+        {"errors", "paths", "seeds"}, {"bind", "yaml_files", "registry", "losses", "targets", "metrics", "protocols"},
+        {"data", "nets", "sections", "spec"}, {"method", "configuration"}, {"engine"}, {"runs"}, {"report"}, {"verbs"},
+        {"cli"}, {"__main__"},
+    ]
+    level = {name: number for number, names in enumerate(layers) for name in names}
+    for path in (ROOT / "benchmark").rglob("*.py"):
+        mine = path.relative_to(ROOT / "benchmark").parts[0].removesuffix(".py")
+        if mine == "__init__":
+            continue
+        for name in re.findall(r"^\s*from benchmark\.(\w+)", path.read_text(), re.M):
+            assert level[name] <= level[mine], f"{path.name} ({mine}) imports {name}"
+
+
+def test_methods_import_the_contract_alone():
+    for path in (ROOT / "methods").glob("*.py"):
+        for name in re.findall(r"^(?:from|import) benchmark\.(\w+)", path.read_text(), re.M):
+            assert name in {"method", "losses", "targets", "nets", "errors"}, f"{path.name} imports benchmark.{name}"
+
+
+def test_nothing_is_tracked_that_must_not_be():
+    for path in tracked():
+        assert not re.search(r"(train|testA|testB)_\d+(_anno)?\.(png|bmp|tif)", path), path
+        assert not path.startswith((".venv", "data/", "results/runs")), path

@@ -1,0 +1,62 @@
+"""`profile` and `doctor`: what they count is right, what they time is sane."""
+
+from __future__ import annotations
+
+import json
+
+import torch
+
+from benchmark.data.prepared import load
+from benchmark.engine.conformance import Bench
+from benchmark.engine.measure import reached_parameters
+from benchmark.runs.request import Request, specify
+from tests.conftest import TINY, invoke, tiny_settings
+
+
+def session(method):
+    device = torch.device("cpu")
+    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=TINY), device.type)
+    return Bench(spec, load("synthetic", 32), split, device).session()
+
+
+def test_profile_gives_all_cost_keys():
+    arguments = ["--preset", "demo", "--seconds", "2", "--json", *tiny_settings()]
+    result = invoke("profile", "--method", "mean_teacher", *arguments)
+    costs = json.loads(result.stdout)
+    assert set(costs) >= {
+        "parameters_trained", "parameters_inference", "flops_per_step", "peak_memory_bytes", "seconds_per_step",
+        "bare_seconds_per_step", "overhead_ratio", "data_wait_fraction", "images_per_second",
+        "model_flops_utilisation", "wall_seconds",
+    }
+    assert costs["parameters_trained"] == costs["parameters_inference"] == 1_813_986
+    assert 0.5 < costs["overhead_ratio"] < 2 and 0 <= costs["data_wait_fraction"] < 0.5
+    assert costs["flops_per_step"] > 1e8
+
+
+def test_parameters_at_inference_are_those_of_the_official_output():
+    device = torch.device("cpu")
+    teacher, experts = session("mean_teacher").method, session("semimoe").method
+    assert reached_parameters(teacher, 32, device) == sum(p.numel() for p in teacher.net.parameters())
+    assert all(p.requires_grad is False for p in teacher.teacher.parameters())
+    idle = sum(p.numel() for k, p in experts.named_parameters() if k.startswith(("gate.gates.sdf", "gate.gates.bnd")))
+    idle += sum(p.numel() for k, p in experts.named_parameters() if k.startswith(("gate.heads.sdf", "gate.heads.bnd")))
+    idle += sum(p.numel() for k in ("seg", "sdf", "bnd") for p in experts.nets[k].head.parameters()) + 3
+    assert reached_parameters(experts, 32, device) == sum(p.numel() for p in experts.parameters()) - idle
+
+
+def test_flops_grow_with_the_method():
+    """Counted in the first step: the student's forward and backward on two batches and the teacher's forward."""
+    one, two = (
+        json.loads(invoke("profile", "--method", m, "--preset", "demo", "--seconds", "0.1", "--json",
+                          *tiny_settings()).stdout)["flops_per_step"]
+        for m in ("supervised", "mean_teacher")
+    )
+    assert 2.2 < two / one < 2.5
+
+
+def test_doctor_finds_a_working_installation(tmp_path):
+    result = invoke("doctor", "--json", "--results", tmp_path, "--data", tmp_path)
+    found = json.loads(result.stdout)
+    assert result.returncode == 0 and found["torch"] == torch.__version__
+    assert found["self-test repeats"] == found["self-test resumes exactly"] == "ok"
+    assert "not found" in found["data glas"]
