@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union
 
 from benchmark.errors import UserError, suggest
+
+FLOAT = sys.float_info.max
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +84,7 @@ def convert(kind: Any, value: Any, where: str) -> Any:
         if isinstance(value, float) and value.is_integer():
             return int(value)
     elif kind is float:
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and -FLOAT <= value <= FLOAT:
             return float(value)
     elif kind is str and isinstance(value, str):
         return value

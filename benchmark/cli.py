@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from benchmark import __version__
-from benchmark.errors import INTERRUPTED, OK, USAGE, Interrupted, UserError, suggest
+from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, suggest
 from benchmark.verbs import check, data, doctor, explain, listing, profile, report, run
 
 VERBS = (run, report, listing, explain, data, profile, check, doctor)
 
 DESCRIPTION = "Compare semi-supervised segmentation methods on identical images, folds and label ratios."
 EXAMPLES = """examples:
-  python -m benchmark run --method semimoe --dataset synthetic --preset demo
-  python -m benchmark run --method semimoe --dataset glas --preset quick --ratio 20 --data DIR
+  python -m benchmark list methods
+  python -m benchmark run --method METHOD --dataset synthetic --preset demo
+  python -m benchmark run --method METHOD --dataset glas --preset quick --ratio 20 --data DIR
   python -m benchmark report
 exit codes: 0 ok, 1 a run failed, 2 usage, 3 grid incomplete, 4 a check failed, 75 interrupted and resumable"""
 
@@ -68,7 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except MemoryError:
-        return _tell("error: out of memory; try a smaller data.size or net.name", USAGE)
+        return _tell("error: out of memory; try a smaller data.size or net.name", RUN_FAILED)
+    except OSError as error:
+        return _tell(f"error: {error.filename or 'a file'}: {error.strerror or error}", RUN_FAILED)
 
 
 def _tell(text: str, code: int) -> int:

@@ -44,7 +44,12 @@ class Configuration:
         self.method = method
 
     def update(self, values: Mapping[str, Any], layer: str, source: str = "ours") -> None:
-        """Lay `values` (dotted key -> value, or {value:, source:}) over what is there."""
+        """Lay `values` (dotted key -> value, or {value:, source:}) over what is there.
+
+        A layer that names steps and no epochs means steps: it lifts the epochs of the layers below.
+        """
+        if "train.steps" in values and "train.epochs" not in values:
+            values = {**values, "train.epochs": None}
         for key, given in values.items():
             value, origin = given, source
             if isinstance(given, Mapping):

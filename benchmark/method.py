@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.render import Batch
-from benchmark.errors import UserError
+from benchmark.errors import Decline, UserError
 from benchmark.losses import CRITERIA, linear_ramp, sigmoid_ramp
 from benchmark.nets import build
 from benchmark.nets.network import Network
 from benchmark.seeds import derive
+
+__all__ = ["Clock", "Decline", "Group", "Logits", "Losses", "Method", "Task", "Teacher", "named_logits", "require"]
 
 Losses = Mapping[str, Tensor] | Iterator[Mapping[str, Tensor]]
 Logits = Tensor | Mapping[str, Tensor]
@@ -122,10 +124,11 @@ class Teacher(nn.Module):
         self.net.train(mode and self.buffers_are == "own")
         return self
 
-    @torch.no_grad()
     def forward(self, image: Tensor) -> Tensor:
-        """Logits without a gradient."""
-        return self.net(image)
+        """Logits; without a gradient in training mode."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.training):
+            logits: Tensor = self.net(image)
+        return logits
 
     @torch.no_grad()
     def follow(self, net: nn.Module, alpha: Tensor) -> None:
@@ -194,10 +197,3 @@ class Method(nn.Module):
 def named_logits(prediction: Logits) -> dict[str, Tensor]:
     """`predict`'s answer by name; one unnamed output is called `prediction`."""
     return {"prediction": prediction} if isinstance(prediction, Tensor) else dict(prediction)
-
-
-def hyperparameters(kind: type[Method]) -> dict[str, Any]:
-    """A method's hyper-parameters and their defaults."""
-    from benchmark.bind import fields_of
-
-    return {name: field.default for name, field in fields_of(kind).items()}

@@ -79,14 +79,20 @@ class Registry:
 
         outside = {point.name: point for point in entry_points(group=f"semihisto.{self.kind}s")}
         if name in outside:
-            return outside[name].load()
+            try:
+                found = outside[name].load()
+            except Exception as error:
+                raise UserError(f"{self.kind} '{name}' cannot be imported ({type(error).__name__}: {error})") from error
+            return self._checked(found, name)
         known = [*self.names(), *outside]
         raise UserError(f"unknown {self.kind} '{name}'.{suggest(name, known)} Known: {', '.join(known)}.")
 
     def _class(self, module: ModuleType, class_name: str, name: str) -> Any:
-        found = getattr(module, class_name, None)
+        return self._checked(getattr(module, class_name, None), name)
+
+    def _checked(self, found: Any, name: str) -> Any:
         if not isinstance(found, type) or self.base not in {parent.__name__ for parent in found.__mro__}:
-            raise UserError(f"{name}: '{class_name}' is no class that derives from {self.base}")
+            raise UserError(f"{name}: no class there that derives from {self.base}")
         return found
 
 

@@ -55,7 +55,7 @@ class Train:
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     deterministic: bool = False
     threads: int = 1
-    capture: Literal["auto", "off"] = "auto"
+    capture: Literal["auto", "on", "off"] = "auto"
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import Decline
 from benchmark.losses import boundary_dice_loss, dice_loss, mse
-from benchmark.method import Clock, Group, Logits, Method, Task, require
+from benchmark.method import Clock, Decline, Group, Logits, Method, Task, require
 from benchmark.nets.network import Network
 from benchmark.targets import boundary, signed_distance
 from methods._gating import AdaptiveLoss, MultiGate
@@ -27,6 +26,7 @@ class SemiMoE(Method):
     Paper, released code and parameter table are three things: weight_max 5.0 in the text, 0.5 in the code; separate
     U-Nets in the code, one shared encoder behind the table's 181 M; the code keeps 0.5 on the distance term
     (`sdf_scale`) and compares every distance map with every target of its batch (`sdf_broadcast`, off by default).
+    The code also back-propagates the unlabelled part first; here the labelled part is, which BatchNorm alone can tell.
     `pseudo_labels=single` and `loss=linear` are the ablations of Table 4, `experts` that of Table 2. Three named
     outputs are one prediction; the released code reports the fused one. Supervised mask terms are the harness's
     criterion, which the `paper` preset sets to Dice.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from benchmark.data.dataset import Dataset, load_dataset
 from benchmark.errors import UserError
 from benchmark.paths import prepared_folder, raw_folder
 
-FORMAT = 1  # of the folder's files; another number means: prepare again
+FORMAT = 2  # of the folder's files; another number means: prepare again
 Channels = tuple[float, float, float]
 
 
@@ -71,7 +72,7 @@ class Prepared:
         try:
             with np.load(self.folder / "native.npz") as archive:
                 return archive[key]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
             raise UserError(f"{self.folder / 'native.npz'}: cannot read the mask {key} ({error}); delete the folder "
                             "and prepare the data again") from None
 
@@ -104,6 +105,12 @@ def arrays_fingerprint(ids: Sequence[str], images: np.ndarray, masks: np.ndarray
     return digest.hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def read(folder: Path, dataset: Dataset, size: int) -> Prepared:
     """The prepared data in `folder`. Raises Unusable with the reason where it cannot be used."""
     if not folder.is_dir():
@@ -117,11 +124,10 @@ def read(folder: Path, dataset: Dataset, size: int) -> Prepared:
         ids = tuple(index["ids"])
         images = _array(folder / "images.npy", (len(ids), size, size, 3))
         masks = _array(folder / "masks.npy", (len(ids), size, size))
-        with zipfile.ZipFile(folder / "native.npz") as archive:
-            lost = {f"{name}.npy" for name in ids} - set(archive.namelist())
-        if lost or arrays_fingerprint(ids, images, masks) != index["arrays_fingerprint"]:
-            raise Unusable(f"is damaged (native.npz lacks {min(lost)})" if lost else
-                           "is damaged (the arrays do not have their fingerprint)")
+        if file_digest(folder / "native.npz") != index["native_sha256"]:
+            raise Unusable("is damaged (native.npz is not as it was written)")
+        if arrays_fingerprint(ids, images, masks) != index["arrays_fingerprint"]:
+            raise Unusable("is damaged (the arrays do not have their fingerprint)")
         return Prepared(
             dataset.name, size, folder, images, masks, ids,
             {key: tuple(values) for key, values in index["groups"].items()}, tuple(index["classes"]),

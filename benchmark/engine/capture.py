@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.engine.step import Plan, TrainStep
 
@@ -21,19 +22,15 @@ class CapturedStep:
 
     def __init__(self, step: TrainStep) -> None:
         self.eager = step
+        self.flops = 0
         self.graphs: dict[str, tuple[torch.cuda.CUDAGraph, Plan, Tensor]] = {}
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the logged values."""
-        return self.eager.names
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.eager, name)
 
     def __call__(self, plan: Plan) -> Tensor:
         """One step; returns a copy of the logged values."""
-        phase = getattr(self.eager.method, "phase", "train")
+        phase = self.eager.method.phase
         if phase not in self.graphs:
             self.graphs[phase] = self._capture(plan)
         graph, static, values = self.graphs[phase]
@@ -50,7 +47,10 @@ class CapturedStep:
         side = torch.cuda.Stream(self.eager.device)
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(WARM_UP):
+            with FlopCounterMode(display=False) as counter:
+                self.eager(static)
+            self.flops = counter.get_total_flops()
+            for _ in range(WARM_UP - 1):
                 self.eager(static)
         torch.cuda.current_stream().wait_stream(side)
         self._restore(saved)

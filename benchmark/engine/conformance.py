@@ -174,6 +174,7 @@ def step_can_be_captured(bench: Bench) -> None:
     session = bench.session()
     if not session.method.capturable:
         return
+    step = getattr(session.step, "eager", session.step)
     plan, method = session.plans(0, 1)[0], copy.deepcopy(session.method)
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # a complaint is ours to make
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
@@ -184,19 +185,32 @@ def step_can_be_captured(bench: Bench) -> None:
                         fake: Any = mode.from_tensor(tensor.detach())
                         is_parameter = isinstance(tensor, torch.nn.Parameter)
                         store[name] = torch.nn.Parameter(fake, tensor.requires_grad) if is_parameter else fake
-        session.step.method = method
+        step.method = method
         try:
-            session.step.learn(session.step.batches(plan))
+            step.learn(step.batches(plan))
+            with torch.no_grad():
+                method.after_step(session.clock)
         except Exception as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise Failure(f"losses() cannot be captured in a CUDA graph: {text}; set capturable = False") from None
+            raise Failure(f"a step cannot be captured in a CUDA graph: {text}; set capturable = False") from None
+
+
+def state_stays_in_place(bench: Bench) -> None:
+    """Parameters and buffers are changed in place: a captured graph would go on reading the old ones."""
+    session = bench.session()
+    method = session.method
+    before = {name: tensor.data_ptr() for name, tensor in method.state_dict(keep_vars=True).items()}
+    advance(session, 0, 2)
+    for name, tensor in method.state_dict(keep_vars=True).items():
+        if before.get(name) != tensor.data_ptr():
+            raise Failure(f"'{name}' is replaced instead of being changed in place; use copy_ or add_")
 
 
 CHECKS: dict[str, Callable[[Bench], None]] = {
     check.__name__: check
     for check in (
         losses_are_finite, prediction_has_shape, gradients_reach_what_is_trained, repeats, resumes_exactly,
-        evaluation_is_pure, hidden_masks_change_nothing, step_can_be_captured,
+        evaluation_is_pure, hidden_masks_change_nothing, state_stays_in_place, step_can_be_captured,
     )
 }
 

@@ -44,8 +44,9 @@ def resolve(values: Mapping[str, Any], kind: str) -> dict[str, Any]:
 def configure(device: torch.device, threads: int, deterministic: bool) -> None:
     """Threads, determinism, TF32 and cuDNN autotuning, all said explicitly."""
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic, warn_only=device.type == "cuda")
+    torch.use_deterministic_algorithms(deterministic)
     if device.type == "cuda":
+        torch.cuda.set_device(device)  # graphs and streams act on the current device
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cuda.matmul.allow_tf32 = not deterministic
         torch.backends.cudnn.allow_tf32 = not deterministic

@@ -7,8 +7,11 @@ import torch
 from benchmark.method import Method, named_logits
 
 
-def reached_parameters(method: Method, size: int, device: torch.device) -> int:
-    """How many parameters the official output of `predict` depends on, found by asking autograd."""
+def reached_parameters(method: Method, size: int, device: torch.device) -> int | None:
+    """How many parameters the official output of `predict` depends on, found by asking autograd; None if it cannot say.
+
+    It cannot for a method that shuts off gradients in `predict` itself.
+    """
     parameters = list(method.parameters())
     wanted = [parameter.requires_grad for parameter in parameters]
     training = method.training
@@ -20,6 +23,8 @@ def reached_parameters(method: Method, size: int, device: torch.device) -> int:
         image = torch.zeros(1, 3, size, size, device=device, dtype=dtype)
         with torch.enable_grad():
             official = next(iter(named_logits(method.predict(image)).values()))
+            if not official.requires_grad:
+                return None
             reached = torch.autograd.grad(official.sum(), parameters, allow_unused=True)
     finally:
         for parameter, flag in zip(parameters, wanted, strict=True):

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, suggest
 from benchmark.method import Method
 from benchmark.sections import Optimiser
 
+SCHEDULES = ("cosine", "step", "poly", "constant")
 KINDS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
@@ -36,6 +37,7 @@ class Optimisers:
     def __init__(self, method: Method, settings: Optimiser, steps: int, device: torch.device) -> None:
         self.settings, self.steps = settings, steps
         self.found_inf = torch.zeros((), device=device)
+        cuda = device.type == "cuda"  # Adam's step counters live on the device, or a graph could not hold them
         self.optimisers: list[torch.optim.Optimizer] = []
         self.rates: list[tuple[Tensor, float, str]] = []
         seen: set[int] = set()
@@ -44,15 +46,18 @@ class Optimisers:
             if any(id(parameter) in seen for parameter in parameters):
                 raise UserError(f"{type(method).__name__}.trained() gives a parameter to two optimisers")
             seen.update(map(id, parameters))
-            name = group.optimiser or settings.name
+            name, schedule = group.optimiser or settings.name, group.schedule or settings.schedule
+            for given, known in ((name, KINDS), (schedule, SCHEDULES)):
+                if given not in known:
+                    raise UserError(f"{type(method).__name__}.trained(): unknown '{given}'.{suggest(given, known)}")
             base = settings.lr if group.lr is None else group.lr
             decay = settings.weight_decay if group.weight_decay is None else group.weight_decay
             rate = torch.tensor(base, dtype=torch.float32, device=device)
-            extra: dict[str, Any] = {"momentum": settings.momentum} if name == "sgd" else {}
+            extra: dict[str, Any] = {"momentum": settings.momentum} if name == "sgd" else {"capturable": cuda}
             optimiser = KINDS[name](parameters, lr=rate, weight_decay=decay, fused=True, **extra)
             optimiser.found_inf = self.found_inf  # the fused kernels read it, as they do for GradScaler
             self.optimisers.append(optimiser)
-            self.rates.append((rate, base, group.schedule or settings.schedule))
+            self.rates.append((rate, base, schedule))
 
     def rates_at(self, step: int) -> list[float]:
         """The learning rate of every group at `step`."""

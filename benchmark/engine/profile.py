@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
+from benchmark.engine.capture import CapturedStep
 from benchmark.engine.measure import reached_parameters
 from benchmark.engine.session import Session
+from benchmark.engine.step import Plan, TrainStep
 from benchmark.engine.trainer import BLOCK, Progress, run_block
 
 
@@ -43,7 +45,7 @@ def count(session: Session) -> dict[str, Any]:
 
 
 def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
-    """Costs of `session`, timed for about `seconds` after a warm-up of two steps; a slow step is timed at least once."""
+    """Costs of `session`, timed for about `seconds` after a warm-up of two steps; at least one step is timed."""
     progress, keeper = Progress(), _Nowhere()
     session.method.train()
     run_block(session, progress, keeper, 1, lambda: False)
@@ -75,14 +77,26 @@ def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
     }
 
 
-class BareStep:
-    """Forward, backward, optimiser and `after_step` on one fixed rendered batch."""
+class FixedBatches(TrainStep):
+    """A step on batches that were rendered once."""
 
-    def __init__(self, session: Session, plan: Any) -> None:
-        self.session = session
-        self.step = getattr(session.step, "eager", session.step)
-        self.batches = self.step.batches(plan)
-        self.rates = plan["optimiser"]["rates"]
+    def __init__(self, step: TrainStep, plan: Plan) -> None:
+        super().__init__(step.method, step.clock, step.renderers, step.optimisers, step.device, step.precision)
+        self.fixed = step.batches(plan)
+
+    def batches(self, plan: Plan) -> dict[str, Any]:
+        """The batches of the first plan, whatever `plan` says."""
+        return self.fixed
+
+
+class BareStep:
+    """Forward, backward, optimiser and `after_step` on one fixed rendered batch, captured where the full step is."""
+
+    def __init__(self, session: Session, plan: Plan) -> None:
+        captured = isinstance(session.step, CapturedStep)
+        fixed = FixedBatches(session.step.eager if captured else session.step, plan)
+        self.step: Any = CapturedStep(fixed) if captured else fixed
+        self.plan = {"optimiser": plan["optimiser"]}
 
     def repeat(self, times: int) -> None:
         """Several steps."""
@@ -91,9 +105,7 @@ class BareStep:
 
     def __call__(self) -> None:
         """One step; the random state is not reseeded."""
-        self.step.optimisers.zero_grad()
-        self.step.method.watched.clear()
-        self.step.update(self.step.learn(self.batches), self.rates)
+        self.step(self.plan)
 
 
 def _timed(session: Session, work: Any) -> float:

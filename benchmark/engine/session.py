@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,8 +57,12 @@ class Session:
     def enter_step(self, step: int) -> None:
         """Seed the chance inside a step by (seed, step) alone, and name the phase that it belongs to."""
         torch.manual_seed(derive(self.spec.seed, "step", step))
-        begun = [name for name, start in self.method.phases.items() if step >= start * self.steps]
-        self.method.phase = begun[-1]
+        self.method.phase = [name for name, start in self.method.phases.items() if step >= start * self.steps][-1]
+
+    def phase_ends(self, step: int) -> int:
+        """The first step that belongs to a later phase than `step` does, or the end."""
+        starts = [math.ceil(start * self.steps) for start in self.method.phases.values()]
+        return min([start for start in starts if start > step] + [self.steps])
 
 
 def total_steps(spec: Spec, split: Split) -> int:
@@ -82,6 +87,9 @@ def build_method(spec: Spec, split_sizes: tuple[int, int, int], classes: int) ->
         raise Decline(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
     torch.manual_seed(derive(spec.seed, "method"))
     method: Method = kind(task, **spec.hyperparameters)
+    starts = list(method.phases.values())
+    if starts != sorted(starts) or not starts or starts[0] != 0 or starts[-1] >= 1:
+        raise UserError(f"{spec.method}: phases must start at 0 and rise, below 1: {dict(method.phases)}")
     return method
 
 
@@ -102,6 +110,8 @@ def statistics(spec: Spec, prepared: Prepared, split: Split) -> tuple[tuple[floa
 def assemble(spec: Spec, prepared: Prepared, split: Split, device: torch.device) -> Session:
     """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes."""
     train = spec.section("train")
+    if len(prepared.classes) != 2:
+        raise UserError(f"{spec.dataset} has {len(prepared.classes)} classes; scores are defined for two so far")
     devices.configure(device, train.threads, train.deterministic)
     sizes = (len(split.labelled), len(split.unlabelled), len(prepared.ids))
     layout = torch.channels_last if train.memory_format == "channels_last" else torch.contiguous_format

@@ -19,8 +19,8 @@ Plan = Mapping[str, Mapping[str, Tensor]]
 class TrainStep:
     """Render, losses, backward, optimiser, after_step; nothing is read back to the host.
 
-    A loss that is not finite sets the clock's `stopped` latch before the optimiser runs; from then on neither weights
-    nor averages move. The host finds out when it reads the logged terms, every so many steps.
+    A loss that is not finite sets the clock's `stopped` latch before the optimiser runs; from then on neither
+    parameters nor averages move. The host finds out when it reads the logged terms, every so many steps.
     """
 
     def __init__(
@@ -29,7 +29,13 @@ class TrainStep:
     ) -> None:
         self.method, self.clock, self.renderers, self.optimisers = method, clock, renderers, optimisers
         self.device, self.precision = device, precision
-        self.names: list[str] = []
+        self.terms = 0  # how many of the names are losses; the rest is watched
+        self.names_by_phase: dict[str, list[str]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the logged values, in order, in the method's present phase."""
+        return self.names_by_phase.get(self.method.phase, [])
 
     def batches(self, plan: Plan) -> dict[str, Any]:
         """The rendered batch of every stream."""
@@ -71,9 +77,9 @@ class TrainStep:
             self.clock.step.add_(1)
         watched = self.method.watched
         names = [*terms, *watched]
-        if self.names and names != self.names:
+        if names != self.names_by_phase.setdefault(self.method.phase, names):
             raise UserError(f"{type(self.method).__name__}.losses() names other terms than before: {names}")
-        self.names = names
+        self.terms = len(terms)
         return torch.cat([values, torch.stack([v.float() for v in watched.values()])]) if watched else values
 
     def __call__(self, plan: Plan) -> Tensor:

@@ -12,11 +12,14 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.engine.capture import CapturedStep
 from benchmark.engine.measure import reached_parameters
+from benchmark.engine.numerics import numerics
 from benchmark.engine.session import Session, as_cpu
 from benchmark.errors import Interrupted, UserError
 
 BLOCK = 16  # steps between two looks at the losses
+CHECKPOINT = 1  # of the checkpoint's own form
 
 
 class Keeper(Protocol):
@@ -74,11 +77,14 @@ def train(
     session.method.train()
     while progress.step < session.steps:
         goal = next(step for step in evaluations if step > progress.step)
-        count = min(BLOCK, goal - progress.step)
+        count = min(BLOCK, goal - progress.step, session.phase_ends(progress.step) - progress.step)
         bad = run_block(session, progress, keeper, count, asked_to_stop)
         if bad is not None:
             return Outcome("diverged", bad, history=progress.history, cost=cost(session, progress))
         if progress.step == goal:
+            if not weights_are_finite(session):  # a finite loss may have a gradient that is not
+                reason = f"a weight was not finite after step {progress.step} of {session.steps}"
+                return Outcome("diverged", reason, history=progress.history, cost=cost(session, progress))
             per_image = session.evaluator.observe(session.method, progress.step)
             means = {name: total / progress.counted for name, total in progress.sums.items()}
             progress.history.append({"step": progress.step} | means)
@@ -87,7 +93,7 @@ def train(
         progress.wall_seconds = wall_before + now - begun
         tell(progress.step, session.steps, progress.history[-1] if progress.history else {}, progress.train_seconds)
         stopping = asked_to_stop() and progress.step < session.steps
-        if stopping or now - saved_at > pause:
+        if (stopping or now - saved_at > pause) and weights_are_finite(session):
             save(session, keeper, progress)
             saved_at = time.perf_counter()
             pause = max(checkpoint_seconds, 20 * (saved_at - now))  # at most a twentieth of the time goes into saving
@@ -120,23 +126,34 @@ def run_block(
             break
     rows = torch.stack(values).tolist()
     progress.train_seconds += time.perf_counter() - started
-    names = session.step.names
-    lines = []
+    names, terms = session.step.names, session.step.terms
+    lines, trouble = [], None
     for offset, row in enumerate(rows):
-        for name, value in zip(names, row, strict=True):
-            if not math.isfinite(value):
-                return f"'{name}' was {value} at step {first + offset + 1} of {session.steps}"
-            progress.sums[name] = progress.sums.get(name, 0.0) + value
+        line: dict[str, Any] = {"step": first + offset + 1}
+        for place, (name, value) in enumerate(zip(names, row, strict=True)):
+            finite = math.isfinite(value)
+            if not finite and place < terms and trouble is None:
+                trouble = f"'{name}' was {value} at step {first + offset + 1} of {session.steps}"
+            if finite:
+                progress.sums[name] = progress.sums.get(name, 0.0) + value
+            line[name] = value if finite else None
         progress.counted += 1
-        lines.append({"step": first + offset + 1} | dict(zip(names, row, strict=True)))
+        lines.append(line)
     keeper.log(lines)
-    return None
+    return trouble
+
+
+def weights_are_finite(session: Session) -> bool:
+    """Whether every trained parameter is; asked seldom, since the host must wait for the answer."""
+    return bool(torch.stack([torch.isfinite(p).all() for p in session.optimisers.parameters()]).all())
 
 
 def count_flops(session: Session, plan: Any, progress: Progress) -> torch.Tensor:
     """The first step, with its floating-point operations counted (multiply and add are two)."""
-    if session.device.type == "cuda":  # counting would not survive a graph's capture
-        return session.step(plan)
+    if isinstance(session.step, CapturedStep):  # counted in its eager warm-up
+        values = session.step(plan)
+        progress.flops = session.step.flops
+        return values
     with FlopCounterMode(display=False) as counter:
         values = session.step(plan)
     progress.flops = counter.get_total_flops()
@@ -146,9 +163,7 @@ def count_flops(session: Session, plan: Any, progress: Progress) -> torch.Tensor
 def save(session: Session, keeper: Keeper, progress: Progress) -> None:
     """One checkpoint: everything that the rest of the run depends on."""
     keeper.save_checkpoint({
-        "run_id": session.spec.run_id,
-        "data": session.prepared.arrays_fingerprint,
-        "split": session.split.fingerprint,
+        "identity": identity(session),
         "method": as_cpu(session.method.state_dict()),
         "optimisers": as_cpu(session.optimisers.state_dict()),
         "evaluator": session.evaluator.state_dict(),
@@ -156,24 +171,32 @@ def save(session: Session, keeper: Keeper, progress: Progress) -> None:
     })
 
 
+def identity(session: Session) -> dict[str, Any]:
+    """What a checkpoint must share with the run that continues from it."""
+    return {
+        "schema": CHECKPOINT, "run_id": session.spec.run_id, "data": session.prepared.arrays_fingerprint,
+        "split": session.split.fingerprint, "device": session.device.type, "numerics": numerics(session.spec),
+    }
+
+
 def resume(session: Session, keeper: Keeper) -> Progress:
     """Continue from the checkpoint where there is one; log and counts are cut back to its step."""
     state = keeper.load_checkpoint()
     progress = Progress()
     if state is not None:
-        wanted = {
-            "run_id": session.spec.run_id,
-            "data": session.prepared.arrays_fingerprint,
-            "split": session.split.fingerprint,
-        }
+        name, wanted = session.spec.run_id, identity(session)
+        found = state.get("identity") if isinstance(state, dict) else None
         for key, value in wanted.items():
-            if state.get(key) != value:
-                name = session.spec.run_id
+            if not isinstance(found, dict) or found.get(key) != value:
                 raise UserError(f"the checkpoint of {name} was made with another {key}; remove it to start anew")
-        session.method.load_state_dict(state["method"])
-        session.optimisers.load_state_dict(state["optimisers"])
-        session.evaluator.load_state_dict(state["evaluator"])
-        progress = Progress(**state["progress"])
+        try:
+            session.method.load_state_dict(state["method"])
+            session.optimisers.load_state_dict(state["optimisers"])
+            session.evaluator.load_state_dict(state["evaluator"])
+            progress = Progress(**state["progress"])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            cause = str(error).splitlines()[0]
+            raise UserError(f"the checkpoint of {name} does not fit ({cause}); remove it to start anew") from None
         session.clock.step.fill_(progress.step)
     keeper.start_log(progress.step)
     return progress
@@ -182,11 +205,12 @@ def resume(session: Session, keeper: Keeper) -> Progress:
 def cost(session: Session, progress: Progress) -> dict[str, Any]:
     """What the run took. Peak memory is the device allocator's; a CPU has none to ask."""
     cuda = session.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(session.device) if cuda else None
     return {
         "parameters_trained": sum(p.numel() for p in session.optimisers.parameters()),
         "parameters_inference": reached_parameters(session.method, session.prepared.size, session.device),
         "flops_per_step": progress.flops or None,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(session.device) if cuda else None,
+        "peak_memory_bytes": peak,
         "seconds_per_step": progress.train_seconds / max(1, progress.step),
         "wall_seconds": progress.wall_seconds,
         "steps": progress.step,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def draw_panel(group: Group, results: Path, path: Path) -> tuple[Path | None, st
             masks = load_masks(results / "runs" / run.record["run_id"] / "masks.npz")
             for name, column in predictions.items():
                 column.append(masks[name])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
             return None, f"the masks of {run.record['run_id']} are damaged ({error})"
     cases = [
         Case(

@@ -12,15 +12,12 @@ import torch
 from benchmark.data.prepared import Prepared
 from benchmark.data.splits import Split
 from benchmark.engine import device as devices
+from benchmark.engine.numerics import numerics
 from benchmark.engine.trainer import Outcome
 from benchmark.errors import UserError
-from benchmark.method import Method
 from benchmark.protocols import scores
-from benchmark.registry import METHODS
 from benchmark.runs.records import SCHEMA
 from benchmark.spec import Spec
-
-ENGINE_NUMERICS = 1  # bump when the same specification no longer gives the same numbers in every method
 
 
 def compile_record(
@@ -65,20 +62,16 @@ def weights_digest(state: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def numerics(spec: Spec) -> dict[str, int]:
-    """Hand-bumped versions of everything that may change a run's numbers."""
-    kind: type[Method] = METHODS.load(spec.method)
-    return {"engine": ENGINE_NUMERICS, "method": kind.numerics}
-
-
-def check_current(record: dict[str, Any], spec: Spec) -> None:
-    """A record made by an older version of the method or the engine is stale, and is not passed off as current."""
-    now = numerics(spec)
-    if record["numerics"] != now:
-        raise UserError(
-            f"{spec.run_id} is stale: made with numerics {record['numerics']}, now {now}; --again runs it anew and "
-            "sets the old record aside"
-        )
+def check_current(record: dict[str, Any], spec: Spec, split: Split) -> None:
+    """A record made by other code, or with other lists, is stale, and is not passed off as current."""
+    made = {"numerics": record["numerics"], "split": record["data"].get("split_fingerprint")}
+    now = {"numerics": numerics(spec), "split": split.fingerprint}
+    for name, value in now.items():
+        if made[name] != value:
+            raise UserError(
+                f"{spec.run_id} is stale: made with {name} {made[name]}, now {value}; --again runs it anew and sets "
+                "the old record aside"
+            )
 
 
 def set_aside(record: Path) -> None:

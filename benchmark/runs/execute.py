@@ -36,7 +36,7 @@ def execute(
     if existing.exists() and not again:
         record = read_record(existing)
         if record["status"] != "failed":
-            check_current(record, spec)
+            check_current(record, spec, split)
             if record["status"] == "done":
                 read_counts(existing, record)
             return record, True
@@ -73,8 +73,21 @@ def attempt(
         return outcome, {name: tensor.cpu() for name, tensor in session.method.state_dict().items()}
     except Decline as reason:
         return Outcome("skipped", str(reason)), {}
-    except torch.OutOfMemoryError as error:
-        needed = str(error).splitlines()[0]
+    except (RuntimeError, ValueError) as error:
+        explained = explain_failure(error, spec)
+        if explained is None:
+            raise
+        return Outcome("failed", explained), {}
+
+
+def explain_failure(error: Exception, spec: Spec) -> str | None:
+    """What a foreseen failure of torch means for the user; None for one that is not foreseen."""
+    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in cause:
         half = max(1, spec.values["train.batch_labelled"] // 2)
-        advice = f"Try train.batch_labelled={half}, or a smaller net.name or data.size."
-        return Outcome("failed", f"out of memory: {needed} {advice}"), {}
+        return f"out of memory: {cause} Try train.batch_labelled={half}, or a smaller net.name or data.size."
+    if "more than 1 value per channel" in cause:
+        return f"BatchNorm cannot work on one value a channel: {cause}. Use larger batches or a larger data.size."
+    if "deterministic" in cause:
+        return f"an operation has no deterministic kernel here: {cause} Use train.deterministic=false."
+    return None

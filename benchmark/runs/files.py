@@ -13,6 +13,8 @@ from typing import IO
 
 from benchmark.errors import RUN_FAILED, UserError
 
+os.umask(UMASK := os.umask(0))
+
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Give `write` a temporary file beside `path`, flush it to the disk, then rename it into place."""
@@ -22,6 +24,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except OSError as error:
         raise explain(error, path) from None
     try:
+        os.fchmod(handle, 0o666 & ~UMASK)  # a temporary file is private; results are as shared as their folder
         with os.fdopen(handle, "wb") as stream:
             write(stream)
             stream.flush()

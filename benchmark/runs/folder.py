@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,17 +37,19 @@ class RunFolder:
     def claimed(self) -> Iterator[None]:
         """Hold the run for this process; the system lets go of it whenever the process ends."""
         make_folder(self.path)
-        with open(self.path / "claim", "a+", encoding="utf-8") as claim:
+        with contextlib.ExitStack() as held:
             try:
+                claim = held.enter_context(open(self.path / "claim", "a+", buffering=1, encoding="utf-8"))
                 fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                claim.truncate(0)
+                claim.write(f"process {os.getpid()} on {os.uname().nodename}\n")
             except BlockingIOError:
                 claim.seek(0)
                 who = claim.read().strip() or "another process"
-                text = f"{self.spec.run_id} is being run by {who}; wait for it, or stop it"
-                raise UserError(text, RUN_FAILED) from None
-            claim.truncate(0)
-            claim.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-            claim.flush()
+                message = f"{self.spec.run_id} is being run by {who}; wait for it, or stop it"
+                raise UserError(message, RUN_FAILED) from None
+            except OSError as error:
+                raise explain(error, self.path / "claim") from None
             text = json.dumps(self.spec.to_json(), indent=1, sort_keys=True) + "\n"
             write_atomically(self.path / "spec.json", lambda stream: stream.write(text.encode()))
             yield
@@ -81,7 +83,9 @@ class RunFolder:
             try:
                 torch.save(content, stream)
             except RuntimeError as error:  # its writer wraps the system's error in one of its own
-                raise OSError(28, f"{error}".splitlines()[0]) from error
+                cause = error.__cause__ or error.__context__
+                number = cause.errno if isinstance(cause, OSError) else errno.ENOSPC
+                raise OSError(number, str(error).splitlines()[0]) from error
 
         write_atomically(path, write)
 
@@ -115,10 +119,6 @@ class RunFolder:
         """Remove what `keep` (nothing, weights, all) does not want once the record is written."""
         if keep != "all":
             self.checkpoint.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Delete the folder and everything in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def load_masks(path: Path) -> dict[str, np.ndarray]:

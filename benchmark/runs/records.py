@@ -79,7 +79,11 @@ def read_counts(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
     counts = path.with_suffix(".npz")
     if not counts.is_file():
         raise UserError(f"{counts}: the counts of this record are missing; restore the file or run again")
-    if sha256(counts) != record.get("counts_sha256"):
+    try:
+        digest = sha256(counts)
+    except OSError as error:
+        raise UserError(f"{counts}: cannot be read ({error.strerror})") from None
+    if digest != record.get("counts_sha256"):
         raise UserError(f"{counts}: damaged, or not the counts of {path.name}; restore the file or run again")
     try:
         with np.load(counts, allow_pickle=False) as archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class Request:
         parts.append(f"--split {self.split} --ratio {self.ratio} --fold {self.fold} --seed {self.seed}")
         parts.append(f"--preset {self.preset}")
         for key, value in self.overrides.items():
-            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else json.dumps(value).strip('"')
             parts.append("--set " + shlex.quote(f"{key}={text}"))
         if self.labelled_file is not None:
             parts.append(f"--labelled {shlex.quote(str(self.labelled_file))}")
@@ -71,6 +72,8 @@ def check_ranges(values: Mapping[str, Any]) -> None:
             raise UserError(f"{key} must be positive, it is {values[key]}")
     if values["train.epochs"] is not None and values["train.epochs"] <= 0:
         raise UserError(f"train.epochs must be positive, it is {values['train.epochs']}")
+    if not 0 < values["optimiser.decay"] <= 1:
+        raise UserError(f"optimiser.decay must lie in (0, 1], it is {values['optimiser.decay']}")
     for key in ("optimiser.warmup", "optimiser.momentum"):
         if not 0 <= values[key] < 1:
             raise UserError(f"{key} must lie in [0, 1), it is {values[key]}")

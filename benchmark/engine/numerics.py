@@ -1,0 +1,25 @@
+"""Versions of everything that may change a run's numbers without changing its specification."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from benchmark.data.dataset import load_dataset
+from benchmark.method import Method
+from benchmark.registry import METHODS
+from benchmark.spec import Spec
+
+ENGINE = 1  # bump when the same specification no longer gives the same numbers in every method
+
+
+def numerics(spec: Spec) -> dict[str, int | str]:
+    """Hand-bumped versions of engine, method and data set; of a method's file from outside, its digest."""
+    kind: type[Method] = METHODS.load(spec.method)
+    versions: dict[str, int | str] = {
+        "engine": ENGINE, "method": kind.numerics, "dataset": load_dataset(spec.dataset).version,
+    }
+    if ".py:" in spec.method:
+        source = Path(spec.method.rpartition(":")[0]).read_bytes()
+        versions["source"] = hashlib.sha256(source).hexdigest()[:16]
+    return versions
