@@ -21,8 +21,10 @@ TINY = {
 
 @pytest.fixture(autouse=True, scope="session")
 def _prepared_root(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Prepared data of the tests lie in a temporary folder, also for the processes that tests start."""
-    os.environ["SEMIHISTO_PREPARED"] = str(tmp_path_factory.mktemp("prepared"))
+    """Prepared data of the tests lie in one temporary folder, for all workers and the processes that tests start."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["SEMIHISTO_PREPARED"] = str(shared / "prepared")
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ import torch
 
 from benchmark.data.prepared import load
 from benchmark.engine.conformance import Bench, advance
+from benchmark.engine.numerics import numerics
 from benchmark.registry import METHODS
-from benchmark.runs.compile import numerics
 from benchmark.runs.request import Request, specify
 
 FOLDER = Path(__file__).parent / "golden"

@@ -103,6 +103,13 @@ FAULTS = {
         loss = self.loss(labelled)
         return {"supervised": loss if loss.item() > 0 else 2 * loss}
 """,
+    "state_stays_in_place": """
+    def losses(self, labelled, unlabelled, clock):
+        return {"supervised": self.loss(labelled)}
+
+    def after_step(self, clock):
+        self.net.head.bias = torch.nn.Parameter(self.net.head.bias * 0.9)
+""",
     "hidden_masks_change_nothing": """
     def losses(self, labelled, unlabelled, clock):
         from benchmark.engine import conformance

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,10 @@ import pytest
 from benchmark.registry import METHODS
 from benchmark.runs.records import KEYS, read_counts, read_record
 from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
+
+KILLS = int(os.environ.get("SEMIHISTO_KILLS", "2"))  # 10 for the whole of it: every method, ten times
+KILLED = METHODS.names() if KILLS > 2 else ["mean_teacher", "semimoe"]
+LONG = {"train__steps": 60, "train__batch_labelled": 2, "train__batch_unlabelled": 2}  # long enough to be interrupted
 
 
 def run(results, method="supervised", *more, **settings):
@@ -90,48 +95,86 @@ def test_again_sets_the_old_record_aside(tmp_path):
     assert names == {"json", "npz", "json.old1", "npz.old1"}
 
 
-def start(results, method, *more):
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """A method's longer run, made when first asked for: results folder and record."""
+    made = {}
+
+    def ask(method):
+        if method not in made:
+            results = tmp_path_factory.mktemp("uninterrupted")
+            made[method] = results, record_of(run(results, method, "--json", **LONG))
+        return made[method]
+
+    return ask
+
+
+def start(results, method, *more, **settings):
+    """The same command in a process of its own, with a checkpoint as often as the loop allows."""
     line = [
         sys.executable, "-m", "benchmark", "run", "--method", method, "--dataset", "synthetic", "--preset", "demo",
-        "--results", str(results), "--checkpoint-seconds", "0", *tiny_settings(), *more,
+        "--results", str(results), "--checkpoint-seconds", "0", *tiny_settings(**settings), *more,
     ]
     return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("method", ["mean_teacher", "semimoe"])
-def test_killed_at_random_moments_a_run_ends_where_it_would_have(finished, method, tmp_path):
-    results, record = finished[method]
+def stamp(path):
+    """Tells a file from its replacement; None where there is none."""
+    return (path.stat().st_ino, path.stat().st_mtime_ns) if path.exists() else None
+
+
+def wait_for_another(path, old, process):
+    """Wait until `path` is no longer what `old` is the stamp of, or the process has ended."""
+    while process.poll() is None and stamp(path) in (None, old):
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("method", KILLED)
+def test_killed_at_random_moments_of_training_a_run_ends_where_it_would_have(uninterrupted, method, tmp_path):
+    results, record = uninterrupted(method)
     chance = random.Random(3)
-    kills = 0
     folder = tmp_path / "runs" / record["run_id"]
-    for _ in range(3):
-        process = start(tmp_path, method)
-        while process.poll() is None and not (folder / "log.jsonl").exists():
-            time.sleep(0.01)  # the start of Python is no interesting moment
-        time.sleep(chance.uniform(0, 1.5))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.communicate()
+    checkpoint, log = folder / "checkpoint.pt", folder / "log.jsonl"
+    finished = tmp_path / "records" / f"{record['run_id']}.json"
+    kills = 0
+    for number in range(KILLS):
+        before = stamp(log)
+        process = start(tmp_path, method, **LONG)
+        if number == 0:
+            wait_for_another(checkpoint, None, process)
+        else:  # it has loaded the checkpoint and cut the log back
+            wait_for_another(log, before, process)
+        time.sleep(chance.uniform(0, 0.6))
+        process.send_signal(signal.SIGKILL)
+        _, errors = process.communicate()
+        if finished.exists():
+            break
+        assert process.returncode == -signal.SIGKILL, errors
+        kills += checkpoint.exists()
     assert kills
-    ended = record_of(run(tmp_path, method, "--json"))
+    ended = record_of(run(tmp_path, method, "--json", **LONG))
     assert everything(tmp_path, ended) == everything(results, record)
+    assert not checkpoint.exists() and not list(tmp_path.rglob(".*.*"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_says_how_to_continue_and_exits_75(finished, number, tmp_path):
-    results, record = finished["mean_teacher"]
-    process = start(tmp_path, "mean_teacher")
-    log = tmp_path / "runs" / record["run_id"] / "log.jsonl"
-    while process.poll() is None and not log.exists():
-        time.sleep(0.01)
+def test_a_signal_saves_says_how_to_continue_and_exits_75(uninterrupted, number, tmp_path):
+    results, record = uninterrupted("mean_teacher")
+    checkpoint = tmp_path / "runs" / record["run_id"] / "checkpoint.pt"
+    process = start(tmp_path, "mean_teacher", **LONG)
+    wait_for_another(checkpoint, None, process)
+    early = stamp(checkpoint)
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
-    if process.returncode != 0:  # it may have been at its last step
-        assert process.returncode == 75 and "the same command continues" in errors and "Traceback" not in errors
-        assert (log.parent / "checkpoint.pt").exists()
-        assert not (tmp_path / "records").exists()
-    assert everything(tmp_path, record_of(run(tmp_path, "mean_teacher", "--json"))) == everything(results, record)
+    assert process.returncode == 75, errors
+    assert "the same command continues" in errors and "Traceback" not in errors
+    assert stamp(checkpoint) not in (None, early)
+    stopped = int(re.search(r"stopped after step (\d+) of 60", errors)[1])
+    steps = [json.loads(line)["step"] for line in (checkpoint.parent / "log.jsonl").read_text().splitlines()]
+    assert 16 < stopped < 60 and steps == list(range(1, stopped + 1))
+    assert not (tmp_path / "records").exists()
+    ended = record_of(run(tmp_path, "mean_teacher", "--json", **LONG))
+    assert everything(tmp_path, ended) == everything(results, record)
 
 
 def test_hidden_masks_change_no_weight(tmp_path, monkeypatch):
@@ -221,6 +264,18 @@ def test_a_full_disk_loses_nothing(finished, tmp_path):
     assert "no space left" in one_line_error(result, code=1)
     assert not list(tmp_path.rglob(".*.*"))
     assert everything(tmp_path, record_of(run(tmp_path, "supervised", "--json"))) == everything(results, record)
+
+
+def test_where_nothing_can_be_written_one_line_says_so(finished, tmp_path):
+    """No file may have a byte: not the claim, and nothing that Python or torch would leave on its own account."""
+    assert finished["supervised"]  # data lie prepared
+    line = f"ulimit -f 0; exec {sys.executable} -m benchmark run --method supervised --dataset synthetic"
+    line = " ".join([line, "--preset demo --results", str(tmp_path), *tiny_settings()])
+    result = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, env=os.environ)
+    said = one_line_error(result, code=1)
+    assert str(tmp_path) in said and "no space left" in said
+    assert result.stderr.splitlines() == [said] and not result.stdout
+    assert all(path.stat().st_size == 0 for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_one_run_is_made_by_one_process(tmp_path, finished):

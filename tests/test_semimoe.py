@@ -55,7 +55,8 @@ def test_gates_of_three_experts_with_64_maps_have_the_published_size():
 
 @pytest.mark.parametrize(
     ("settings", "parameters"),
-    [({"net": "xnet_sb"}, 181_186_867 + 3), ({"net": "unet"}, 65_900_000), ({"net": "unet", "shared": False}, 103_665_971 + 3)],
+    [({"net": "xnet_sb"}, 181_186_867 + 3), ({"net": "unet"}, 65_900_000),
+     ({"net": "unet", "shared": False}, 103_665_971 + 3)],
 )
 def test_whole_models_have_the_published_sizes(settings, parameters):
     """One shared residual encoder is behind the paper's 181 M, three U-Nets are the released code's 103.67 M."""

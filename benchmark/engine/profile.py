@@ -45,28 +45,33 @@ def count(session: Session) -> dict[str, Any]:
 
 
 def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
-    """Costs of `session`, timed for about `seconds` after a warm-up of two steps; at least one step is timed."""
-    progress, keeper = Progress(), _Nowhere()
+    """Costs of `session`, timed for about `seconds` after a warm-up; where one step takes so long, by two steps."""
+    keeper, progress = _Nowhere(), Progress()
     session.method.train()
-    run_block(session, progress, keeper, 1, lambda: False)
-    flops = progress.flops
-    bare_step = BareStep(session, session.plans(0, 1)[0])
-    bare_step()
-    once = _timed(session, bare_step)
-    steps = max(1, min(BLOCK, int(seconds / (8 * once))))
-    full, bare, waits = [], [], []
-    for _ in range(max(1, int(seconds / (2 * steps * once)))):
+
+    def full_steps(count: int) -> float:
         session.clock.step.zero_()
-        full.append(_timed(session, lambda: run_block(session, Progress(step=1), keeper, steps, lambda: False)) / steps)
-        bare.append(_timed(session, lambda: bare_step.repeat(steps)) / steps)
-        waits.append(_timed(session, lambda: session.plans(1, steps)) / steps)
+        run = Progress(step=1)
+        return _timed(session, lambda: run_block(session, run, keeper, count, lambda: False)) / count
+
+    first = _timed(session, lambda: run_block(session, progress, keeper, 1, lambda: False))
+    cuda = session.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(session.device) if cuda else None
+    bare_step = BareStep(session, session.plans(0, 1)[0])
+    once = _timed(session, bare_step)
+    full, bare, steps = [first], [once], 1
+    if first + once < seconds:
+        steps = max(1, min(BLOCK, int(seconds / (8 * once))))
+        rounds = range(max(1, int(seconds / (2 * steps * once))))
+        pairs = [(full_steps(steps), _timed(session, lambda: bare_step.repeat(steps)) / steps) for _ in rounds]
+        full, bare = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    waits = [_timed(session, lambda: session.plans(1, steps)) / steps for _ in full]
     full_seconds, bare_seconds = statistics.median(full), statistics.median(bare)
     ratios = [ours / theirs for ours, theirs in zip(full, bare, strict=True)]
     images = sum(planner.batch for planner in session.planners.values())
-    cuda = session.device.type == "cuda"
     return count(session) | {
-        "flops_per_step": flops or None,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated(session.device) if cuda else None,
+        "flops_per_step": progress.flops or None,
+        "peak_memory_bytes": peak,
         "seconds_per_step": full_seconds,
         "bare_seconds_per_step": bare_seconds,
         "overhead_ratio": statistics.median(ratios),

@@ -1,0 +1,44 @@
+"""The slice on real glands; skipped where the images are not at hand."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmark.registry import METHODS
+from tests.conftest import ROOT, invoke
+
+FOLDERS = [Path(os.environ.get("SEMIHISTO_DATA", ROOT / "data")), ROOT.parent / "shared" / "data"]
+DATA = next((folder for folder in FOLDERS if (folder / "glas" / "Grade.csv").is_file()), None)
+pytestmark = [pytest.mark.glas, pytest.mark.skipif(DATA is None, reason="the GlaS images are not here")]
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_a_short_run_on_real_glands(method, tmp_path):
+    """32 steps, far too few for a score; the whole path from released files to a record, and a loss that falls."""
+    settings = {"data.size": 48, "train.steps": 32, "evaluate.times": 4, "optimiser.lr": 2e-3}
+    pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    result = invoke(
+        "run", "--method", method, "--dataset", "glas", "--preset", "quick", "--ratio", "20", "--data", DATA,
+        "--results", tmp_path, "--json", *pairs,
+    )
+    record = json.loads(result.stdout)
+    counts = {name: record["data"][name] for name in ("labelled", "unlabelled", "validation", "test")}
+    assert counts == {"labelled": 17, "unlabelled": 68, "validation": 17, "test": 80}
+    first, last = record["history"][0], record["history"][-1]
+    learned = next(name for name in first if name in ("supervised", "labelled/seg"))
+    assert last[learned] < first[learned]
+    assert record["scores"]["strict"]["n"] == 80
+
+
+def test_the_split_that_was_committed_is_the_one_that_is_made():
+    result = invoke("data", "split", "glas", "--check", "--size", "48", "--data", DATA)
+    assert result.returncode == 0 and result.stdout.count("the same lists") == 3
+
+
+def test_patients_are_shared_between_the_official_sets():
+    result = invoke("data", "check", "glas", "--size", "48", "--data", DATA)
+    assert "79 of the 80 test images come from patients who are also in training" in result.stdout
