@@ -18,6 +18,7 @@ from benchmark.data.dataset import Dataset, load_dataset
 from benchmark.errors import UserError
 from benchmark.paths import prepared_folder, raw_folder
 
+ABSENT = "is not there"
 FORMAT = 2  # of the folder's files; another number means: prepare again
 Channels = tuple[float, float, float]
 
@@ -114,7 +115,7 @@ def file_digest(path: Path) -> str:
 def read(folder: Path, dataset: Dataset, size: int) -> Prepared:
     """The prepared data in `folder`. Raises Unusable with the reason where it cannot be used."""
     if not folder.is_dir():
-        raise Unusable("is not there")
+        raise Unusable(ABSENT)
     try:
         index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         versions = index["format"], index["dataset"], index["version"], index["size"]
@@ -168,7 +169,7 @@ def load(
     if not prepare:
         raise UserError(f"{folder}: the prepared {name} {trouble}; make it with "
                         f"'python -m benchmark data prepare {name} --size {size}'")
-    missing = not folder.exists()
+    missing = trouble == ABSENT  # not asked of the disk again: another worker may just have finished it
     if not missing:
         say(f"{folder} {trouble}: preparing {name} again")
     try:

@@ -39,13 +39,13 @@ class RunFolder:
         make_folder(self.path)
         with contextlib.ExitStack() as held:
             try:
-                claim = held.enter_context(open(self.path / "claim", "a+", buffering=1, encoding="utf-8"))
+                claim = held.enter_context(open(self.path / "claim", "ab+", buffering=0))
                 fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 claim.truncate(0)
-                claim.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+                claim.write(f"process {os.getpid()} on {os.uname().nodename}\n".encode())
             except BlockingIOError:
                 claim.seek(0)
-                who = claim.read().strip() or "another process"
+                who = claim.read().decode(errors="replace").strip() or "another process"
                 message = f"{self.spec.run_id} is being run by {who}; wait for it, or stop it"
                 raise UserError(message, RUN_FAILED) from None
             except OSError as error:
