@@ -45,7 +45,10 @@ def count(session: Session) -> dict[str, Any]:
 
 
 def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
-    """Costs of `session`, timed for about `seconds` after a warm-up; where one step takes so long, by two steps."""
+    """Costs of `session`, timed for about `seconds` after a warm-up.
+
+    Where one step takes so long, the first one and a bare one are all there is; they give no `overhead_ratio` (null).
+    """
     keeper, progress = _Nowhere(), Progress()
     session.method.train()
 
@@ -60,7 +63,8 @@ def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
     bare_step = BareStep(session, session.plans(0, 1)[0])
     once = _timed(session, bare_step)
     full, bare, steps = [first], [once], 1
-    if first + once < seconds:
+    warm = first + once < seconds
+    if warm:
         steps = max(1, min(BLOCK, int(seconds / (8 * once))))
         rounds = range(max(1, int(seconds / (2 * steps * once))))
         pairs = [(full_steps(steps), _timed(session, lambda: bare_step.repeat(steps)) / steps) for _ in rounds]
@@ -74,7 +78,7 @@ def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
         "peak_memory_bytes": peak,
         "seconds_per_step": full_seconds,
         "bare_seconds_per_step": bare_seconds,
-        "overhead_ratio": statistics.median(ratios),
+        "overhead_ratio": statistics.median(ratios) if warm else None,
         "data_wait_fraction": statistics.median(waits) / full_seconds,
         "images_per_second": images / full_seconds,
         "model_flops_utilisation": None,
