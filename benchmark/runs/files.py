@@ -38,6 +38,12 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
+def remove_unfinished(folder: Path, name: str = "") -> None:
+    """Remove what a killed process was writing of `name` (or of anything); for the one who holds the claim."""
+    for left in folder.glob(f".{name}*"):
+        left.unlink(missing_ok=True)
+
+
 def make_folder(folder: Path) -> None:
     """Create a folder, or say what stands in its way."""
     try:

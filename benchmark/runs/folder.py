@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import RUN_FAILED, UserError
-from benchmark.runs.files import explain, make_folder, write_atomically
+from benchmark.runs.files import explain, make_folder, remove_unfinished, write_atomically
 from benchmark.spec import Spec
 
 
@@ -50,6 +50,7 @@ class RunFolder:
                 raise UserError(message, RUN_FAILED) from None
             except OSError as error:
                 raise explain(error, self.path / "claim") from None
+            remove_unfinished(self.path)
             text = json.dumps(self.spec.to_json(), indent=1, sort_keys=True) + "\n"
             write_atomically(self.path / "spec.json", lambda stream: stream.write(text.encode()))
             yield

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UserError
-from benchmark.runs.files import sha256, write_atomically
+from benchmark.runs.files import remove_unfinished, sha256, write_atomically
 
 SCHEMA = 1
 STATUSES = ("done", "diverged", "failed", "skipped")
@@ -24,6 +24,7 @@ KEYS: dict[str, Any] = {
 def write_record(folder: Path, record: dict[str, Any], evidence: dict[str, np.ndarray] | None) -> Path:
     """Write counts first, then the record that names their digest: a record never points at a missing file."""
     path = folder / f"{record['run_id']}.json"
+    remove_unfinished(folder, path.stem)
     if evidence is not None:
         counts = path.with_suffix(".npz")
         write_atomically(counts, lambda stream: save_arrays(stream, evidence))
