@@ -18,8 +18,9 @@ from PIL import Image
 
 from benchmark.data.archive import extract
 from benchmark.data.dataset import IGNORE, Dataset, Item, is_archive
-from benchmark.data.prepared import FORMAT, Prepared, Unusable, arrays_fingerprint, file_digest, read, statistics
+from benchmark.data.prepared import FORMAT, Prepared, Unusable, arrays_fingerprint, read, statistics
 from benchmark.errors import RUN_FAILED, UserError
+from benchmark.files import sha256
 
 SIZES = range(16, 4097)
 
@@ -137,7 +138,7 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
         "format": FORMAT, "dataset": dataset.name, "version": dataset.version, "size": size,
         "classes": dataset.classes, "fingerprint": pixels.hexdigest(),
         "arrays_fingerprint": arrays_fingerprint(ids, images, masks),
-        "native_sha256": file_digest(folder / "native.npz"),
+        "native_sha256": sha256(folder / "native.npz"),
         "training_statistics": {"images": len(training) or len(items), "mean": mean, "std": std},
         "ids": ids, "groups": {key: [item.groups.get(key, "") for item in items] for key in keys},
         "native_sizes": sizes, "hashes": hashes,

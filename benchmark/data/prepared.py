@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmark.data.dataset import Dataset, load_dataset
 from benchmark.errors import UserError
+from benchmark.files import sha256
 from benchmark.paths import prepared_folder, raw_folder
 
 ABSENT = "is not there"
@@ -106,12 +107,6 @@ def arrays_fingerprint(ids: Sequence[str], images: np.ndarray, masks: np.ndarray
     return digest.hexdigest()
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def read(folder: Path, dataset: Dataset, size: int) -> Prepared:
     """The prepared data in `folder`. Raises Unusable with the reason where it cannot be used."""
     if not folder.is_dir():
@@ -125,7 +120,7 @@ def read(folder: Path, dataset: Dataset, size: int) -> Prepared:
         ids = tuple(index["ids"])
         images = _array(folder / "images.npy", (len(ids), size, size, 3))
         masks = _array(folder / "masks.npy", (len(ids), size, size))
-        if file_digest(folder / "native.npz") != index["native_sha256"]:
+        if sha256(folder / "native.npz") != index["native_sha256"]:
             raise Unusable("is damaged (native.npz is not as it was written)")
         if arrays_fingerprint(ids, images, masks) != index["arrays_fingerprint"]:
             raise Unusable("is damaged (the arrays do not have their fingerprint)")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from benchmark.data.dataset import load_dataset
+from benchmark.files import sha256
 from benchmark.method import Method
 from benchmark.registry import METHODS
 from benchmark.spec import Spec
@@ -20,6 +20,5 @@ def numerics(spec: Spec) -> dict[str, int | str]:
         "engine": ENGINE, "method": kind.numerics, "dataset": load_dataset(spec.dataset).version,
     }
     if ".py:" in spec.method:
-        source = Path(spec.method.rpartition(":")[0]).read_bytes()
-        versions["source"] = hashlib.sha256(source).hexdigest()[:16]
+        versions["source"] = sha256(Path(spec.method.rpartition(":")[0]))[:16]
     return versions

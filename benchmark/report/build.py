@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.errors import UserError, suggest
+from benchmark.files import write_atomically
 from benchmark.protocols import PROTOCOLS
 from benchmark.report.cells import Group, group_runs, safe_name
 from benchmark.report.cost import cost_tables
@@ -15,7 +16,6 @@ from benchmark.report.doubts import doubts
 from benchmark.report.gap import gap_table, waterfall_table
 from benchmark.report.markdown import Table, escape, markdown
 from benchmark.report.tables import failure_table, object_table, score_table
-from benchmark.runs.files import write_atomically
 from benchmark.runs.records import read_records
 
 FORMATS = ("md", "png")

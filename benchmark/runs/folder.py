@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import RUN_FAILED, UserError
-from benchmark.runs.files import explain, make_folder, remove_unfinished, write_atomically
+from benchmark.files import explain, make_folder, remove_unfinished, write_atomically
 from benchmark.spec import Spec
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UserError
-from benchmark.runs.files import remove_unfinished, sha256, write_atomically
+from benchmark.files import remove_unfinished, sha256, write_atomically
 
 SCHEMA = 1
 STATUSES = ("done", "diverged", "failed", "skipped")
