@@ -18,12 +18,12 @@ from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
 from benchmark.sections import SECTIONS
 
-SOURCES = ("paper", "authors_code", "ours")
+SOURCES = ("paper", "authors_code", "ours", "unknown")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A value, the layer that set it, and where the value comes from (paper, authors_code or ours)."""
+    """A value, the layer that set it, and where the value comes from (paper, authors_code, ours; unknown: a guess)."""
 
     value: Any
     layer: str

@@ -5,6 +5,10 @@ Shapes: logits and probabilities [B, C, H, W]; targets int64 [B, H, W]; results 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -22,15 +26,45 @@ def one_hot(target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return target.unsqueeze(1) == kinds, (target != IGNORE).unsqueeze(1)
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean over valid pixels of -log p[target]; 0 when every pixel is ignored.
+def cross_entropy(logits: Tensor, target: Tensor, *, over: Literal["valid", "all"] = "valid") -> Tensor:
+    """Mean of -log p[target] over the valid pixels, or their sum `over` all; 0 when every pixel is ignored.
 
     Written with `gather`, whose backward has a deterministic CUDA kernel; NLLLoss in two dimensions has none.
     """
     valid = target != IGNORE
     chosen = torch.where(valid, target, 0).unsqueeze(1)
     surprise = -_wide(logits).log_softmax(1).gather(1, chosen).squeeze(1)
-    return torch.where(valid, surprise, 0).sum() / valid.sum().clamp(min=1)
+    pixels = valid.sum().clamp(min=1) if over == "valid" else valid.numel()
+    return torch.where(valid, surprise, 0).sum() / pixels
+
+
+def soft_cross_entropy(logits: Tensor, belief: Tensor) -> Tensor:
+    """Mean over pixels of -sum_c belief_c log p_c; `belief` [B, C, H, W] holds probabilities."""
+    return -(_wide(belief) * _wide(logits).log_softmax(1)).sum(1).mean()
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """-sum_c p_c log p_c of every pixel, in nats, between 0 and log C: [B, H, W]."""
+    surprise = _wide(logits).log_softmax(1)
+    return -(surprise.exp() * surprise).sum(1)
+
+
+def kl_divergence(logits: Tensor, other: Tensor) -> Tensor:
+    """KL(p || q) of every pixel, sum_c p_c (log p_c - log q_c), p and q from two tensors of logits: [B, H, W]."""
+    first, second = _wide(logits).log_softmax(1), _wide(other).log_softmax(1)
+    return (first.exp() * (first - second)).sum(1)
+
+
+def mean_logits(predictions: Sequence[Tensor]) -> Tensor:
+    """Logits whose softmax is the mean of the predictions' softmaxes: log mean_k softmax(z_k)."""
+    surprises = torch.stack([_wide(logits).log_softmax(1) for logits in predictions])
+    return surprises.logsumexp(0) - math.log(len(predictions))
+
+
+def pseudo_label(logits: Tensor, threshold: float = 0.0) -> Tensor:
+    """The most likely class of every pixel, 255 where its probability is below `threshold`: int64, no gradient."""
+    confidence, label = _wide(logits.detach()).softmax(1).max(1)
+    return torch.where(confidence >= threshold, label, IGNORE)
 
 
 def dice_loss(logits: Tensor, target: Tensor, *, smooth: float = 1.0, squared: bool = True) -> Tensor:
@@ -78,4 +112,10 @@ def cosine_rampdown(fraction: Tensor) -> Tensor:
     return 0.5 * (torch.cos(torch.pi * fraction.clamp(0, 1)) + 1)
 
 
+def no_ramp(fraction: Tensor) -> Tensor:
+    """1 from the start."""
+    return torch.ones_like(fraction)
+
+
+RAMPS = {"linear": linear_ramp, "sigmoid": sigmoid_ramp, "constant": no_ramp}
 CRITERIA = {"ce_dice": ce_dice, "dice": dice_loss}

@@ -7,7 +7,9 @@ evaluation, records and speed are the harness's. CONTRIBUTING.md shows one being
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -16,15 +18,19 @@ from torch import Tensor, nn
 
 from benchmark.data.render import Batch
 from benchmark.errors import Decline, UserError
-from benchmark.losses import CRITERIA, linear_ramp, sigmoid_ramp
+from benchmark.losses import CRITERIA, RAMPS
 from benchmark.nets import build
 from benchmark.nets.network import Network
 from benchmark.seeds import derive
 
-__all__ = ["Clock", "Decline", "Group", "Logits", "Losses", "Method", "Task", "Teacher", "named_logits", "require"]
+__all__ = [
+    "Clock", "Decline", "Group", "Logits", "Losses", "Method", "Ramp", "Task", "Teacher", "named_logits", "require",
+    "require_between",
+]
 
 Losses = Mapping[str, Tensor] | Iterator[Mapping[str, Tensor]]
 Logits = Tensor | Mapping[str, Tensor]
+Ramp = Literal["linear", "sigmoid", "constant"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -33,11 +39,19 @@ def require(condition: bool, message: str) -> None:
         raise UserError(message)
 
 
+def require_between(low: float, high: float, /, **values: float) -> None:
+    """Refuse hyper-parameters, given by name, that lie outside [low, high]."""
+    bounds = f"be at least {low:g}" if math.isinf(high) else f"lie in [{low:g}, {high:g}]"
+    for name, value in values.items():
+        require(low <= value <= high, f"method.{name} must {bounds}, not {value}")
+
+
 @dataclass
 class Task:
     """What a method is told of its work: counts, sizes, and how to build networks and supervised losses.
 
-    `labelled`, `unlabelled`: numbers of training images; `images`: rows of the prepared arrays, for per-image memory.
+    `labelled`, `unlabelled`: numbers of training images; `images`: rows of the prepared arrays, for per-image memory;
+    `mean`, `std`: the statistics that images [0, 1] were normalised with.
     """
 
     classes: int
@@ -51,18 +65,28 @@ class Task:
     loss: str = "ce_dice"
     forward: str = "separate"
     channels: int = 3
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
     _built: int = field(default=0, repr=False)
 
-    def network(self, classes: int | None = None) -> Network:
-        """A new network of the configured kind with `classes` outputs (default: the task's).
+    def network(self, classes: int | None = None, *, net: str | None = None) -> Network:
+        """A new network of the configured kind, or of the kind `net`, with `classes` outputs (default: the task's).
 
         Seeded by (seed, ordinal): the first network starts equal in every method, the second differs from it.
+        Pretrained weights are for the configured kind alone.
         """
+        name, weights = (self.net, self.weights) if net is None else (net, None)
+        outputs = self.classes if classes is None else classes
+        with self.seeded():
+            return build(name, channels=self.channels, classes=outputs, weights=weights, size=self.size)
+
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """PyTorch's generator at the next ordinal's seed: for a method that builds a network of its own."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.seed, "network", self._built))
             self._built += 1
-            outputs = self.classes if classes is None else classes
-            return build(self.net, channels=self.channels, classes=outputs, weights=self.weights, size=self.size)
+            yield
 
     def criterion(self, logits: Tensor, mask: Tensor) -> Tensor:
         """The configured supervised loss (`train.loss`), the same for every method."""
@@ -91,13 +115,18 @@ class Clock:
         """Steps done over all steps, in [0, 1)."""
         return self.step / self.steps
 
-    def linear(self, until: float = 1.0) -> Tensor:
-        """(step + 1) / (until * steps), at most 1: never 0, as in the XNet code base."""
-        return linear_ramp((self.step + 1) / (until * self.steps))
+    def ramp(self, kind: Ramp = "linear", until: float = 1.0) -> Tensor:
+        """From near 0 to 1, reached at the share `until` of all steps.
 
-    def sigmoid(self, until: float = 1.0) -> Tensor:
-        """exp(-5 (1 - step / (until * steps))^2), at most 1."""
-        return sigmoid_ramp(self.step / (until * self.steps))
+        `linear`: (step + 1) / (until * steps), never 0, as in the XNet code base; `sigmoid`:
+        exp(-5 (1 - step / (until * steps))^2), as in SSL4MIS; `constant`: 1.
+        """
+        done = self.step + 1 if kind == "linear" else self.step
+        return RAMPS[kind](done / (until * self.steps))
+
+    def linear(self, until: float = 1.0) -> Tensor:
+        """The linear ramp."""
+        return self.ramp("linear", until)
 
     def ema(self, decay: float) -> Tensor:
         """min(1 - 1 / (step + 1), decay): the first update copies. 1 once a loss was not finite: nothing more moves."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from benchmark.losses import mse
-from benchmark.method import Clock, Logits, Losses, Method, Task, Teacher, require
+from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, Teacher, require_between
 
 
 class MeanTeacher(Method):
@@ -27,12 +28,11 @@ class MeanTeacher(Method):
 
     def __init__(
         self, task: Task, *, decay: float = 0.99, weight: float = 5.0, noise: float = 0.1,
-        ramp: Literal["linear", "sigmoid"] = "linear", buffers: Literal["ema", "copy", "own"] = "ema",
+        ramp: Ramp = "linear", buffers: Literal["ema", "copy", "own"] = "ema",
     ) -> None:
         super().__init__()
-        require(0 <= decay <= 1, f"mean_teacher: decay must lie in [0, 1], not {decay}")
-        require(weight >= 0, f"mean_teacher: weight must not be negative, it is {weight}")
-        require(noise >= 0, f"mean_teacher: noise must not be negative, it is {noise}")
+        require_between(0, 1, decay=decay)
+        require_between(0, math.inf, weight=weight, noise=noise)
         self.task = task
         self.net = task.network()
         self.teacher = Teacher(self.net, buffers)
@@ -43,10 +43,9 @@ class MeanTeacher(Method):
         jitter = (self.noise * torch.randn_like(image)).clamp(-2 * self.noise, 2 * self.noise)
         belief = self.teacher(image + jitter).softmax(1)
         seen, student = self.task.each(self.net, labelled.weak, image)
-        weight = self.weight * (clock.linear() if self.ramp == "linear" else clock.sigmoid())
         return {
             "supervised": self.task.criterion(seen, labelled.mask),
-            "consistency": weight * mse(student.softmax(1), belief),
+            "consistency": self.weight * clock.ramp(self.ramp) * mse(student.softmax(1), belief),
         }
 
     def after_step(self, clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.losses import boundary_dice_loss, dice_loss, mse
-from benchmark.method import Clock, Decline, Group, Logits, Method, Task, require
+from benchmark.method import Clock, Decline, Group, Logits, Method, Task, require, require_between
 from benchmark.nets.network import Network
 from benchmark.targets import boundary, signed_distance
 from methods._gating import AdaptiveLoss, MultiGate
@@ -47,8 +48,8 @@ class SemiMoE(Method):
         require(not unknown, f"semimoe: unknown expert {', '.join(unknown)}; known: {', '.join(OUTPUTS)}")
         require("seg" in experts, "semimoe: experts must contain seg, the main task")
         require(len(set(experts)) == len(experts), "semimoe: an expert is named twice")
-        require(weight_max >= 0, f"semimoe: weight_max must not be negative, it is {weight_max}")
-        require(0 <= dropout < 1, f"semimoe: dropout must lie in [0, 1), not {dropout}")
+        require_between(0, math.inf, weight_max=weight_max)
+        require(0 <= dropout < 1, f"method.dropout must lie in [0, 1), not {dropout}")
         if task.classes != 2:
             raise Decline("semimoe's distance and boundary are defined for two classes")
         if task.forward == "joint":

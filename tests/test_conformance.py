@@ -75,6 +75,11 @@ FAULTS = {
         import random
         return {"supervised": (1 + random.random()) * self.loss(labelled)}
 """,
+    "extreme_masks_are_borne": """
+    def losses(self, labelled, unlabelled, clock):
+        known = (labelled.mask == 1).sum()
+        return {"supervised": self.loss(labelled) * known / known}
+""",
     "losses_are_finite": """
     def losses(self, labelled, unlabelled, clock):
         return {"supervised": self.loss(labelled) / 0.0}

@@ -17,7 +17,8 @@ import numpy as np
 from benchmark.data.augment import Augment
 from benchmark.errors import UserError, suggest
 
-VIEWS = ("weak", "strong", "strong2")
+VIEWS = ("weak", "strong", "strong2", "photometric")
+MIXED = ("strong", "strong2")  # the views that CutMix may paste another image into
 WORD = 2**64
 BLOCK = 4  # words that one count of Philox's counter gives
 
@@ -74,6 +75,7 @@ class Planner:
         self.seed, self.stream, self.batch, self.size, self.augment = seed, stream, batch, size, augment
         self.positions = np.asarray(positions, dtype=np.int64)
         self.strong = tuple(view for view in views if view != "weak")
+        self.mixed = tuple(view for view in views if view in MIXED)
         for view in views:
             if view not in VIEWS:
                 raise UserError(f"unknown view '{view}'.{suggest(view, VIEWS)} Views are {', '.join(VIEWS)}.")
@@ -81,7 +83,7 @@ class Planner:
             raise UserError(
                 f"the {stream} stream has {len(positions)} images and batches of {batch}: take at least 1."
             )
-        if self.strong and augment.cutmix > 0 and min(batch, len(self.positions)) < 2:
+        if self.mixed and augment.cutmix > 0 and min(batch, len(self.positions)) < 2:
             raise UserError(
                 f"CutMix needs a second image, but the {stream} stream has {len(positions)} image(s) and "
                 f"batches of {batch}: set augment.cutmix=0, or take more."
@@ -91,7 +93,7 @@ class Planner:
         """The plans of `count` steps from step `first`, stacked: each field is [count, batch, ...].
 
         `index` int64: positions. `code` int64: dihedral code. `crop` float32 [..., 3]: y, x, side in pixels,
-        taken after the flips and turns; the whole image when off. For each strong view v, `v.colour` float32
+        taken after the flips and turns; the whole image when off. For each view v but the weak, `v.colour` float32
         [..., 5]: factors of brightness, contrast and saturation, hue shift in turns, grey 0 or 1; `v.blur`
         float32: sigma in pixels, 0 when off; `v.mix` int64 [..., 4]: y0, x0, y1, x1 of the CutMix rectangle
         (ends excluded), zeros when off or when the partner slot holds the same image (a set smaller than the
@@ -106,7 +108,7 @@ class Planner:
                 plan[f"{view}.colour"] = self._colour(draw, view)
             if self.augment.blur > 0:
                 plan[f"{view}.blur"] = self._blur(draw, view)
-            if self.augment.cutmix > 0:
+            if view in self.mixed and self.augment.cutmix > 0:
                 alone = plan["index"] == np.roll(plan["index"], -1, axis=1)
                 plan[f"{view}.mix"] = np.where(alone[..., None], 0, self._mix(draw, view))
         return plan

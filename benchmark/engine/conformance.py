@@ -20,6 +20,7 @@ from benchmark.data.prepared import Prepared
 from benchmark.data.splits import Split
 from benchmark.engine.session import Session, assemble
 from benchmark.errors import Decline
+from benchmark.losses import IGNORE
 from benchmark.method import named_logits
 from benchmark.spec import Spec
 
@@ -167,6 +168,16 @@ def hidden_masks_change_nothing(bench: Bench) -> None:
         raise Failure(f"'{changed[0]}' depends on the masks of images whose labels are hidden")
 
 
+def extreme_masks_are_borne(bench: Bench) -> None:
+    """Labelled masks that are all background, all foreground or all ignored give finite losses."""
+    for kind, value in (("background", 0), ("foreground", 1), ("ignored", IGNORE)):
+        masks = np.full_like(bench.prepared.masks, value)
+        for number, row in enumerate(advance(bench.session(replace(bench.prepared, masks=masks)), 0, 2), start=1):
+            for name, loss in row.items():
+                if not np.isfinite(loss):
+                    raise Failure(f"losses(): '{name}' is {loss} at step {number} where every pixel is {kind}")
+
+
 def step_can_be_captured(bench: Bench) -> None:
     """Losses and backward run on fake tensors: no `.item()`, no shape that depends on data."""
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -210,7 +221,8 @@ CHECKS: dict[str, Callable[[Bench], None]] = {
     check.__name__: check
     for check in (
         losses_are_finite, prediction_has_shape, gradients_reach_what_is_trained, repeats, resumes_exactly,
-        evaluation_is_pure, hidden_masks_change_nothing, state_stays_in_place, step_can_be_captured,
+        evaluation_is_pure, hidden_masks_change_nothing, extreme_masks_are_borne, state_stays_in_place,
+        step_can_be_captured,
     )
 }
 

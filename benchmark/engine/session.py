@@ -24,6 +24,7 @@ from benchmark.engine.step import TrainStep
 from benchmark.errors import Decline, UserError
 from benchmark.losses import IGNORE
 from benchmark.method import Clock, Method, Task
+from benchmark.nets.network import Network
 from benchmark.registry import METHODS
 from benchmark.seeds import derive
 from benchmark.spec import Spec
@@ -74,7 +75,10 @@ def total_steps(spec: Spec, split: Split) -> int:
     return int(epochs) * -(-images // int(spec.values["train.batch_unlabelled"]))
 
 
-def build_method(spec: Spec, split_sizes: tuple[int, int, int], classes: int) -> Method:
+def build_method(
+    spec: Spec, split_sizes: tuple[int, int, int], classes: int,
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+) -> Method:
     """The method of `spec`, its weights seeded by the run's seed; `split_sizes`: labelled, unlabelled, all images."""
     kind: Any = METHODS.load(spec.method)
     labelled, unlabelled, images = split_sizes
@@ -82,6 +86,7 @@ def build_method(spec: Spec, split_sizes: tuple[int, int, int], classes: int) ->
     task = Task(
         classes=classes, size=spec.values["data.size"], labelled=labelled, unlabelled=unlabelled, images=images,
         seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss, forward=train.forward,
+        mean=statistics[0], std=statistics[1],
     )
     if "unlabelled" in kind.views and not unlabelled:
         raise Decline(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
@@ -90,6 +95,13 @@ def build_method(spec: Spec, split_sizes: tuple[int, int, int], classes: int) ->
     starts = list(method.phases.values())
     if starts != sorted(starts) or not starts or starts[0] != 0 or starts[-1] >= 1:
         raise UserError(f"{spec.method}: phases must start at 0 and rise, below 1: {dict(method.phases)}")
+    smallest = min(spec.values[f"train.batch_{stream}"] for stream in kind.views)
+    depth = max((part.divisor for part in method.modules() if isinstance(part, Network)), default=1)
+    if smallest == 1 and task.size <= depth:
+        raise UserError(
+            f"BatchNorm cannot work on one value a channel: one image of {task.size} px is a single pixel at the "
+            "network's deepest level; use larger batches or a larger data.size"
+        )
     return method
 
 
@@ -115,13 +127,13 @@ def assemble(spec: Spec, prepared: Prepared, split: Split, device: torch.device)
     devices.configure(device, train.threads, train.deterministic)
     sizes = (len(split.labelled), len(split.unlabelled), len(prepared.ids))
     layout = torch.channels_last if train.memory_format == "channels_last" else torch.contiguous_format
-    method = build_method(spec, sizes, len(prepared.classes))
+    mean, std = statistics(spec, prepared, split)
+    method = build_method(spec, sizes, len(prepared.classes), (mean, std))
     dtype = devices.DTYPES[train.precision] if train.precision == "fp64" else torch.float32
     method = method.to(device=device, dtype=dtype).to(memory_format=layout)
     steps = total_steps(spec, split)
     clock = Clock(steps, device)
     optimisers = Optimisers(method, spec.section("optimiser"), steps, device)
-    mean, std = statistics(spec, prepared, split)
     labelled = [prepared.position(name) for name in split.labelled]
     lists = {"labelled": labelled, "unlabelled": [prepared.position(name) for name in split.unlabelled]}
     batch = {"labelled": train.batch_labelled, "unlabelled": train.batch_unlabelled}
