@@ -143,7 +143,7 @@ class Teacher(nn.Module):
 
     def __init__(self, net: nn.Module, buffers: Literal["ema", "copy", "own"] = "ema") -> None:
         super().__init__()
-        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.net: Any = copy.deepcopy(net).requires_grad_(False)
         self.buffers_are = buffers
         self.train(self.training)
 

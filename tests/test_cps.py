@@ -1,0 +1,82 @@
+"""Cross pseudo supervision's mechanism, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.errors import UserError
+from benchmark.method import Clock
+from methods.cps import CPS
+from tests.batches import batch, task, terms, unlabelled
+
+
+def numpy_cross_entropy(logits: torch.Tensor, label: np.ndarray) -> float:
+    z = logits.detach().double().numpy()
+    surprise = np.log(np.exp(z).sum(1)) - np.take_along_axis(z, label[:, None], 1)[:, 0]
+    return surprise.mean()
+
+
+def test_the_two_networks_are_of_one_kind_and_start_different():
+    method = CPS(task())
+    pairs = list(zip(method.first.parameters(), method.second.parameters(), strict=True))
+    assert all(a.shape == b.shape for a, b in pairs)
+    assert not torch.equal(next(method.first.parameters()), next(method.second.parameters()))
+
+
+@pytest.mark.parametrize("images", ["all", "unlabelled"])
+def test_each_network_learns_the_others_argmax(images):
+    method = CPS(task(), weight=2.0, images=images)
+    found = terms(method, batch(), unlabelled(), Clock(10))
+    logits = {}
+    for name in ("first", "second"):
+        net = getattr(method, name)
+        parts = [net(batch().weak), net(unlabelled().weak)]
+        logits[name] = torch.cat(parts) if images == "all" else parts[1]
+    for pupil, teacher in (("first", "second"), ("second", "first")):
+        label = logits[teacher].argmax(1).numpy()
+        expected = 2.0 * numpy_cross_entropy(logits[pupil], label)
+        assert found[f"{teacher}_teaches_{pupil}"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_pseudo_label_carries_no_gradient():
+    method = CPS(task())
+    terms(method, batch(), unlabelled(), Clock(10))["second_teaches_first"].backward()
+    assert all(p.grad is None for p in method.second.parameters())
+    assert all(p.grad is not None for p in method.first.parameters())
+
+
+def test_dice_pseudo_loss_agrees_with_numpy():
+    method = CPS(task(), weight=1.0, pseudo_loss="dice", images="unlabelled")
+    found = terms(method, batch(), unlabelled(), Clock(10))["second_teaches_first"].item()
+    p = method.first(unlabelled().weak).softmax(1).detach().double().numpy()
+    label = method.second(unlabelled().weak).argmax(1).numpy()
+    y = np.stack([label == 0, label == 1], 1).astype(float)
+    score = (2 * (p * y).sum((2, 3)) + 1) / ((p**2).sum((2, 3)) + y.sum((2, 3)) + 1)
+    assert found == pytest.approx((1 - score).mean(), rel=1e-4)
+
+
+def test_with_weight_0_it_is_two_supervised_networks():
+    method = CPS(task(), weight=0.0)
+    sum(terms(method, batch(), unlabelled(), Clock(10)).values()).backward()
+    found = [p.grad.clone() for p in method.first.parameters()]
+    method.zero_grad()
+    method.task.criterion(method.first(batch().weak), batch().mask).backward()
+    assert all(torch.allclose(a, p.grad, atol=1e-6) for a, p in zip(found, method.first.parameters(), strict=True))
+
+
+def test_both_networks_predict_and_the_first_is_official():
+    method = CPS(task()).eval()
+    assert list(method.predict(unlabelled().weak)) == ["first", "second"]
+
+
+def test_two_residual_networks_have_the_published_size():
+    with torch.device("meta"):
+        method = CPS(task(net="xnet_sb", size=256))
+    assert sum(p.numel() for p in method.parameters()) == 271_632_388
+
+
+def test_values_out_of_range_are_refused():
+    with pytest.raises(UserError, match="weight"):
+        CPS(task(), weight=-1.0)

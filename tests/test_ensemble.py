@@ -1,0 +1,46 @@
+"""The ensemble's mechanism, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.errors import UserError
+from benchmark.method import Clock
+from methods.ensemble import Ensemble
+from methods.supervised import Supervised
+from tests.batches import batch, task, terms, unlabelled
+
+
+def test_members_start_different_and_the_first_as_every_methods_first_network():
+    method, single = Ensemble(task(), members=3), Supervised(task())
+    weights = [next(net.parameters()) for net in method.nets]
+    assert torch.equal(weights[0], next(single.net.parameters()))
+    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[2])
+
+
+def test_prediction_is_the_mean_of_probabilities():
+    method, image = Ensemble(task(), members=3).eval(), unlabelled().weak
+    found = method.predict(image).softmax(1).detach().numpy()
+    z = np.stack([net(image).detach().double().numpy() for net in method.nets])
+    p = np.exp(z) / np.exp(z).sum(2, keepdims=True)
+    assert np.allclose(found, p.mean(0), atol=1e-6)
+
+
+def test_every_member_learns_as_if_alone():
+    method = Ensemble(task(), members=2)
+    sum(terms(method, batch(), None, Clock(10)).values()).backward()
+    found = [p.grad.clone() for p in method.nets[1].parameters()]
+    method.zero_grad()
+    method.task.criterion(method.nets[1](batch().weak), batch().mask).backward()
+    assert all(torch.allclose(a, p.grad, atol=1e-6) for a, p in zip(found, method.nets[1].parameters(), strict=True))
+
+
+def test_it_sees_no_unlabelled_image():
+    assert "unlabelled" not in Ensemble.views
+
+
+def test_no_members_are_refused():
+    with pytest.raises(UserError, match="members"):
+        Ensemble(task(), members=0)

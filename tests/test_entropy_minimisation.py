@@ -1,0 +1,75 @@
+"""Entropy minimisation's mechanism, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.errors import UserError
+from benchmark.losses import entropy
+from benchmark.method import Clock
+from methods.entropy_minimisation import EntropyMinimisation
+from tests.batches import batch, task, terms, unlabelled
+
+
+def test_entropy_agrees_with_numpy_and_scipy():
+    from scipy.stats import entropy as scipy_entropy
+
+    logits = torch.randn(2, 5, 6, 7)
+    p = np.exp(logits.double().numpy())
+    p /= p.sum(1, keepdims=True)
+    assert np.allclose(entropy(logits).numpy(), scipy_entropy(p, axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_doubt_is_1_at_chance_and_0_when_sure_for_any_number_of_classes(classes):
+    method = EntropyMinimisation(task(classes=classes))
+    sure = torch.zeros(1, classes, 4, 4)
+    sure[:, 0] = 100.0
+    assert method.doubt(torch.zeros(1, classes, 4, 4)).item() == pytest.approx(1)
+    assert method.doubt(sure).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_term_is_the_weighted_ramped_mean_entropy_of_unlabelled_images():
+    method, clock = EntropyMinimisation(task(), weight=3.0, ramp="linear"), Clock(10)
+    clock.step.fill_(4)
+    found = terms(method, batch(), unlabelled(), clock)["entropy"].item()
+    p = method.net(unlabelled().weak).softmax(1).detach().double().numpy()
+    expected = 3.0 * 0.5 * (-(p * np.log(p)).sum(1) / np.log(2)).mean()
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_step_along_the_term_makes_the_network_surer():
+    method, clock = EntropyMinimisation(task(), weight=1.0, ramp="constant"), Clock(10)
+    image = unlabelled().weak
+    before = method.doubt(method.net(image)).item()
+    optimiser = torch.optim.SGD(method.parameters(), lr=0.1)
+    for _ in range(5):
+        optimiser.zero_grad()
+        terms(method, batch(), unlabelled(), clock)["entropy"].backward()
+        optimiser.step()
+    assert method.doubt(method.net(image)).item() < before - 0.01
+
+
+def test_gradient_flows_through_every_factor():
+    """d/dz of the entropy itself, not of a cross-entropy to a frozen belief: -p (log p + H) for each class."""
+    logits = torch.randn(1, 3, 1, 1, dtype=torch.float64, requires_grad=True)
+    entropy(logits).sum().backward()
+    p = logits.detach().softmax(1).numpy().ravel()
+    h = -(p * np.log(p)).sum()
+    assert np.allclose(logits.grad.numpy().ravel(), -p * (np.log(p) + h))
+
+
+def test_labelled_entropy_is_off_by_default_and_unramped_when_asked_for():
+    clock = Clock(10)
+    assert terms(EntropyMinimisation(task()), batch(), unlabelled(), clock)["labelled_entropy"].item() == 0
+    method = EntropyMinimisation(task(), labelled_weight=1.0)
+    found = terms(method, batch(), unlabelled(), clock)["labelled_entropy"].item()
+    assert found == pytest.approx(method.doubt(method.net(batch().weak)).item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [{"weight": -1.0}, {"labelled_weight": -0.1}])
+def test_values_out_of_range_are_refused(bad):
+    with pytest.raises(UserError, match=next(iter(bad))):
+        EntropyMinimisation(task(), **bad)

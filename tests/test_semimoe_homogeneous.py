@@ -1,0 +1,80 @@
+"""The homogeneous mixture's mechanism, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.errors import UserError
+from benchmark.method import Clock
+from methods.semimoe_homogeneous import SemiMoEHomogeneous, imbalance, last_map
+from tests.batches import batch, task, terms, unlabelled
+
+
+def probabilities(logits: torch.Tensor) -> np.ndarray:
+    z = np.exp(logits.detach().double().numpy())
+    return z / z.sum(1, keepdims=True)
+
+
+def test_experts_are_equal_in_kind_and_different_in_weights():
+    method = SemiMoEHomogeneous(task(), experts=3)
+    weights = [next(net.parameters()) for net in method.nets]
+    assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[2])
+    assert len({sum(p.numel() for p in net.parameters()) for net in method.nets}) == 1
+
+
+def test_the_mixture_is_the_gated_sum_of_probabilities():
+    method, image = SemiMoEHomogeneous(task(), experts=3).eval(), unlabelled().weak
+    mixture, logits, gate = method.mix([last_map(net, image) for net in method.nets])
+    g = gate.detach().double().numpy()
+    expected = sum(g[:, k, None, None, None] * probabilities(z) for k, z in enumerate(logits))
+    assert np.allclose(g.sum(1), 1, atol=1e-6)
+    assert np.allclose(mixture.exp().detach().numpy(), expected, atol=1e-5)
+    assert torch.allclose(method.predict(image), mixture)
+
+
+@pytest.mark.parametrize("load", [[0.2, 0.3, 0.5], [1 / 3, 1 / 3, 1 / 3], [1.0, 0.0, 0.0]])
+def test_load_balancing_agrees_with_numpy(load):
+    shares = np.array([share for share in load if share > 0])
+    expected = np.log(3) + (shares * np.log(shares)).sum()
+    assert imbalance(torch.tensor(load, dtype=torch.float64)).item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_balance_term_drives_the_gate_toward_equal_shares():
+    """The page's sign, taken as a loss, would do the opposite."""
+    scores = torch.tensor([1.5, 0.0, -1.0], requires_grad=True)
+    optimiser, before = torch.optim.SGD([scores], lr=1.0), scores.softmax(0).max().item()
+    for _ in range(20):
+        optimiser.zero_grad()
+        imbalance(scores.softmax(0)).backward()
+        optimiser.step()
+    assert scores.softmax(0).max().item() < before - 0.2
+
+
+def test_consistency_is_the_mean_squared_difference_between_pairs():
+    method = SemiMoEHomogeneous(task(), experts=3, weight=2.0, ramp="constant")
+    found = terms(method, batch(), unlabelled(), Clock(10))["consistency"].item()
+    p = [probabilities(net(unlabelled().weak)) for net in method.nets]
+    pairs = [((p[a] - p[b]) ** 2).mean() for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert found == pytest.approx(2.0 * np.mean(pairs), rel=1e-4)
+
+
+def test_consistency_makes_experts_agree_and_leaves_the_gate_alone():
+    method = SemiMoEHomogeneous(task(), experts=2, weight=1.0, ramp="constant")
+    terms(method, batch(), unlabelled(), Clock(10))["consistency"].backward()
+    assert all(p.grad is None for p in method.gate.parameters())
+    assert all(net.head.weight.grad.abs().sum() > 0 for net in method.nets)
+
+
+def test_every_expert_and_the_gate_learn_from_the_mixtures_supervision():
+    method = SemiMoEHomogeneous(task(), experts=2)
+    terms(method, batch(), unlabelled(), Clock(10))["supervised"].backward()
+    assert all(net.head.weight.grad.abs().sum() > 0 for net in method.nets)
+    assert method.gate.choose.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("bad", [{"experts": 1}, {"weight": -1.0}, {"balance": -1.0}, {"dropout": 1.0}])
+def test_values_out_of_range_are_refused(bad):
+    with pytest.raises(UserError, match=next(iter(bad))):
+        SemiMoEHomogeneous(task(), **bad)
