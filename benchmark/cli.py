@@ -10,15 +10,16 @@ from typing import NoReturn
 
 from benchmark import __version__
 from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, suggest
-from benchmark.verbs import check, data, doctor, explain, listing, profile, report, run
+from benchmark.verbs import check, data, doctor, explain, grid, listing, profile, report, run
 
-VERBS = (run, report, listing, explain, data, profile, check, doctor)
+VERBS = (run, grid, report, listing, explain, data, profile, check, doctor)
 
 DESCRIPTION = "Compare semi-supervised segmentation methods on identical images, folds and label ratios."
 EXAMPLES = """examples:
   python -m benchmark list methods
   python -m benchmark run --method METHOD --dataset synthetic --preset demo
   python -m benchmark run --method METHOD --dataset glas --preset quick --ratio 20 --data DIR
+  python -m benchmark grid demo
   python -m benchmark report
 exit codes: 0 ok, 1 a run failed, 2 usage, 3 grid incomplete, 4 a check failed, 75 interrupted and resumable"""
 

@@ -64,3 +64,23 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path}: expected 'key: value' lines at the top level")
     return value
+
+
+def lines(path: Path) -> dict[tuple[Any, ...], int]:
+    """Where everything stands in a YAML file that `read` accepts: the path of its keys and indices -> line, from 1."""
+    found: dict[tuple[Any, ...], int] = {}
+
+    def visit(node: yaml.Node, keys: tuple[Any, ...]) -> None:
+        found.setdefault(keys, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                found[*keys, key.value] = key.start_mark.line + 1
+                visit(value, (*keys, key.value))
+        elif isinstance(node, yaml.SequenceNode):
+            for number, value in enumerate(node.value):
+                visit(value, (*keys, number))
+
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader)
+    if root is not None:
+        visit(root, ())
+    return found

@@ -56,7 +56,7 @@ def configure(device: torch.device, threads: int, deterministic: bool) -> None:
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """Mixed precision for forward passes where the run asks for it."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bf16" else nullcontext()
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -30,6 +30,7 @@ class Request:
     preset: str = "fair"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     labelled_file: Path | None = None
+    experiment: Mapping[str, Any] = field(default_factory=dict)  # settings of an experiment's row, below the overrides
 
     @property
     def command(self) -> str:
@@ -37,7 +38,7 @@ class Request:
         parts = ["python -m benchmark run", f"--method {shlex.quote(self.method)} --dataset {self.dataset}"]
         parts.append(f"--split {self.split} --ratio {self.ratio} --fold {self.fold} --seed {self.seed}")
         parts.append(f"--preset {self.preset}")
-        for key, value in self.overrides.items():
+        for key, value in {**self.experiment, **self.overrides}.items():
             text = ",".join(map(str, value)) if isinstance(value, list | tuple) else json.dumps(value).strip('"')
             parts.append("--set " + shlex.quote(f"{key}={text}"))
         if self.labelled_file is not None:
@@ -52,7 +53,9 @@ def specify(request: Request, device_kind: str) -> tuple[Spec, Split]:
     split = resolve(request.dataset, request.split, request.ratio, request.fold, labelled_file=request.labelled_file)
     if request.seed < 0:
         raise UserError(f"--seed must not be negative, it is {request.seed}")
-    values = compose(request.method, method_class, request.dataset, request.preset, request.overrides).values()
+    values = compose(
+        request.method, method_class, request.dataset, request.preset, request.overrides, request.experiment
+    ).values()
     values.update(devices.resolve(values, device_kind))
     check_ranges(values)
     spec = Spec(

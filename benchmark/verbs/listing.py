@@ -8,12 +8,12 @@ from typing import Any
 from benchmark.errors import OK
 from benchmark.verbs import arguments as shared
 
-KINDS = ("methods", "datasets", "nets", "presets", "splits")
+KINDS = ("methods", "datasets", "nets", "presets", "splits", "experiments")
 
 
 def add(verbs: Any) -> None:
     """Describe the verb."""
-    parser = verbs.add_parser("list", help="methods, datasets, nets, presets or splits", allow_abbrev=False)
+    parser = verbs.add_parser("list", help="what there is: methods, datasets, nets, presets ...", allow_abbrev=False)
     parser.add_argument("kind", nargs="?", choices=KINDS, default="methods")
     shared.add_json(parser)
     parser.set_defaults(function=run)
@@ -77,4 +77,5 @@ ROWS = {
     "nets": _nets,
     "presets": lambda: _yaml_folder("presets"),
     "splits": _splits,
+    "experiments": lambda: _yaml_folder("experiments"),
 }

@@ -1,0 +1,135 @@
+"""Experiments: files that name rows of a table, and the runs that they come to.
+
+A file in configs/experiments says `about`, the axes (`preset`, `split`, `datasets`, `ratios`, `draws`) and `rows`, each
+a method (or `methods: all`, or a list of names) with settings under `set` and, where they differ, axes of its own.
+Draw d is fold d; at 100 % labels, where lists do not differ, it is seed d, too. `except` leaves cells out and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from benchmark import yaml_files
+from benchmark.errors import UserError, suggest
+from benchmark.paths import CONFIGS
+from benchmark.registry import METHODS
+from benchmark.runs.request import Request
+
+AXES: dict[str, Any] = {"preset": "fair", "split": "official", "datasets": None, "ratios": (20,), "draws": (0, 1, 2)}
+ROW = {"method", "methods", "set", *AXES}
+EXCEPT = {"row", "method", "dataset", "ratio", "draw", "reason"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of an experiment: its row, what to run, why it is left out (None: it is not), and file and line."""
+
+    row: str
+    request: Request
+    reason: str | None
+    where: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named table: its cells in order of rows, data sets, ratios and draws."""
+
+    name: str
+    about: str
+    cells: tuple[Cell, ...]
+
+
+def experiment_names() -> list[str]:
+    """The experiments in configs/experiments."""
+    return sorted(path.stem for path in (CONFIGS / "experiments").glob("*.yaml"))
+
+
+def read_experiment(name: str) -> Experiment:
+    """The experiment called `name`, or in the file of that path; UserError with file and line for a mistake in it."""
+    path = Path(name) if name.endswith(".yaml") else CONFIGS / "experiments" / f"{name}.yaml"
+    if not path.is_file():
+        known = experiment_names()
+        raise UserError(f"unknown experiment '{name}'.{suggest(name, known)} Known: {', '.join(known)}.")
+    reader = _Reader(path)
+    cells = tuple(reader.cells())
+    if not cells:
+        raise UserError(f"{path}: no cells: give it rows, datasets, ratios and draws")
+    return Experiment(path.stem, " ".join(str(reader.content.get("about", "")).split()), cells)
+
+
+class _Reader:
+    """Reads one file; complaints name it and the line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.content = yaml_files.read(path)
+        self.lines = yaml_files.lines(path)
+        self._known(self.content, {"about", "rows", "except", *AXES}, ())
+        if not isinstance(self.content.get("rows"), dict):
+            raise UserError(f"{self._where('rows')}: rows must be a mapping of names to methods")
+
+    def _where(self, *keys: Any) -> str:
+        while keys and keys not in self.lines:
+            keys = keys[:-1]
+        return f"{self.path}, line {self.lines[keys]}" if keys else str(self.path)
+
+    def _known(self, given: Any, known: set[str], keys: tuple[Any, ...]) -> None:
+        if not isinstance(given, dict):
+            raise UserError(f"{self._where(*keys)}: expected 'key: value' entries, not {given!r}")
+        for key in given:
+            if key not in known:
+                text = f"unknown key '{key}'.{suggest(str(key), known)} Known: {', '.join(sorted(known))}."
+                raise UserError(f"{self._where(*keys, key)}: {text}")
+
+    def cells(self) -> Iterator[Cell]:
+        """Every cell of every row."""
+        for label, row in self.content["rows"].items():
+            keys = ("rows", label)
+            row = {"method": row} if isinstance(row, str) else row
+            self._known(row, ROW, keys)
+            axes = AXES | {key: self.content[key] for key in AXES if key in self.content}
+            axes |= {key: row[key] for key in AXES if key in row}
+            several = "methods" in row
+            for method in self._methods(row, keys):
+                yield from self._row(method if several else str(label), method, row.get("set") or {}, axes, keys)
+
+    def _methods(self, row: Mapping[str, Any], keys: tuple[Any, ...]) -> list[str]:
+        if ("method" in row) == ("methods" in row):
+            raise UserError(f"{self._where(*keys)}: a row names a method, or several under methods")
+        given = row.get("methods", [row.get("method")])
+        names = METHODS.names() if given == "all" else given
+        if not isinstance(names, list):
+            raise UserError(f"{self._where(*keys, 'methods')}: methods must be a list, or all")
+        for name in names:
+            if name not in METHODS.names() and ".py:" not in str(name):
+                near = suggest(str(name), METHODS.names())
+                raise UserError(f"{self._where(*keys)}: unknown method '{name}'.{near}")
+        return names
+
+    def _row(
+        self, label: str, method: str, values: Mapping[str, Any], axes: Mapping[str, Any], keys: tuple[Any, ...]
+    ) -> Iterator[Cell]:
+        where = self._where(*keys)
+        for key in ("datasets", "ratios", "draws"):
+            if not isinstance(axes[key], list | tuple) or not axes[key]:
+                raise UserError(f"{where}: {key} must be a list with something in it")
+        for dataset, ratio, draw in product(axes["datasets"], axes["ratios"], axes["draws"]):
+            seed = draw if ratio == 100 else 0
+            request = Request(
+                method, dataset, axes["split"], ratio, draw, seed, axes["preset"], experiment=values
+            )
+            place = {"row": label, "method": method, "dataset": dataset, "ratio": ratio, "draw": draw}
+            yield Cell(label, request, self._reason(place), where)
+
+    def _reason(self, place: Mapping[str, Any]) -> str | None:
+        for number, entry in enumerate(self.content.get("except") or []):
+            self._known(entry, EXCEPT, ("except", number))
+            if not entry.get("reason"):
+                raise UserError(f"{self._where('except', number)}: an exception needs a reason")
+            if all(place[key] == value for key, value in entry.items() if key != "reason"):
+                return str(entry["reason"])
+        return None

@@ -1,0 +1,131 @@
+"""`grid`: what of an experiment is missing, and running it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import defaultdict
+from typing import Any
+
+from benchmark.errors import GRID_INCOMPLETE, INTERRUPTED, OK, RUN_FAILED, UserError
+from benchmark.paths import results_folder
+from benchmark.verbs import arguments as shared
+from benchmark.verbs.run import StopSignals
+
+
+def add(verbs: Any) -> None:
+    """Describe the verb."""
+    parser = verbs.add_parser("grid", help="run what is missing of an experiment", allow_abbrev=False)
+    parser.add_argument("experiment", help="a name from `list experiments`, or path/to/file.yaml")
+    parser.add_argument("--only", action="append", default=[], metavar="KEY=VALUE",
+                        help="cells with this row, method, dataset, ratio or draw")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
+    parser.add_argument("--retry", choices=("failed",), help="run failed and diverged cells again")
+    parser.add_argument("--slots", type=int, metavar="N",
+                        help="runs side by side (default: one a GPU, or one a CPU core)")
+    parser.add_argument("--gpus", metavar="0,1", help="the GPUs to use (default: all there are)")
+    shared.add_device(parser)
+    shared.add_folders(parser)
+    parser.add_argument("--keep", choices=("nothing", "weights", "all"), default="weights",
+                        help="what to leave in the runs' folders (default: weights)")
+    shared.add_json(parser)
+    parser.set_defaults(function=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Plan, tell, run, and say what came of it."""
+    stop = StopSignals()
+    from benchmark.engine import device as devices
+    from benchmark.runs.compile import set_aside
+    from benchmark.runs.experiment import read_experiment
+    from benchmark.runs.grid import count, plan
+    from benchmark.runs.workers import Orders, Pool
+
+    if arguments.slots is not None and arguments.slots < 1:
+        raise UserError(f"--slots must be at least 1, it is {arguments.slots}")
+    experiment, results = read_experiment(arguments.experiment), results_folder(arguments.results)
+    kind = devices.choose(arguments.device).type
+    only = _only(arguments.only)
+    planned = plan(experiment, results, kind, only)
+    _show(planned)
+    wanted = {"missing"} | ({"failed", "diverged"} if arguments.retry else set())
+    jobs = [entry for entry in planned if entry.state in wanted]
+    if jobs and not arguments.dry_run:
+        for entry in jobs:
+            if entry.state != "missing":
+                set_aside(results / "records" / f"{entry.spec.run_id}.json")
+        _prepare({(e.spec.dataset, e.spec.values["data.size"]) for e in jobs}, arguments.data)
+        slots, environments = _slots(arguments, kind)
+        names = {id(entry.cell.request): entry for entry in jobs}
+        left = [len(jobs)]
+
+        def tell(request: Any, answer: tuple[str, str]) -> None:
+            left[0] -= 1
+            row = names[id(request)].cell.row
+            place = f"{request.dataset} {request.ratio} % draw {request.fold}"
+            print(f"{row}, {place}: {': '.join(filter(None, answer))} ({left[0]} left)", file=sys.stderr, flush=True)
+
+        orders = Orders(results, arguments.data, arguments.device, arguments.keep)
+        Pool(orders, slots, environments).run([entry.cell.request for entry in jobs], tell, lambda: stop.asked)
+        planned = plan(experiment, results, kind, only)
+    states = count(planned)
+    if arguments.json:
+        cells = [
+            {"row": e.cell.row, "run_id": e.spec.run_id, "state": e.state, "command": e.cell.request.command}
+            for e in planned
+        ]
+        shared.print_json({"experiment": experiment.name, "states": states, "cells": cells})
+    else:
+        print(", ".join(f"{number} {state}" for state, number in states.items()))
+    if stop.asked:
+        return INTERRUPTED
+    if states.keys() & {"failed", "diverged"}:
+        return RUN_FAILED
+    return OK if arguments.dry_run or not states.keys() & {"missing", "running", "stale"} else GRID_INCOMPLETE
+
+
+def _only(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise UserError(f"--only {pair}: expected KEY=VALUE, as in --only method=NAME")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _show(planned: list[Any]) -> None:
+    """One line a row: how many of its cells are in which state, and why some are left out."""
+    from benchmark.runs.grid import count
+
+    rows = defaultdict(list)
+    for entry in planned:
+        rows[entry.cell.row].append(entry)
+    width = max(map(len, rows))
+    for row, entries in rows.items():
+        text = ", ".join(f"{number} {state}" for state, number in count(entries).items())
+        reasons = sorted({entry.cell.reason for entry in entries if entry.cell.reason})
+        print(f"{row:<{width}}  {text}{''.join(f' ({reason})' for reason in reasons)}", file=sys.stderr)
+
+
+def _prepare(wanted: set[tuple[str, int]], raw: str | None) -> None:
+    """Every data set at every size, once, before many workers ask for it."""
+    from benchmark.data.prepared import load
+
+    for dataset, size in sorted(wanted):
+        load(dataset, size, raw=raw, say=lambda line: print(line, file=sys.stderr))
+
+
+def _slots(arguments: argparse.Namespace, kind: str) -> tuple[int, list[dict[str, str]]]:
+    """How many workers, and what each has in its environment."""
+    if kind == "cpu":
+        slots = arguments.slots or len(os.sched_getaffinity(0))
+        return slots, [{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}] * slots
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    there = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
+    gpus = arguments.gpus.split(",") if arguments.gpus else there
+    unknown = [gpu for gpu in gpus if gpu not in there]
+    if unknown:
+        raise UserError(f"--gpus {arguments.gpus}: there is no {', '.join(unknown)}; there is {', '.join(there)}")
+    slots = arguments.slots or len(gpus)
+    return slots, [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(slots)]

@@ -1,0 +1,123 @@
+"""Experiments: what their files mean, and what is wrong with a wrong one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from benchmark.errors import UserError
+from benchmark.registry import METHODS
+from benchmark.runs.experiment import experiment_names, read_experiment
+from benchmark.runs.grid import plan
+from benchmark.runs.request import specify
+from tests.test_conformance import bench
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_every_cell_of_every_experiment_can_be_specified(name, tmp_path):
+    experiment = read_experiment(name)
+    planned = plan(experiment, tmp_path, "cpu")
+    assert len(planned) == len(experiment.cells) and {entry.state for entry in planned} <= {"missing", "excepted"}
+    assert experiment.about
+
+
+def test_rows_axes_and_draws():
+    quick = read_experiment("quick").cells
+    assert {cell.row for cell in quick} == {*METHODS.names(), "upper bound"}
+    assert [(c.request.fold, c.request.seed) for c in quick if c.row == "upper bound"] == [(0, 0), (1, 1), (2, 2)]
+    assert [(c.request.fold, c.request.seed) for c in quick if c.row == "supervised"] == [(0, 0), (1, 0), (2, 0)]
+    assert {c.request.ratio for c in quick if c.row == "upper bound"} == {100}
+
+
+def test_ablations_differ_from_the_method_by_what_they_ablate():
+    for name, key in (("ablation_experts", "method.experts"), ("ablation_components", "method.pseudo_labels")):
+        found = {cell.row: specify(cell.request, "cpu")[0].values[key] for cell in read_experiment(name).cells}
+        assert len(set(found.values())) > 1, name
+
+
+WEIGHT_ZERO = {cell.row: cell.request for cell in read_experiment("weight_zero").cells}
+
+
+def test_weight_zero_has_every_method_that_sees_unlabelled_images():
+    seeing = {name for name in METHODS.names() if "unlabelled" in METHODS.load(name).views}
+    assert seeing == set(WEIGHT_ZERO) - {"supervised"}
+
+
+@pytest.mark.parametrize("row", sorted(set(WEIGHT_ZERO) - {"supervised"}))
+def test_with_weight_zero_unlabelled_images_teach_nothing(row):
+    """The gradient is the same whatever they show; with the method's own weight it is not."""
+    different = []
+    for settings in (WEIGHT_ZERO[row].experiment, {}):
+        session = bench(row, **settings).session()
+        session.clock.step.fill_(session.steps - 1)  # at the ramp's end, in the last phase
+        gradients = []
+        for shift in (0.0, 0.7):
+            session.enter_step(session.steps - 1)
+            session.optimisers.zero_grad()
+            batches = session.step.batches(session.plans(0, 1)[0])
+            fields = batches["unlabelled"]._fields
+            fields.update({name: values.roll(5, -1) + shift for name, values in fields.items()} if shift else {})
+            session.step.learn(batches)
+            gradients.append([p.grad.clone() for p in session.optimisers.parameters() if p.grad is not None])
+        different.append(any(not torch.equal(a, b) for a, b in zip(*gradients, strict=True)))
+    assert different == [False, True]
+
+
+FILE = """about: A test.
+datasets: [synthetic]
+preset: demo
+rows:
+  one: {method: supervised, ratios: [20]}
+  two:
+    method: supervised
+    ratios: [10]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("method: supervised\n    ratios: [10]", "method: superwised", "line 6: unknown method 'superwised'. Did you"),
+        ("ratios: [10]", "ratio: [10]", "line 8: unknown key 'ratio'. Did you mean 'ratios'"),
+        ("datasets: [synthetic]", "datasets: []", "datasets must be a list with something in it"),
+        ("ratios: [10]", "set: {train.stops: 3}", "line 6: experiment: train: unknown key 'stops'"),
+        ("ratios: [10]", "ratios: [20]", "'two' is the same run as 'one'"),
+        ("ratios: [10]", "draws: [7]", "line 6: "),
+        ("datasets: [synthetic]", "datasets: [nowhere]", "unknown dataset 'nowhere'"),
+        ("rows:", "rosw:", "unknown key 'rosw'. Did you mean 'rows'"),
+        ("ratios: [10]", "ratios: [10]\nexcept:\n  - {row: two}", "line 10: an exception needs a reason"),
+        ("preset: demo", "preset: dmeo", "unknown preset 'dmeo'"),
+    ],
+)
+def test_mistakes_name_the_file_the_line_and_what_to_do(old, new, message, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(FILE.replace(old, new, 1))
+    with pytest.raises(UserError) as caught:
+        plan(read_experiment(str(path)), tmp_path, "cpu")
+    assert message in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_an_exception_keeps_its_reason(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(FILE + "except:\n  - {row: two, draw: 1, reason: it never ends}\n")
+    planned = plan(read_experiment(str(path)), tmp_path, "cpu")
+    left_out = [entry for entry in planned if entry.state == "excepted"]
+    assert [(e.cell.row, e.spec.fold, e.cell.reason) for e in left_out] == [("two", 1, "it never ends")]
+
+
+def test_an_unknown_experiment_and_an_empty_choice_are_told(tmp_path):
+    with pytest.raises(UserError, match="Did you mean 'quick'"):
+        read_experiment("qiuck")
+    with pytest.raises(UserError, match="there is"):
+        plan(read_experiment("quick"), tmp_path, "cpu", {"method": "nothing"})
+    with pytest.raises(UserError, match="known are"):
+        plan(read_experiment("quick"), tmp_path, "cpu", {"colour": "blue"})
+
+
+def test_an_experiments_settings_are_those_of_the_same_run_with_set():
+    cell = read_experiment("ablation_experts").cells[0]
+    by_hand = replace(cell.request, overrides=cell.request.experiment, experiment={})
+    assert specify(cell.request, "cpu")[0].run_id == specify(by_hand, "cpu")[0].run_id
+    assert by_hand.command == cell.request.command

@@ -1,0 +1,231 @@
+"""FixMatch's mechanism, against NumPy, on batches with real CutMix."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.data.render import paste
+from benchmark.errors import UserError
+from benchmark.losses import IGNORE, cross_entropy
+from benchmark.method import Clock
+from methods.fixmatch import FixMatch
+from tests.batches import batch, task, terms, unlabelled
+from tests.test_conformance import bench
+
+BOXES = {
+    "strong": torch.tensor([[4, 6, 20, 26], [0, 0, 10, 32], [0, 0, 0, 0]]),
+    "strong2": torch.tensor([[0, 0, 0, 0], [9, 1, 30, 17], [2, 2, 9, 9]]),
+}
+
+
+def mixed(seed: int = 5) -> SimpleNamespace:
+    """Three unlabelled images with two strong views: another contrast, noise, and CutMix by BOXES."""
+    found, generator = unlabelled(count=3, seed=seed), torch.Generator().manual_seed(seed)
+    for view, contrast in (("strong", 0.6), ("strong2", 1.4)):
+        noise = 0.2 * torch.randn(found.weak.shape, generator=generator)
+        setattr(found, view, paste(contrast * found.weak + noise, BOXES[view]))
+    found.mix = lambda view, values: paste(values, BOXES[view])
+    return found
+
+
+def moderate(method, images) -> float:
+    """Certain are half of the pixels at this threshold, for these weights."""
+    with torch.no_grad():
+        return method.net(images.weak).softmax(1).amax(1).median().item()
+
+
+def spied(method, images, clock=None) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """All terms, and the network's logits of every view, whose gradient will be kept."""
+    logits = {}
+
+    def keep(module, inputs, output):
+        for view in ("weak", "strong", "strong2"):
+            if inputs[0] is getattr(images, view, None):
+                logits[view] = output
+                if output.requires_grad:
+                    output.retain_grad()
+
+    handle = method.net.register_forward_hook(keep)
+    found = terms(method, batch(), images, clock or Clock(10))
+    handle.remove()
+    return found, logits
+
+
+def labels_of(logits: torch.Tensor, threshold: float) -> np.ndarray:
+    """Pseudo-labels in NumPy, 255 below the threshold."""
+    z = logits.detach().float().numpy()
+    e = np.exp(z - z.max(1, keepdims=True))
+    q = e / e.sum(1, keepdims=True)
+    return np.where(q.max(1) >= threshold, q.argmax(1), IGNORE)
+
+
+def pasted(labels: np.ndarray, view: str) -> np.ndarray:
+    """CutMix in NumPy: the rectangle of the next image, and the first image's into the last."""
+    answer = labels.copy()
+    for slot, (y0, x0, y1, x1) in enumerate(BOXES[view].tolist()):
+        answer[slot, y0:y1, x0:x1] = labels[(slot + 1) % len(labels), y0:y1, x0:x1]
+    return answer
+
+
+def surprise(logits: torch.Tensor, labels: np.ndarray) -> float:
+    """Cross-entropy in NumPy, summed over the pixels with a label and divided by all."""
+    z = logits.detach().double().numpy()
+    log_p = z - z.max(1, keepdims=True)
+    log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
+    chosen = np.take_along_axis(log_p, np.where(labels == IGNORE, 0, labels)[:, None], 1)[:, 0]
+    return -(chosen * (labels != IGNORE)).sum() / labels.size
+
+
+def taught(gradient: torch.Tensor) -> np.ndarray:
+    """The labels that a cross-entropy's gradient at the logits pulls to; 255 where it is exactly 0."""
+    return torch.where(gradient.abs().sum(1) == 0, IGNORE, gradient.argmin(1)).numpy()
+
+
+def gradients(module) -> dict[str, torch.Tensor]:
+    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def test_pixels_below_the_threshold_have_exactly_no_gradient_and_all_others_have_one():
+    images, method = mixed(), FixMatch(task())
+    method.threshold = moderate(method, images)
+    found, logits = spied(method, images)
+    found["strong"].backward()
+    certain = pasted(labels_of(logits["weak"], method.threshold), "strong") != IGNORE
+    assert 0.3 < certain.mean() < 0.7
+    size = logits["strong"].grad.abs().sum(1).numpy()
+    assert (size[~certain] == 0).all() and (size[certain] > 0).all()
+
+
+def test_rectangles_are_taught_the_labels_of_the_image_they_came_from():
+    images, method = mixed(), FixMatch(task())
+    method.threshold = moderate(method, images)
+    found, logits = spied(method, images)
+    found["strong"].backward()
+    own = labels_of(logits["weak"], method.threshold)
+    y0, x0, y1, x1 = BOXES["strong"][0].tolist()
+    box = taught(logits["strong"].grad)[0, y0:y1, x0:x1]
+    assert (box == own[1, y0:y1, x0:x1]).all()
+    assert (box != own[0, y0:y1, x0:x1]).any()
+    assert (taught(logits["strong"].grad) == pasted(own, "strong")).all()
+
+
+def test_the_term_is_divided_by_all_pixels_and_not_by_the_confident_ones():
+    images, method, clock = mixed(), FixMatch(task(), weight=3.0, ramp="linear"), Clock(10)
+    clock.step.fill_(4)
+    method.threshold = moderate(method, images)
+    found, logits = spied(method, images, clock=clock)
+    labels = pasted(labels_of(logits["weak"], method.threshold), "strong")
+    expected = 3.0 * 0.5 * surprise(logits["strong"], labels)
+    assert found["strong"].item() == pytest.approx(expected, rel=1e-5)
+    assert found["strong"].item() < 0.8 * expected / (labels != IGNORE).mean()
+
+
+def test_the_share_of_confident_pixels_is_watched():
+    images, method = mixed(), FixMatch(task())
+    method.threshold = moderate(method, images)
+    _, logits = spied(method, images)
+    share = (labels_of(logits["weak"], method.threshold) != IGNORE).mean()
+    assert method.watched["confident"].item() == pytest.approx(share)
+
+
+def test_pseudo_labels_carry_no_gradient_into_the_weak_pass():
+    images, method = mixed(), FixMatch(task())
+    method.threshold = moderate(method, images)
+    found, logits = spied(method, images)
+    assert not logits["weak"].requires_grad
+    found["strong"].backward()
+    ours = gradients(method.net)
+    frozen = torch.from_numpy(pasted(labels_of(logits["weak"], method.threshold), "strong"))
+    method.zero_grad()
+    cross_entropy(method.net(images.strong), frozen, over="all").backward()
+    assert ours.keys() == gradients(method.net).keys() == dict(method.net.named_parameters()).keys()
+    for name, gradient in gradients(method.net).items():
+        assert torch.allclose(ours[name], gradient, atol=1e-7), name
+
+
+def test_the_weak_view_is_judged_by_the_statistics_of_its_own_batch():
+    images, method = mixed(), FixMatch(task())
+    _, logits = spied(method, images)
+    assert torch.equal(logits["weak"], method.net(images.weak))
+    assert not torch.allclose(logits["weak"], method.net.eval()(images.weak), atol=1e-2)
+
+
+def test_background_variant_trains_rejected_pixels_as_class_0_with_full_weight():
+    images, method = mixed(), FixMatch(task(), rejected="background")
+    method.threshold = moderate(method, images)
+    found, logits = spied(method, images)
+    own = labels_of(logits["weak"], method.threshold)
+    labels = pasted(np.where(own == IGNORE, 0, own), "strong")
+    assert found["strong"].item() == pytest.approx(surprise(logits["strong"], labels), rel=1e-5)
+    found["strong"].backward()
+    assert (taught(logits["strong"].grad)[pasted(own, "strong") == IGNORE] == 0).all()
+    assert method.watched["confident"].item() == pytest.approx((own != IGNORE).mean())
+
+
+def test_nothing_confident_is_a_loss_of_exactly_0_with_finite_gradients():
+    images, method = mixed(), FixMatch(task(), threshold=1.0)
+    found, _ = spied(method, images)
+    assert found["strong"].item() == 0 and method.watched["confident"].item() == 0
+    found["strong"].backward()
+    assert all((gradient == 0).all() for gradient in gradients(method.net).values())
+
+
+def test_weight_0_leaves_the_supervised_gradient_alone():
+    method = FixMatch(task(), weight=0.0, threshold=0.5)
+    sum(terms(method, batch(), mixed(), Clock(10)).values()).backward()
+    ours = gradients(method.net)
+    method.zero_grad()
+    method.task.criterion(method.net(batch().weak), batch().mask).backward()
+    assert all(torch.equal(ours[name], gradient) for name, gradient in gradients(method.net).items())
+
+
+def test_a_joint_pass_normalises_labelled_and_strong_images_together():
+    images, method = mixed(), FixMatch(task(forward="joint"), threshold=0.0)
+    found = terms(method, batch(), images, Clock(10))
+    seen, strong = method.net(torch.cat([batch().weak, images.strong])).split([2, 3])
+    labels = pasted(labels_of(method.net(images.weak), 0.0), "strong")
+    assert found["supervised"].item() == pytest.approx(method.task.criterion(seen, batch().mask).item(), rel=1e-5)
+    assert found["strong"].item() == pytest.approx(surprise(strong, labels), rel=1e-5)
+
+
+def test_in_half_precision_the_pass_without_gradient_takes_none_from_the_next():
+    """Autocast keeps converted weights; those of a pass without gradient must not serve one with it."""
+    method = FixMatch(task(), threshold=0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = terms(method, batch(), mixed(), Clock(10))
+    found["strong"].backward()
+    reached = gradients(method.net)
+    assert reached.keys() == dict(method.net.named_parameters()).keys()
+    assert all(reached[name].abs().sum() > 0 for name in reached if name.endswith("weight"))
+
+
+def test_rendered_rectangles_show_another_image_and_are_taught_its_labels():
+    session = bench("fixmatch", **{"augment.cutmix": 1.0}).session()
+    plan = session.plans(0, 1)[0]
+    images = session.step.batches(plan)["unlabelled"]
+    boxes = plan["unlabelled"]["strong.mix"]
+    plain = session.step.batches(plan | {"unlabelled": plan["unlabelled"] | {"strong.mix": torch.zeros_like(boxes)}})
+    method = session.method.train()
+    method.threshold = moderate(method, images)
+    found, logits = spied(method, images)
+    found["strong"].backward()
+    own, learnt = labels_of(logits["weak"], method.threshold), taught(logits["strong"].grad)
+    for slot, (y0, x0, y1, x1) in enumerate(boxes.tolist()):
+        partner, box = (slot + 1) % len(boxes), (slice(y0, y1), slice(x0, x1))
+        assert (y1 - y0) * (x1 - x0) > 0 and images.index[slot] != images.index[partner]
+        assert torch.equal(images.strong[slot][:, *box], plain["unlabelled"].strong[partner][:, *box])
+        assert (learnt[slot][box] == own[partner][box]).all()
+        outside = np.ones_like(own[slot], dtype=bool)
+        outside[box] = False
+        assert torch.equal(images.strong[slot][:, outside], plain["unlabelled"].strong[slot][:, outside])
+        assert (learnt[slot][outside] == own[slot][outside]).all()
+
+
+@pytest.mark.parametrize("bad", [{"threshold": 1.1}, {"threshold": -0.1}, {"weight": -1.0}, {"weight": float("nan")}])
+def test_values_out_of_range_are_refused(bad):
+    with pytest.raises(UserError, match=next(iter(bad))):
+        FixMatch(task(), **bad)

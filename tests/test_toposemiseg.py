@@ -1,0 +1,169 @@
+"""TopoSemiSeg's mechanism; persistence has tests of its own."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.errors import Decline, UserError
+from benchmark.method import Clock
+from methods._persistence import topological_terms
+from methods.toposemiseg import TopoSemiSeg
+from tests.batches import batch, task, terms, unlabelled
+
+
+def two_views():
+    """An unlabelled batch and its change of colour."""
+    weak = unlabelled().weak
+    return SimpleNamespace(index=torch.arange(len(weak)), weak=weak, photometric=1.3 * weak - 0.2)
+
+
+def train(method, clock, steps):
+    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        sum(terms(method, batch(), two_views(), clock).values()).backward()
+        optimiser.step()
+        method.after_step(clock)
+        clock.step += 1
+
+
+def in_phase(name, **more):
+    method = TopoSemiSeg(task(), **more)
+    method.phase = name
+    return method
+
+
+def gradients(method, term):
+    method.zero_grad()
+    term.backward()
+    return [p.grad.clone() for p in method.net.parameters()]
+
+
+def softmax(logits):
+    exponent = np.exp(logits - logits.max(1, keepdims=True))
+    return exponent / exponent.sum(1, keepdims=True)
+
+
+def test_student_sees_the_photometric_view_and_teacher_the_weak_one():
+    method, data, seen = TopoSemiSeg(task()), two_views(), {"student": [], "teacher": []}
+    method.net.register_forward_pre_hook(lambda _, given: seen["student"].append(given[0]))
+    method.teacher.net.register_forward_pre_hook(lambda _, given: seen["teacher"].append(given[0]))
+    labelled = batch()
+    terms(method, labelled, data, Clock(10))
+    assert [id(x) for x in seen["student"]] == [id(labelled.weak), id(data.photometric)]
+    assert [id(x) for x in seen["teacher"]] == [id(data.weak)]
+
+
+@pytest.mark.parametrize("ramp", ["sigmoid", "constant"])
+def test_pixel_consistency_is_the_cross_entropy_to_the_teacher_s_probabilities_times_its_ramp(ramp):
+    method, clock, data = TopoSemiSeg(task(), weight=0.3, ramp=ramp), Clock(10), two_views()
+    clock.step.fill_(4)
+    with torch.no_grad():
+        for parameter in method.teacher.parameters():
+            parameter.mul_(1.1)
+        student, teacher = (softmax(net(image).double().numpy()) for net, image in (
+            (method.net, data.photometric), (method.teacher, data.weak)))
+    share = np.exp(-5 * 0.6**2) if ramp == "sigmoid" else 1.0
+    expected = 0.3 * share * -(teacher * np.log(student)).sum(1).mean()
+    assert terms(method, batch(), data, clock)["consistency"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_topology_is_absent_in_its_first_phase_and_present_in_its_second():
+    assert set(terms(in_phase("pixels"), batch(), two_views(), Clock(10))) == {"supervised", "consistency"}
+    found = terms(in_phase("topology"), batch(), two_views(), Clock(10))
+    assert set(found) == {"supervised", "consistency", "topology", "noise"}
+    assert found["topology"].item() + found["noise"].item() > 0
+
+
+@pytest.mark.parametrize(
+    ("start", "phases"),
+    [(0.8, {"pixels": 0.0, "topology": 0.8}), (0.0, {"topology": 0.0}), (1.0, {"pixels": 0.0})],
+)
+def test_topology_begins_at_the_chosen_share_of_training_at_once_or_never(start, phases):
+    method = TopoSemiSeg(task(), start=start)
+    assert method.phases == phases
+    assert ("topology" in terms(method, batch(), two_views(), Clock(10))) == (start == 0)
+    assert TopoSemiSeg.phases == {"train": 0.0}  # the class keeps the default
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_topology_compares_the_foregrounds_of_student_and_teacher(released):
+    method = in_phase("topology", topology=0.5, tile=20, signal=0.3, released_targets=released)
+    data = two_views()
+    found = terms(method, batch(), data, Clock(10))
+    maps = [net(image).softmax(1)[:, 1] for net, image in ((method.net, data.photometric), (method.teacher, data.weak))]
+    expected = topological_terms(*maps, signal=0.3, tile=20, released=released)
+    for name, value in zip(("topology", "noise"), expected, strict=True):
+        assert found[name].item() == pytest.approx(0.5 * value.item(), rel=1e-5)
+    assert sum(expected) > 0
+
+
+def test_a_step_against_its_gradient_lowers_the_topological_term():
+    method, data = in_phase("topology", topology=1.0), two_views()
+
+    def topological():
+        found = terms(method, batch(), data, Clock(10))
+        return found["topology"] + found["noise"]
+
+    before = topological()
+    steps = gradients(method, before)
+    with torch.no_grad():
+        for parameter, step in zip(method.net.parameters(), steps, strict=True):
+            parameter -= 1e-4 * step
+    assert topological() < before
+
+
+def test_teacher_lags_behind_the_student_and_gets_no_gradient():
+    method, clock = in_phase("topology", decay=0.9), Clock(20)
+    pairs = list(zip(method.net.parameters(), method.teacher.net.parameters(), strict=True))
+    train(method, clock, 1)
+    assert all(torch.allclose(a, b) for a, b in pairs)  # the first update copies
+    before = [b.clone() for _, b in pairs]
+    train(method, clock, 1)  # alpha = 1/2
+    for (student, teacher), old in zip(pairs, before, strict=True):
+        assert torch.allclose(teacher, 0.5 * old + 0.5 * student, atol=1e-6)
+    assert any(not torch.allclose(a, b) for a, b in pairs)
+    found = terms(method, batch(), two_views(), clock)
+    assert any(g.abs().sum() > 0 for g in gradients(method, found["consistency"]))
+    found = terms(method, batch(), two_views(), clock)
+    assert any(g.abs().sum() > 0 for g in gradients(method, found["topology"] + found["noise"]))
+    assert all(p.grad is None for p in method.teacher.parameters())
+
+
+def test_without_weights_only_the_labelled_images_teach():
+    method = in_phase("topology", weight=0.0, topology=0.0)
+    found = terms(method, batch(), two_views(), Clock(10))
+    whole = gradients(method, sum(found.values()))
+    alone = gradients(method, terms(method, batch(), two_views(), Clock(10))["supervised"])
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(whole, alone, strict=True))
+
+
+def test_student_is_the_official_prediction():
+    method = TopoSemiSeg(task()).eval()
+    with torch.no_grad():
+        for parameter in method.teacher.parameters():
+            parameter.mul_(1.1)
+        image = unlabelled().weak
+        found = method.predict(image)
+        assert list(found) == ["student", "teacher"]
+        assert torch.equal(found["student"], method.net(image))
+        assert not torch.allclose(found["student"], found["teacher"])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"decay": 1.1}, {"weight": -1.0}, {"topology": -0.1}, {"signal": 1.5}, {"signal": -0.1}, {"start": 1.2},
+     {"start": -0.1}, {"tile": 0}],
+)
+def test_values_out_of_range_are_refused(bad):
+    with pytest.raises(UserError, match=next(iter(bad))):
+        TopoSemiSeg(task(), **bad)
+
+
+def test_three_classes_are_declined():
+    with pytest.raises(Decline, match="foreground"):
+        TopoSemiSeg(task(classes=3))

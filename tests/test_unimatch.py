@@ -1,0 +1,233 @@
+"""UniMatch's mechanism, against NumPy, on batches with real CutMix."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.errors import Decline, UserError
+from benchmark.losses import IGNORE, cross_entropy
+from benchmark.method import Clock
+from methods.unimatch import UniMatch
+from tests.batches import batch, task, terms
+from tests.test_conformance import bench
+from tests.test_fixmatch import gradients, labels_of, mixed, moderate, pasted, spied, surprise, taught
+
+STREAMS = ("strong", "strong2", "features")
+
+
+def spied_within(method, images, **more):
+    """All terms, and the logits by stream and what the decoder was given for the whole and the dropped features."""
+    heads, given = [], []
+
+    def keep(module, inputs, output):
+        heads.append(output)
+        if output.requires_grad:
+            output.retain_grad()
+
+    def note(module, inputs):
+        given.append([feature.clone() for feature in inputs[0]])
+
+    handles = [method.net.head.register_forward_hook(keep), method.net.decoder.register_forward_pre_hook(note)]
+    found, logits = spied(method, images, **more)
+    for handle in handles:
+        handle.remove()
+    return found, logits | {"weak": heads[0], "features": heads[1]}, given[:2]
+
+
+def labels_by_stream(logits, threshold):
+    """Pseudo-labels in NumPy: mixed for the strong views, as they are for the dropped features."""
+    own = labels_of(logits["weak"], threshold)
+    return {"strong": pasted(own, "strong"), "strong2": pasted(own, "strong2"), "features": own}
+
+
+@pytest.fixture
+def learner():
+    images, method = mixed(), UniMatch(task())
+    method.threshold = moderate(method, images)
+    return method, images
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_pixels_below_the_threshold_have_exactly_no_gradient_and_all_others_pull_to_their_label(learner, stream):
+    method, images = learner
+    found, logits, _ = spied_within(method, images)
+    found[stream].backward()
+    labels = labels_by_stream(logits, method.threshold)[stream]
+    assert 0.3 < (labels != IGNORE).mean() < 0.7
+    assert (taught(logits[stream].grad) == labels).all()
+    for other in set(STREAMS) - {stream}:
+        assert logits[other].grad is None
+
+
+def test_terms_are_weighed_a_quarter_a_quarter_and_a_half_and_divided_by_all_pixels(learner):
+    method, images = learner
+    method.weight, method.ramp, clock = 3.0, "linear", Clock(10)
+    clock.step.fill_(4)
+    found, logits, _ = spied_within(method, images, clock=clock)
+    labels = labels_by_stream(logits, method.threshold)
+    for stream, share in zip(STREAMS, (0.25, 0.25, 0.5), strict=True):
+        expected = 3.0 * 0.5 * share * surprise(logits[stream], labels[stream])
+        assert found[stream].item() == pytest.approx(expected, rel=1e-5), stream
+    assert method.watched["confident"].item() == pytest.approx((labels["features"] != IGNORE).mean())
+
+
+def test_both_strong_views_are_looked_at_and_each_brings_its_own_rectangles(learner):
+    method, images = learner
+    _, logits, _ = spied_within(method, images)
+    labels = labels_by_stream(logits, method.threshold)
+    assert not torch.allclose(logits["strong"], logits["strong2"], atol=1e-3)
+    assert (labels["strong"] != labels["strong2"]).any()
+
+
+def test_dropped_features_lose_half_of_their_channels_at_every_scale(learner):
+    method, images = learner
+    _, logits, (whole, dropped) = spied_within(method, images)
+    assert len(whole) == len(dropped) == len(method.net.feature_widths)
+    for before, after in zip(whole, dropped, strict=True):
+        live = before.abs().amax((2, 3)) > 0
+        lost = (after == 0).all(3).all(2)
+        kept = torch.isclose(after, 2 * before).all(3).all(2)
+        assert (lost | kept).all()
+        assert 0.2 < lost[live].float().mean() < 0.8
+    assert not torch.allclose(logits["features"], logits["weak"], atol=1e-2)
+
+
+def test_without_dropout_the_fourth_stream_is_the_weak_view_itself():
+    method = UniMatch(task(), dropout=0.0)
+    _, logits, _ = spied_within(method, mixed())
+    assert torch.equal(logits["features"], logits["weak"])
+
+
+def test_weak_view_is_encoded_once_and_its_plain_decoding_carries_no_gradient(learner):
+    method, images = learner
+    seen = []
+    handle = method.net.encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    _, logits, _ = spied_within(method, images)
+    handle.remove()
+    assert sum(image is images.weak for image in seen) == 1 and len(seen) == 4
+    assert not logits["weak"].requires_grad and logits["features"].requires_grad
+
+
+def test_dropped_features_teach_encoder_decoder_and_head(learner):
+    method, images = learner
+    terms(method, batch(), images, Clock(10))["features"].backward()
+    reached = gradients(method.net)
+    assert reached.keys() == dict(method.net.named_parameters()).keys()
+    assert all(reached[name].abs().sum() > 0 for name in reached if name.endswith("weight"))
+
+
+def test_pseudo_labels_carry_no_gradient(learner):
+    """The network's gradient is that of labels frozen beforehand."""
+    method, images = learner
+    torch.manual_seed(3)
+    found, logits, _ = spied_within(method, images)
+    sum(found[stream] for stream in STREAMS).backward()
+    ours = gradients(method.net)
+    method.zero_grad()
+    frozen = {k: torch.from_numpy(v) for k, v in labels_by_stream(logits, method.threshold).items()}
+    torch.manual_seed(3)
+    dropped = [torch.nn.functional.dropout2d(feature, 0.5) for feature in method.net.encode(images.weak)]
+    loss = 0.5 * cross_entropy(method.net.head(method.net.decode(dropped)[-1]), frozen["features"], over="all")
+    for view in ("strong", "strong2"):
+        loss = loss + 0.25 * cross_entropy(method.net(getattr(images, view)), frozen[view], over="all")
+    loss.backward()
+    for name, gradient in gradients(method.net).items():
+        assert torch.allclose(ours[name], gradient, atol=1e-6), name
+
+
+def test_dice_variant_leaves_pixels_that_are_not_confident_out_of_the_sums(learner):
+    method, images = learner
+    method.unsupervised = "dice"
+    found, logits, _ = spied_within(method, images)
+    labels = labels_by_stream(logits, method.threshold)
+    for stream, share in zip(STREAMS, (0.25, 0.25, 0.5), strict=True):
+        z = logits[stream].detach().double().numpy()
+        p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+        scores = []
+        for row, label in zip(p, labels[stream], strict=True):
+            sure = label != IGNORE
+            for kind in range(2):
+                inside, truth = row[kind][sure], label[sure] == kind
+                scores.append((2 * inside[truth].sum() + 1) / ((inside**2).sum() + truth.sum() + 1))
+        assert found[stream].item() == pytest.approx(share * (1 - np.mean(scores)), rel=1e-5), stream
+    found["strong"].backward()
+    assert (logits["strong"].grad.abs().sum(1).numpy()[labels["strong"] == IGNORE] == 0).all()
+
+
+@pytest.mark.parametrize("unsupervised", ["ce", "dice"])
+def test_nothing_confident_is_a_loss_of_exactly_0_with_finite_gradients(unsupervised):
+    method = UniMatch(task(), threshold=1.0, unsupervised=unsupervised)
+    found = terms(method, batch(), mixed(), Clock(10))
+    assert [found[stream].item() for stream in STREAMS] == [0, 0, 0]
+    sum(found[stream] for stream in STREAMS).backward()
+    assert all((gradient == 0).all() for gradient in gradients(method.net).values())
+
+
+def test_weight_0_leaves_the_supervised_gradient_alone():
+    method = UniMatch(task(), weight=0.0, threshold=0.5)
+    sum(terms(method, batch(), mixed(), Clock(10)).values()).backward()
+    ours = gradients(method.net)
+    method.zero_grad()
+    method.task.criterion(method.net(batch().weak), batch().mask).backward()
+    assert all(torch.equal(ours[name], gradient) for name, gradient in gradients(method.net).items())
+
+
+def test_a_joint_pass_normalises_labelled_and_strong_images_together():
+    images, method = mixed(), UniMatch(task(forward="joint"), threshold=0.0)
+    found = terms(method, batch(), images, Clock(10))
+    together = torch.cat([batch().weak, images.strong, images.strong2])
+    seen, *strong = method.net(together).split([2, 3, 3])
+    own = labels_of(method.net(images.weak), 0.0)
+    assert found["supervised"].item() == pytest.approx(method.task.criterion(seen, batch().mask).item(), rel=1e-5)
+    for view, logits in zip(("strong", "strong2"), strong, strict=True):
+        assert found[view].item() == pytest.approx(0.25 * surprise(logits, pasted(own, view)), rel=1e-5)
+
+
+def test_in_half_precision_the_decoding_without_gradient_takes_none_from_the_next():
+    """Autocast keeps converted weights; those of a pass without gradient must not serve one with it."""
+    method = UniMatch(task(), threshold=0.5)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = terms(method, batch(), mixed(), Clock(10))
+    found["features"].backward()
+    reached = gradients(method.net)
+    assert reached.keys() == dict(method.net.named_parameters()).keys()
+    assert all(reached[name].abs().sum() > 0 for name in reached if name.endswith("weight"))
+
+
+def test_rendered_strong_views_differ_and_their_rectangles_are_another_image_with_its_labels():
+    session = bench("unimatch", **{"augment.cutmix": 1.0}).session()
+    plan = session.plans(0, 1)[0]
+    images, method = session.step.batches(plan)["unlabelled"], session.method.train()
+    off = {f"{view}.mix": torch.zeros_like(plan["unlabelled"][f"{view}.mix"]) for view in ("strong", "strong2")}
+    plain = session.step.batches(plan | {"unlabelled": plan["unlabelled"] | off})["unlabelled"]
+    assert not torch.allclose(plain.strong, plain.strong2, atol=0.1)
+    assert not torch.equal(plan["unlabelled"]["strong.mix"], plan["unlabelled"]["strong2.mix"])
+    method.threshold = moderate(method, images)
+    found, logits, _ = spied_within(method, images)
+    (found["strong"] + found["strong2"]).backward()
+    own = labels_of(logits["weak"], method.threshold)
+    for view in ("strong", "strong2"):
+        learnt = taught(logits[view].grad)
+        for slot, (y0, x0, y1, x1) in enumerate(plan["unlabelled"][f"{view}.mix"].tolist()):
+            partner, box = (slot + 1) % len(own), (slice(y0, y1), slice(x0, x1))
+            assert (y1 - y0) * (x1 - x0) > 0 and images.index[slot] != images.index[partner]
+            assert torch.equal(getattr(images, view)[slot][:, *box], getattr(plain, view)[partner][:, *box])
+            assert (learnt[slot][box] == own[partner][box]).all()
+            outside = np.ones_like(own[slot], dtype=bool)
+            outside[box] = False
+            assert (learnt[slot][outside] == own[slot][outside]).all()
+
+
+def test_a_network_without_parts_is_declined_before_anything_is_trained():
+    with pytest.raises(Decline, match="level by level"):
+        UniMatch(task(net="smp/fpn-resnet18", size=64))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"threshold": 1.1}, {"threshold": -0.1}, {"weight": -1.0}, {"dropout": 1.0}, {"dropout": -0.5}]
+)
+def test_values_out_of_range_are_refused(bad):
+    with pytest.raises(UserError, match=next(iter(bad))):
+        UniMatch(task(), **bad)
