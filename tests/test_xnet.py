@@ -1,0 +1,199 @@
+"""XNet's mechanism: two branches that see different frequencies, exchange features, and teach each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.errors import Decline, UserError
+from benchmark.method import Clock
+from benchmark.nets.network import Network
+from methods._two_branches import TwoBranches
+from methods._wavelets import high_frequency, low_frequency
+from methods.xnet import XNet
+from tests.batches import batch, task, terms, unlabelled
+
+
+def xnet(**more) -> XNet:
+    return XNet(task(std=(0.1, 0.2, 0.3)), **({"width": 4} | more))
+
+
+def dice(logits: torch.Tensor, hot: np.ndarray) -> float:
+    """Soft Dice in NumPy: per image and class, squared masses, 1 added to both sides."""
+    powers = np.exp(logits.detach().double().numpy())
+    probability = powers / powers.sum(1, keepdims=True)
+    overlap = 2 * (probability * hot).sum((2, 3)) + 1
+    return float((1 - overlap / ((probability**2).sum((2, 3)) + hot.sum((2, 3)) + 1)).mean())
+
+
+def chosen(logits: torch.Tensor) -> np.ndarray:
+    """The likelier class, as ones and zeros [B, C, H, W]."""
+    return np.moveaxis(np.eye(logits.shape[1])[logits.detach().numpy().argmax(1)], -1, 1)
+
+
+# The network
+
+
+def test_network_has_the_published_number_of_parameters():
+    with torch.device("meta"):
+        net = TwoBranches(3, 2)
+        narrow = TwoBranches(3, 2, width=4)
+    assert sum(p.numel() for p in net.parameters()) == 326_177_668
+    widest = max(p.shape[0] for p in narrow.parameters())
+    assert widest == 64 and max(p.shape[0] for p in net.parameters()) == 1024
+    assert {part.divisor for part in net.modules() if isinstance(part, Network)} == {net.divisor} == {16}
+
+
+def test_branches_take_three_channels_and_one_and_start_differently():
+    net = xnet().net
+    first, second = (branch.encoder.trunk.stem[0].weight for branch in net.branches)
+    assert (first.shape[1], second.shape[1]) == (3, 1)
+    heads = [branch.head.weight for branch in net.branches]
+    assert not torch.equal(*heads)
+    again = xnet().net
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
+
+
+def test_each_branch_sees_what_the_other_was_given():
+    net = xnet().net
+    images = [torch.randn(2, 3, 32, 32, requires_grad=True), torch.randn(2, 1, 32, 32, requires_grad=True)]
+    for logits in net(*images):
+        assert logits.shape == (2, 2, 32, 32)
+        gradients = torch.autograd.grad(logits.square().sum(), images, retain_graph=True)
+        assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_features_are_exchanged_at_the_two_deepest_levels_and_nowhere_else():
+    net = xnet().net.eval()
+    low, high, other = torch.randn(1, 3, 32, 32), torch.randn(1, 1, 32, 32), torch.randn(1, 1, 32, 32)
+    seen = []
+    hooks = [m.register_forward_hook(lambda m, given, made: seen.append(made)) for m in net.exchanges[0].transitions]
+    first = net(low, high)[0]
+    second = net(low, other)[0]
+    assert [tuple(feature.shape[1:]) for feature in seen[:2]] == [(32, 4, 4), (64, 2, 2)]
+    assert not torch.equal(seen[0], seen[2]) and not torch.equal(seen[1], seen[3])
+    assert not torch.allclose(first, second)
+    for hook in hooks:
+        hook.remove()
+    with torch.no_grad():  # with only their own features let through, the branches no longer know of each other
+        for transition, own in zip(net.exchanges[0].transitions, (32, 64), strict=True):
+            transition[0].weight[:, own:] = 0
+    assert torch.equal(net(low, high)[0], net(low, other)[0])
+    assert not torch.allclose(net(low, high)[0], first)
+
+
+def test_a_transition_joins_own_same_level_and_moved_features_of_the_other_branch():
+    exchange = xnet().net.exchanges[0].eval()
+    fourth, fifth = torch.randn(1, 32, 4, 4), torch.randn(1, 64, 2, 2)
+    same, moved = exchange.give(fourth, fifth)
+    assert [tuple(f.shape[1:]) for f in same] == [(32, 4, 4), (64, 2, 2)]
+    assert [tuple(f.shape[1:]) for f in moved] == [(64, 4, 4), (32, 2, 2)]
+    weights = [transition[0].weight for transition in exchange.transitions]
+    assert [tuple(w.shape) for w in weights] == [(32, 2 * 32 + 64, 1, 1), (64, 2 * 64 + 32, 1, 1)]
+    taken = exchange.take([torch.zeros_like(f) for f in same], same, moved)
+    for k, width in enumerate((32, 64)):
+        given = np.concatenate([np.zeros_like(same[k].detach()), same[k].detach(), moved[k].detach()], axis=1)[0]
+        mixed = np.einsum("oi,ihw->ohw", weights[k].detach().numpy()[:, :, 0, 0], given) / np.sqrt(1 + 1e-5)
+        np.testing.assert_allclose(taken[k].detach().numpy()[0], mixed.clip(0), rtol=1e-3, atol=1e-4)
+        assert taken[k].shape[1] == width
+
+
+# What the branches see
+
+
+def test_branches_see_different_frequencies_of_one_image():
+    method, image = xnet(wavelet="haar"), batch().weak
+    low, high = method.split(image)
+    assert low.shape == (2, 3, 32, 32) and high.shape == (2, 1, 32, 32)
+    assert torch.equal(low, low_frequency(image, "haar"))
+    assert torch.equal(high, high_frequency(image, "haar", method.task.mean, method.task.std))
+    grey = low.mean(1, keepdim=True)
+    assert np.abs(np.corrcoef(grey.flatten(), high.flatten())[0, 1]) < 0.5
+    assert not torch.equal(xnet(wavelet="db2").split(image)[0], low)
+
+
+def test_raw_gives_the_first_branch_the_image_itself():
+    image = batch().weak
+    low, high = xnet(low="raw").split(image)
+    assert torch.equal(low, image)
+    assert torch.equal(high, xnet().split(image)[1])
+
+
+# What they learn
+
+
+def test_each_branch_is_taught_by_what_the_other_one_chooses():
+    method, clock = xnet(weight=3.0), Clock(10)
+    clock.step.fill_(4)
+    low, high = method.net(*method.split(unlabelled().weak))
+    assert (low.argmax(1) != high.argmax(1)).any()
+    expected = 3.0 * 0.5 * (dice(low, chosen(high)) + dice(high, chosen(low)))
+    found = terms(method, batch(), unlabelled(), clock)["cross"]
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_both_branches_learn_the_labels():
+    method = XNet(task(loss="dice"), width=4)
+    data = batch()
+    low, high = method.net(*method.split(data.weak))
+    hot = np.moveaxis(np.eye(2)[data.mask.numpy()], -1, 1)
+    found = terms(method, data, unlabelled(), Clock(10))["supervised"]
+    assert found.item() == pytest.approx(dice(low, hot) + dice(high, hot), rel=1e-4)
+
+
+def test_no_gradient_goes_through_pseudo_labels():
+    """At the logits, the cross term's gradient is that of two Dice losses with constants as targets."""
+    method = xnet(ramp="constant", weight=1.0)
+    leaves = [torch.randn(2, 2, 32, 32, requires_grad=True) for _ in range(2)]
+    method.net.forward = lambda low, high: tuple(leaves)
+    terms(method, batch(), unlabelled(), Clock(10))["cross"].backward()
+    for mine, other in (leaves, leaves[::-1]):
+        hot = torch.from_numpy(chosen(other))
+        constant = mine.detach().clone().requires_grad_()
+        probability = constant.softmax(1)
+        masses = probability.square().sum((2, 3)) + hot.sum((2, 3))
+        (1 - (2 * (probability * hot).sum((2, 3)) + 1) / (masses + 1)).mean().backward()
+        torch.testing.assert_close(mine.grad, constant.grad, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("forward", ["separate", "joint"])
+def test_every_parameter_gets_a_gradient(forward):
+    method = XNet(task(forward=forward), width=4)
+    sum(terms(method, batch(), unlabelled(), Clock(10)).values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
+
+
+def test_weight_zero_leaves_the_supervised_gradient_alone():
+    method = xnet(weight=0.0)
+    answer = terms(method, batch(), unlabelled(), Clock(10))
+    assert answer["cross"] == 0
+    weight = method.net.branches[0].head.weight
+    alone = torch.autograd.grad(answer["supervised"], weight, retain_graph=True)[0]
+    assert torch.equal(alone, torch.autograd.grad(sum(answer.values()), weight)[0])
+
+
+def test_prediction_names_the_low_frequency_branch_first():
+    method = xnet().eval()
+    image = batch().weak
+    answer = method.predict(image)
+    low, high = method.net(*method.split(image))
+    assert list(answer) == ["low", "high"]
+    assert torch.equal(answer["low"], low) and torch.equal(answer["high"], high)
+
+
+@pytest.mark.parametrize(("bad", "hint"), [
+    ({"weight": -1.0}, "weight"), ({"width": 0}, "width"), ({"wavelet": "dbb2"}, "Did you mean 'db2'"),
+    ({"wavelet": "morl"}, "wavelet must be a discrete"),
+])
+def test_values_out_of_range_are_refused(bad, hint):
+    with pytest.raises(UserError, match=hint) as error:
+        XNet(task(), **bad)
+    assert next(iter(bad)) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_sizes_and_weights_that_its_own_network_cannot_take_are_refused():
+    with pytest.raises(UserError, match="multiple of 16"):
+        XNet(task(size=40), width=4)
+    with pytest.raises(Decline, match="pretrained"):
+        XNet(task(weights="imagenet", net="smp/unet-resnet18"), width=4)
