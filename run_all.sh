@@ -27,40 +27,17 @@ setup() {
   cp requirements.lock "$stamp"
 }
 
-# The cells of an embedded or real table, as arguments of `run`, one line each.
-cells() {
-  local dataset=$1 preset=$2 draw method ratio
-  for draw in 0 1 2; do
-    for method in supervised mean_teacher semimoe; do
-      for ratio in 10 20; do
-        echo "--dataset $dataset --preset $preset --fold $draw --ratio $ratio --method $method"
-      done
-    done
-    # at 100 % the draws differ by seed alone
-    echo "--dataset $dataset --preset $preset --fold $draw --seed $draw --ratio 100 --method supervised"
-  done
-}
-
-# Two runs side by side beat one on two threads.
-run_cells() {
-  local slots
-  slots=${SLOTS:-$(OMP_NUM_THREADS= nproc 2>/dev/null || echo 1)}  # nproc would count OMP_NUM_THREADS
-  cells "$@" | xargs -P "$slots" -L 1 "$python" -m benchmark run >/dev/null
-}
-
 demo() {
   setup
   # not the committed results/, where these runs are done already; SEMIHISTO_RESULTS=results makes those
   export SEMIHISTO_RESULTS=${SEMIHISTO_RESULTS:-results/local}
-  "$python" -m benchmark data prepare synthetic --size 64
-  run_cells synthetic demo
+  "$python" -m benchmark grid demo
   "$python" -m benchmark report
 }
 
 paper() {
   setup
-  "$python" -m benchmark data prepare glas --size 256
-  SLOTS=${SLOTS:-1} run_cells glas paper
+  "$python" -m benchmark grid reproduction
   "$python" -m benchmark report
 }
 

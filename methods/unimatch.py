@@ -23,9 +23,8 @@ class UniMatch(Method):
     them). `unsupervised=dice` is that code's: soft Dice without the pixels that are not confident. The published sum is
     halved: a factor on the learning rate. Published natural-image code reads image and CutMix partner from one list in
     one order: the partner is the same image, augmented anew. Here it is another image of the batch.
-    The weak view is encoded once, in training mode, and decoded twice: as it is, without gradient, for y, and dropped.
-    Published code judges the pasted images in evaluation mode and the others in training mode; here a pixel has one
-    label wherever it lies. It also decodes whole and dropped features as one batch; here BatchNorm sees them apart.
+    The weak view is encoded once, in training mode, and decoded twice: for y, without gradient, and dropped. Published
+    code judges pasted images in evaluation mode and decodes whole and dropped features as one batch for BatchNorm.
     """
 
     views = {"labelled": ("weak",), "unlabelled": ("weak", "strong", "strong2")}
@@ -57,8 +56,7 @@ class UniMatch(Method):
             label = pseudo_label(self.decoded(features), self.threshold)
         self.watch("confident", (label != IGNORE).float().mean())
         dropped = self.decoded([drop(feature) for drop, feature in zip(self.drops, features, strict=True)])
-        images = labelled.weak, unlabelled.strong, unlabelled.strong2
-        seen, first, second = self.task.each(self.net, *images)
+        seen, first, second = self.task.each(self.net, labelled.weak, unlabelled.strong, unlabelled.strong2)
         weight = self.weight * clock.ramp(self.ramp)
         return {
             "supervised": self.task.criterion(seen, labelled.mask),

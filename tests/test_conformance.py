@@ -203,3 +203,17 @@ def test_a_method_is_a_module_with_documented_origin():
     for entry in METHODS.entries():
         assert issubclass(METHODS.load(entry.name), Method)
         assert entry.year and entry.text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"train.batch_unlabelled": 1}, "CutMix needs a second image"),
+        ({"train.batch_labelled": 1, "data.size": 16}, "BatchNorm cannot work on one value a channel"),
+        ({"data.size": 40}, "sides must be multiples of 16, such as 32 or 48"),
+        ({"method.threshold": 1.5}, r"method\.threshold must lie in \[0, 1\], not 1\.5"),
+    ],
+)
+def test_what_cannot_work_is_told_before_training_starts(overrides, message):
+    with pytest.raises(UserError, match=message):
+        bench("fixmatch", **overrides).session()

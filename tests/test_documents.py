@@ -6,8 +6,11 @@ import ast
 import re
 import subprocess
 
+from benchmark.engine.conformance import conformance
 from benchmark.registry import METHODS
+from tests import methods_page
 from tests.conftest import ROOT
+from tests.test_conformance import bench
 
 
 def tracked() -> list[str]:
@@ -93,6 +96,31 @@ def test_methods_import_the_contract_alone():
     for path in (ROOT / "methods").glob("*.py"):
         for name in re.findall(r"^(?:from|import) benchmark\.(\w+)", path.read_text(), re.M):
             assert name in {"method", "losses", "targets", "nets"}, f"{path.name} imports benchmark.{name}"
+
+
+def test_the_method_that_contributing_shows_keeps_the_contract(tmp_path):
+    source = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S).group(1)
+    (tmp_path / "shown.py").write_text(source)
+    name = re.search(r"class (\w+)\(Method\)", source).group(1)
+    complaints = dict(conformance(bench(f"{tmp_path / 'shown.py'}:{name}")))
+    assert len(complaints) >= 10 and not any(complaints.values()), complaints
+
+
+def test_the_page_of_methods_is_current():
+    """Written anew by `python -m tests.methods_page` from sources, presets, tests and records."""
+    assert methods_page.PAGE.read_text() == methods_page.page()
+
+
+def test_methods_are_readable_in_one_sitting():
+    """Median method file under 70 lines, none over 130."""
+    sizes = [len((ROOT / "methods" / f"{name}.py").read_text().splitlines()) for name in METHODS.names()]
+    assert sorted(sizes)[len(sizes) // 2] < 70 and max(sizes) <= 130
+
+
+def test_every_method_says_who_and_when_and_the_test_of_its_mechanism_is_there():
+    for entry in METHODS.entries():
+        assert entry.year and entry.citation and len(entry.text) > 200, entry.name
+        assert len(list(methods_page.mechanism_tests(entry.name))) >= 4, entry.name
 
 
 def test_nothing_is_tracked_that_must_not_be():

@@ -44,6 +44,13 @@ def _own(name: str, channels: int, classes: int, weights: str | None) -> Network
     if weights is not None:
         raise UserError(f"network '{name}' has no pretrained weights: leave unset, or use smp/unet-resnet34")
 
+    if name.startswith("swin_unet"):  # timm's import is slow, and only these networks need it
+        from benchmark.nets.swin_unet import SwinUNet
+
+        if name == "swin_unet_small":
+            return SwinUNet(channels, classes, width=24, depths=(2, 2, 2, 2), heads=(1, 2, 4, 8), window=4)
+        return SwinUNet(channels, classes)
+
     from benchmark.nets.residual import ResidualUNet
     from benchmark.nets.unet import UNet
 

@@ -1,0 +1,218 @@
+"""CCT's mechanism; its perturbations alone are in test_perturbations.py."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.errors import Decline, UserError
+from benchmark.method import Clock
+from methods._auxiliary import light_decoder
+from methods.cct import CCT
+from tests.batches import batch, task, terms, unlabelled
+
+NONE = {
+    "vat": 0, "dropout": 0, "cutout": 0, "context_mask": 0, "object_mask": 0, "feature_drop": 0, "feature_noise": 0,
+}
+PUBLISHED = {"decoders": "full", "supervise_auxiliary": True, "detach": False}
+
+
+def few(**more):
+    """One decoder of every kind."""
+    return CCT(task(), **(dict.fromkeys(NONE, 1) | more))
+
+
+def softmax(logits):
+    power = np.exp(logits.detach().double().numpy())
+    return power / power.sum(1, keepdims=True)
+
+
+def watch_auxiliary(method):
+    """What goes into the auxiliary decoders together, and what comes out, call by call."""
+    calls = []
+    method.auxiliary.register_forward_hook(lambda module, inputs, output: calls.append((*inputs, output)))
+    return calls
+
+
+def gradient(module):
+    """The largest gradient in a module, 0 where there is none."""
+    return max((p.grad.abs().max().item() for p in module.parameters() if p.grad is not None), default=0.0)
+
+
+def test_there_are_thirty_light_decoders_by_default():
+    kinds = CCT(task()).auxiliary.kinds
+    assert len(kinds) == 30
+    expected = {
+        "vat": 2, "dropout": 6, "cutout": 6, "context_mask": 2, "object_mask": 2, "feature_drop": 6, "feature_noise": 6,
+    }
+    assert {kind: kinds.count(kind) for kind in kinds} == expected
+
+
+def test_a_light_decoder_is_a_projection_and_pixel_shuffles():
+    torch.manual_seed(0)
+    decoder, z = light_decoder(7, 3, 4), torch.randn(2, 7, 5, 6)
+    for parameter in decoder.parameters():
+        torch.nn.init.normal_(parameter)
+    found = decoder(z).detach().numpy()
+    weights = [p.detach().numpy().squeeze() for p in decoder.parameters()]
+    x = np.einsum("kc,bchw->bkhw", weights[0], z.numpy())
+    for weight, bias in (weights[1:3], weights[3:5]):
+        y = np.einsum("kc,bchw->bkhw", weight, x) + bias[:, None, None]
+        x = np.zeros((2, 3, 2 * x.shape[2], 2 * x.shape[3]))
+        for dy in (0, 1):
+            for dx in (0, 1):
+                x[:, :, dy::2, dx::2] = y[:, 2 * dy + dx :: 4]
+    assert found.shape == (2, 3, 20, 24)
+    np.testing.assert_allclose(found, x, rtol=1e-4, atol=1e-4)
+
+
+def test_a_light_decoder_starts_without_a_chequerboard_and_with_the_size_of_its_projection():
+    decoder, z = light_decoder(7, 3, 8), torch.randn(2, 7, 4, 4)
+    blocks = decoder(z).unfold(2, 8, 8).unfold(3, 8, 8)
+    assert torch.allclose(blocks.amax((-2, -1)), blocks.amin((-2, -1)), atol=1e-6)
+    assert torch.allclose(blocks[..., 0, 0].norm(dim=1), decoder[0](z).norm(dim=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("more", [{}, PUBLISHED])
+def test_consistency_is_the_mean_squared_distance_of_the_decoders_from_the_main_prediction(more):
+    method, clock = few(weight=7.0, ramp_until=0.5, **more), Clock(20)
+    clock.step.fill_(4)
+    calls = watch_auxiliary(method)
+    found = terms(method, batch(), unlabelled(), clock)
+    _, main, others = calls[-1]
+    assert len(others) == (3 if more else 7)
+    mean = np.mean([((softmax(other) - softmax(main)) ** 2).mean() for other in others])
+    assert mean > 1e-5
+    expected = 7.0 * math.exp(-5 * (1 - 4 / 10) ** 2) * mean
+    assert found["consistency"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_main_prediction_that_is_compared_is_that_of_the_unlabelled_images():
+    method = few()
+    calls = watch_auxiliary(method)
+    terms(method, batch(), unlabelled(), Clock(10))
+    (features, main, _), = calls
+    image = unlabelled().weak
+    assert torch.allclose(features[-1], method.net.encode(image)[-1]) and torch.allclose(main, method.net(image))
+
+
+def test_the_ramp_ends_after_its_share_of_training():
+    method, clock = few(weight=2.0, ramp_until=0.1), Clock(100)
+    values = []
+    for step in (0, 10, 90):
+        clock.step.fill_(step)
+        calls = watch_auxiliary(method)
+        torch.manual_seed(0)
+        value = terms(method, batch(), unlabelled(), clock)["consistency"].item()
+        _, main, others = calls[-1]
+        values.append(value / np.mean([((softmax(other) - softmax(main)) ** 2).mean() for other in others]))
+    assert values == pytest.approx([2 * math.exp(-5), 2, 2], rel=1e-3)
+
+
+@pytest.mark.parametrize("decoders", ["light", "full"])
+def test_the_main_decoder_follows_the_others_only_when_its_prediction_is_not_detached(decoders):
+    for detach in (True, False):
+        method, clock = few(decoders=decoders, detach=detach), Clock(10)
+        clock.step.fill_(9)
+        terms(method, batch(), unlabelled(), clock)["consistency"].backward()
+        followed = gradient(method.net.decoder) > 0 and gradient(method.net.head) > 0
+        untouched = all(p.grad is None for m in (method.net.decoder, method.net.head) for p in m.parameters())
+        assert followed != detach and untouched == detach
+        assert gradient(method.net.encoder) > 0 and gradient(method.auxiliary) > 0
+
+
+@pytest.mark.parametrize("decoders", ["light", "full"])
+def test_auxiliary_decoders_learn_from_labelled_images_only_when_supervised(decoders):
+    for supervise in (False, True):
+        method = few(decoders=decoders, supervise_auxiliary=supervise)
+        terms(method, batch(), unlabelled(), Clock(10))["supervised"].backward()
+        grads = [p.grad is not None for p in method.auxiliary.parameters()]
+        assert all(grads) if supervise else not any(grads)
+
+
+def test_supervision_of_all_heads_is_their_mean():
+    method = few(supervise_auxiliary=True)
+    calls = watch_auxiliary(method)
+    found = terms(method, batch(), unlabelled(), Clock(10))["supervised"].item()
+    _, main, others = calls[0]
+    mask = batch().mask
+    assert torch.allclose(main, method.net(batch().weak))
+    expected = [method.task.criterion(logits, mask).item() for logits in (main, *others)]
+    assert found == pytest.approx(sum(expected) / 8, rel=1e-5)
+
+
+def test_every_light_decoder_reads_its_own_perturbation():
+    method = few()
+    seen = {}
+    for kind, decoder in zip(method.auxiliary.kinds, method.auxiliary.decoders, strict=True):
+        decoder.register_forward_hook(lambda module, inputs, output, kind=kind: seen.update({kind: inputs[0]}))
+    z = (torch.rand(2, 256, 8, 8) + 0.1) * torch.arange(1, 9)
+    logits = torch.zeros(2, 2, 128, 128)
+    logits[:, 1] = -1.0
+    logits[:, 1, 16:96, 16:96] = 1.0  # a square of 5x5 positions
+    torch.manual_seed(0)
+    method.auxiliary([z], logits)
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[1:6, 1:6] = True
+    zero = {kind: (x == 0).all(1) for kind, x in seen.items()}
+    assert torch.equal(zero["context_mask"], (~inside).expand(2, 8, 8))
+    assert torch.equal(zero["object_mask"], inside.expand(2, 8, 8))
+    assert zero["cutout"].any() and not (zero["cutout"] & ~inside).any() and zero["cutout"].sum() <= 2 * 4
+    assert zero["feature_drop"].any() and not zero["feature_drop"].all()
+    assert 0.3 < (seen["dropout"] == 0).all((2, 3)).float().mean() < 0.7
+    assert ((seen["feature_noise"] / z - 1).abs() <= 0.3 + 1e-5).all()
+    assert torch.allclose((seen["vat"] - z).flatten(1).norm(dim=1), torch.tensor(2.0), rtol=1e-3)
+
+
+def test_the_published_variant_has_three_further_decoders_of_all_scales():
+    method = CCT(task(), **PUBLISHED)
+    assert sum(p.numel() for p in method.parameters()) == 3_713_688  # XNet prints 3.71 M for unet_cct
+    seen, calls = [], watch_auxiliary(method)
+    for net in method.auxiliary.nets:
+        net.decoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    terms(method, batch(), unlabelled(), Clock(10))
+    features, noisy, dropped, silenced = calls[0][0], *seen[:3]
+    for scale, z in enumerate(features):
+        live = z > 0
+        factor = (noisy[scale] / z)[live]
+        assert ((factor - 1).abs() <= 0.3 + 1e-4).all() and factor.std() > 0.1
+        assert 0.2 < (dropped[scale][live] == 0).float().mean() < 0.4
+        gone = (silenced[scale] == 0).all(1) & live.any(1)
+        assert gone.any() and torch.equal(silenced[scale] * ~gone.unsqueeze(1), z * ~gone.unsqueeze(1))
+    heads = [net.head.weight for net in (method.net, *method.auxiliary.nets)]
+    assert all(not torch.equal(a, b) for k, a in enumerate(heads) for b in heads[:k])
+
+
+@pytest.mark.parametrize("more", [{}, PUBLISHED])
+def test_prediction_is_the_main_decoders_and_unperturbed(more):
+    method = few(**more).eval()
+    image = unlabelled().weak
+    with torch.no_grad():
+        before = method.predict(image)
+        for parameter in method.auxiliary.parameters():
+            parameter.fill_(float("nan"))
+        assert torch.equal(method.predict(image), before)
+        assert torch.equal(before, method.net.head(method.net.decode(method.net.encode(image))[-1]))
+
+
+def test_weight_zero_leaves_the_supervised_gradient_alone():
+    method = few(weight=0.0)
+    terms(method, batch(), unlabelled(), Clock(10))["supervised"].backward()
+    alone = [p.grad.clone() for p in method.net.parameters()]
+    method.zero_grad()
+    sum(terms(method, batch(), unlabelled(), Clock(10)).values()).backward()
+    assert all(torch.equal(a, p.grad) for a, p in zip(alone, method.net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("bad", [{"weight": -1.0}, {"ramp_until": 0.0}, {"ramp_until": 1.5}, {"vat": -1}, NONE])
+def test_values_out_of_range_are_refused(bad):
+    with pytest.raises(UserError, match=next(iter(bad))):
+        CCT(task(), **bad)
+
+
+def test_a_joint_pass_is_declined():
+    with pytest.raises(Decline, match="separate"):
+        CCT(task(forward="joint"))

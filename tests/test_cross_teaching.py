@@ -1,0 +1,133 @@
+"""Cross teaching's mechanism."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.errors import UserError
+from benchmark.method import Clock
+from benchmark.nets.swin_unet import SwinUNet
+from benchmark.nets.unet import UNet
+from methods.cross_teaching import CrossTeaching
+from tests.batches import batch, task, terms, unlabelled
+
+SMALL = {"transformer": "swin_unet_small"}
+
+
+def dice(logits: torch.Tensor, label: torch.Tensor) -> float:
+    """1 - (2 sum p y + 1) / (sum p^2 + sum y^2 + 1), mean over images and classes, in NumPy."""
+    z, y = logits.detach().double().numpy(), label.numpy()
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    values = []
+    for image in range(len(p)):
+        for kind in range(p.shape[1]):
+            truth = (y[image] == kind).astype(float)
+            above = 2 * (p[image, kind] * truth).sum() + 1
+            values.append(1 - above / ((p[image, kind] ** 2).sum() + (truth**2).sum() + 1))
+    return float(np.mean(values))
+
+
+def gradients(module: torch.nn.Module) -> list[torch.Tensor]:
+    return [p.grad for p in module.parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+
+
+def test_a_cnn_and_a_transformer_without_a_common_weight():
+    method = CrossTeaching(task(), **SMALL)
+    assert isinstance(method.cnn, UNet) and isinstance(method.transformer, SwinUNet)
+    own, others = ({id(p) for p in net.parameters()} for net in (method.cnn, method.transformer))
+    assert not own & others and own | others == {id(p) for p in method.parameters()}
+    image = unlabelled().weak
+    cnn, transformer = method.eval().predict(image).values()
+    assert not torch.allclose(cnn, transformer, atol=1e-3)
+
+
+def test_with_u_net_and_swin_u_net_it_has_the_parameters_of_the_published_table():
+    with torch.device("meta"):
+        method = CrossTeaching(task(net="unet"))
+    assert sum(p.numel() for p in method.parameters()) == 34_527_106 + 41_380_164 == 75_907_270
+
+
+def test_each_is_taught_the_argmax_of_the_other_by_dice_and_not_its_own():
+    method, clock = CrossTeaching(task(), weight=0.5, **SMALL).eval(), Clock(10)
+    clock.step.fill_(4)
+    image = unlabelled().weak
+    found = terms(method, batch(), unlabelled(), clock)
+    cnn, transformer = method.cnn(image), method.transformer(image)
+    ramp = 0.5 * math.exp(-5 * (1 - 0.4) ** 2)
+    for name, pupil, teacher in (("cnn", cnn, transformer), ("transformer", transformer, cnn)):
+        right, own = dice(pupil, teacher.argmax(1)), dice(pupil, pupil.argmax(1))
+        assert abs(right - own) > 0.01, "the two networks must disagree here, or nothing is shown"
+        assert found[f"taught/{name}"].item() == pytest.approx(ramp * right, rel=1e-4)
+    agreement = (cnn.argmax(1) == transformer.argmax(1)).double().mean().item()
+    assert method.watched["agreement"].item() == pytest.approx(agreement)
+
+
+@pytest.mark.parametrize(("pupil", "teacher"), [("cnn", "transformer"), ("transformer", "cnn")])
+@pytest.mark.parametrize("term", ["taught", "supervised"])
+def test_a_term_moves_its_own_network_alone_and_no_gradient_flows_through_pseudo_labels(term, pupil, teacher):
+    method, clock = CrossTeaching(task(), ramp="constant", **SMALL), Clock(10)
+    terms(method, batch(), unlabelled(), clock)[f"{term}/{pupil}"].backward()
+    assert len(gradients(method.get_submodule(pupil))) > 20
+    assert all(p.grad is None for p in method.get_submodule(teacher).parameters())
+
+
+def test_without_a_weight_the_gradient_is_the_supervised_one():
+    method, clock = CrossTeaching(task(), weight=0.0, **SMALL).eval(), Clock(10)
+    found = []
+    for names in ("supervised taught", "supervised"):
+        method.zero_grad()
+        losses = terms(method, batch(), unlabelled(), clock)
+        sum(loss for name, loss in losses.items() if name.split("/")[0] in names).backward()
+        found.append([p.grad.clone() for p in method.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(("forward", "passes"), [("separate", 2), ("joint", 1)])
+def test_both_networks_pass_labelled_and_unlabelled_images_as_the_setting_says(forward, passes):
+    method, seen = CrossTeaching(task(forward=forward), **SMALL), []
+    for net in (method.cnn, method.transformer):
+        net.register_forward_hook(lambda module, images, logits: seen.append(len(images[0])))
+    terms(method, batch(count=2), unlabelled(count=3), Clock(10))
+    assert seen == 2 * ([2, 3] if passes == 2 else [5])
+
+
+def test_each_network_has_an_optimiser_group_of_its_own():
+    method = CrossTeaching(task(), transformer_lr=0.003, transformer_decay=0.02, **SMALL)
+    first, second = method.trained()
+    assert {id(p) for p in first.parameters} == {id(p) for p in method.cnn.parameters()}
+    assert {id(p) for p in second.parameters} == {id(p) for p in method.transformer.parameters()}
+    assert (first.optimiser, first.lr, first.weight_decay) == (None, None, None)
+    assert (second.optimiser, second.lr, second.weight_decay, second.schedule) == ("adamw", 0.003, 0.02, None)
+
+
+def test_configured_puts_both_under_the_rule_of_the_run():
+    method = CrossTeaching(task(), transformer_optimiser="configured", transformer_lr=0.003, **SMALL)
+    assert [(g.optimiser, g.lr, g.weight_decay, g.schedule) for g in method.trained()] == 2 * [(None, None, None, None)]
+
+
+def test_the_cnn_is_the_official_output():
+    method, image = CrossTeaching(task(), **SMALL).eval(), unlabelled().weak
+    outputs = method.predict(image)
+    assert list(outputs) == ["cnn", "transformer"]
+    assert torch.equal(outputs["cnn"], method.cnn(image))
+    assert torch.equal(outputs["transformer"], method.transformer(image))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"weight": -1.0}, {"transformer_lr": 0.0}, {"transformer_lr": -1.0}, {"transformer_decay": -0.1},
+            {"transformer": "unet_small"}],
+)
+def test_values_out_of_range_are_refused(bad):
+    with pytest.raises(UserError, match=f"method.{next(iter(bad))} must"):
+        CrossTeaching(task(), **(SMALL | bad))
+
+
+def test_a_transformer_that_is_unknown_or_does_not_fit_is_refused():
+    with pytest.raises(UserError, match="Did you mean 'swin_unet'"):
+        CrossTeaching(task(), transformer="swinunet")
+    with pytest.raises(UserError, match=r"size 48 does not fit network 'swin_unet_small'.* 32 or 64"):
+        CrossTeaching(task(size=48), **SMALL)

@@ -1,0 +1,296 @@
+"""Swin U-Net: the published count, windows at every size, and what every network owes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from timm.models.swin_transformer import SwinTransformerBlock
+from torch import Tensor, nn
+
+from benchmark.errors import UserError
+from benchmark.nets import NAMES, build
+from benchmark.nets.network import Network
+from benchmark.nets.swin_unet import Block, PatchExpanding, Stage, SwinUNet, separation
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def on_meta(name: str, **options: Any) -> Network:
+    with torch.device("meta"):
+        return build(name, **options)
+
+
+def narrow(drop_path: float = 0.0, seed: int = 0) -> SwinUNet:
+    """A narrow network whose attention is far from uniform, so that differences show."""
+    torch.manual_seed(seed)
+    network = SwinUNet(3, 2, width=8, depths=(2, 2, 2, 2), heads=(1, 2, 2, 4), window=4, drop_path=drop_path)
+    for name, parameter in network.named_parameters():
+        if "qkv.weight" in name or "bias_table" in name:
+            nn.init.normal_(parameter)
+    return network
+
+
+# Counts
+
+
+@pytest.mark.parametrize(("name", "expected"), [("swin_unet", 41_380_164), ("swin_unet_small", 1_711_772)])
+def test_parameter_counts_are_the_documented_ones(name: str, expected: int) -> None:
+    assert count(on_meta(name)) == expected
+    assert f"{expected:,}" in NAMES[name]
+
+
+def test_the_count_follows_from_the_layers() -> None:
+    """The 41.38 million of XNet's table, added up by hand from the paper's layers."""
+    def block(width: int, heads: int) -> int:
+        attention = width * 3 * width + 3 * width + width * width + width + 13 * 13 * heads
+        return attention + 2 * 2 * width + (4 * width * width + 4 * width) + (4 * width * width + width)
+
+    levels = list(zip((96, 192, 384, 768), (3, 6, 12, 24), (2, 2, 6, 2), strict=True))
+    down = sum(depth * block(width, heads) for width, heads, depth in levels)
+    up = sum(depth * block(width, heads) for width, heads, depth in levels[:3])
+    merging = sum(4 * width * 2 * width + 2 * 4 * width for width in (96, 192, 384))
+    expanding = sum(width * 2 * width + 2 * (width // 2) for width in (192, 384, 768))
+    joining = sum(2 * width * width + width for width in (96, 192, 384))
+    ends = (4 * 4 * 3 * 96 + 96 + 2 * 96) + 2 * 768 + 2 * 96 + (96 * 16 * 96 + 2 * 96) + 96 * 2
+    assert down + up + merging + expanding + joining + ends == 41_380_164
+
+
+def test_the_small_one_is_as_large_as_the_small_u_net_within_a_tenth() -> None:
+    assert count(on_meta("swin_unet_small")) == pytest.approx(count(on_meta("unet_small")), rel=0.1)
+
+
+# The three parts
+
+
+@pytest.mark.parametrize("name", ["swin_unet", "swin_unet_small"])
+def test_features_and_maps_have_their_sizes_at_every_multiple_of_the_divisor(name: str) -> None:
+    network = build(name, classes=3)
+    assert network.divisor == 32 and network.width == network.map_widths[-1]
+    for size in (32, 64, 96, 224, 256):
+        with torch.no_grad():
+            features = network.encode(torch.randn(1, 3, size, size))
+            maps = network.decode(features)
+            logits = network.head(maps[-1])
+        assert [tuple(f.shape) for f in features] == [
+            (1, width, size // scale, size // scale)
+            for width, scale in zip(network.feature_widths, (4, 8, 16, 32), strict=True)
+        ]
+        assert [tuple(m.shape) for m in maps] == [
+            (1, width, size // scale, size // scale)
+            for width, scale in zip(network.map_widths, (16, 8, 4, 1), strict=True)
+        ]
+        assert logits.shape == (1, 3, size, size) and logits.isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (96, 96), (64, 160)])
+def test_encode_decode_and_head_make_the_forward_pass_and_every_parameter_learns(shape: tuple[int, int]) -> None:
+    network = narrow()
+    images = torch.randn(2, 3, *shape)
+    logits = network(images)
+    assert logits.shape == (2, 2, *shape) and logits.isfinite().all()
+    assert torch.equal(logits, network.head(network.decode(network.encode(images))[-1]))
+    logits.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_the_decoder_uses_every_skip_and_writes_over_none() -> None:
+    network = narrow().eval()
+    features = network.encode(torch.randn(1, 3, 64, 64))
+    kept = [feature.clone() for feature in features]
+    plain = network.head(network.decode(features)[-1])
+    for level in range(len(features)):
+        changed = [torch.randn_like(f) if at == level else f for at, f in enumerate(features)]
+        assert (network.head(network.decode(changed)[-1]) - plain).abs().mean() > 0.01 * plain.abs().mean()
+    assert all(torch.equal(a, b) for a, b in zip(features, kept, strict=True))
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_an_expansion_puts_the_parts_of_a_token_side_by_side_row_by_row(scale: int) -> None:
+    expanding = PatchExpanding(scale * scale * 2, 2, scale)
+    nn.init.eye_(expanding.expand.weight)
+    expanding.norm = nn.Identity()  # type: ignore[assignment]
+    x = torch.randn(1, 3, 5, scale * scale * 2)
+    y = expanding(x)
+    for row in range(3 * scale):
+        for column in range(5 * scale):
+            part = (row % scale) * scale + column % scale
+            assert torch.equal(y[0, row, column], x[0, row // scale, column // scale, 2 * part : 2 * part + 2])
+
+
+# Windows
+
+
+def theirs(mine: Block, side: int, window: int, shift: int) -> SwinTransformerBlock:
+    """timm's block with the weights of ours; of the position biases, those of the window it uses."""
+    heads = mine.attention.num_heads
+    block = SwinTransformerBlock(8, (side, side), num_heads=heads, window_size=window, shift_size=shift)
+    block.norm1, block.norm2, block.mlp = mine.norm1, mine.norm2, mine.mlp
+    block.attn.qkv, block.attn.proj = mine.attention.qkv, mine.attention.proj
+    used, full = block.window_size[0], mine.window[0]
+    table = mine.attention.relative_position_bias_table.detach().view(2 * full - 1, 2 * full - 1, heads)
+    inner = slice(full - used, full + used - 1)
+    block.attn.relative_position_bias_table = nn.Parameter(table[inner, inner].reshape(-1, heads))
+    return block
+
+
+@pytest.mark.parametrize(("side", "window"), [(8, 4), (12, 4), (4, 4), (14, 7), (3, 7), (2, 4), (1, 7)])
+def test_blocks_are_those_of_timm_where_windows_divide_the_map_or_hold_it(side: int, window: int) -> None:
+    torch.manual_seed(0)
+    stage = Stage(8, 2, window, (0.0, 0.0)).eval()
+    for name, parameter in stage.named_parameters():
+        if "qkv" in name or "bias_table" in name:
+            nn.init.normal_(parameter)
+    plain, moved = (theirs(b, side, window, s) for b, s in zip(stage.blocks, (0, window // 2), strict=True))
+    x = torch.randn(2, side, side, 8)
+    torch.testing.assert_close(stage(x), moved(plain(x)), rtol=1e-4, atol=1e-5)
+
+
+def footprint(function: Any, side: int, row: int, column: int) -> set[tuple[int, int]]:
+    """The tokens that the answer at one place depends on."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(1, side, side, 8, generator=generator).requires_grad_()
+    (gradient,) = torch.autograd.grad(function(x)[0, row, column].square().sum(), x)
+    return {(int(r), int(c)) for r, c in gradient[0].abs().sum(-1).nonzero().tolist()}
+
+
+@pytest.mark.parametrize(("side", "window"), [(8, 4), (10, 4), (9, 7), (16, 7)])
+def test_one_block_sees_its_window_and_neither_padding_nor_the_opposite_border(side: int, window: int) -> None:
+    torch.manual_seed(0)
+    stage, half = Stage(8, 2, window, (0.0, 0.0)).eval(), window // 2
+    whole = range(side)
+    for block, shift in zip(stage.blocks, (0, half), strict=True):
+        mask = separation(side, side, window, (shift, shift), torch.zeros(1))
+
+        def run(x: Tensor, block: Any = block, shift: int = shift, mask: Any = mask) -> Tensor:
+            return block(x, (shift, shift), mask)
+
+        for row, column in [(0, 0), (side - 1, 0), (side - 1, side - 1), (side // 2, side - 2), (half, half - 1)]:
+            rows, columns = (
+                [other for other in whole if (other - shift) // window == (place - shift) // window]
+                for place in (row, column)
+            )
+            assert footprint(run, side, row, column) == {(r, c) for r in rows for c in columns}
+
+
+def test_the_shift_of_every_second_block_carries_news_across_windows() -> None:
+    torch.manual_seed(0)
+    one, two = Stage(8, 2, 4, (0.0,)).eval(), Stage(8, 2, 4, (0.0, 0.0)).eval()
+    window = {(r, c) for r in range(4) for c in range(4, 8)}
+    assert footprint(one, 12, 2, 6) == window
+    beyond = footprint(two, 12, 2, 6) - window
+    assert {(7, 6), (2, 11), (7, 11)} <= beyond, "below, beside, and across the corner"
+
+
+def test_a_map_that_fits_one_window_is_not_moved() -> None:
+    torch.manual_seed(0)
+    stage = Stage(8, 2, 4, (0.0, 0.0)).eval()
+    assert footprint(stage, 4, 0, 0) == {(r, c) for r in range(4) for c in range(4)}
+
+
+# Numerics
+
+
+def test_branches_are_dropped_in_training_alone() -> None:
+    network, images = narrow(drop_path=0.9), torch.randn(2, 3, 32, 32)
+    assert not torch.equal(network(images), network(images))
+    network.eval()
+    assert torch.equal(network(images), network(images))
+
+
+def test_rates_of_dropped_branches_rise_to_the_deepest_block_and_are_mirrored() -> None:
+    network = on_meta("swin_unet")
+    rates = [
+        [[getattr(block.drop_path, "drop_prob", 0.0) for block in stage.blocks] for stage in part.stages]
+        for part in (network.encoder, network.decoder)
+    ]
+    flat = [rate for stage in rates[0] for rate in stage]
+    assert flat == pytest.approx([0.1 * number / 11 for number in range(12)])
+    assert rates[1] == rates[0][2::-1]
+
+
+def test_channels_last_gives_the_same_logits_and_stays_so() -> None:
+    network, images = narrow().eval(), torch.randn(2, 3, 64, 64)
+    plain = network(images)
+    network.to(memory_format=torch.channels_last)
+    features = network.encode(images.contiguous(memory_format=torch.channels_last))
+    maps = network.decode(features)
+    assert all(t.is_contiguous(memory_format=torch.channels_last) for t in [*features, *maps])
+    torch.testing.assert_close(network.head(maps[-1]), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_features_in_either_memory_layout_decode_alike() -> None:
+    network = narrow().eval()
+    features = network.encode(torch.randn(2, 3, 64, 64))
+    rows = [feature.contiguous() for feature in features]
+    torch.testing.assert_close(network.decode(rows)[-1], network.decode(features)[-1])
+
+
+def test_float64_and_bfloat16_autocast() -> None:
+    network, images = narrow(), torch.randn(2, 3, 96, 96)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = network(images)
+    assert logits.dtype is torch.bfloat16 and logits.isfinite().all()
+    assert network.double()(images.double()).dtype is torch.float64
+
+
+def test_one_image_in_evaluation_equals_its_part_of_a_batch() -> None:
+    network, images = narrow().eval().double(), torch.randn(3, 3, 96, 96).double()
+    torch.testing.assert_close(network(images[:1]), network(images)[:1])
+
+
+@pytest.mark.parametrize("size", [24, 32])
+def test_nothing_asks_the_device_in_construction_or_in_mid_step(size: int) -> None:
+    with torch._subclasses.FakeTensorMode():
+        network = SwinUNet(3, 2, width=8, depths=(2, 2), heads=(1, 2), window=4)
+        logits = network(torch.empty(2, 3, size, size))
+        assert logits.shape == (2, 2, size, size)
+        logits.sum().backward()
+
+
+# Seeds and starts
+
+
+def test_the_seed_and_nothing_else_decides_the_weights() -> None:
+    def state(seed: int) -> dict[str, Tensor]:
+        torch.manual_seed(seed)
+        return build("swin_unet_small").state_dict()
+
+    first, again, other = state(0), state(0), state(1)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    drawn = [key for key in first if first[key].std() > 0]
+    assert len(drawn) > 60 and not any(torch.equal(first[key], other[key]) for key in drawn)
+
+
+def test_weights_start_as_in_the_authors_code() -> None:
+    torch.manual_seed(0)
+    network = build("swin_unet_small")
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.1)
+            assert module.bias is None or not module.bias.any()
+        if isinstance(module, nn.LayerNorm):
+            assert module.eps == 1e-5 and (module.weight == 1).all() and not module.bias.any()
+    tables = [p for name, p in network.named_parameters() if name.endswith("bias_table")]
+    assert len(tables) == 14
+    assert torch.cat([t.flatten() for t in tables]).std().item() == pytest.approx(0.02, rel=0.1)
+    assert network.head.bias is None
+
+
+def test_copies_are_independent_and_equal() -> None:
+    network, images = narrow().eval(), torch.randn(1, 3, 32, 32)
+    twin = copy.deepcopy(network)
+    assert torch.equal(twin(images), network(images))
+    before = network(images)
+    nn.init.ones_(twin.head.weight)
+    assert torch.equal(network(images), before)
+
+
+@pytest.mark.parametrize("size", [100, 16])
+def test_a_size_that_does_not_fit_is_refused(size: int) -> None:
+    with pytest.raises(UserError, match="multiples of 32"):
+        on_meta("swin_unet", size=size)

@@ -1,0 +1,180 @@
+"""URPC's mechanism."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.errors import Decline, UserError
+from benchmark.method import Clock, Task
+from benchmark.nets.unet import UNet
+from methods.urpc import URPC, rectified
+from tests.batches import batch, task, terms, unlabelled
+
+
+def softmax(logits):
+    power = np.exp(logits.detach().double().numpy())
+    return power / power.sum(1, keepdims=True)
+
+
+def second(scales, kl):
+    """The rectified consistency in NumPy: its squared part, and its divergence part."""
+    beliefs = [softmax(logits) for logits in scales]
+    average = sum(beliefs) / len(beliefs)
+    squares, divergences = [], []
+    for belief in beliefs:
+        p, q = (belief, average) if kl == "paper" else (average, belief)
+        divergence = (p * np.log(p / q)).sum(1)
+        certainty = np.exp(-divergence)[:, None]
+        squares.append(((average - belief) ** 2 * certainty).mean() / (certainty.mean() + 1e-8))
+        divergences.append(divergence.mean())
+    return np.mean(squares), np.mean(divergences)
+
+
+def random_scales(classes=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return list(2 * torch.randn(4, 2, classes, 5, 5, generator=generator))
+
+
+@pytest.mark.parametrize("kl", ["paper", "swapped"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_consistency_is_rectified_by_the_divergence(kl, classes):
+    scales = random_scales(classes)
+    assert rectified(scales, kl).item() == pytest.approx(sum(second(scales, kl)), rel=1e-5)
+
+
+def test_the_direction_of_the_divergence_is_the_papers_by_default():
+    scales = [torch.tensor(p).log().view(1, 2, 1, 1) for p in ([0.9, 0.1], [0.3, 0.7])]  # their mean: 0.6, 0.4
+    square = 0.3**2  # of one pixel, its certainty cancels
+    assert rectified(scales).item() == pytest.approx(square + (0.2263 + 0.1838) / 2, abs=1e-4)
+    assert rectified(scales, "swapped").item() == pytest.approx(square + (0.3112 + 0.1920) / 2, abs=1e-4)
+
+
+def test_equal_scales_cost_nothing():
+    logits = random_scales()[0]
+    assert rectified([logits] * 4).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_pixels_where_the_scales_diverge_weigh_less():
+    calm, torn = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 4.0])
+    first = torch.stack([calm, torn], -1).view(1, 2, 1, 2)
+    scales = [first, torch.stack([1.5 * calm, -torn], -1).view(1, 2, 1, 2)]
+    average = sum(softmax(logits) for logits in scales) / 2
+    plain = np.mean([((average - softmax(logits)) ** 2).mean() for logits in scales])
+    found = rectified(scales).item() - second(scales, "paper")[1]
+    assert 0 < found < 0.9 * plain
+
+
+def test_saturated_logits_give_a_finite_loss_and_finite_gradients():
+    sure = torch.tensor([100.0, -100.0]).view(1, 2, 1, 1).expand(1, 2, 3, 3)
+    for kl in ("paper", "swapped"):
+        scales = [sure.clone().requires_grad_(), (-sure).clone().requires_grad_(), torch.zeros(1, 2, 3, 3)]
+        loss = rectified(scales, kl)
+        loss.backward()
+        assert torch.isfinite(loss) and all(torch.isfinite(scale.grad).all() for scale in scales[:2])
+
+
+def test_gradients_flow_through_the_mean_prediction_too():
+    scales = [logits[:1, :, :2, :2].double().requires_grad_() for logits in random_scales()]
+    assert torch.autograd.gradcheck(lambda *z: rectified(z), scales)  # finite differences know of no detaching
+
+
+def test_heads_look_at_four_scales():
+    method = URPC(task(), perturb=False)
+    scales = method.scales(unlabelled().weak)
+    assert scales.shape == (2, 4, 2, 32, 32)
+    for scale, logits in enumerate(scales.unbind(1)):
+        side = 2**scale
+        blocks = logits.unfold(2, side, side).unfold(3, side, side)
+        assert torch.equal(blocks.amax((-2, -1)), blocks.amin((-2, -1)))
+        if scale:
+            assert not torch.equal(logits[..., 0], logits[..., side])  # and not over any larger block
+    assert not torch.equal(scales[:, 0, :, 0, 0], scales[:, 0, :, 0, 1])
+
+
+def test_heads_read_the_decoders_maps():
+    method = URPC(task(), perturb=False)
+    image = unlabelled().weak
+    maps = [m.detach().numpy() for m in method.net.decode(method.net.encode(image))]
+    found = method.scales(image).detach().numpy()
+    for scale, head in enumerate((method.net.head, *method.heads)):
+        weight, bias = head.weight.detach().numpy()[:, :, 0, 0], head.bias.detach().numpy()
+        logits = np.einsum("kc,bchw->bkhw", weight, maps[3 - scale]) + bias[:, None, None]
+        np.testing.assert_allclose(found[:, scale, :, :: 2**scale, :: 2**scale], logits, atol=1e-4)
+
+
+def test_auxiliary_heads_are_perturbed_in_training_only():
+    image = unlabelled().weak
+    for perturb, training in ((True, True), (True, False), (False, True)):
+        method = URPC(task(), perturb=perturb).train(training)
+        first, again = method.scales(image), method.scales(image)
+        same = [torch.equal(a, b) for a, b in zip(first.unbind(1), again.unbind(1), strict=True)]
+        assert same == ([True, False, False, False] if perturb and training else [True] * 4)
+
+
+def test_supervision_is_the_mean_over_the_heads():
+    method = URPC(task(), perturb=False)
+    labelled = batch()
+    found = terms(method, labelled, unlabelled(), Clock(10))["supervised"]
+    expected = [method.task.criterion(z, labelled.mask).item() for z in method.scales(labelled.weak).unbind(1)]
+    assert found.item() == pytest.approx(sum(expected) / 4, rel=1e-5)
+    found.backward()
+    for parameter in (*method.heads.parameters(), *method.net.head.parameters()):
+        assert parameter.grad.abs().max() > 0
+
+
+def test_consistency_is_of_the_unlabelled_images_with_weight_and_ramp():
+    method, clock = URPC(task(), perturb=False, weight=3.0), Clock(10)
+    clock.step.fill_(5)
+    scales = method.scales(unlabelled().weak).unbind(1)
+    expected = 3.0 * np.exp(-5 * 0.5**2) * sum(second(scales, "paper"))
+    for labelled in (batch(), batch(seed=9)):
+        found = terms(method, labelled, unlabelled(), clock)["consistency"].item()
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_choice_of_divergence_reaches_the_loss():
+    values = []
+    for kl in ("paper", "swapped"):
+        method = URPC(task(), perturb=False, kl=kl, ramp="constant")
+        values.append(terms(method, batch(), unlabelled(), Clock(10))["consistency"].item())
+    assert values[0] != values[1]
+
+
+def test_prediction_is_the_main_heads():
+    method = URPC(task()).eval()
+    image = unlabelled().weak
+    with torch.no_grad():
+        assert torch.equal(method.predict(image), method.scales(image)[:, 0])
+        for parameter in method.heads.parameters():
+            parameter.fill_(float("nan"))
+        assert torch.isfinite(method.predict(image)).all()
+
+
+@pytest.mark.parametrize(("forward", "passes"), [("separate", [2, 3]), ("joint", [5])])
+def test_both_settings_of_the_forward_pass_work(forward, passes):
+    method, seen = URPC(task(forward=forward)), []
+    method.net.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    found = terms(method, batch(), unlabelled(count=3), Clock(10))
+    assert seen == passes and all(torch.isfinite(term) for term in found.values())
+
+
+def test_a_network_of_fewer_scales_is_declined(monkeypatch):
+    monkeypatch.setattr(Task, "network", lambda self: UNet(3, 2, widths=(4, 8, 16, 32)))
+    with pytest.raises(Decline, match="4 scales"):
+        URPC(task())
+
+
+def test_weight_zero_leaves_the_supervised_gradient_alone():
+    method = URPC(task(), weight=0.0, perturb=False)
+    terms(method, batch(), unlabelled(), Clock(10))["supervised"].backward()
+    alone = [p.grad.clone() for p in method.parameters()]
+    method.zero_grad()
+    sum(terms(method, batch(), unlabelled(), Clock(10)).values()).backward()
+    assert all(torch.allclose(a, p.grad, atol=1e-7) for a, p in zip(alone, method.parameters(), strict=True))
+
+
+def test_values_out_of_range_are_refused():
+    with pytest.raises(UserError, match=r"method\.weight"):
+        URPC(task(), weight=-0.1)
