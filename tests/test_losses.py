@@ -115,3 +115,45 @@ def test_ramps_agree_with_their_formulas():
     assert losses.cosine_rampdown(half).item() == pytest.approx(0.5 * (math.cos(math.pi / 2) + 1))
     clock.stopped.fill_(True)
     assert clock.ema(0.99).item() == 1.0
+
+
+def test_entropy_and_divergence_agree_with_numpy_and_are_finite_at_saturation():
+    first, second = (3 * torch.randn(2, 4, 5, 6, dtype=torch.float64) for _ in range(2))
+    p, q = softmax(first.numpy()), softmax(second.numpy())
+    assert np.allclose(losses.entropy(first).numpy(), -(p * np.log(p)).sum(1))
+    assert np.allclose(losses.kl_divergence(first, second).numpy(), (p * np.log(p / q)).sum(1))
+    assert not losses.kl_divergence(first, first).any()
+    sure = torch.tensor([[[[500.0]], [[-500.0]]]])
+    assert losses.entropy(sure).item() == 0 and losses.kl_divergence(sure, -sure).item() == pytest.approx(1000)
+
+
+def test_soft_cross_entropy_agrees_with_numpy_and_with_hard_labels():
+    logits, belief = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4).softmax(1)
+    expected = -(belief.numpy() * np.log(softmax(logits.numpy()))).sum(1).mean()
+    assert losses.soft_cross_entropy(logits, belief).item() == pytest.approx(expected, rel=1e-5)
+    label = torch.randint(0, 3, (2, 4, 4))
+    hard = torch.nn.functional.one_hot(label, 3).permute(0, 3, 1, 2).float()
+    assert losses.soft_cross_entropy(logits, hard).item() == pytest.approx(losses.cross_entropy(logits, label).item())
+
+
+def test_mean_logits_are_those_of_the_mean_of_probabilities():
+    given = [2 * torch.randn(2, 3, 4, 4, dtype=torch.float64) for _ in range(3)]
+    expected = np.mean([softmax(logits.numpy()) for logits in given], axis=0)
+    assert np.allclose(losses.mean_logits(given).softmax(1).numpy(), expected)
+    assert np.allclose(losses.mean_logits(given).exp().numpy(), expected)  # normalised already
+
+
+def test_pseudo_labels_are_ignored_below_the_threshold_and_carry_no_gradient():
+    logits = (2 * torch.randn(2, 3, 8, 8)).requires_grad_()
+    p = softmax(logits.detach().numpy())
+    for threshold in (0.0, 0.5, 0.8, 1.0):
+        label = losses.pseudo_label(logits, threshold)
+        assert not label.requires_grad
+        assert np.array_equal(label.numpy(), np.where(p.max(1) >= threshold, p.argmax(1), 255))
+
+
+def test_cross_entropy_over_all_pixels_counts_the_ignored_ones():
+    logits, label = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 4, 4))
+    label[:, :3] = 255
+    valid, whole = losses.cross_entropy(logits, label), losses.cross_entropy(logits, label, over="all")
+    assert whole.item() == pytest.approx(valid.item() / 4, rel=1e-6)
