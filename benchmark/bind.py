@@ -12,6 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Literal, Union
 
 from benchmark.errors import UserError, suggest
@@ -27,7 +28,8 @@ class Field:
     default: Any
 
 
-def fields_of(schema: type | Callable[..., Any]) -> dict[str, Field]:
+@lru_cache(256)
+def fields_of(schema: type | Callable[..., Any]) -> Mapping[str, Field]:
     """The fields of a dataclass, or the keyword-only parameters of a class's constructor, in order."""
     if dataclasses.is_dataclass(schema):
         hints = typing.get_type_hints(schema)

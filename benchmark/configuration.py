@@ -34,7 +34,7 @@ class Configuration:
     """All settings of a run, checked key by key against the sections and the method's signature."""
 
     def __init__(self, method: str, method_class: type) -> None:
-        self.fields: dict[str, dict[str, Field]] = {name: fields_of(kind) for name, kind in SECTIONS.items()}
+        self.fields: dict[str, Mapping[str, Field]] = {name: fields_of(kind) for name, kind in SECTIONS.items()}
         self.fields["method"] = fields_of(method_class)
         self.settings = {
             f"{section}.{key}": Setting(field.default, "signature", "ours")

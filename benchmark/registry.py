@@ -13,6 +13,7 @@ import importlib.util
 import re
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,13 +60,11 @@ class Registry:
 
     def describe(self, name: str) -> Entry:
         """The entry of one name of the package, read with `ast`."""
-        tree = ast.parse((self.folder / f"{name}.py").read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == self.base for base in node.bases):
-                text = ast.get_docstring(node) or ""
-                summary, _, rest = text.partition("\n\n")
-                return Entry(name, node.name, " ".join(summary.split()), rest)
-        raise UserError(f"{self.folder / name}.py holds no class that derives from {self.base}")
+        path = self.folder / f"{name}.py"
+        entry = _described(name, path.read_text(encoding="utf-8"), self.base)
+        if entry is None:
+            raise UserError(f"{path} holds no class that derives from {self.base}")
+        return entry
 
     def load(self, name: str) -> Any:
         """The class called `name`; UserError with the near miss when there is none."""
@@ -94,6 +93,16 @@ class Registry:
         if not isinstance(found, type) or self.base not in {parent.__name__ for parent in found.__mro__}:
             raise UserError(f"{name}: no class there that derives from {self.base}")
         return found
+
+
+@lru_cache(256)
+def _described(name: str, source: str, base: str) -> Entry | None:
+    """The first class of a source that derives from `base`."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and any(ast.unparse(parent) == base for parent in node.bases):
+            summary, _, rest = (ast.get_docstring(node) or "").partition("\n\n")
+            return Entry(name, node.name, " ".join(summary.split()), rest)
+    return None
 
 
 def _module_from(path: Path) -> ModuleType:

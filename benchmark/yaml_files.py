@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +56,20 @@ def parse(text: str, where: str) -> Any:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; UserError when it is missing, unreadable or no mapping."""
+    """The mapping in a YAML file, not to be changed; UserError when it is missing, unreadable or no mapping."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    value = parse(text, str(path))
+    return _mapping_in(text, str(path))
+
+
+@lru_cache(256)
+def _mapping_in(text: str, where: str) -> dict[str, Any]:
+    """Cached: a grid reads the same few files for every one of its cells."""
+    value = parse(text, where)
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected 'key: value' lines at the top level")
+        raise UserError(f"{where}: expected 'key: value' lines at the top level")
     return value
 
 

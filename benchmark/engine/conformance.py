@@ -25,7 +25,7 @@ from benchmark.losses import IGNORE
 from benchmark.method import named_logits
 from benchmark.spec import Spec
 
-STEPS = 6
+STEPS = 4
 
 
 class Failure(Exception):

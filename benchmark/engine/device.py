@@ -55,7 +55,10 @@ def configure(device: torch.device, threads: int, deterministic: bool) -> None:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Mixed precision for forward passes where the run asks for it."""
+    """Mixed precision for forward passes where the run asks for it.
+
+    Without the cache: some versions of torch keep what `no_grad` converted, and cut a later pass's gradient by it.
+    """
     return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bf16" else nullcontext()
 
 

@@ -10,7 +10,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -33,68 +33,54 @@ class Orders:
 
 @dataclass
 class Slot:
-    """A worker process, and the job that it is at."""
+    """A place for a worker: what is in its environment, its process and pipe while it lives, the job that it is at."""
 
-    process: Any
-    pipe: Connection
+    environment: dict[str, str]
+    process: Any = None
+    pipe: Any = None
     job: Request | None = None
 
+    def give(self, job: Request, orders: Orders) -> None:
+        """Hand over a job; a worker is started where there is none, or the last one has gone."""
+        for _ in range(2):
+            if self.process is None:
+                self._start(orders)
+            try:
+                self.pipe.send(job)
+            except ConnectionError:
+                self.end()
+            else:
+                break
+        self.job = job
 
-@dataclass
-class Pool:
-    """`slots` workers over one queue of jobs. `environments` (one a slot, or none) are set before a worker starts."""
-
-    orders: Orders
-    slots: int
-    environments: Sequence[dict[str, str]] = ()
-    running: list[Slot] = field(default_factory=list)
-
-    def run(
-        self, jobs: Sequence[Request], tell: Callable[[Request, Answer], None], asked_to_stop: Callable[[], bool]
-    ) -> None:
-        """Do all jobs; `tell` hears of each as it ends. Asked to stop, every worker saves its run and ends."""
-        queue = deque(jobs)
-        self.running = [self._start(number) for number in range(min(self.slots, len(queue)))]
-        told_to_stop = False
-        while any(slot.job for slot in self.running) or (queue and not asked_to_stop()):
-            for slot in self.running:
-                if slot.job is None and queue and not asked_to_stop():
-                    slot.job = queue.popleft()
-                    slot.pipe.send(slot.job)
-            if asked_to_stop() and not told_to_stop:
-                told_to_stop = True
-                for slot in self.running:
-                    slot.process.terminate()
-            busy = [slot for slot in self.running if slot.job]
-            for pipe in wait([slot.pipe for slot in busy], timeout=0.5):
-                self._hear(next(slot for slot in busy if slot.pipe is pipe), tell)
-        for slot in self.running:
-            slot.pipe.close()
-        for slot in self.running:
-            slot.process.join()
-
-    def _hear(self, slot: Slot, tell: Callable[[Request, Answer], None]) -> None:
-        job, slot.job = slot.job, None
-        assert job is not None
+    def answer(self) -> Answer:
+        """What came of the job, once the pipe is ready."""
+        self.job = None
         try:
-            answer = slot.pipe.recv()
+            found: Answer = self.pipe.recv()
         except (EOFError, ConnectionError):
-            slot.process.join()
-            code = slot.process.exitcode
+            code = self.end()
             cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            answer = ("crashed", f"its process ended with {cause}; the same command continues it")
-            number = self.running.index(slot)
-            self.running[number] = self._start(number)
-        tell(job, answer)
+            found = ("crashed", f"its process ended with {cause}; the same command continues it")
+        return found
 
-    def _start(self, number: int) -> Slot:
-        ours, theirs = multiprocessing.get_context("spawn").Pipe()
-        environment = self.environments[number] if self.environments else {}
-        before = {name: os.environ.get(name) for name in environment}
-        os.environ.update(environment)
+    def end(self) -> int:
+        """Close the pipe, which ends the worker, and wait for it; its exit code."""
+        if self.process is None:
+            return 0
+        self.pipe.close()
+        self.process.join()
+        code, self.process, self.pipe = self.process.exitcode, None, None
+        return int(code)
+
+    def _start(self, orders: Orders) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        before = {name: os.environ.get(name) for name in self.environment}
+        os.environ.update(self.environment)
         try:
-            process: Any = multiprocessing.get_context("spawn").Process(target=work, args=(theirs, self.orders))
-            process.start()
+            self.process = context.Process(target=work, args=(theirs, orders))
+            self.process.start()
         finally:
             for name, value in before.items():
                 if value is None:
@@ -102,7 +88,34 @@ class Pool:
                 else:
                     os.environ[name] = value
         theirs.close()
-        return Slot(process, ours)
+
+
+def run_all(
+    jobs: Sequence[Request], slots: Sequence[Slot], orders: Orders, tell: Callable[[Request, Answer], None],
+    asked_to_stop: Callable[[], bool],
+) -> None:
+    """Do all jobs; `tell` hears of each as it ends. Asked to stop, every worker saves its run and ends."""
+    queue, told_to_stop = deque(jobs), False
+    while True:
+        if asked_to_stop():
+            queue.clear()
+        for slot in slots:
+            if slot.job is None and queue:
+                slot.give(queue.popleft(), orders)
+        busy = [slot for slot in slots if slot.job]
+        if not busy:
+            break
+        if asked_to_stop() and not told_to_stop:
+            told_to_stop = True
+            for slot in busy:
+                slot.process.terminate()
+        for pipe in wait([slot.pipe for slot in busy], timeout=0.5):
+            slot = next(slot for slot in busy if slot.pipe is pipe)
+            job = slot.job
+            assert job is not None
+            tell(job, slot.answer())
+    for slot in slots:
+        slot.end()
 
 
 def work(pipe: Connection, orders: Orders) -> None:

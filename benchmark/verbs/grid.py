@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from benchmark.runs.compile import set_aside
     from benchmark.runs.experiment import read_experiment
     from benchmark.runs.grid import count, plan
-    from benchmark.runs.workers import Orders, Pool
+    from benchmark.runs.workers import Orders, Slot, run_all
 
     if arguments.slots is not None and arguments.slots < 1:
         raise UserError(f"--slots must be at least 1, it is {arguments.slots}")
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             if entry.state != "missing":
                 set_aside(results / "records" / f"{entry.spec.run_id}.json")
         _prepare({(e.spec.dataset, e.spec.values["data.size"]) for e in jobs}, arguments.data)
-        slots, environments = _slots(arguments, kind)
+        slots = [Slot(environment) for environment in _environments(arguments, kind, len(jobs))]
         names = {id(entry.cell.request): entry for entry in jobs}
         left = [len(jobs)]
 
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{row}, {place}: {': '.join(filter(None, answer))} ({left[0]} left)", file=sys.stderr, flush=True)
 
         orders = Orders(results, arguments.data, arguments.device, arguments.keep)
-        Pool(orders, slots, environments).run([entry.cell.request for entry in jobs], tell, lambda: stop.asked)
+        run_all([entry.cell.request for entry in jobs], slots, orders, tell, lambda: stop.asked)
         planned = plan(experiment, results, kind, only)
     states = count(planned)
     if arguments.json:
@@ -114,11 +114,11 @@ def _prepare(wanted: set[tuple[str, int]], raw: str | None) -> None:
         load(dataset, size, raw=raw, say=lambda line: print(line, file=sys.stderr))
 
 
-def _slots(arguments: argparse.Namespace, kind: str) -> tuple[int, list[dict[str, str]]]:
-    """How many workers, and what each has in its environment."""
+def _environments(arguments: argparse.Namespace, kind: str, jobs: int) -> list[dict[str, str]]:
+    """What the workers have in their environment, one entry a slot."""
     if kind == "cpu":
         slots = arguments.slots or len(os.sched_getaffinity(0))
-        return slots, [{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}] * slots
+        return [{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}] * min(slots, jobs)
     import torch
 
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -128,4 +128,4 @@ def _slots(arguments: argparse.Namespace, kind: str) -> tuple[int, list[dict[str
     if unknown:
         raise UserError(f"--gpus {arguments.gpus}: there is no {', '.join(unknown)}; there is {', '.join(there)}")
     slots = arguments.slots or len(gpus)
-    return slots, [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(slots)]
+    return [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(min(slots, jobs))]
