@@ -238,6 +238,12 @@ def test_other_settings_are_other_rows() -> None:
     assert only(records).labels == ("alpha (method.decay=0.9)", "alpha (method.decay=0.999)")
 
 
+def test_a_row_with_the_presets_own_settings_has_the_methods_plain_name() -> None:
+    settings = [{"method.decay": 0.99, "method.weight": 5.0}, {"method.decay": 0.9, "method.weight": 5.0}]
+    found = only([record("mean_teacher", values=values) for values in settings]).labels
+    assert found == ("mean_teacher", "mean_teacher (method.decay=0.9)")
+
+
 def test_other_data_are_other_tables() -> None:
     groups = group_runs([record(), record(fold=1, fingerprint="e" * 64)])
     assert [group.name for group in groups] == ["made-official-quick-eeeeeeee", "made-official-quick-ffffffff"]

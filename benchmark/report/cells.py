@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import protocols
+from benchmark.configuration import compose
+from benchmark.errors import UserError
 from benchmark.metrics import counts as pixels
+from benchmark.registry import METHODS
 from benchmark.report import stats
 
 Draw = tuple[int, int]  # (fold, seed)
@@ -127,7 +130,7 @@ def group_runs(
 
 
 def _labelled(runs: list[Run]) -> list[Run]:
-    """The runs, named by method; runs of one method with different settings are told apart by these."""
+    """The runs, named by method; of one method's runs with different settings, by what is not the preset's own."""
     by_method: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         by_method[run.spec["method"]].append(run)
@@ -135,10 +138,21 @@ def _labelled(runs: list[Run]) -> list[Run]:
     for method, members in by_method.items():
         texts = [{key: json.dumps(value) for key, value in run.spec["values"].items()} for run in members]
         keys = sorted({key for text in texts for key in text if len({other.get(key) for other in texts}) > 1})
+        usual = _usual(members[0].spec) if keys else {}
         for run, text in zip(members, texts, strict=True):
-            settings = ", ".join(f"{key}={text.get(key, 'unset')}".replace('"', "") for key in keys)
+            unusual = [key for key in keys if text.get(key) != usual.get(key)]
+            settings = ", ".join(f"{key}={text.get(key, 'unset')}".replace('"', "") for key in unusual)
             result.append(Run(run.record, run.counts, f"{method} ({settings})" if settings else method))
     return result
+
+
+def _usual(spec: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that the preset gives this method, as JSON; none where method or preset are not here any more."""
+    try:
+        settings = compose(spec["method"], METHODS.load(spec["method"]), spec["dataset"], spec["preset"]).settings
+    except UserError:
+        return {}
+    return {key: json.dumps(setting.value) for key, setting in settings.items()}
 
 
 def _order(run: Run) -> tuple[str, int, Draw, str]:
