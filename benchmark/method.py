@@ -24,13 +24,14 @@ from benchmark.nets.network import Network
 from benchmark.seeds import derive
 
 __all__ = [
-    "Clock", "Decline", "Group", "Logits", "Losses", "Method", "Ramp", "Task", "Teacher", "named_logits", "require",
-    "require_between",
+    "Clock", "Counted", "Decline", "Group", "Logits", "Losses", "Method", "Ramp", "Task", "Teacher", "jittered",
+    "named_logits", "require", "require_between", "require_share",
 ]
 
 Losses = Mapping[str, Tensor] | Iterator[Mapping[str, Tensor]]
 Logits = Tensor | Mapping[str, Tensor]
 Ramp = Literal["linear", "sigmoid", "constant"]
+Counted = Literal["steps", "epochs"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -44,6 +45,12 @@ def require_between(low: float, high: float, /, **values: float) -> None:
     bounds = f"be at least {low:g}" if math.isinf(high) else f"lie in [{low:g}, {high:g}]"
     for name, value in values.items():
         require(low <= value <= high, f"method.{name} must {bounds}, not {value}")
+
+
+def require_share(**values: float) -> None:
+    """Refuse hyper-parameters, given by name, that lie outside [0, 1): rates of dropout."""
+    for name, value in values.items():
+        require(0 <= value < 1, f"method.{name} must lie in [0, 1), not {value}")
 
 
 @dataclass
@@ -105,8 +112,8 @@ class Task:
 class Clock:
     """How far training is, as 0-dim tensors on the device, so that a captured graph reads them afresh at every step."""
 
-    def __init__(self, steps: int, device: torch.device | str = "cpu") -> None:
-        self.steps = steps
+    def __init__(self, steps: int, device: torch.device | str = "cpu", steps_an_epoch: int = 1) -> None:
+        self.steps, self.steps_an_epoch = steps, steps_an_epoch
         self.step = torch.zeros((), device=device)
         self.stopped = torch.zeros((), dtype=torch.bool, device=device)
 
@@ -128,9 +135,13 @@ class Clock:
         """The linear ramp."""
         return self.ramp("linear", until)
 
-    def ema(self, decay: float) -> Tensor:
-        """min(1 - 1 / (step + 1), decay): the first update copies. 1 once a loss was not finite: nothing more moves."""
-        return torch.where(self.stopped, 1.0, (1 - 1 / (self.step + 1)).clamp(max=decay))
+    def ema(self, decay: float, counted: Counted = "steps") -> Tensor:
+        """min(1 - 1 / (t + 1), decay), t counted in steps, or in whole epochs as in the XNet code base.
+
+        While t = 0 an update copies. 1 once a loss was not finite: nothing more moves.
+        """
+        t = self.step if counted == "steps" else (self.step / self.steps_an_epoch).floor()
+        return torch.where(self.stopped, 1.0, (1 - 1 / (t + 1)).clamp(max=decay))
 
 
 class Teacher(nn.Module):
@@ -173,6 +184,11 @@ class Teacher(nn.Module):
         for mine, yours in pairs:
             if self.buffers_are == "copy" or (self.buffers_are == "ema" and not mine.is_floating_point()):
                 mine.copy_(torch.where(alpha < 1, yours, mine))
+
+
+def jittered(image: Tensor, scale: float) -> Tensor:
+    """`image` with Gaussian noise of this standard deviation, cut off at twice of it (SSL4MIS, UA-MT)."""
+    return image + (scale * torch.randn_like(image)).clamp(-2 * scale, 2 * scale)
 
 
 @dataclass

@@ -90,8 +90,9 @@ def topological_terms(
     not a number counts as 0 in the diagram and stays what it is in the result.
     """
     count, height, width = student.shape
-    maps = torch.stack((student.detach().float(), teacher.detach().float())).cpu().numpy()
-    mine, theirs = np.nan_to_num(maps)
+    if student.dtype != torch.float64:
+        student, teacher = student.float(), teacher.float()
+    mine, theirs = np.nan_to_num(torch.stack((student.detach(), teacher.detach())).cpu().numpy())
     moves = []
     for row in range(count):
         for top in range(0, height, tile):
@@ -101,6 +102,6 @@ def topological_terms(
                 y, x = np.divmod(pixels, mine[part].shape[1])
                 moves.append(np.stack([(row * height + top + y) * width + left + x, wanted, noisy]))
     moved = torch.from_numpy(np.concatenate(moves, 1)).to(student.device)  # float64: places stay exact
-    place, value, noise = moved[0].long(), moved[1].float(), moved[2].float()
-    squared = (student.float().flatten().gather(0, place) - value).square() / count
+    place, value, noise = moved[0].long(), moved[1].to(student.dtype), moved[2].to(student.dtype)
+    squared = (student.flatten().gather(0, place) - value).square() / count
     return (squared * (1 - noise)).sum(), (squared * noise).sum()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from benchmark.losses import mse
-from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, Teacher, require_between
+from benchmark.method import Clock, Counted, Logits, Losses, Method, Ramp, Task, Teacher, jittered, require_between
 
 
 class MeanTeacher(Method):
@@ -17,18 +16,18 @@ class MeanTeacher(Method):
 
     L = L_sup + w(t) mean (softmax f(x) - softmax f'(x + n))^2, n = clip(noise N(0, 1), -2 noise, 2 noise) on the
     normalised input of the teacher f', which follows theta' = a theta' + (1 - a) theta, a = min(1 - 1/(t+1), decay).
-    Published code differs: XNet counts t in epochs, so that its teacher equals its student during the first epoch and
-    reaches 0.99 halfway; PyMIC discards the average; USB compares a view with itself. SSL4MIS has w = 0.1 with a
-    sigmoid ramp and no consistency for 1,000 steps, XNet w = 5 with a linear ramp; the default is XNet's, which is
-    behind the paper's table. The teacher's BatchNorm statistics are averaged like its weights; `own` is what the
-    published code bases do.
+    Published code differs: XNet counts t in epochs (`counted=epochs`), so that its teacher equals its student during
+    the first epoch and reaches 0.99 halfway; PyMIC discards the average; USB compares a view with itself. SSL4MIS has
+    w = 0.1 with a sigmoid ramp and no consistency for 1,000 steps, XNet w = 5 with a linear ramp; the default is
+    XNet's, which is behind the paper's table. The teacher's BatchNorm statistics are averaged like its weights; `own`
+    is what the published code bases do.
     """
 
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(
         self, task: Task, *, decay: float = 0.99, weight: float = 5.0, noise: float = 0.1,
-        ramp: Ramp = "linear", buffers: Literal["ema", "copy", "own"] = "ema",
+        ramp: Ramp = "linear", counted: Counted = "steps", buffers: Literal["ema", "copy", "own"] = "ema",
     ) -> None:
         super().__init__()
         require_between(0, 1, decay=decay)
@@ -36,20 +35,18 @@ class MeanTeacher(Method):
         self.task = task
         self.net = task.network()
         self.teacher = Teacher(self.net, buffers)
-        self.decay, self.weight, self.noise, self.ramp = decay, weight, noise, ramp
+        self.decay, self.weight, self.noise, self.ramp, self.counted = decay, weight, noise, ramp, counted
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
-        image = unlabelled.weak
-        jitter = (self.noise * torch.randn_like(image)).clamp(-2 * self.noise, 2 * self.noise)
-        belief = self.teacher(image + jitter).softmax(1)
-        seen, student = self.task.each(self.net, labelled.weak, image)
+        belief = self.teacher(jittered(unlabelled.weak, self.noise)).softmax(1)
+        seen, student = self.task.each(self.net, labelled.weak, unlabelled.weak)
         return {
             "supervised": self.task.criterion(seen, labelled.mask),
             "consistency": self.weight * clock.ramp(self.ramp) * mse(student.softmax(1), belief),
         }
 
     def after_step(self, clock: Clock) -> None:
-        self.teacher.follow(self.net, clock.ema(self.decay))
+        self.teacher.follow(self.net, clock.ema(self.decay, self.counted))
 
     def predict(self, image: Tensor) -> Logits:
         return {"student": self.net(image), "teacher": self.teacher(image)}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.losses import boundary_dice_loss, dice_loss, mse
-from benchmark.method import Clock, Decline, Group, Logits, Method, Task, require, require_between
+from benchmark.method import Clock, Decline, Group, Logits, Method, Task, require, require_between, require_share
 from benchmark.nets.network import Network
 from benchmark.targets import boundary, signed_distance
 from methods._gating import AdaptiveLoss, MultiGate
@@ -49,7 +49,7 @@ class SemiMoE(Method):
         require("seg" in experts, "semimoe: experts must contain seg, the main task")
         require(len(set(experts)) == len(experts), "semimoe: an expert is named twice")
         require_between(0, math.inf, weight_max=weight_max)
-        require(0 <= dropout < 1, f"method.dropout must lie in [0, 1), not {dropout}")
+        require_share(dropout=dropout)
         if task.classes != 2:
             raise Decline("semimoe's distance and boundary are defined for two classes")
         if task.forward == "joint":

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.losses import mse
-from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, require, require_between
+from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, require_between, require_share
 from benchmark.nets.network import Network
 from methods._gating import Gate
+
+TINY = 1e-30  # a gate that has shut: its logarithm stays finite, and so does the gradient that opens it again
 
 
 class SemiMoEHomogeneous(Method):
@@ -36,7 +38,7 @@ class SemiMoEHomogeneous(Method):
         super().__init__()
         require_between(2, 100, experts=experts)
         require_between(0, math.inf, weight=weight, balance=balance)
-        require(0 <= dropout < 1, f"method.dropout must lie in [0, 1), not {dropout}")
+        require_share(dropout=dropout)
         self.task, self.weight, self.ramp, self.balance = task, weight, ramp, balance
         nets = [task.network() for _ in range(experts)]
         self.nets: Sequence[Network] = nn.ModuleList(nets)  # type: ignore[assignment]
@@ -46,7 +48,7 @@ class SemiMoEHomogeneous(Method):
         """The mixture as logits, every expert's logits, and the gate [B, K], from the experts' last maps."""
         gate = self.gate(torch.cat(list(maps), 1))
         logits = [net.head(last) for net, last in zip(self.nets, maps, strict=True)]
-        shares = torch.stack([z.log_softmax(1) for z in logits], 1) + gate.log()[:, :, None, None, None]
+        shares = torch.stack([z.log_softmax(1) for z in logits], 1) + gate.clamp(min=TINY).log()[:, :, None, None, None]
         return shares.logsumexp(1), logits, gate
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
@@ -74,4 +76,4 @@ def last_map(net: Network, image: Tensor) -> Tensor:
 
 def imbalance(load: Tensor) -> Tensor:
     """log K - H(load), of mean gate values [K]: 0 where all experts share alike, log K where one takes all."""
-    return math.log(len(load)) + torch.xlogy(load, load).sum()
+    return math.log(len(load)) + torch.xlogy(load, load.clamp(min=TINY)).sum()

@@ -56,7 +56,7 @@ class TopoSemiSeg(Method):
         self.phase = next(iter(self.phases))
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
-        belief = self.teacher(unlabelled.weak).float().softmax(1)
+        belief = self.teacher(unlabelled.weak).softmax(1)
         seen, student = self.task.each(self.net, labelled.weak, unlabelled.photometric)
         terms = {
             "supervised": self.task.criterion(seen, labelled.mask),
@@ -64,7 +64,7 @@ class TopoSemiSeg(Method):
         }
         if self.phase == "topology":
             topology, noise = topological_terms(
-                student.float().softmax(1)[:, 1], belief[:, 1], signal=self.signal, tile=self.tile,
+                student.softmax(1)[:, 1], belief[:, 1], signal=self.signal, tile=self.tile,
                 released=self.released_targets,
             )
             terms |= {"topology": self.topology * topology, "noise": self.topology * noise}

@@ -10,7 +10,19 @@ from torch import Tensor
 from torch.nn.functional import dropout2d
 
 from benchmark.losses import entropy, mean_logits
-from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, Teacher, require, require_between
+from benchmark.method import (
+    Clock,
+    Counted,
+    Logits,
+    Losses,
+    Method,
+    Ramp,
+    Task,
+    Teacher,
+    jittered,
+    require_between,
+    require_share,
+)
 from benchmark.nets.network import Network
 
 
@@ -22,7 +34,7 @@ class UAMT(Method):
     (eq. 2 to 4). Dropout as in the authors' V-Net: whole channels, at the deepest feature and at the last map, in
     student and teacher. Published 2-D code differs: SSL4MIS and PyMIC keep the binary ln 2 or the factor 2 for any C
     (`bound=ln2`; at C = 2 all are the same); XNet's network has no dropout at all (`dropout=0`), so that its passes
-    differ by input noise alone, and it counts the average's clock in epochs. w = 0.1, XNet 0.05.
+    differ by input noise alone, and it counts the average's t in epochs (`counted=epochs`). w = 0.1, XNet 0.05.
     """
 
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
@@ -30,17 +42,17 @@ class UAMT(Method):
     def __init__(
         self, task: Task, *, decay: float = 0.99, weight: float = 0.1, ramp: Ramp = "sigmoid", noise: float = 0.1,
         passes: int = 8, dropout: float = 0.5, bound: Literal["log_c", "ln2"] = "log_c",
-        buffers: Literal["ema", "copy", "own"] = "ema",
+        counted: Counted = "steps", buffers: Literal["ema", "copy", "own"] = "ema",
     ) -> None:
         super().__init__()
         require_between(0, 1, decay=decay)
         require_between(0, math.inf, weight=weight, noise=noise)
         require_between(1, math.inf, passes=passes)
-        require(0 <= dropout < 1, f"method.dropout must lie in [0, 1), not {dropout}")
+        require_share(dropout=dropout)
         self.task, self.net = task, task.network()
         self.teacher = Teacher(self.net, buffers)
         self.decay, self.weight, self.ramp, self.noise = decay, weight, ramp, noise
-        self.passes, self.dropout = passes, dropout
+        self.passes, self.dropout, self.counted = passes, dropout, counted
         self.most = math.log(task.classes if bound == "log_c" else 2)
 
     def dropped(self, net: Network, image: Tensor) -> Tensor:
@@ -53,8 +65,7 @@ class UAMT(Method):
     @torch.no_grad()
     def judge(self, image: Tensor) -> Tensor:
         """The teacher's logits on a noisy image under dropout."""
-        jitter = (self.noise * torch.randn_like(image)).clamp(-2 * self.noise, 2 * self.noise)
-        return self.dropped(self.teacher.net, image + jitter)
+        return self.dropped(self.teacher.net, jittered(image, self.noise))
 
     def certain(self, image: Tensor, ramp: Tensor) -> Tensor:
         """Where the mean of `passes` judgements has little entropy: bool [B, 1, H, W]."""
@@ -73,7 +84,7 @@ class UAMT(Method):
         }
 
     def after_step(self, clock: Clock) -> None:
-        self.teacher.follow(self.net, clock.ema(self.decay))
+        self.teacher.follow(self.net, clock.ema(self.decay, self.counted))
 
     def predict(self, image: Tensor) -> Logits:
         return {"student": self.net(image), "teacher": self.teacher(image)}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.losses import IGNORE, cross_entropy, dice_loss, pseudo_label
-from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, require, require_between
+from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, require_between, require_share
 
 
 class UniMatch(Method):
@@ -36,7 +36,7 @@ class UniMatch(Method):
         super().__init__()
         require_between(0, 1, threshold=threshold)
         require_between(0, math.inf, weight=weight)
-        require(0 <= dropout < 1, f"method.dropout must lie in [0, 1), not {dropout}")
+        require_share(dropout=dropout)
         self.task = task
         self.net = task.network()
         self.drops = nn.ModuleList(nn.Dropout2d(dropout) for _ in self.net.feature_widths)

@@ -83,3 +83,18 @@ def test_teacher_stands_still_once_the_clock_is_stopped():
 def test_values_out_of_range_are_refused(bad):
     with pytest.raises(UserError, match=next(iter(bad))):
         MeanTeacher(task(), **bad)
+
+
+def test_counted_in_epochs_the_teacher_is_the_student_for_an_epoch_and_lags_by_whole_ones():
+    """XNet: alpha 0 in the first epoch, 1/2 in the second, 10/11 in the eleventh, at most `decay`."""
+    clock = Clock(1000, steps_an_epoch=5)
+    for step, alpha in ((0, 0.0), (4, 0.0), (5, 0.5), (9, 0.5), (10, 2 / 3), (50, 10 / 11), (999, 0.99)):
+        clock.step.fill_(step)
+        assert clock.ema(0.99, "epochs").item() == pytest.approx(alpha, abs=1e-6)
+    clock.step.fill_(4)
+    method = MeanTeacher(task(), counted="epochs")
+    with torch.no_grad():
+        for parameter in method.net.parameters():
+            parameter.add_(0.1)
+    method.after_step(clock)
+    assert all(torch.equal(a, b) for a, b in zip(method.net.parameters(), method.teacher.net.parameters(), strict=True))

@@ -78,3 +78,14 @@ def test_every_expert_and_the_gate_learn_from_the_mixtures_supervision():
 def test_values_out_of_range_are_refused(bad):
     with pytest.raises(UserError, match=next(iter(bad))):
         SemiMoEHomogeneous(task(), **bad)
+
+
+def test_a_gate_that_has_shut_gives_finite_gradients():
+    method = SemiMoEHomogeneous(task(), experts=2)
+    with torch.no_grad():
+        method.gate.choose.bias.copy_(torch.tensor([200.0, 0.0]))
+    assert method.gate(torch.zeros(1, 2 * method.nets[0].width, 4, 4))[0, 1] == 0
+    found = terms(method, batch(), unlabelled(), Clock(10))
+    (found["supervised"] + found["balance"]).backward()
+    assert torch.isfinite(method.gate.choose.bias.grad).all()
+    assert all(torch.isfinite(p.grad).all() for p in method.nets.parameters() if p.grad is not None)

@@ -67,12 +67,15 @@ class Session:
 
 
 def total_steps(spec: Spec, split: Split) -> int:
-    """`train.steps`, or `train.epochs` over the longer of the two lists in batches of the unlabelled size."""
+    """`train.steps`, or as many as `train.epochs` take."""
     epochs = spec.values["train.epochs"]
-    if epochs is None:
-        return int(spec.values["train.steps"])
+    return int(spec.values["train.steps"]) if epochs is None else int(epochs) * steps_an_epoch(spec, split)
+
+
+def steps_an_epoch(spec: Spec, split: Split) -> int:
+    """An epoch goes over the longer of the two lists, in batches of the unlabelled size."""
     images = max(len(split.labelled), len(split.unlabelled))
-    return int(epochs) * -(-images // int(spec.values["train.batch_unlabelled"]))
+    return -(-images // int(spec.values["train.batch_unlabelled"]))
 
 
 def build_method(
@@ -132,7 +135,7 @@ def assemble(spec: Spec, prepared: Prepared, split: Split, device: torch.device)
     dtype = devices.DTYPES[train.precision] if train.precision == "fp64" else torch.float32
     method = method.to(device=device, dtype=dtype).to(memory_format=layout)
     steps = total_steps(spec, split)
-    clock = Clock(steps, device)
+    clock = Clock(steps, device, steps_an_epoch(spec, split))
     optimisers = Optimisers(method, spec.section("optimiser"), steps, device)
     labelled = [prepared.position(name) for name in split.labelled]
     lists = {"labelled": labelled, "unlabelled": [prepared.position(name) for name in split.unlabelled]}
