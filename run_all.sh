@@ -27,18 +27,24 @@ setup() {
   cp requirements.lock "$stamp"
 }
 
+# Runs what is missing of an experiment and reports what there is, also where some runs failed.
+table() {
+  local code=0
+  "$python" -m benchmark grid "$1" || code=$?
+  "$python" -m benchmark report
+  return "$code"
+}
+
 demo() {
   setup
   # not the committed results/, where these runs are done already; SEMIHISTO_RESULTS=results makes those
   export SEMIHISTO_RESULTS=${SEMIHISTO_RESULTS:-results/local}
-  "$python" -m benchmark grid demo
-  "$python" -m benchmark report
+  table demo
 }
 
 paper() {
   setup
-  "$python" -m benchmark grid reproduction
-  "$python" -m benchmark report
+  table reproduction
 }
 
 run_tests() {

@@ -16,6 +16,13 @@ class UserError(Exception):
         self.code = code
 
 
+class Held(UserError):
+    """Another process is at this run."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, RUN_FAILED)
+
+
 class Decline(Exception):
     """A method or network says that a setting is not for it; the run is recorded as skipped, with this reason."""
 

@@ -94,6 +94,8 @@ class _Reader:
             axes = AXES | {key: self.content[key] for key in AXES if key in self.content}
             axes |= {key: row[key] for key in AXES if key in row}
             several = "methods" in row
+            if not isinstance(row.get("set") or {}, dict):
+                raise UserError(f"{self._where(*keys, 'set')}: set must be a mapping of settings to values")
             for method in self._methods(row, keys):
                 yield from self._row(method if several else str(label), method, row.get("set") or {}, axes, keys)
 

@@ -7,13 +7,14 @@ import errno
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark.errors import RUN_FAILED, UserError
+from benchmark.errors import RUN_FAILED, Held, UserError
 from benchmark.files import explain, make_folder, remove_unfinished, write_atomically
 from benchmark.spec import Spec
 
@@ -40,14 +41,14 @@ class RunFolder:
         with contextlib.ExitStack() as held:
             try:
                 claim = held.enter_context(open(self.path / "claim", "ab+", buffering=0))
-                fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(claim)
                 claim.truncate(0)
                 claim.write(f"process {os.getpid()} on {os.uname().nodename}\n".encode())
             except BlockingIOError:
                 claim.seek(0)
                 who = claim.read().decode(errors="replace").strip() or "another process"
                 message = f"{self.spec.run_id} is being run by {who}; wait for it, or stop it"
-                raise UserError(message, RUN_FAILED) from None
+                raise Held(message) from None
             except OSError as error:
                 raise explain(error, self.path / "claim") from None
             remove_unfinished(self.path)
@@ -120,6 +121,30 @@ class RunFolder:
         """Remove what `keep` (nothing, weights, all) does not want once the record is written."""
         if keep != "all":
             self.checkpoint.unlink(missing_ok=True)
+
+
+def lock(stream: Any) -> None:
+    """Lock a file for this process; BlockingIOError when another has it for longer than a look at it takes."""
+    for patience in range(20, -1, -1):
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if not patience:
+                raise
+            time.sleep(0.05)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a living process has claimed the run of this folder; it is locked for a moment to find out."""
+    try:
+        with open(folder / "claim", "rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def load_masks(path: Path) -> dict[str, np.ndarray]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from benchmark.data.splits import Split
+from benchmark.engine.session import build_method
 from benchmark.errors import UserError, suggest
 from benchmark.runs.compile import check_current
 from benchmark.runs.experiment import Cell, Experiment
+from benchmark.runs.folder import is_held
 from benchmark.runs.records import read_record
 from benchmark.runs.request import specify
 from benchmark.spec import Spec
@@ -62,7 +66,11 @@ def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> Iterable[Cell]:
         values = sorted({place[key] for place in places})
         if value not in values:
             raise UserError(f"--only {key}={value}: there is {', '.join(values)}.{suggest(value, values)}")
-    return [cell for cell, place in zip(cells, places, strict=True) if only.items() <= place.items()]
+    found = [cell for cell, place in zip(cells, places, strict=True) if only.items() <= place.items()]
+    if not found:
+        wanted = ", ".join(f"{key}={value}" for key, value in only.items())
+        raise UserError(f"--only {wanted}: no cell has all of these")
+    return found
 
 
 def state_of(spec: Spec, split: Split, results: Path) -> str:
@@ -75,19 +83,26 @@ def state_of(spec: Spec, split: Split, results: Path) -> str:
         except UserError:
             return "stale"
         return str(record["status"])
-    return "running" if is_held(results / "runs" / spec.run_id / "claim") else "missing"
+    return "running" if is_held(results / "runs" / spec.run_id) else "missing"
 
 
-def is_held(claim: Path) -> bool:
-    """Whether a living process holds the run of this claim."""
-    try:
-        with open(claim, "rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+def check_hyperparameters(planned: Iterable[Planned]) -> None:
+    """Build the method of every different specification, without memory; UserError with file and line for a mistake."""
+    seen = set()
+    for entry in planned:
+        key = json.dumps([entry.spec.method, entry.spec.to_json()["values"]], sort_keys=True)
+        if key in seen:
+            continue
+        seen.add(key)
+        split = entry.split
+        sizes = len(split.labelled), len(split.unlabelled), len(split.labelled) + len(split.unlabelled)
+        try:
+            with torch.device("meta"):
+                build_method(entry.spec, sizes, 2)
+        except UserError as error:
+            raise UserError(f"{entry.cell.where}: {error}") from None
+        except Exception:  # a method that cannot be built without memory, or declines, is left to its run
+            continue
 
 
 def count(planned: Iterable[Planned]) -> dict[str, int]:

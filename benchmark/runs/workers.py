@@ -5,6 +5,7 @@ A worker gets one job at a time through its pipe and answers it. One that dies c
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -15,10 +16,18 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import Interrupted, UserError
+from benchmark.errors import Held, Interrupted, UserError
 from benchmark.runs.request import Request
 
-Answer = tuple[str, str]  # status (a record's, or `held`, `crashed`, `interrupted`) and a line for the user
+Answer = tuple[str, str]  # status (a record's, or `held`, `crashed`, `refused`, `interrupted`) and a line for the user
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to do; `again`: its old record is set aside, and it starts anew."""
+
+    request: Request
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,22 +47,19 @@ class Slot:
     environment: dict[str, str]
     process: Any = None
     pipe: Any = None
-    job: Request | None = None
+    job: Job | None = None
 
-    def give(self, job: Request, orders: Orders) -> None:
+    def give(self, job: Job, orders: Orders) -> None:
         """Hand over a job; a worker is started where there is none, or the last one has gone."""
-        for _ in range(2):
-            if self.process is None:
-                self._start(orders)
-            try:
-                self.pipe.send(job)
-            except ConnectionError:
-                self.end()
-            else:
-                break
+        if self.process is not None and not self.process.is_alive():
+            self.end()
+        if self.process is None:
+            self._start(orders)
         self.job = job
+        with contextlib.suppress(ConnectionError):  # one that died just now is found out by its answer
+            self.pipe.send(job)
 
-    def answer(self) -> Answer:
+    def answer(self, told_to_stop: bool) -> Answer:
         """What came of the job, once the pipe is ready."""
         self.job = None
         try:
@@ -62,6 +68,8 @@ class Slot:
             code = self.end()
             cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             found = ("crashed", f"its process ended with {cause}; the same command continues it")
+            if told_to_stop:
+                found = ("interrupted", "stopped; the same command continues it")
         return found
 
     def end(self) -> int:
@@ -73,47 +81,63 @@ class Slot:
         code, self.process, self.pipe = self.process.exitcode, None, None
         return int(code)
 
+    def kill(self) -> None:
+        """End the worker at once; its run goes on from its last checkpoint another time."""
+        if self.process is not None:
+            self.process.kill()
+            self.end()
+
     def _start(self, orders: Orders) -> None:
         context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(theirs, orders), daemon=True)
         before = {name: os.environ.get(name) for name in self.environment}
         os.environ.update(self.environment)
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is the parent's to answer
         try:
-            self.process = context.Process(target=work, args=(theirs, orders))
-            self.process.start()
+            process.start()
         finally:
+            signal.signal(signal.SIGINT, handler)
             for name, value in before.items():
                 if value is None:
                     del os.environ[name]
                 else:
                     os.environ[name] = value
         theirs.close()
+        self.process, self.pipe = process, ours
 
 
 def run_all(
-    jobs: Sequence[Request], slots: Sequence[Slot], orders: Orders, tell: Callable[[Request, Answer], None],
+    jobs: Sequence[Job], slots: Sequence[Slot], orders: Orders, tell: Callable[[Job, Answer], None],
     asked_to_stop: Callable[[], bool],
 ) -> None:
-    """Do all jobs; `tell` hears of each as it ends. Asked to stop, every worker saves its run and ends."""
+    """Do all jobs; `tell` hears of each as it ends. Asked to stop, every worker saves its run and ends.
+
+    Whatever is raised here, a second Ctrl-C for one, leaves no worker behind.
+    """
     queue, told_to_stop = deque(jobs), False
-    while True:
-        if asked_to_stop():
-            queue.clear()
+    try:
+        while True:
+            if asked_to_stop():
+                queue.clear()
+            for slot in slots:
+                if slot.job is None and queue:
+                    slot.give(queue.popleft(), orders)
+            busy = {slot.pipe: slot for slot in slots if slot.job}
+            if not busy:
+                break
+            if asked_to_stop() and not told_to_stop:
+                told_to_stop = True
+                for slot in busy.values():
+                    slot.process.terminate()
+            for pipe in wait(list(busy), timeout=0.5):
+                job = busy[pipe].job
+                assert job is not None
+                tell(job, busy[pipe].answer(told_to_stop))
+    except BaseException:
         for slot in slots:
-            if slot.job is None and queue:
-                slot.give(queue.popleft(), orders)
-        busy = [slot for slot in slots if slot.job]
-        if not busy:
-            break
-        if asked_to_stop() and not told_to_stop:
-            told_to_stop = True
-            for slot in busy:
-                slot.process.terminate()
-        for pipe in wait([slot.pipe for slot in busy], timeout=0.5):
-            slot = next(slot for slot in busy if slot.pipe is pipe)
-            job = slot.job
-            assert job is not None
-            tell(job, slot.answer())
+            slot.kill()
+        raise
     for slot in slots:
         slot.end()
 
@@ -121,26 +145,25 @@ def run_all(
 def work(pipe: Connection, orders: Orders) -> None:
     """A worker's life: job by job, until the pipe is closed or it is asked to stop."""
     stop = []
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the parent's to answer
-    signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
+    for name in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(name, lambda number, frame: stop.append(number))
     from benchmark.runs.execute import execute
 
-    while not stop:
-        try:
-            while not pipe.poll(0.2):
-                if stop:
-                    return
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed its end, or is gone
+        while not stop:
+            if not pipe.poll(0.2):
+                continue
             job = pipe.recv()
-        except (EOFError, ConnectionError):
-            return
-        try:
-            record, _ = execute(
-                job, results=orders.results, raw=orders.raw, device_name=orders.device, keep=orders.keep,
-                asked_to_stop=lambda: bool(stop),
-            )
-            answer = (record["status"], record.get("reason") or "")
-        except Interrupted as reason:
-            answer = ("interrupted", str(reason))
-        except UserError as error:
-            answer = ("held" if "is being run by" in str(error) else "failed", str(error))
-        pipe.send(answer)
+            try:
+                record, _ = execute(
+                    job.request, results=orders.results, raw=orders.raw, device_name=orders.device, keep=orders.keep,
+                    again=job.again, asked_to_stop=lambda: bool(stop),
+                )
+                answer = (record["status"], record.get("reason") or "")
+            except Interrupted as reason:
+                answer = ("interrupted", str(reason))
+            except Held as error:
+                answer = ("held", str(error))
+            except UserError as error:
+                answer = ("refused", str(error))
+            pipe.send(answer)
