@@ -107,11 +107,6 @@ def sigmoid_ramp(fraction: Tensor) -> Tensor:
     return torch.exp(-5 * (1 - fraction.clamp(0, 1)).square())
 
 
-def cosine_rampdown(fraction: Tensor) -> Tensor:
-    """(cos(pi f) + 1) / 2."""
-    return 0.5 * (torch.cos(torch.pi * fraction.clamp(0, 1)) + 1)
-
-
 def no_ramp(fraction: Tensor) -> Tensor:
     """1 from the start."""
     return torch.ones_like(fraction)

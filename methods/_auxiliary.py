@@ -69,4 +69,4 @@ class FullDecoders(nn.Module):
             [F.dropout(z, 0.3) for z in features],
             [perturb.feature_drop(z) for z in features],
         )
-        return [net.head(net.decode(view)[-1]) for net, view in zip(self.nets, views, strict=True)]  # type: ignore
+        return [net.logits(view) for net, view in zip(self.nets, views, strict=True)]  # type: ignore

@@ -64,7 +64,7 @@ class AdaptiveLoss(nn.Module):
 
     def __init__(self, tasks: Sequence[str], gamma: float, scale: Mapping[str, float]) -> None:
         super().__init__()
-        require(gamma > 0, f"semimoe: gamma must be positive, it is {gamma}")
+        require(gamma > 0, f"method.gamma must be positive, not {gamma}")
         self.s = nn.Parameter(torch.ones(len(tasks)))
         self.gamma, self.tasks = gamma, tuple(tasks)
         self.scale = [scale.get(task, 1.0) for task in tasks]

@@ -62,5 +62,5 @@ class TwoBranches(nn.Module):
         for k, (branch, exchange) in enumerate(halves):
             fourth, fifth = exchange.take(given[k][0], *given[1 - k])
             features = [*fine[k], branch.encoder.fourth[1](fourth), branch.encoder.fifth(fifth)]
-            logits.append(branch.head(branch.decode(features)[-1]))
+            logits.append(branch.logits(features))
         return logits[0], logits[1]

@@ -21,8 +21,9 @@ class CCT(Method):
     decoder g learns from labelled images alone and is all that predicts; the K = 30 auxiliary decoders are light, read
     the deepest feature and see unlabelled images alone. `vat` to `feature_noise` count them by perturbation, with the
     paper's strengths. Objects for CutOut are found at the feature's size, without the CPU; VAT's direction is the limit
-    of the paper's, whose step of 1e-6 is lost in single precision; F-drop has the paper's U(0.7, 0.9), not the code's
-    U(0.6, 0.9); the code's ten times faster decoders are for a pretrained encoder, and not repeated here.
+    of the paper's, whose step of 1e-6 is lost in single precision; a light decoder is linear, without the ReLUs of the
+    authors' code; F-drop has the paper's U(0.7, 0.9), not the code's U(0.6, 0.9); the code's ten times faster decoders
+    are for a pretrained encoder, and not repeated here.
     SSL4MIS and XNet have another method under this name: `decoders=full`, three copies of the network's own decoder,
     which read perturbed features of all scales (the counts are not used then); `supervise_auxiliary`, the supervised
     term is the mean of all heads'; `detach=false`, the main decoder follows the auxiliary ones, too. Their weights are
@@ -61,14 +62,14 @@ class CCT(Method):
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Iterator[Mapping[str, Tensor]]:
         features = self.net.encode(labelled.weak)
-        heads = [self.net.head(self.net.decode(features)[-1])]
+        heads = [self.net.logits(features)]
         if self.supervise_auxiliary:
             heads += self.auxiliary(features, heads[0])
         yield {"supervised": torch.stack([self.task.criterion(logits, labelled.mask) for logits in heads]).mean()}
 
         features = self.net.encode(unlabelled.weak)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach):
-            logits = self.net.head(self.net.decode(features)[-1])
+            logits = self.net.logits(features)
         belief = logits.softmax(1)
         errors = torch.stack([mse(other.softmax(1), belief) for other in self.auxiliary(features, logits)])
         yield {"consistency": self.weight * clock.ramp(self.ramp, self.ramp_until) * errors.mean()}

@@ -45,9 +45,9 @@ class SemiMoE(Method):
     ) -> None:
         super().__init__()
         unknown = [name for name in experts if name not in OUTPUTS]
-        require(not unknown, f"semimoe: unknown expert {', '.join(unknown)}; known: {', '.join(OUTPUTS)}")
-        require("seg" in experts, "semimoe: experts must contain seg, the main task")
-        require(len(set(experts)) == len(experts), "semimoe: an expert is named twice")
+        require(not unknown, f"method.experts: unknown {', '.join(unknown)}; known: {', '.join(OUTPUTS)}")
+        require("seg" in experts, "method.experts must contain seg, the main task")
+        require(len(set(experts)) == len(experts), "method.experts: one is named twice")
         require_between(0, math.inf, weight_max=weight_max)
         require_share(dropout=dropout)
         if task.classes != 2:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from itertools import combinations
 
 import torch
@@ -52,7 +51,7 @@ class SemiMoEHomogeneous(Method):
         return shares.logsumexp(1), logits, gate
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
-        pairs = [self.task.each(partial(last_map, net), labelled.weak, unlabelled.weak) for net in self.nets]
+        pairs = [self.task.each(net.last_map, labelled.weak, unlabelled.weak) for net in self.nets]
         seen, _, seen_gate = self.mix([pair[0] for pair in pairs])
         _, unseen, unseen_gate = self.mix([pair[1] for pair in pairs])
         load = torch.cat([seen_gate, unseen_gate]).mean(0)
@@ -66,12 +65,7 @@ class SemiMoEHomogeneous(Method):
         }
 
     def predict(self, image: Tensor) -> Logits:
-        return self.mix([last_map(net, image) for net in self.nets])[0]
-
-
-def last_map(net: Network, image: Tensor) -> Tensor:
-    """What the head would see: [B, width, H, W]."""
-    return net.decode(net.encode(image))[-1]
+        return self.mix([net.last_map(image) for net in self.nets])[0]
 
 
 def imbalance(load: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -42,10 +41,6 @@ class UniMatch(Method):
         self.drops = nn.ModuleList(nn.Dropout2d(dropout) for _ in self.net.feature_widths)
         self.weight, self.threshold, self.unsupervised, self.ramp = weight, threshold, unsupervised, ramp
 
-    def decoded(self, features: Sequence[Tensor]) -> Tensor:
-        """Logits of encoded images."""
-        return self.net.head(self.net.decode(features)[-1])
-
     def judged(self, logits: Tensor, label: Tensor) -> Tensor:
         """The unsupervised loss of one stream; label 255 counts for nothing."""
         return dice_loss(logits, label) if self.unsupervised == "dice" else cross_entropy(logits, label, over="all")
@@ -53,9 +48,9 @@ class UniMatch(Method):
     def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
         features = self.net.encode(unlabelled.weak)
         with torch.no_grad():
-            label = pseudo_label(self.decoded(features), self.threshold)
+            label = pseudo_label(self.net.logits(features), self.threshold)
         self.watch("confident", (label != IGNORE).float().mean())
-        dropped = self.decoded([drop(feature) for drop, feature in zip(self.drops, features, strict=True)])
+        dropped = self.net.logits([drop(feature) for drop, feature in zip(self.drops, features, strict=True)])
         seen, first, second = self.task.each(self.net, labelled.weak, unlabelled.strong, unlabelled.strong2)
         weight = self.weight * clock.ramp(self.ramp)
         return {

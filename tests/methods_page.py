@@ -31,9 +31,10 @@ INTRODUCTION = """# Methods
 
 <!-- Written by `python -m tests.methods_page` from methods/, configs/presets/, tests/ and results/; CI keeps it so. -->
 
-One file each in `methods/`. The defaults are each original paper's idea done right; what published code does otherwise
-is an option, and behind a published table a recipe of the `paper` preset. Parameters are counted under `paper` at
-256 px. A mechanism is *proven* by tests of its own; beside them every method passes the conformance suite
+One file each in `methods/`. The defaults are each original paper's idea done right, with its values where it gives any
+for such a setting, else those of published code, untuned; what published code does otherwise is an option, and behind a
+published table a recipe of the `paper` preset, with its source (`unknown`: a guess). Parameters are counted under
+`paper` at 256 px. A mechanism is *proven* by tests of its own; beside them every method passes the conformance suite
 (`python -m benchmark check all`).
 """
 LOWER, UPPER = "supervised", "upper bound"

@@ -111,8 +111,6 @@ def test_ramps_agree_with_their_formulas():
         assert clock.ramp("sigmoid").item() == pytest.approx(math.exp(-5 * (1 - step / steps) ** 2))
         assert clock.ramp("sigmoid", until=0.2).item() == pytest.approx(math.exp(-5 * (1 - min(1, step / 40)) ** 2))
         assert clock.ema(0.99).item() == pytest.approx(min(1 - 1 / (step + 1), 0.99))
-    half = torch.tensor(0.5)
-    assert losses.cosine_rampdown(half).item() == pytest.approx(0.5 * (math.cos(math.pi / 2) + 1))
     clock.stopped.fill_(True)
     assert clock.ema(0.99).item() == 1.0
 

@@ -42,6 +42,27 @@ def test_the_other_methods_are_as_large_as_the_published_code_makes_them(method,
     assert size_under_paper(method)[0] / 1e6 == pytest.approx(millions, rel=0.01)
 
 
+PUBLISHED = {
+    "mean_teacher": {"weight": 5.0, "ramp": "linear", "decay": 0.99, "counted": "epochs", "buffers": "own"},
+    "entropy_minimisation": {"weight": 1.0, "ramp": "linear", "labelled_weight": 1.0},
+    "ua_mt": {"weight": 0.05, "ramp": "linear", "passes": 8, "noise": 0.1, "dropout": 0.0, "counted": "epochs"},
+    "cct": {"weight": 1.0, "ramp": "linear", "decoders": "full", "supervise_auxiliary": True, "detach": False},
+    "cps": {"weight": 5.0, "ramp": "linear", "pseudo_loss": "dice", "images": "unlabelled"},
+    "urpc": {"weight": 1.0, "ramp": "linear", "kl": "paper", "perturb": False},
+    "cross_teaching": {"weight": 1.0, "ramp": "linear", "transformer": "swin_unet"},
+    "xnet": {"weight": 5.0, "ramp": "linear", "wavelet": "db2", "width": 64},
+    "semimoe": {"weight_max": 5.0, "gamma": 0.4, "encoder": "shared", "loss": "adaptive", "pseudo_labels": "multi"},
+}
+
+
+@pytest.mark.parametrize("method", PUBLISHED)
+def test_the_paper_preset_has_the_values_behind_the_published_table(method):
+    values = compose(method, METHODS.load(method), "glas", "paper").values()
+    assert {key: values[f"method.{key}"] for key in PUBLISHED[method]} == PUBLISHED[method]
+    assert (values["optimiser.name"], values["optimiser.lr"], values["train.loss"]) == ("sgd", 0.5, "dice")
+    assert (values["train.batch_labelled"], values["train.batch_unlabelled"], values["train.epochs"]) == (2, 2, 200)
+
+
 def test_what_nobody_has_published_is_called_unknown():
     settings = compose("toposemiseg", METHODS.load("toposemiseg"), "glas", "paper").settings
     assert settings["method.weight"].source == "unknown" and settings["method.topology"].source == "authors_code"

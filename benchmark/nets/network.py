@@ -41,10 +41,18 @@ class Network(nn.Module):
         maps: list[Tensor] = self.decoder(features)
         return maps
 
+    def last_map(self, x: Tensor) -> Tensor:
+        """Image [B, channels, H, W] -> what the head sees of it: [B, width, H, W]."""
+        return self.decode(self.encode(x))[-1]
+
+    def logits(self, features: Sequence[Tensor]) -> Tensor:
+        """Features, fine to coarse -> logits [B, classes, H, W]."""
+        logits: Tensor = self.head(self.decode(features)[-1])
+        return logits
+
     def forward(self, x: Tensor) -> Tensor:
         """Image [B, channels, H, W] -> logits [B, classes, H, W]."""
-        logits: Tensor = self.head(self.decode(self.encode(x))[-1])
-        return logits
+        return self.logits(self.encode(x))
 
 
 class SkipDecoder(nn.Module):
