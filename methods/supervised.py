@@ -10,8 +10,8 @@ from benchmark.method import Clock, Logits, Losses, Method, Task
 class Supervised(Method):
     """Ronneberger et al. 2015 (MICCAI): one network trained on the labelled images alone.
 
-    The lower bound of every table, and with `--ratio 100` the upper bound. It is given as many labelled-sample updates
-    as any other method, so that a gain is not merely longer training (CCT issue 75).
+    The lower bound of every table, and with `--ratio 100` the upper bound, where draws differ by seed alone. It gets as
+    many labelled-sample updates as any other method, so that a gain is not merely longer training (CCT issue 75).
     """
 
     views = {"labelled": ("weak",)}

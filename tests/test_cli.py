@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
 from benchmark.cli import build_parser
 from tests.conftest import ROOT, command, invoke, one_line_error
 
-VERBS = ["run", "report", "list", "explain", "data", "profile", "check", "doctor"]
+VERBS = ["run", "grid", "report", "list", "explain", "data", "profile", "check", "doctor"]
 
 
 def test_the_verbs_are_these():
@@ -26,13 +26,19 @@ def test_the_verbs_are_these():
     }
 
 
+def cpu_seconds() -> float:
+    """What the processes started here have used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "datasets"], ["run", "--help"]])
 def test_help_and_list_answer_at_once_without_torch(arguments):
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = cpu_seconds()  # not the clock's: others may be at work on the machine
         result = command(*arguments)
-        seconds.append(time.perf_counter() - started)
+        seconds.append(cpu_seconds() - started)
         assert result.returncode == 0 and result.stdout
     assert min(seconds) < 0.3
     code = (
@@ -44,7 +50,7 @@ def test_help_and_list_answer_at_once_without_torch(arguments):
     assert loaded.returncode == 0, loaded.stderr
 
 
-@pytest.mark.parametrize("kind", ["methods", "datasets", "nets", "presets", "splits"])
+@pytest.mark.parametrize("kind", ["methods", "datasets", "nets", "presets", "splits", "experiments"])
 def test_list_is_json_on_request(kind):
     rows = json.loads(command("list", kind, "--json").stdout)
     assert all(row["name"] and row["about"] for row in rows)
