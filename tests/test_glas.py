@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.glas, pytest.mark.skipif(DATA is None, reason="the Gla
 @pytest.mark.parametrize("method", METHODS.names())
 def test_a_short_run_on_real_glands(method, tmp_path):
     """32 steps, far too few for a score; the whole path from released files to a record, and a loss that falls."""
-    settings: dict[str, object] = {"data.size": 48, "train.steps": 32, "evaluate.times": 4, "optimiser.lr": 2e-3}
+    settings: dict[str, object] = {"data.size": 64, "train.steps": 32, "evaluate.times": 4, "optimiser.lr": 2e-3}
     if method == "semimoe":
         settings["method.loss"] = "linear"  # the adaptive weights may rise faster than the losses fall
     pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
@@ -31,8 +31,8 @@ def test_a_short_run_on_real_glands(method, tmp_path):
     counts = {name: record["data"][name] for name in ("labelled", "unlabelled", "validation", "test")}
     assert counts == {"labelled": 17, "unlabelled": 68, "validation": 17, "test": 80}
     first, last = record["history"][0], record["history"][-1]
-    learned = next(name for name in first if name in ("supervised", "labelled/seg"))
-    assert last[learned] < first[learned]
+    learned = [name for name in first if name.split("/")[0] == "supervised" or name == "labelled/seg"]
+    assert learned and sum(last[name] for name in learned) < sum(first[name] for name in learned)
     assert record["scores"]["strict"]["n"] == 80
 
 
