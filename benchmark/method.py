@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.data.render import Batch
-from benchmark.errors import Decline, UserError
+from benchmark.errors import Decline, UserError, suggest
 from benchmark.losses import CRITERIA, RAMPS
 from benchmark.nets import build
 from benchmark.nets.network import Network
@@ -25,7 +25,7 @@ from benchmark.seeds import derive
 
 __all__ = [
     "Clock", "Counted", "Decline", "Group", "Logits", "Losses", "Method", "Ramp", "Task", "Teacher", "jittered",
-    "named_logits", "require", "require_between", "require_share",
+    "named_logits", "require", "require_between", "require_share", "suggest",
 ]
 
 Losses = Mapping[str, Tensor] | Iterator[Mapping[str, Tensor]]

@@ -6,7 +6,6 @@ convolution: those stay exact under TF32 and autocast, and nothing here has a gr
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import pywt
@@ -17,12 +16,6 @@ from torch.nn.functional import interpolate
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode "L"
 SMALL = 1 / 255  # one grey level: contrast below it is rounding and is not blown up
 NAMES: list[str] = pywt.wavelist(kind="discrete")
-
-
-def near_miss(name: str) -> str:
-    """" Did you mean 'x'?" for the nearest wavelet, or an empty string."""
-    near = difflib.get_close_matches(name.lower(), NAMES, n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def analyse(x: Tensor, taps: Sequence[float]) -> Tensor:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from benchmark.losses import dice_loss, pseudo_label
-from benchmark.method import Clock, Decline, Logits, Losses, Method, Ramp, Task, require, require_between
+from benchmark.method import Clock, Decline, Logits, Losses, Method, Ramp, Task, require, require_between, suggest
 from methods._two_branches import TwoBranches
-from methods._wavelets import NAMES, high_frequency, low_frequency, near_miss
+from methods._wavelets import NAMES, high_frequency, low_frequency
 
 
 class XNet(Method):
@@ -39,7 +39,7 @@ class XNet(Method):
         require_between(0, math.inf, weight=weight)
         require_between(1, math.inf, width=width)
         known = "method.wavelet must be a discrete wavelet of PyWavelets, such as haar, db2 or bior1.5"
-        require(wavelet in NAMES, f"{known}, not '{wavelet}'.{near_miss(wavelet)}")
+        require(wavelet in NAMES, f"{known}, not '{wavelet}'.{suggest(wavelet, NAMES)}")
         if task.weights is not None:
             raise Decline("xnet has a network of its own, for which there are no pretrained weights")
         self.task, self.weight, self.ramp, self.wavelet, self.low = task, weight, ramp, wavelet, low

@@ -46,3 +46,29 @@ def terms(method, labelled, without_label, clock) -> dict[str, torch.Tensor]:
     """All of a method's losses, whether it returns or yields them."""
     answer = method.losses(labelled, without_label, clock)
     return dict(answer) if isinstance(answer, dict) else {k: v for part in answer for k, v in part.items()}
+
+
+def train(method, clock, steps, without_label) -> None:
+    """Some steps of plain gradient descent on one labelled and one unlabelled batch, with what follows each step."""
+    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        sum(terms(method, batch(), without_label, clock).values()).backward()
+        optimiser.step()
+        method.after_step(clock)
+        clock.step += 1
+
+
+def gradients(net) -> dict[str, torch.Tensor]:
+    """The gradient of every parameter that has one, copied."""
+    return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+
+def only_labels_teach(method, without_label, clock) -> bool:
+    """Whether the gradient of all of a method's terms in its `net` is, bit for bit, that of the criterion alone."""
+    sum(terms(method, batch(), without_label, clock).values()).backward()
+    ours = gradients(method.net)
+    method.zero_grad()
+    method.task.criterion(method.net(batch().weak), batch().mask).backward()
+    alone = gradients(method.net)
+    return bool(alone) and all(torch.equal(ours[name], gradient) for name, gradient in alone.items())

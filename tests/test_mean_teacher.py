@@ -8,17 +8,7 @@ import torch
 from benchmark.errors import UserError
 from benchmark.method import Clock, Teacher
 from methods.mean_teacher import MeanTeacher
-from tests.batches import batch, task, terms, unlabelled
-
-
-def train(method, clock, steps):
-    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
-    for _ in range(steps):
-        optimiser.zero_grad()
-        sum(terms(method, batch(), unlabelled(), clock).values()).backward()
-        optimiser.step()
-        method.after_step(clock)
-        clock.step += 1
+from tests.batches import batch, task, terms, train, unlabelled
 
 
 @pytest.mark.parametrize("buffers", ["ema", "copy", "own"])
@@ -26,10 +16,10 @@ def test_teacher_starts_equal_copies_once_then_lags(buffers):
     method, clock = MeanTeacher(task(), buffers=buffers), Clock(20)
     pairs = list(zip(method.net.parameters(), method.teacher.net.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
-    train(method, clock, 1)  # alpha = 0 in the first update
+    train(method, clock, 1, unlabelled())  # alpha = 0 in the first update
     assert all(torch.allclose(a, b) for a, b in pairs)
     before = [b.clone() for _, b in pairs]
-    train(method, clock, 1)  # alpha = 1/2 in the second
+    train(method, clock, 1, unlabelled())  # alpha = 1/2 in the second
     for (student, teacher), old in zip(pairs, before, strict=True):
         assert torch.allclose(teacher, 0.5 * old + 0.5 * student, atol=1e-6)
     assert any(not torch.allclose(a, b) for a, b in pairs)

@@ -12,23 +12,13 @@ from benchmark.errors import Decline, UserError
 from benchmark.method import Clock
 from methods._persistence import topological_terms
 from methods.toposemiseg import TopoSemiSeg
-from tests.batches import batch, task, terms, unlabelled
+from tests.batches import batch, task, terms, train, unlabelled
 
 
 def two_views():
     """An unlabelled batch and its change of colour."""
     weak = unlabelled().weak
     return SimpleNamespace(index=torch.arange(len(weak)), weak=weak, photometric=1.3 * weak - 0.2)
-
-
-def train(method, clock, steps):
-    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
-    for _ in range(steps):
-        optimiser.zero_grad()
-        sum(terms(method, batch(), two_views(), clock).values()).backward()
-        optimiser.step()
-        method.after_step(clock)
-        clock.step += 1
 
 
 def in_phase(name, **more):
@@ -120,10 +110,10 @@ def test_a_step_against_its_gradient_lowers_the_topological_term():
 def test_teacher_lags_behind_the_student_and_gets_no_gradient():
     method, clock = in_phase("topology", decay=0.9), Clock(20)
     pairs = list(zip(method.net.parameters(), method.teacher.net.parameters(), strict=True))
-    train(method, clock, 1)
+    train(method, clock, 1, two_views())
     assert all(torch.allclose(a, b) for a, b in pairs)  # the first update copies
     before = [b.clone() for _, b in pairs]
-    train(method, clock, 1)  # alpha = 1/2
+    train(method, clock, 1, two_views())  # alpha = 1/2
     for (student, teacher), old in zip(pairs, before, strict=True):
         assert torch.allclose(teacher, 0.5 * old + 0.5 * student, atol=1e-6)
     assert any(not torch.allclose(a, b) for a, b in pairs)

@@ -11,7 +11,7 @@ import torch
 from benchmark.errors import UserError
 from benchmark.method import Clock
 from methods.ua_mt import UAMT
-from tests.batches import batch, task, terms, unlabelled
+from tests.batches import batch, task, terms, train, unlabelled
 
 
 def test_passes_differ_through_dropout_alone():
@@ -85,13 +85,7 @@ def test_uncertain_pixels_give_no_gradient_and_none_certain_gives_zero(monkeypat
 
 def test_teacher_differs_from_the_student_after_some_steps_and_gets_no_gradient():
     method, clock = UAMT(task(), weight=1.0, ramp="constant"), Clock(20)
-    optimiser = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.1)
-    for _ in range(3):
-        optimiser.zero_grad()
-        sum(terms(method, batch(), unlabelled(), clock).values()).backward()
-        optimiser.step()
-        method.after_step(clock)
-        clock.step += 1
+    train(method, clock, 3, unlabelled())
     assert all(p.grad is None for p in method.teacher.parameters())
     pairs = zip(method.net.parameters(), method.teacher.net.parameters(), strict=True)
     assert any(not torch.allclose(a, b) for a, b in pairs)
