@@ -16,8 +16,15 @@ class UserError(Exception):
         self.code = code
 
 
+class DiskFull(UserError):
+    """There is no space left for a file; what was written before is intact."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, RUN_FAILED)
+
+
 class Held(UserError):
-    """Another process is at this run."""
+    """Another process is at work on this."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, RUN_FAILED)

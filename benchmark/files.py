@@ -6,12 +6,13 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from benchmark.errors import RUN_FAILED, UserError
+from benchmark.errors import RUN_FAILED, DiskFull, UserError
 
 os.umask(UMASK := os.umask(0))
 
@@ -41,7 +42,10 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def remove_unfinished(folder: Path, name: str = "") -> None:
     """Remove what a killed process was writing of `name` (or of anything); for the one who holds the claim."""
     for left in folder.glob(f".{name}*"):
-        left.unlink(missing_ok=True)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -58,10 +62,9 @@ def explain(error: OSError, path: Path) -> UserError:
     """An operating system's error as one line with advice."""
     full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     if error.errno in full:
-        return UserError(
+        return DiskFull(
             f"{path}: no space left to write it; what was written before is intact, free some space and give the same "
-            "command again",
-            RUN_FAILED,
+            "command again"
         )
     if isinstance(error, NotADirectoryError):
         return UserError(f"{path}: a file stands where a folder is needed; move it, or name another --results")

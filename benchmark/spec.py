@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from benchmark.sections import SECTIONS
@@ -46,7 +47,7 @@ class Spec:
         """The text that is hashed: sorted JSON of everything that decides the run's numbers."""
         return json.dumps({**self.to_json(), "preset": None}, sort_keys=True, separators=(",", ":"))
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         """A readable part and ten hexadecimal digits of the hash."""
         digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:10]

@@ -27,7 +27,7 @@ def losses(method: str) -> dict:
     device = torch.device("cpu")
     spec, split = specify(Request(method, "synthetic", preset="demo", overrides=SETTINGS), device.type)
     session = Bench(spec, load("synthetic", spec.values["data.size"]), split, device).session()
-    return {"numerics": numerics(spec), "losses": advance(session, 0, STEPS)}
+    return {"numerics": numerics(spec.method, spec.dataset), "losses": advance(session, 0, STEPS)}
 
 
 if __name__ == "__main__":

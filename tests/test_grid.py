@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
+import os
 import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
-from benchmark.runs.execute import execute
+from benchmark.claims import Holder
+from benchmark.runs.execute import digest, execute
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.folder import RunFolder, is_held
+from benchmark.runs.folder import RunFolder
+from benchmark.runs.grid import plan
 from benchmark.runs.request import specify
 from tests.conftest import ROOT, invoke, one_line_error
 
@@ -29,14 +32,19 @@ rows:
 """
 FRAGILE = """
 import os
+from pathlib import Path
 from methods.supervised import Supervised
 
 class Fragile(Supervised):
-    '''Nobody 2026: falls over in the second draw.'''
+    '''Nobody 2026: dies, or raises, as often as the file $FALL has lines left.'''
 
     def losses(self, labelled, unlabelled, clock):
-        if os.environ.get("FALL") and not os.path.exists(os.environ["FALL"]):
-            open(os.environ["FALL"], "w").close()
+        file = Path(os.environ.get("FALL", os.devnull))
+        first, _, rest = file.read_text().partition("\\n")
+        if first:
+            file.write_text(rest)
+            if first == "raise":
+                raise KeyError("a bug")
             os._exit(9)
         return super().losses(labelled, unlabelled, clock)
 """
@@ -51,19 +59,30 @@ def experiment(tmp_path):
 
 
 def test_a_crash_costs_one_run_and_the_next_grid_makes_it_good(experiment, tmp_path, monkeypatch):
-    monkeypatch.setenv("FALL", str(tmp_path / "fell"))
+    fall = tmp_path / "fall"
+    monkeypatch.setenv("FALL", str(fall))
+    fall.write_text("exit\n" * 3)  # one of the two runs dies as often as it is tried, or both die and are tried again
     dry = json.loads(invoke("grid", experiment, "--dry-run", "--results", tmp_path, "--json").stdout)
     assert dry["states"] == {"missing": 4} and not (tmp_path / "records").exists()
-    first = invoke("grid", experiment, "--slots", 2, "--results", tmp_path, "--json")
-    assert first.returncode == 3, first.stderr
-    assert json.loads(first.stdout)["states"] == {"done": 3, "missing": 1}
-    assert "crashed: its process ended with exit code 9" in first.stderr
-    kept = {path.name: path.read_bytes() for path in (tmp_path / "records").glob("*.json")}
+    only = ("--only", "row=fragile", "--only", "draw=0")
+    first = invoke("grid", experiment, *only, "--results", tmp_path, "--json")
+    assert first.returncode == 1, first.stderr
+    assert json.loads(first.stdout)["states"] == {"missing": 1}
+    assert first.stderr.count("died: its process ended with exit code 9; it is tried again") == 2
+    fall.write_text("raise\nexit\n")
     second = invoke("grid", experiment, "--slots", 2, "--results", tmp_path, "--json")
-    assert second.returncode == 0, second.stderr
-    assert json.loads(second.stdout)["states"] == {"done": 4}
+    assert second.returncode == 1, second.stderr
+    assert json.loads(second.stdout)["states"] == {"done": 3, "missing": 1}
+    assert "crashed: KeyError: 'a bug' (traceback in" in second.stderr
+    report = next(tmp_path.glob("runs/*/error.txt")).read_text()
+    assert report.startswith("Traceback") and "fragile.py" in report
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "records").glob("*.json")}
+    third = invoke("grid", experiment, "--slots", 2, "--results", tmp_path, "--json")
+    assert third.returncode == 0, third.stderr
+    assert json.loads(third.stdout)["states"] == {"done": 4}
     assert all((tmp_path / "records" / name).read_bytes() == content for name, content in kept.items())
     assert len(list((tmp_path / "records").glob("*.json"))) == 4
+    assert not list(tmp_path.glob("runs/*/error.txt")), "what has been made good is not told any more"
     # a grid's run is the run of its own command: same specification, same weights, whoever runs it
     cell = next(cell for cell in dry["cells"] if cell["row"] == "plain")
     alone = invoke(*shlex.split(cell["command"])[3:], "--results", tmp_path / "alone", "--json")
@@ -115,22 +134,105 @@ def test_states_are_those_of_the_records_and_of_the_claims(experiment, tmp_path,
     assert state() == "1 diverged"
 
 
-def test_a_look_at_a_claim_does_not_refuse_it(tmp_path, experiment):
-    """`is_held` locks for a moment; a run that starts in that moment waits instead of giving up."""
-    folder = RunFolder(tmp_path, specify(read_experiment(str(experiment)).cells[0].request, "cpu")[0])
+def test_a_run_of_another_machine_is_left_to_it_while_it_lives(experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMIHISTO_BEAT", "0.1")
+    spec, _ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
+    folder = RunFolder(tmp_path, spec)
+    stranger = replace(Holder.me(), host="node07", machine="another boot")
     with folder.claimed():
         pass
-    with open(folder.path / "claim", "rb") as look:
-        fcntl.flock(look, fcntl.LOCK_SH)
-        threading.Timer(0.3, fcntl.flock, (look, fcntl.LOCK_UN)).start()
-        with folder.claimed():
-            assert is_held(folder.path)
-    assert not is_held(folder.path)
+    os.rename(folder.path / "claim" / "free", file := folder.path / "claim" / stranger.name)
+    stop = threading.Event()
+
+    def beat():
+        while not stop.wait(0.05):
+            os.utime(file)
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    only = ("--only", "row=plain", "--slots", 1, "--results", tmp_path, "--json")
+    try:
+        left = invoke("grid", experiment, *only, "--no-wait")
+        assert left.returncode == 3 and "1 left to others" in left.stderr, left.stderr
+        assert json.loads(left.stdout)["states"] == {"done": 1, "running": 1}
+        threading.Timer(3, stop.set).start()  # the other machine dies while this grid waits for it
+        waited = invoke("grid", experiment, *only)
+    finally:
+        stop.set()
+        beating.join()
+    assert waited.returncode == 0 and json.loads(waited.stdout)["states"] == {"done": 2}, waited.stderr
+
+
+def test_what_another_grid_has_tried_again_is_not_tried_a_third_time(experiment, tmp_path):
+    request = read_experiment(str(experiment)).cells[0].request
+    record, was_there = execute(request, results=tmp_path, again="")
+    path = tmp_path / "records" / f"{record['run_id']}.json"
+    assert not was_there
+    failed = json.dumps({key: value for key, value in record.items() if key != "counts_sha256"} | {"status": "failed"})
+    path.write_text(failed)
+    seen = digest(path)
+    assert execute(request, results=tmp_path, again="") == (json.loads(failed), True)
+    path.write_text(failed.replace('"failed"', '"failed" '))  # the other grid's: failed, too
+    assert execute(request, results=tmp_path, again=seen) == (json.loads(failed), True)
+    again, was_there = execute(request, results=tmp_path, again=digest(path))
+    assert again["status"] == "done" and not was_there and path.with_name(f"{path.name}.old1").exists()
+
+
+def test_shards_are_disjoint_and_together_the_whole(experiment, tmp_path):
+    parts = []
+    for part in (1, 2, 3):
+        shown = invoke("grid", experiment, "--dry-run", "--shard", f"{part}/3", "--results", tmp_path, "--json")
+        parts.append([cell["run_id"] for cell in json.loads(shown.stdout)["cells"]])
+    whole = json.loads(invoke("grid", experiment, "--dry-run", "--results", tmp_path, "--json").stdout)["cells"]
+    assert sorted(map(len, parts)) == [1, 1, 2]
+    assert sorted(parts[0] + parts[1] + parts[2]) == sorted(cell["run_id"] for cell in whole)
+
+
+def test_a_full_disk_ends_the_grid_and_loses_nothing(experiment, tmp_path, monkeypatch):
+    """No worker may write a file of more than 200 kB: the weights do not fit, the rest does."""
+    code = (
+        "import resource, sys; from benchmark.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    line = [sys.executable, "-c", code, "grid", experiment, "--slots", "1", "--results", tmp_path, "--json"]
+    full = subprocess.run(list(map(str, line)), cwd=ROOT, capture_output=True, text=True)
+    assert full.returncode == 1 and "Traceback" not in full.stderr, full.stderr
+    assert full.stderr.count("no space left") == 1, "the other runs were not even tried"
+    assert json.loads(full.stdout)["states"] == {"missing": 4}
+    assert [path.name for path in tmp_path.glob("runs/*/claim/*")] == ["free"]
+    ended = invoke("grid", experiment, "--results", tmp_path, "--json")
+    assert ended.returncode == 0 and json.loads(ended.stdout)["states"] == {"done": 4}
+
+
+def test_results_of_a_newer_version_are_not_touched(experiment, tmp_path):
+    spec, _ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
+    path = tmp_path / "records" / f"{spec.run_id}.json"
+    path.parent.mkdir()
+    path.write_text('{"schema": 99}')
+    complaint = one_line_error(invoke("grid", experiment, "--results", tmp_path))
+    assert str(path) in complaint and "schema 99, this version reads 1; update SemiHisto" in complaint
+    assert path.read_text() == '{"schema": 99}' and not (tmp_path / "runs").exists()
+
+
+def test_ten_thousand_runs_are_planned_in_seconds(tmp_path):
+    rows = [f"  row{n}: {{method: mean_teacher, set: {{optimiser.lr: {n + 1}e-6}}}}" for n in range(834)]
+    path = tmp_path / "large.yaml"
+    head = "preset: demo\ndatasets: [synthetic]\nratios: [5, 10, 20, 50]\nrows:\n"
+    path.write_text(head + "\n".join(rows))
+    begun = time.process_time()
+    planned = plan(read_experiment(str(path)), tmp_path, "cpu")
+    assert len({entry.spec.run_id for entry in planned}) == 10_008
+    assert time.process_time() - begun < 5
 
 
 def test_mistakes_are_one_line(experiment, tmp_path):
     assert "Did you mean 'demo'" in one_line_error(invoke("grid", "dmeo"))
     assert "--slots" in one_line_error(invoke("grid", "demo", "--slots", 0))
+    for shard in ("2", "0/2", "3/2", "a/b"):
+        assert "expected I/N" in one_line_error(invoke("grid", "demo", "--shard", shard))
+    assert "--launcher slurm" in one_line_error(invoke("grid", "demo", "--print"))
+    assert "--launcher slurm" in one_line_error(invoke("grid", "demo", "--sbatch=--time=1"))
     assert "KEY=VALUE" in one_line_error(invoke("grid", "demo", "--only", "method"))
     both = invoke("grid", "main", "--only", "method=semimoe", "--only", "ratio=100", "--dry-run")
     assert "no cell has all of these" in one_line_error(both)

@@ -188,7 +188,7 @@ def test_bad_files(tmp_path: Path, raw: Path, case: str) -> None:
     assert words in text and "\n" not in text
     assert name.partition(".")[0].removesuffix("_anno") in text and str(raw / "glas") in text
     left = [path.name for path in (tmp_path / "prepared" / "glas").iterdir()]
-    assert left == [f".{SIZE}.lock"], "nothing half-made is left"
+    assert left == [f".{SIZE}.claim"], "nothing half-made is left"
 
 
 def test_bad_file_in_an_archive_is_named_by_the_archive(tmp_path: Path, raw: Path) -> None:
@@ -311,7 +311,7 @@ def test_full_disk_and_file_in_the_way(tmp_path: Path, raw: Path) -> None:
     worker.join(30)
     text = (tmp_path / "report").read_text()
     assert "nothing was prepared" in text and "\n" not in text
-    assert [path.name for path in (root / "glas").iterdir()] == [f".{SIZE}.lock"]
+    assert [path.name for path in (root / "glas").iterdir()] == [f".{SIZE}.claim"]
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="a file stands where"):
         load("glas", SIZE, raw=raw, root=tmp_path / "file")

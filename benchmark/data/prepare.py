@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmark.claims import Claim
 from benchmark.data.archive import extract
 from benchmark.data.dataset import IGNORE, Dataset, Item, is_archive
 from benchmark.data.prepared import FORMAT, Prepared, Unusable, arrays_fingerprint, read, statistics
@@ -31,13 +31,13 @@ def prepare(
 ) -> Prepared:
     """Prepare `dataset` at `size` pixels a side from under `raw` into `folder`, and return it.
 
-    Who comes second waits for the lock and finds the work done; `again` does it anew. The folder appears whole, by a
+    Who comes second waits for the claim and finds the work done; `again` does it anew. The folder appears whole, by a
     rename. UserError for anything wrong with the source (file and cause), and where the disk is full.
     """
     if size not in SIZES:
         raise UserError(f"working size {size}: must be a whole number from {SIZES[0]} to {SIZES[-1]}")
     try:
-        with _locked(folder):
+        with Claim(folder.parent / f".{folder.name}.claim").held(wait=("alive", "silent")):
             try:
                 if not again:
                     return read(folder, dataset, size)
@@ -66,16 +66,8 @@ def prepare(
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.parent / f".{folder.name}.lock", "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
 def _workplace(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`; what a killed worker left is removed (only who holds the lock is here)."""
+    """A temporary folder beside `folder`; what a killed worker left is removed (only who holds the claim is here)."""
     prefix = f".{folder.name}.work-"
     for left in folder.parent.glob(f"{prefix}*"):
         shutil.rmtree(left, ignore_errors=True)

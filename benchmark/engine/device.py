@@ -15,8 +15,8 @@ from benchmark.errors import UserError
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
 
-def choose(name: str) -> torch.device:
-    """`auto` is a GPU where there is one; a device that is not there is the user's mistake."""
+def choose(name: str, must_exist: bool = True) -> torch.device:
+    """`auto` is a GPU where there is one; a device that is not there is a mistake, unless it may be elsewhere."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -25,7 +25,7 @@ def choose(name: str) -> torch.device:
         raise UserError(f"--device {name}: not a device; use auto, cpu, cuda or cuda:N") from None
     if device.type not in ("cpu", "cuda"):
         raise UserError(f"--device {name}: only cpu and cuda are supported")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    if must_exist and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
     return device
 
@@ -64,15 +64,21 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Names and versions for the record."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
-        "device": name,
+        "device": name(device),
         "device_type": device.type,
         "torch": torch.__version__,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "python": platform.python_version(),
         "platform": platform.system() + "-" + platform.machine(),
     }
+
+
+def name(device: torch.device) -> str | None:
+    """What the device is called; None for a GPU that is not in this machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device) if torch.cuda.is_available() else None
+    return _processor()
 
 
 def _processor() -> str:

@@ -173,9 +173,11 @@ def save(session: Session, keeper: Keeper, progress: Progress) -> None:
 
 def identity(session: Session) -> dict[str, Any]:
     """What a checkpoint must share with the run that continues from it."""
+    spec = session.spec
     return {
-        "schema": CHECKPOINT, "run_id": session.spec.run_id, "data": session.prepared.arrays_fingerprint,
-        "split": session.split.fingerprint, "device": session.device.type, "numerics": numerics(session.spec),
+        "schema": CHECKPOINT, "run_id": spec.run_id, "data": session.prepared.arrays_fingerprint,
+        "split": session.split.fingerprint, "device": session.device.type,
+        "numerics": numerics(spec.method, spec.dataset),
     }
 
 

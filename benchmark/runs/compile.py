@@ -45,7 +45,7 @@ def compile_record(
         "scores": scores(outcome.evidence) if done else {},
         "cost": outcome.cost,
         "weights_sha256": weights_digest(weights) if done else None,
-        "numerics": numerics(spec),
+        "numerics": numerics(spec.method, spec.dataset),
         "environment": devices.environment(device),
         "history": outcome.history,
         "command": command,
@@ -62,16 +62,19 @@ def weights_digest(state: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def staleness(record: dict[str, Any], versions: dict[str, int | str], split: Split) -> str | None:
+    """How a record differs from what would be made now, by code of these `versions`; None: it is current."""
+    made = {"numerics": record["numerics"], "split": record["data"].get("split_fingerprint")}
+    for name, now in {"numerics": versions, "split": split.fingerprint}.items():
+        if made[name] != now:
+            return f"made with {name} {made[name]}, now {now}"
+    return None
+
+
 def check_current(record: dict[str, Any], spec: Spec, split: Split) -> None:
     """A record made by other code, or with other lists, is stale, and is not passed off as current."""
-    made = {"numerics": record["numerics"], "split": record["data"].get("split_fingerprint")}
-    now = {"numerics": numerics(spec), "split": split.fingerprint}
-    for name, value in now.items():
-        if made[name] != value:
-            raise UserError(
-                f"{spec.run_id} is stale: made with {name} {made[name]}, now {value}; --again runs it anew and sets "
-                "the old record aside"
-            )
+    if (how := staleness(record, numerics(spec.method, spec.dataset), split)) is not None:
+        raise UserError(f"{spec.run_id} is stale: {how}; --again runs it anew and sets the old record aside")
 
 
 def set_aside(record: Path) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmark.claims import Watch
 from benchmark.data.prepared import Prepared, load
 from benchmark.data.splits import Split, match
 from benchmark.engine import device as devices
 from benchmark.engine.session import assemble
 from benchmark.engine.trainer import Outcome, train
 from benchmark.errors import Decline
+from benchmark.files import sha256
 from benchmark.runs.compile import check_current, compile_record, set_aside
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.records import read_counts, read_record, write_record
@@ -23,42 +25,73 @@ from benchmark.spec import Spec
 
 def execute(
     request: Request, *, results: Path, raw: str | None = None, device_name: str = "auto", keep: str = "weights",
-    again: bool = False, say: Callable[[str], None] = lambda line: None, **loop: Any,
+    again: bool | str = False, watch: Watch | None = None, wait: Collection[str] = (),
+    say: Callable[[str], None] = lambda line: None,
+    tell: Callable[[int, int, dict[str, float], float], None] = lambda *_: None, **loop: Any,
 ) -> tuple[dict[str, Any], bool]:
     """The record of the request's run, and whether it had been there already.
 
-    `loop` goes to the training loop (asked_to_stop, tell, checkpoint_seconds). A record that is there is returned, not
-    made again, unless it says `failed` (a crash may be tried again) or `again` is given (the old one is set aside).
+    A record that is there is returned, not made again, unless it says `failed` (a crash may be tried again). `again`:
+    it is set aside, and made anew; a digest: only where it is still the record with this digest ("": still none).
+    `watch`, `wait`: see `Claim.held`. `loop` goes to the training loop (asked_to_stop, checkpoint_seconds).
     """
     device = devices.choose(device_name)
     spec, split = specify(request, device.type)
-    existing = results / "records" / f"{spec.run_id}.json"
-    if existing.exists() and not again:
-        record = read_record(existing)
-        if record["status"] != "failed":
-            check_current(record, spec, split)
-            if record["status"] == "done":
-                read_counts(existing, record)
-            return record, True
+    path = results / "records" / f"{spec.run_id}.json"
+    before = digest(path)
+    may_stand = bool(before) and not again and read_record(path)["status"] != "failed"
+    if may_stand or (isinstance(again, str) and before and again != before):
+        return standing(path, spec, split), True
     prepared = load(spec.dataset, spec.values["data.size"], raw=raw, say=say)
     for remark in match(split, prepared):
         say(remark)
     folder = RunFolder(results, spec)
-    with folder.claimed():
-        if again and existing.exists():
-            set_aside(existing)
-            folder.checkpoint.unlink(missing_ok=True)
-        outcome, weights = attempt(spec, prepared, split, device, folder, loop)
+    with folder.claimed(watch, wait):
+        if digest(path) != before:  # somebody else had the claim before us, and finished
+            return standing(path, spec, split), True
+        if before and again:
+            retire(folder, path)
+
+        def told(step: int, steps: int, means: dict[str, float], seconds: float) -> None:
+            folder.tell(step, steps, means, seconds)
+            tell(step, steps, means, seconds)
+
+        outcome, weights = attempt(spec, prepared, split, device, folder, {"tell": told, **loop})
         done = outcome.status == "done"
+        folder.claim.check()
         if done:
             folder.save_masks(outcome.masks)
             if keep != "nothing":
                 folder.save_weights(weights)
         record = compile_record(spec, prepared, split, device, outcome, weights, request.command)
+        folder.claim.check()
         path = write_record(results / "records", record, outcome.evidence if done else None)
         if done:
             folder.finish(keep)
         return read_record(path), False
+
+
+def digest(path: Path) -> str:
+    """The digest of a record's file; empty where there is none."""
+    try:
+        return sha256(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def retire(folder: RunFolder, path: Path) -> None:
+    """Set the record at `path` aside, so that its run, which this process has claimed, starts anew."""
+    set_aside(path)
+    folder.checkpoint.unlink(missing_ok=True)
+
+
+def standing(path: Path, spec: Spec, split: Split) -> dict[str, Any]:
+    """The record at `path`; UserError where it is stale, or its counts are not whole."""
+    record = read_record(path)
+    check_current(record, spec, split)
+    if record["status"] == "done":
+        read_counts(path, record)
+    return record
 
 
 def attempt(

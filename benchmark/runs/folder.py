@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
-import os
-import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark.errors import RUN_FAILED, Held, UserError
-from benchmark.files import explain, make_folder, remove_unfinished, write_atomically
+from benchmark.claims import Claim, Watch
+from benchmark.errors import RUN_FAILED, UserError
+from benchmark.files import explain, remove_unfinished, write_atomically
 from benchmark.spec import Spec
 
 
@@ -23,8 +21,9 @@ class RunFolder:
     """`results/runs/<run id>/`: specification, log, checkpoint, weights, masks. Also the loop's `Keeper`."""
 
     def __init__(self, results: Path, spec: Spec) -> None:
-        self.path = results / "runs" / spec.run_id
+        self.path = folder_of(results, spec.run_id)
         self.spec = spec
+        self.claim = Claim(self.path / "claim")
 
     @property
     def checkpoint(self) -> Path:
@@ -35,26 +34,17 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Hold the run for this process; the system lets go of it whenever the process ends."""
-        make_folder(self.path)
-        with contextlib.ExitStack() as held:
-            try:
-                claim = held.enter_context(open(self.path / "claim", "ab+", buffering=0))
-                lock(claim)
-                claim.truncate(0)
-                claim.write(f"process {os.getpid()} on {os.uname().nodename}\n".encode())
-            except BlockingIOError:
-                claim.seek(0)
-                who = claim.read().decode(errors="replace").strip() or "another process"
-                message = f"{self.spec.run_id} is being run by {who}; wait for it, or stop it"
-                raise Held(message) from None
-            except OSError as error:
-                raise explain(error, self.path / "claim") from None
+    def claimed(self, watch: Watch | None = None, wait: Collection[str] = ()) -> Iterator[None]:
+        """Hold the run for this process, as `Claim.held` does."""
+        with self.claim.held(watch, wait):
             remove_unfinished(self.path)
             text = json.dumps(self.spec.to_json(), indent=1, sort_keys=True) + "\n"
             write_atomically(self.path / "spec.json", lambda stream: stream.write(text.encode()))
             yield
+
+    def tell(self, step: int, steps: int, means: dict[str, float], seconds: float) -> None:
+        """Let others see how far the run is."""
+        self.claim.said = {"step": step, "steps": steps, "seconds_per_step": seconds / max(1, step)}
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint, or None; UserError when it is damaged."""
@@ -89,6 +79,7 @@ class RunFolder:
                 number = cause.errno if isinstance(cause, OSError) else errno.ENOSPC
                 raise OSError(number, str(error).splitlines()[0]) from error
 
+        self.claim.check()
         write_atomically(path, write)
 
     def start_log(self, step: int) -> None:
@@ -103,6 +94,7 @@ class RunFolder:
 
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Append one JSON line a step."""
+        self.claim.check()
         try:
             with open(self.log_file, "a", encoding="utf-8") as stream:
                 stream.writelines(json.dumps(line) + "\n" for line in lines)
@@ -119,32 +111,14 @@ class RunFolder:
 
     def finish(self, keep: str) -> None:
         """Remove what `keep` (nothing, weights, all) does not want once the record is written."""
+        (self.path / "error.txt").unlink(missing_ok=True)
         if keep != "all":
             self.checkpoint.unlink(missing_ok=True)
 
 
-def lock(stream: Any) -> None:
-    """Lock a file for this process; BlockingIOError when another has it for longer than a look at it takes."""
-    for patience in range(20, -1, -1):
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if not patience:
-                raise
-            time.sleep(0.05)
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a living process has claimed the run of this folder; it is locked for a moment to find out."""
-    try:
-        with open(folder / "claim", "rb") as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+def folder_of(results: Path, run_id: str) -> Path:
+    """Where a run's folder is."""
+    return results / "runs" / run_id
 
 
 def load_masks(path: Path) -> dict[str, np.ndarray]:

@@ -6,18 +6,22 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from benchmark.claims import look
 from benchmark.data.splits import Split
+from benchmark.engine.numerics import numerics
 from benchmark.engine.session import build_method
 from benchmark.errors import UserError, suggest
-from benchmark.runs.compile import check_current
+from benchmark.runs.compile import staleness
 from benchmark.runs.experiment import Cell, Experiment
-from benchmark.runs.folder import is_held
+from benchmark.runs.folder import folder_of
 from benchmark.runs.records import read_record
-from benchmark.runs.request import specify
+from benchmark.runs.request import Specifier
 from benchmark.spec import Spec
 
 STATES = ("done", "running", "skipped", "diverged", "failed", "stale", "excepted", "missing")
@@ -25,32 +29,41 @@ STATES = ("done", "running", "skipped", "diverged", "failed", "stale", "excepted
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell, what its run would be, and its state."""
+    """A cell, what its run would be, its state, and the record that says so where there is one."""
 
     cell: Cell
     spec: Spec
     split: Split
     state: str
+    record: Mapping[str, Any] | None = None
 
 
 def plan(
-    experiment: Experiment, results: Path, device_kind: str, only: Mapping[str, str] | None = None
+    experiment: Experiment, results: Path, device_kind: str, only: Mapping[str, str] | None = None,
+    shard: tuple[int, int] = (1, 1),
 ) -> list[Planned]:
-    """All cells of `experiment` whose row, method, dataset, ratio and draw are those of `only`.
+    """The cells of `experiment` whose row, method, dataset, ratio and draw are those of `only`; of `shard` (i, n), the
+    i-th, the n-th after it, and so on.
 
     UserError for a mistake in a cell, with file and line, and for two cells that are one run.
     """
-    planned: dict[str, Planned] = {}
+    specifier, versions = Specifier(device_kind), cache(numerics)
+    entries: dict[str, tuple[Cell, Spec, Split]] = {}
     for cell in chosen(experiment.cells, only or {}):
         try:
-            spec, split = specify(cell.request, device_kind)
+            spec, split = specifier.specify(cell.request)
         except UserError as error:
             raise UserError(f"{cell.where}: {error}") from None
-        if spec.run_id in planned:
-            raise UserError(f"{cell.where}: '{cell.row}' is the same run as '{planned[spec.run_id].cell.row}'")
-        state = "excepted" if cell.reason else state_of(spec, split, results)
-        planned[spec.run_id] = Planned(cell, spec, split, state)
-    return list(planned.values())
+        if spec.run_id in entries:
+            raise UserError(f"{cell.where}: '{cell.row}' is the same run as '{entries[spec.run_id][0].row}'")
+        entries[spec.run_id] = cell, spec, split
+    planned = []
+    for cell, spec, split in list(entries.values())[shard[0] - 1 :: shard[1]]:
+        state, record = "excepted", None
+        if not cell.reason:
+            state, record = state_of(spec, split, results, versions(spec.method, spec.dataset))
+        planned.append(Planned(cell, spec, split, state, record))
+    return planned
 
 
 def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> Iterable[Cell]:
@@ -73,17 +86,16 @@ def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> Iterable[Cell]:
     return found
 
 
-def state_of(spec: Spec, split: Split, results: Path) -> str:
-    """What the results folder says of a run."""
+def state_of(
+    spec: Spec, split: Split, results: Path, versions: dict[str, int | str]
+) -> tuple[str, dict[str, Any] | None]:
+    """What the results folder says of a run, and its record; `versions`: of the code that would run it now."""
     path = results / "records" / f"{spec.run_id}.json"
     if path.exists():
         record = read_record(path)
-        try:
-            check_current(record, spec, split)
-        except UserError:
-            return "stale"
-        return str(record["status"])
-    return "running" if is_held(results / "runs" / spec.run_id) else "missing"
+        return "stale" if staleness(record, versions, split) else record["status"], record
+    sight = look(folder_of(results, spec.run_id) / "claim")
+    return "missing" if sight is None or sight.holder.is_gone else "running", None
 
 
 def check_hyperparameters(planned: Iterable[Planned]) -> None:

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +49,45 @@ class Request:
 
 def specify(request: Request, device_kind: str) -> tuple[Spec, Split]:
     """The resolved specification and split of a request; every mistake in it is a UserError here."""
-    DATASETS.load(request.dataset)
-    method_class = METHODS.load(request.method)
-    split = resolve(request.dataset, request.split, request.ratio, request.fold, labelled_file=request.labelled_file)
-    if request.seed < 0:
-        raise UserError(f"--seed must not be negative, it is {request.seed}")
-    values = compose(
-        request.method, method_class, request.dataset, request.preset, request.overrides, request.experiment
-    ).values()
-    values.update(devices.resolve(values, device_kind))
-    check_ranges(values)
-    spec = Spec(
-        request.method, request.dataset, split.name, split.ratio, split.fold, request.seed, request.preset, values
-    )
-    return spec, split
+    return Specifier(device_kind).specify(request)
+
+
+class Specifier:
+    """Specifies many requests on one kind of device; what several of them share is worked out once."""
+
+    def __init__(self, device_kind: str) -> None:
+        self.device_kind = device_kind
+        self._split = cache(resolve)
+        self._method = cache(METHODS.load)
+        self._dataset = cache(DATASETS.load)
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def specify(self, request: Request) -> tuple[Spec, Split]:
+        """As the function of this name."""
+        self._dataset(request.dataset)
+        self._method(request.method)
+        split = self._split(
+            request.dataset, request.split, request.ratio, request.fold, labelled_file=request.labelled_file
+        )
+        if request.seed < 0:
+            raise UserError(f"--seed must not be negative, it is {request.seed}")
+        spec = Spec(
+            request.method, request.dataset, split.name, split.ratio, split.fold, request.seed, request.preset,
+            self._values(request),
+        )
+        return spec, split
+
+    def _values(self, request: Request) -> dict[str, Any]:
+        layers = dict(request.overrides), dict(request.experiment)
+        key = json.dumps([request.method, request.dataset, request.preset, *layers], default=str)
+        if key not in self._known:
+            values = compose(
+                request.method, self._method(request.method), request.dataset, request.preset, *layers
+            ).values()
+            values.update(devices.resolve(values, self.device_kind))
+            check_ranges(values)
+            self._known[key] = values
+        return self._known[key]
 
 
 def check_ranges(values: Mapping[str, Any]) -> None:

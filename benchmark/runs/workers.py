@@ -1,6 +1,6 @@
 """Slots: long-lived worker processes that take one run after the other, so that imports are paid for once.
 
-A worker gets one job at a time through its pipe and answers it. One that dies costs the run it was at, and is replaced.
+A worker gets one job at a time through its pipe and answers it. One that dies is replaced.
 """
 
 from __future__ import annotations
@@ -9,25 +9,32 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections import deque
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import Held, Interrupted, UserError
+from benchmark.claims import Watch
+from benchmark.errors import DiskFull, Held, Interrupted, UserError
+from benchmark.files import write_atomically
+from benchmark.runs.folder import folder_of
 from benchmark.runs.request import Request
 
-Answer = tuple[str, str]  # status (a record's, or `held`, `crashed`, `refused`, `interrupted`) and a line for the user
+Answer = tuple[str, str]  # a record's status, or one of the following, and a line for the user
+HELD, FULL, REFUSED, RAISED, DIED, STOPPED = "held", "disk full", "refused", "crashed", "died", "interrupted"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run to do; `again`: its old record is set aside, and it starts anew."""
+    """A run to do. `again`: the digest of the record that it replaces, empty where there is none yet."""
 
     request: Request
-    again: bool = False
+    run_id: str
+    again: str = ""
+    over: str = ""  # the holder of its claim that was found dead
+    tries: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,9 +74,9 @@ class Slot:
         except (EOFError, ConnectionError):
             code = self.end()
             cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            found = ("crashed", f"its process ended with {cause}; the same command continues it")
+            found = (DIED, f"its process ended with {cause}")
             if told_to_stop:
-                found = ("interrupted", "stopped; the same command continues it")
+                found = (STOPPED, "stopped; the same command continues it")
         return found
 
     def end(self) -> int:
@@ -107,63 +114,39 @@ class Slot:
         self.process, self.pipe = process, ours
 
 
-def run_all(
-    jobs: Sequence[Job], slots: Sequence[Slot], orders: Orders, tell: Callable[[Job, Answer], None],
-    asked_to_stop: Callable[[], bool],
-) -> None:
-    """Do all jobs; `tell` hears of each as it ends. Asked to stop, every worker saves its run and ends.
-
-    Whatever is raised here, a second Ctrl-C for one, leaves no worker behind.
-    """
-    queue, told_to_stop = deque(jobs), False
-    try:
-        while True:
-            if asked_to_stop():
-                queue.clear()
-            for slot in slots:
-                if slot.job is None and queue:
-                    slot.give(queue.popleft(), orders)
-            busy = {slot.pipe: slot for slot in slots if slot.job}
-            if not busy:
-                break
-            if asked_to_stop() and not told_to_stop:
-                told_to_stop = True
-                for slot in busy.values():
-                    slot.process.terminate()
-            for pipe in wait(list(busy), timeout=0.5):
-                job = busy[pipe].job
-                assert job is not None
-                tell(job, busy[pipe].answer(told_to_stop))
-    except BaseException:
-        for slot in slots:
-            slot.kill()
-        raise
-    for slot in slots:
-        slot.end()
-
-
 def work(pipe: Connection, orders: Orders) -> None:
-    """A worker's life: job by job, until the pipe is closed or it is asked to stop."""
+    """A worker's life: job by job, until the pipe is closed, it is asked to stop, or something unforeseen is raised."""
     stop = []
     for name in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(name, lambda number, frame: stop.append(number))
+    status = ""
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed its end, or is gone
+        while not stop and status != RAISED:  # who knows what it has left behind, in the device's memory for one
+            if pipe.poll(0.2):
+                status, line = perform(pipe.recv(), orders, lambda: bool(stop))
+                pipe.send((status, line))
+
+
+def perform(job: Job, orders: Orders, asked_to_stop: Callable[[], bool]) -> Answer:
+    """Do one job, and tell what came of it, whatever it was."""
     from benchmark.runs.execute import execute
 
-    with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed its end, or is gone
-        while not stop:
-            if not pipe.poll(0.2):
-                continue
-            job = pipe.recv()
-            try:
-                record, _ = execute(
-                    job.request, results=orders.results, raw=orders.raw, device_name=orders.device, keep=orders.keep,
-                    again=job.again, asked_to_stop=lambda: bool(stop),
-                )
-                answer = (record["status"], record.get("reason") or "")
-            except Interrupted as reason:
-                answer = ("interrupted", str(reason))
-            except Held as error:
-                answer = ("held", str(error))
-            except UserError as error:
-                answer = ("refused", str(error))
-            pipe.send(answer)
+    try:
+        record, _ = execute(
+            job.request, results=orders.results, raw=orders.raw, device_name=orders.device, keep=orders.keep,
+            again=job.again, watch=Watch({job.over}), asked_to_stop=asked_to_stop,
+        )
+        return record["status"], record.get("reason") or ""
+    except Interrupted as reason:
+        return STOPPED, str(reason)
+    except Held as error:
+        return HELD, str(error)
+    except DiskFull as error:
+        return FULL, str(error)
+    except UserError as error:
+        return REFUSED, str(error)
+    except Exception as error:
+        report = folder_of(orders.results, job.run_id) / "error.txt"
+        with contextlib.suppress(OSError, UserError):
+            write_atomically(report, lambda stream: stream.write(traceback.format_exc().encode()))
+        return RAISED, f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (traceback in {report})"

@@ -1,4 +1,4 @@
-"""`grid`: what of an experiment is missing, and running it."""
+"""`grid`: what of an experiment is missing, and running it, here or on a cluster."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import os
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmark.errors import GRID_INCOMPLETE, INTERRUPTED, OK, RUN_FAILED, UserError
@@ -14,20 +16,26 @@ from benchmark.verbs import arguments as shared
 from benchmark.verbs.run import StopSignals
 
 RETRY = {"failed": ("failed", "diverged"), "stale": ("stale",)}
+TASKS = 8  # of a SLURM array, unless --slots says how many
 
 
 def add(verbs: Any) -> None:
     """Describe the verb."""
     parser = verbs.add_parser("grid", help="run what is missing of an experiment", allow_abbrev=False)
-    parser.add_argument("experiment", help="a name from `list experiments`, or path/to/file.yaml")
-    parser.add_argument("--only", action="append", default=[], metavar="KEY=VALUE",
-                        help="cells with this row, method, dataset, ratio or draw")
+    add_plan(parser)
     parser.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
     parser.add_argument("--retry", choices=tuple(RETRY), action="append", default=[],
                         help="run failed (and diverged) or stale cells anew; old records are set aside")
     parser.add_argument("--slots", type=int, metavar="N",
-                        help="runs side by side (default: one a GPU, or one a CPU core)")
+                        help=f"runs side by side (default: one a GPU, or one a CPU core; {TASKS} tasks with slurm)")
     parser.add_argument("--gpus", metavar="0,1", help="the GPUs to use (default: all there are)")
+    parser.add_argument("--no-wait", action="store_true",
+                        help="leave runs that other grids are at to them, instead of waiting for their end")
+    parser.add_argument("--launcher", choices=("local", "slurm"), default="local",
+                        help="where workers run: here, or as an array of SLURM tasks (default: local)")
+    parser.add_argument("--sbatch", action="append", default=[], metavar="OPTION",
+                        help="one more option for sbatch, as in --sbatch=--partition=gpu --sbatch=--time=08:00:00")
+    parser.add_argument("--print", dest="show", action="store_true", help="print the SLURM script, submit nothing")
     shared.add_device(parser)
     shared.add_folders(parser)
     parser.add_argument("--keep", choices=("nothing", "weights", "all"), default="weights",
@@ -36,62 +44,65 @@ def add(verbs: Any) -> None:
     parser.set_defaults(function=run)
 
 
+def add_plan(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """What names an experiment, or a part of it."""
+    parser.add_argument("experiment", nargs="?" if optional else None,
+                        help="a name from `list experiments`, or path/to/file.yaml")
+    parser.add_argument("--only", action="append", default=[], metavar="KEY=VALUE",
+                        help="cells with this row, method, dataset, ratio or draw")
+    parser.add_argument("--shard", default="1/1", metavar="I/N",
+                        help="the I-th of N parts, where machines share no folder; see `records merge`")
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Plan, tell, run, and say what came of it."""
     stop = StopSignals()
     from benchmark.engine import device as devices
     from benchmark.runs.experiment import read_experiment
-    from benchmark.runs.grid import check_hyperparameters, count, plan
-    from benchmark.runs.workers import Job, Orders, Slot, run_all
+    from benchmark.runs.grid import check_hyperparameters, plan
 
-    if arguments.slots is not None and arguments.slots < 1:
-        raise UserError(f"--slots must be at least 1, it is {arguments.slots}")
+    _check(arguments)
     experiment, results = read_experiment(arguments.experiment), results_folder(arguments.results)
-    kind = devices.choose(arguments.device).type
-    only = _only(arguments.only)
-    planned = plan(experiment, results, kind, only)
-    _show(planned)
+    elsewhere = arguments.dry_run or arguments.launcher == "slurm"
+    device = devices.choose(arguments.device, must_exist=not elsewhere)
+    part = (results, device.type, parse_only(arguments.only), parse_shard(arguments.shard))
+    planned = plan(experiment, *part)
     wanted = {"missing"}.union(*(RETRY[kind] for kind in arguments.retry))
     chosen = [entry for entry in planned if entry.state in wanted]
     check_hyperparameters(chosen)
-    refused = []
-    if chosen and not arguments.dry_run:
-        _prepare({(e.spec.dataset, e.spec.values["data.size"]) for e in chosen}, arguments.data)
-        jobs = [Job(entry.cell.request, again=entry.state != "missing") for entry in chosen]
-        rows = {id(job): entry.cell.row for job, entry in zip(jobs, chosen, strict=True)}
-
-        def tell(job: Any, answer: tuple[str, str]) -> None:
-            row = rows.pop(id(job))
-            if answer[0] == "refused":
-                refused.append(job)
-            place = f"{job.request.dataset} {job.request.ratio} % draw {job.request.fold}"
-            line = f"{row}, {place}: {': '.join(filter(None, answer))} ({len(rows)} left)"
-            print(line, file=sys.stderr, flush=True)
-
-        device = "cuda" if kind == "cuda" else arguments.device  # each worker sees its own GPU and no other
-        orders = Orders(results, arguments.data, device, arguments.keep)
-        slots = [Slot(environment) for environment in _environments(arguments, kind, len(jobs))]
-        run_all(jobs, slots, orders, tell, lambda: stop.asked)
-        planned = plan(experiment, results, kind, only)
-    states = count(planned)
-    if arguments.json:
-        cells = [
-            {"row": e.cell.row, "run_id": e.spec.run_id, "state": e.state, "command": e.cell.request.command}
-            for e in planned
-        ]
-        shared.print_json({"experiment": experiment.name, "states": states, "cells": cells})
-    else:
-        print(", ".join(f"{number} {state}" for state, number in states.items()))
+    _show(planned)
+    _foretell(chosen, arguments, results, device)
+    trouble = False
+    if chosen and arguments.launcher == "slurm" and not arguments.dry_run:
+        return _submit(experiment.name, chosen, arguments, results, device.type)
+    running = [entry for entry in planned if entry.state == "running"]  # by others, whose end or death is watched for
+    if (chosen or running) and not arguments.dry_run:
+        trouble = _run_here([*chosen, *running], arguments, results, device.type, stop)
+        planned = plan(experiment, *part)
+    states = _answer(experiment.name, planned, arguments.json)
     if arguments.dry_run:
         return OK
     if stop.asked:
         return INTERRUPTED
-    if refused or states.keys() & {"failed", "diverged"}:
+    if trouble or states.keys() & {"failed", "diverged"}:
         return RUN_FAILED
     return OK if not states.keys() & {"missing", "running", "stale"} else GRID_INCOMPLETE
 
 
-def _only(pairs: list[str]) -> dict[str, str]:
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.slots is not None and arguments.slots < 1:
+        raise UserError(f"--slots must be at least 1, it is {arguments.slots}")
+    if arguments.launcher == "slurm":
+        if arguments.device == "auto":
+            raise UserError("--launcher slurm: say --device cuda or --device cpu; the nodes may differ from this one")
+        if arguments.gpus:
+            raise UserError("--gpus: SLURM hands out the GPUs; leave it out, and see --sbatch")
+    elif arguments.show or arguments.sbatch:
+        raise UserError(f"{'--print' if arguments.show else '--sbatch'} goes with --launcher slurm")
+
+
+def parse_only(pairs: list[str]) -> dict[str, str]:
+    """`--only` arguments as a mapping."""
     for pair in pairs:
         if "=" not in pair:
             raise UserError(f"--only {pair}: expected KEY=VALUE, as in --only method=NAME")
@@ -101,7 +112,15 @@ def _only(pairs: list[str]) -> dict[str, str]:
     return chosen
 
 
-def _show(planned: list[Any]) -> None:
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/4` as (2, 4)."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise UserError(f"--shard {text}: expected I/N with I from 1 to N, as in --shard 2/4")
+    return int(part), int(parts)
+
+
+def _show(planned: Sequence[Any]) -> None:
     """One line a row: how many of its cells are in which state, and why some are left out."""
     from benchmark.runs.grid import count
 
@@ -115,6 +134,51 @@ def _show(planned: list[Any]) -> None:
         print(f"{row:<{width}}  {text}{''.join(f' ({reason})' for reason in reasons)}", file=sys.stderr)
 
 
+def _foretell(chosen: Sequence[Any], arguments: argparse.Namespace, results: Path, device: Any) -> None:
+    """How long it will take, where there is something to tell it by."""
+    from benchmark.engine import device as devices
+    from benchmark.runs.estimate import Speeds
+    from benchmark.runs.slots import places
+
+    if chosen:
+        estimate = Speeds(results, device.type, devices.name(device)).estimate((e.spec, e.split) for e in chosen)
+        slots = arguments.slots or (TASKS if arguments.launcher == "slurm" else places(device.type))
+        print(f"{len(chosen)} to run: {estimate.describe(min(slots, len(chosen)))}", file=sys.stderr)
+
+
+def _run_here(
+    chosen: Sequence[Any], arguments: argparse.Namespace, results: Path, kind: str, stop: StopSignals
+) -> bool:
+    """Run the chosen cells in workers of this machine; whether one of them came to no record."""
+    from benchmark.runs.dispatch import run_all
+    from benchmark.runs.execute import digest
+    from benchmark.runs.slots import environments
+    from benchmark.runs.workers import DIED, FULL, RAISED, REFUSED, Answer, Job, Orders, Slot
+
+    places = environments(arguments.device, kind, arguments.slots, arguments.gpus)
+    _prepare({(entry.spec.dataset, entry.spec.values["data.size"]) for entry in chosen}, arguments.data)
+    rows = {entry.spec.run_id: entry.cell.row for entry in chosen}
+    jobs = [
+        Job(entry.cell.request, name, digest(results / "records" / f"{name}.json"))
+        for name, entry in zip(rows, chosen, strict=True)
+    ]
+    trouble = {}
+
+    def tell(job: Job, answer: Answer, left: int) -> None:
+        trouble[job.run_id] = answer[0] in (DIED, FULL, RAISED, REFUSED)
+        place = f"{job.request.dataset} {job.request.ratio} % draw {job.request.fold}"
+        line = f"{rows[job.run_id]}, {place}: {': '.join(filter(None, answer))} ({left} left)"
+        print(line, file=sys.stderr, flush=True)
+
+    device = "cuda" if kind == "cuda" else arguments.device  # each worker sees its own GPU and no other
+    orders = Orders(results, arguments.data, device, arguments.keep)
+    slots = [Slot(environment) for environment in places[: len(jobs)]]
+    others = run_all(jobs, slots, orders, tell, lambda: stop.asked, patient=not arguments.no_wait)
+    if others:
+        print(f"{len(others)} left to others, who are at them", file=sys.stderr)
+    return any(trouble.values())
+
+
 def _prepare(wanted: set[tuple[str, int]], raw: str | None) -> None:
     """Every data set at every size, once, before many workers ask for it."""
     from benchmark.data.prepared import load
@@ -123,21 +187,48 @@ def _prepare(wanted: set[tuple[str, int]], raw: str | None) -> None:
         load(dataset, size, raw=raw, say=lambda line: print(line, file=sys.stderr))
 
 
-def _environments(arguments: argparse.Namespace, kind: str, jobs: int) -> list[dict[str, str]]:
-    """What the workers have in their environment, one entry a slot."""
-    if kind == "cpu":
-        if arguments.gpus:
-            raise UserError("--gpus: this grid runs on the CPU; leave it out, or use --device cuda")
-        slots = arguments.slots or len(os.sched_getaffinity(0))
-        return [{"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}] * min(slots, jobs)
-    import torch
+def _submit(
+    name: str, chosen: Sequence[Any], arguments: argparse.Namespace, results: Path, kind: str
+) -> int:
+    """Hand the chosen cells to SLURM, or show how."""
+    from benchmark.runs.execute import retire
+    from benchmark.runs.folder import RunFolder
+    from benchmark.runs.slurm import script, submit
 
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    there = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
-    one = arguments.device.partition(":")[2]
-    gpus = arguments.gpus.split(",") if arguments.gpus else [there[int(one)]] if one else there
-    unknown = [gpu for gpu in gpus if gpu not in there]
-    if unknown:
-        raise UserError(f"--gpus {arguments.gpus}: there is no {', '.join(unknown)}; there is {', '.join(there)}")
-    slots = arguments.slots or len(gpus)
-    return [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(min(slots, jobs))]
+    workers = min(arguments.slots or TASKS, len(chosen))
+    command = [sys.executable, "-m", "benchmark", "grid", arguments.experiment, "--slots", "1", "--no-wait"]
+    command += ["--device", arguments.device, "--results", str(results.absolute()), "--keep", arguments.keep]
+    command += ["--data", os.path.abspath(arguments.data)] if arguments.data else []
+    command += ["--shard", arguments.shard] if arguments.shard != "1/1" else []
+    for pair in arguments.only:
+        command += ["--only", pair]
+    logs = results.absolute() / "slurm"
+    text = script(name, len(chosen), workers, command, logs=logs, cuda=kind == "cuda", options=arguments.sbatch)
+    if arguments.show:
+        print(text, end="")
+        return OK
+    for entry in chosen:
+        if entry.record is not None:  # not left to the tasks: each would try again what another has just tried
+            folder = RunFolder(results, entry.spec)
+            with folder.claimed():
+                retire(folder, results / "records" / f"{entry.spec.run_id}.json")
+    print(submit(text, logs / f"{name}.sbatch"))
+    ask = f"python -m benchmark status {arguments.experiment} --device {arguments.device}"
+    print(f"{workers} workers; their output is in {logs}, and '{ask}' tells how far they are", file=sys.stderr)
+    return OK
+
+
+def _answer(name: str, planned: Sequence[Any], as_json: bool) -> dict[str, int]:
+    """Print how many cells are in which state, and return that."""
+    from benchmark.runs.grid import count
+
+    states = count(planned)
+    if as_json:
+        cells = [
+            {"row": e.cell.row, "run_id": e.spec.run_id, "state": e.state, "command": e.cell.request.command}
+            for e in planned
+        ]
+        shared.print_json({"experiment": name, "states": states, "cells": cells})
+    else:
+        print(", ".join(f"{number} {state}" for state, number in states.items()))
+    return states

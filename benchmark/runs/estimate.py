@@ -1,0 +1,110 @@
+"""How long missing runs will take, from the step times of runs that are measured; nothing is guessed."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmark.data.splits import Split
+from benchmark.engine.session import total_steps
+from benchmark.errors import UserError
+from benchmark.runs.records import read_record
+from benchmark.spec import Spec
+
+BUDGET = ("train.steps", "train.epochs")  # does not change the time of a step
+# Of runs that differ in other values than the budget: near enough for an estimate, where these are the same.
+SIMILAR = (
+    "data.size", "net.name", "train.batch_labelled", "train.batch_unlabelled", "train.forward", "train.precision",
+    "train.capture", "evaluate.objects",
+)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of one device that `estimated` runs will take, and the methods that nothing is measured of."""
+
+    seconds: float
+    estimated: int
+    unmeasured: tuple[str, ...]
+    device: str | None
+
+    def describe(self, slots: int = 1) -> str:
+        """One line for a person; `slots` runs at a time."""
+        parts = []
+        if self.estimated:
+            share = f", {spoken(self.seconds / slots)} in {slots} slots" if slots > 1 else ""
+            parts.append(f"about {spoken(self.seconds)} of {self.device}{share}, by runs measured there")
+        if self.unmeasured:
+            without = f"not counted: {', '.join(self.unmeasured)}" if self.estimated else "no estimate"
+            parts.append(f"{without}, as nothing is measured on this device")
+        return "; ".join(parts)
+
+
+class Speeds:
+    """Seconds a step, evaluations included, of the finished runs in a results folder, on one device.
+
+    `name`: the device's; where None, or where nothing was measured on it, the device of this `kind` with most records.
+    """
+
+    def __init__(self, results: Path, kind: str, name: str | None = None) -> None:
+        records = [record for record in finished(results) if record["environment"].get("device_type") == kind]
+        devices = Counter(record["environment"]["device"] for record in records)
+        self.device = name if name in devices else max(devices, key=lambda d: (devices[d], d), default=None)
+        self._exact: dict[Any, list[float]] = defaultdict(list)
+        self._similar: dict[Any, list[float]] = defaultdict(list)
+        for record in records:
+            if record["environment"]["device"] == self.device:
+                spec, cost = Spec.from_json(record["spec"]), record["cost"]
+                seconds = cost["wall_seconds"] / max(1, cost["steps"])
+                self._exact[exact(spec)].append(seconds)
+                self._similar[similar(spec)].append(seconds)
+
+    def of(self, spec: Spec) -> float | None:
+        """Seconds a step of this run, or of runs like it; None where there are none."""
+        times = self._exact.get(exact(spec)) or self._similar.get(similar(spec))
+        return median(times) if times else None
+
+    def estimate(self, runs: Iterable[tuple[Spec, Split]]) -> Estimate:
+        """What these runs will take together."""
+        seconds, estimated, unmeasured = 0.0, 0, set()
+        for spec, split in runs:
+            step = self.of(spec)
+            if step is None:
+                unmeasured.add(spec.method)
+            else:
+                seconds, estimated = seconds + step * total_steps(spec, split), estimated + 1
+        return Estimate(seconds, estimated, tuple(sorted(unmeasured)), self.device)
+
+
+def exact(spec: Spec) -> Any:
+    """What runs of the same step have in common."""
+    values = tuple((key, value) for key, value in sorted(spec.values.items()) if key not in BUDGET)
+    return spec.method, spec.dataset, values
+
+
+def similar(spec: Spec) -> Any:
+    """What runs of much the same step have in common."""
+    return spec.method, *(spec.values.get(key) for key in SIMILAR)
+
+
+def finished(results: Path) -> Iterator[Mapping[str, Any]]:
+    """The readable records of finished runs; a damaged one is for others to complain about."""
+    for path in sorted((results / "records").glob("*.json")):
+        try:
+            record = read_record(path)
+        except UserError:
+            continue
+        if record["status"] == "done":
+            yield record
+
+
+def spoken(seconds: float) -> str:
+    """A time as a person says it."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size or (unit == "h" and seconds >= size):
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

@@ -1,0 +1,76 @@
+"""SLURM: an array whose tasks are workers of one grid, as a script that a person can read and change."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmark.errors import RUN_FAILED, UserError
+from benchmark.files import write_atomically
+
+WARNING = 120  # seconds before the time limit at which a task is told to save; SLURM may be late by some of them
+
+SCRIPT = """#!/bin/bash
+# {runs} runs of the experiment {name}, by {workers} workers. Written by:
+#   {written_by}
+# Every task is a worker of the same grid. Claims in the results folder settle who does what, so that tasks may start
+# late, fail, be cancelled or be requeued one by one; the others go on. Shortly before its time is up a task is sent
+# SIGUSR1: it saves its run, has itself requeued, and then continues it where it was.
+{directives}
+
+cd {folder} || exit 2
+signalled=no
+trap 'signalled=yes; kill -USR1 "$worker"' USR1
+trap 'kill -TERM "$worker"' TERM
+
+{command} &
+worker=$!
+while wait "$worker"; code=$?; [ "$code" -eq 138 ] || [ "$code" -eq 143 ]; do :; done  # a trap interrupts the waiting
+
+if [ "$signalled" = yes ] && {{ [ "$code" -eq 75 ] || [ "$code" -ge 127 ]; }}; then
+  scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
+fi
+[ "$code" -ne 3 ] || code=0  # the rest is with other workers
+exit "$code"
+"""
+
+
+def script(
+    name: str, runs: int, workers: int, command: Sequence[str], *, logs: Path, cuda: bool, options: Sequence[str] = (),
+) -> str:
+    """The text of a job script for `runs` runs of the experiment `name`.
+
+    command: what each worker executes. logs: folder of the tasks' output. options: more for sbatch, stronger than ours.
+    """
+    ours = [
+        f"--job-name=semihisto-{name}",
+        f"--array=1-{workers}",
+        f"--output={logs.resolve()}/%x-%A_%a.log",
+        "--open-mode=append",
+        "--requeue",
+        f"--signal=B:USR1@{WARNING}",
+        "--ntasks=1",
+        "--cpus-per-task=2",
+        *(["--gres=gpu:1"] if cuda else []),
+    ]
+    return SCRIPT.format(
+        runs=runs, name=name, workers=workers, folder=shlex.quote(os.getcwd()), command=shlex.join(command),
+        written_by="python -m benchmark " + shlex.join(sys.argv[1:]).replace("\n", " "),
+        directives="\n".join(f"#SBATCH {option}" for option in [*ours, *options]),
+    )
+
+
+def submit(text: str, path: Path) -> str:
+    """Write the script to `path` and hand it to sbatch; its answer. UserError where that cannot be done."""
+    if shutil.which("sbatch") is None:
+        raise UserError("--launcher slurm: there is no sbatch on this machine; --print shows the script")
+    write_atomically(path, lambda stream: stream.write(text.encode()))
+    done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"sbatch refused {path}: {' '.join(done.stderr.split())}", RUN_FAILED)
+    return done.stdout.strip()
