@@ -1,0 +1,13 @@
+"""A small battle; `python -m tests.chaos` fights the large ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos import battle
+
+
+@pytest.mark.parametrize("grids", [1, 2])
+def test_killed_workers_cost_time_and_nothing_else(tmp_path, grids):
+    found = battle(tmp_path, runs=16, workers=4, seconds=15, grids=grids)
+    assert found.kills >= 2
