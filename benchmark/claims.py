@@ -204,10 +204,12 @@ class Claim:
         assert self.me is not None
         make_folder(self.folder.parent)
         made = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}."))
-        made.chmod(0o777 & ~UMASK)
-        (made / self.me.name).touch()
         try:
+            made.chmod(0o777 & ~UMASK)
+            (made / self.me.name).touch()
             os.rename(made, self.folder)
+        except FileNotFoundError:  # `made` was tidied up by somebody who has the claim now
+            return False
         except OSError:
             shutil.rmtree(made, ignore_errors=True)
             if not self.folder.is_dir():

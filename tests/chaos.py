@@ -1,6 +1,7 @@
 """Grids under fire: workers are killed all the time, and every run must end with one whole record.
 
-    python -m tests.chaos                200 runs, one grid of 6 workers, one of them killed every 2 to 4 s for a minute
+    python -m tests.chaos                200 runs, one grid of 6 workers; a worker, or the grid, killed every 2 to 4 s
+                                         for a minute
     python -m tests.chaos --grids 2      the same runs by two grids of 3 workers that share the folder and nothing else
     python -m tests.chaos --runs 24      fewer; also --workers, --seconds
 
@@ -83,9 +84,8 @@ def battle(folder: Path, *, runs: int, workers: int, seconds: float, grids: int,
                 found.restarts += number in codes
         fighting = time.monotonic() - begun < seconds
         time.sleep(chance.uniform(2, 4) if fighting else 0.5)
-        if fighting and (victims := [pid for grid in running.values() for pid in worker_ids(grid.pid)]):
-            os.kill(chance.choice(victims), signal.SIGKILL)
-            found.kills += 1
+        if fighting:
+            found.kills += kill_one(list(running.values()), chance)
         for number, grid in list(running.items()):
             if grid.poll() is not None:
                 codes[number] = grid.returncode
@@ -93,6 +93,20 @@ def battle(folder: Path, *, runs: int, workers: int, seconds: float, grids: int,
     found.seconds = time.monotonic() - begun
     examine(found, witness, runs)
     return found
+
+
+def kill_one(grids: list[subprocess.Popen[str]], chance: random.Random) -> int:
+    """Kill a worker or, now and then, a grid: its workers end their runs or, on a machine of its own, die with it.
+
+    Returns how many workers may have lost a run.
+    """
+    grid = chance.choice(grids)
+    workers = list(worker_ids(grid.pid))
+    if workers and chance.random() < 0.9:
+        os.kill(chance.choice(workers), signal.SIGKILL)
+        return 1
+    grid.kill()
+    return len(workers)
 
 
 def apart(name: str, grids: int) -> list[str]:

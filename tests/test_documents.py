@@ -82,7 +82,7 @@ def test_every_form_of_import_is_seen():
 def test_imports_run_downwards():
     layers = [
         {"errors", "files", "paths", "seeds"},
-        {"bind", "yaml_files", "registry", "losses", "targets", "metrics", "protocols"},
+        {"bind", "claims", "yaml_files", "registry", "losses", "targets", "metrics", "protocols"},
         {"data", "nets", "sections", "spec"}, {"method", "configuration"}, {"engine"}, {"runs"}, {"report"}, {"verbs"},
         {"cli"}, {"__main__"},
     ]

@@ -72,12 +72,14 @@ def test_a_crash_costs_one_run_and_the_next_grid_makes_it_good(experiment, tmp_p
     fall.write_text("raise\nexit\n")
     second = invoke("grid", experiment, "--slots", 2, "--results", tmp_path, "--json")
     assert second.returncode == 1, second.stderr
-    assert json.loads(second.stdout)["states"] == {"done": 3, "missing": 1}
-    assert "crashed: KeyError: 'a bug' (traceback in" in second.stderr
+    assert json.loads(second.stdout)["states"] == {"done": 3, "failed": 1}
+    assert "failed: KeyError: 'a bug' (traceback in fragile-" in second.stderr
     report = next(tmp_path.glob("runs/*/error.txt")).read_text()
     assert report.startswith("Traceback") and "fragile.py" in report
     kept = {path.name: path.read_bytes() for path in (tmp_path / "records").glob("*.json")}
-    third = invoke("grid", experiment, "--slots", 2, "--results", tmp_path, "--json")
+    kept = {name: content for name, content in kept.items() if b'"status": "done"' in content}
+    assert len(kept) == 3
+    third = invoke("grid", experiment, "--retry", "failed", "--results", tmp_path, "--json")
     assert third.returncode == 0, third.stderr
     assert json.loads(third.stdout)["states"] == {"done": 4}
     assert all((tmp_path / "records" / name).read_bytes() == content for name, content in kept.items())

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -75,14 +73,3 @@ def check_current(record: dict[str, Any], spec: Spec, split: Split) -> None:
     """A record made by other code, or with other lists, is stale, and is not passed off as current."""
     if (how := staleness(record, numerics(spec.method, spec.dataset), split)) is not None:
         raise UserError(f"{spec.run_id} is stale: {how}; --again runs it anew and sets the old record aside")
-
-
-def set_aside(record: Path) -> None:
-    """Keep an old record, and its counts, under another name."""
-    number = 1
-    while (kept := record.with_name(f"{record.name}.old{number}")).exists():
-        number += 1
-    counts = record.with_suffix(".npz")
-    if counts.exists():
-        os.replace(counts, counts.with_name(f"{counts.name}.old{number}"))
-    os.replace(record, kept)

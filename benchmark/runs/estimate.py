@@ -12,7 +12,7 @@ from typing import Any
 from benchmark.data.splits import Split
 from benchmark.engine.session import total_steps
 from benchmark.errors import UserError
-from benchmark.runs.records import read_record
+from benchmark.runs.records import read_record, record_files
 from benchmark.spec import Spec
 
 BUDGET = ("train.steps", "train.epochs")  # does not change the time of a step
@@ -93,7 +93,7 @@ def similar(spec: Spec) -> Any:
 
 def finished(results: Path) -> Iterator[Mapping[str, Any]]:
     """The readable records of finished runs; a damaged one is for others to complain about."""
-    for path in sorted((results / "records").glob("*.json")):
+    for path in record_files(results / "records"):
         try:
             record = read_record(path)
         except UserError:

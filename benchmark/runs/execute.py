@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,18 @@ from benchmark.data.splits import Split, match
 from benchmark.engine import device as devices
 from benchmark.engine.session import assemble
 from benchmark.engine.trainer import Outcome, train
-from benchmark.errors import Decline
+from benchmark.errors import Decline, Interrupted, UserError
 from benchmark.files import sha256
-from benchmark.runs.compile import check_current, compile_record, set_aside
+from benchmark.runs.compile import check_current, compile_record
 from benchmark.runs.folder import RunFolder
-from benchmark.runs.records import read_counts, read_record, write_record
+from benchmark.runs.records import read_counts, read_record, set_aside, write_record
 from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
 
 
 def execute(
     request: Request, *, results: Path, raw: str | None = None, device_name: str = "auto", keep: str = "weights",
-    again: bool | str = False, watch: Watch | None = None, wait: Collection[str] = (),
+    again: bool | str = False, record_errors: bool = False, watch: Watch | None = None, wait: Collection[str] = (),
     say: Callable[[str], None] = lambda line: None,
     tell: Callable[[int, int, dict[str, float], float], None] = lambda *_: None, **loop: Any,
 ) -> tuple[dict[str, Any], bool]:
@@ -33,6 +34,7 @@ def execute(
 
     A record that is there is returned, not made again, unless it says `failed` (a crash may be tried again). `again`:
     it is set aside, and made anew; a digest: only where it is still the record with this digest ("": still none).
+    `record_errors`: whatever training raises is a failed run, as the foreseen failures are, and its traceback is kept.
     `watch`, `wait`: see `Claim.held`. `loop` goes to the training loop (asked_to_stop, checkpoint_seconds).
     """
     device = devices.choose(device_name)
@@ -56,7 +58,7 @@ def execute(
             folder.tell(step, steps, means, seconds)
             tell(step, steps, means, seconds)
 
-        outcome, weights = attempt(spec, prepared, split, device, folder, {"tell": told, **loop})
+        outcome, weights = attempt(spec, prepared, split, device, folder, record_errors, {"tell": told, **loop})
         done = outcome.status == "done"
         folder.claim.check()
         if done:
@@ -95,7 +97,8 @@ def standing(path: Path, spec: Spec, split: Split) -> dict[str, Any]:
 
 
 def attempt(
-    spec: Spec, prepared: Prepared, split: Split, device: torch.device, folder: RunFolder, loop: dict[str, Any]
+    spec: Spec, prepared: Prepared, split: Split, device: torch.device, folder: RunFolder, record_errors: bool,
+    loop: dict[str, Any],
 ) -> tuple[Outcome, dict[str, torch.Tensor]]:
     """Train; a method's refusal and a full memory are outcomes, too."""
     try:
@@ -106,10 +109,16 @@ def attempt(
         return outcome, {name: tensor.cpu() for name, tensor in session.method.state_dict().items()}
     except Decline as reason:
         return Outcome("skipped", str(reason)), {}
-    except (RuntimeError, ValueError) as error:
+    except (UserError, Interrupted):
+        raise
+    except Exception as error:
         explained = explain_failure(error, spec)
         if explained is None:
-            raise
+            if not record_errors:
+                raise
+            report = folder.keep_traceback(traceback.format_exc())
+            cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            explained = f"{cause} (traceback in {report.relative_to(folder.path.parent)})"
         return Outcome("failed", explained), {}
 
 

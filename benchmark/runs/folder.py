@@ -109,6 +109,12 @@ class RunFolder:
             arrays[f"{name}.shape"] = np.asarray(mask.shape)
         write_atomically(self.path / "masks.npz", lambda stream: np.savez_compressed(stream, **arrays))
 
+    def keep_traceback(self, text: str) -> Path:
+        """Keep what an unforeseen failure has to say; the file."""
+        path = self.path / "error.txt"
+        write_atomically(path, lambda stream: stream.write(text.encode()))
+        return path
+
     def finish(self, keep: str) -> None:
         """Remove what `keep` (nothing, weights, all) does not want once the record is written."""
         (self.path / "error.txt").unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,25 @@ def read_counts(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
         raise UserError(f"{counts}: cannot be read ({error})") from None
 
 
+def record_files(folder: Path) -> list[Path]:
+    """The records' files of a folder in order of their names; a Mac leaves ._NAME.json beside them, which is none."""
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+
+
 def read_records(folder: Path) -> list[tuple[dict[str, Any], dict[str, np.ndarray]]]:
     """All records of a folder in order of their names, each with its counts (none where a run did not end well)."""
     found = []
-    for path in sorted(folder.glob("*.json")):
+    for path in record_files(folder):
         record = read_record(path)
         found.append((record, read_counts(path, record) if record["status"] == "done" else {}))
     return found
+
+
+def set_aside(path: Path) -> None:
+    """Keep an old record, and its counts, under another name."""
+    number, counts = 1, path.with_suffix(".npz")
+    while any(file.with_name(f"{file.name}.old{number}").exists() for file in (path, counts)):
+        number += 1
+    for file in (counts, path):
+        if file.exists():
+            os.replace(file, file.with_name(f"{file.name}.old{number}"))

@@ -18,12 +18,12 @@ from typing import Any
 
 from benchmark.claims import Watch
 from benchmark.errors import DiskFull, Held, Interrupted, UserError
-from benchmark.files import write_atomically
-from benchmark.runs.folder import folder_of
 from benchmark.runs.request import Request
 
 Answer = tuple[str, str]  # a record's status, or one of the following, and a line for the user
+FAILED, DIVERGED = "failed", "diverged"
 HELD, FULL, REFUSED, RAISED, DIED, STOPPED = "held", "disk full", "refused", "crashed", "died", "interrupted"
+TROUBLE = (FAILED, DIVERGED, FULL, REFUSED, RAISED, DIED)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def work(pipe: Connection, orders: Orders) -> None:
         signal.signal(name, lambda number, frame: stop.append(number))
     status = ""
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed its end, or is gone
-        while not stop and status != RAISED:  # who knows what it has left behind, in the device's memory for one
+        while not stop and status not in (FAILED, RAISED):  # who knows what is left behind in the device's memory
             if pipe.poll(0.2):
                 status, line = perform(pipe.recv(), orders, lambda: bool(stop))
                 pipe.send((status, line))
@@ -134,7 +134,7 @@ def perform(job: Job, orders: Orders, asked_to_stop: Callable[[], bool]) -> Answ
     try:
         record, _ = execute(
             job.request, results=orders.results, raw=orders.raw, device_name=orders.device, keep=orders.keep,
-            again=job.again, watch=Watch({job.over}), asked_to_stop=asked_to_stop,
+            again=job.again, record_errors=True, watch=Watch({job.over}), asked_to_stop=asked_to_stop,
         )
         return record["status"], record.get("reason") or ""
     except Interrupted as reason:
@@ -146,7 +146,5 @@ def perform(job: Job, orders: Orders, asked_to_stop: Callable[[], bool]) -> Answ
     except UserError as error:
         return REFUSED, str(error)
     except Exception as error:
-        report = folder_of(orders.results, job.run_id) / "error.txt"
-        with contextlib.suppress(OSError, UserError):
-            write_atomically(report, lambda stream: stream.write(traceback.format_exc().encode()))
-        return RAISED, f"{type(error).__name__}: {' '.join(str(error).split())[:200]} (traceback in {report})"
+        traceback.print_exc()  # not a failed run: it had not begun, or had ended
+        return RAISED, " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -84,8 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
         return OK
     if stop.asked:
         return INTERRUPTED
-    if trouble or states.keys() & {"failed", "diverged"}:
-        return RUN_FAILED
+    if trouble or (states.keys() & {"failed", "diverged"} and not arguments.no_wait):
+        return RUN_FAILED  # with --no-wait for runs of its own alone: what fails elsewhere is not its failure
     return OK if not states.keys() & {"missing", "running", "stale"} else GRID_INCOMPLETE
 
 
@@ -149,11 +149,11 @@ def _foretell(chosen: Sequence[Any], arguments: argparse.Namespace, results: Pat
 def _run_here(
     chosen: Sequence[Any], arguments: argparse.Namespace, results: Path, kind: str, stop: StopSignals
 ) -> bool:
-    """Run the chosen cells in workers of this machine; whether one of them came to no record."""
+    """Run the chosen cells in workers of this machine; whether one of them failed."""
     from benchmark.runs.dispatch import run_all
     from benchmark.runs.execute import digest
     from benchmark.runs.slots import environments
-    from benchmark.runs.workers import DIED, FULL, RAISED, REFUSED, Answer, Job, Orders, Slot
+    from benchmark.runs.workers import TROUBLE, Answer, Job, Orders, Slot
 
     places = environments(arguments.device, kind, arguments.slots, arguments.gpus)
     _prepare({(entry.spec.dataset, entry.spec.values["data.size"]) for entry in chosen}, arguments.data)
@@ -165,7 +165,7 @@ def _run_here(
     trouble = {}
 
     def tell(job: Job, answer: Answer, left: int) -> None:
-        trouble[job.run_id] = answer[0] in (DIED, FULL, RAISED, REFUSED)
+        trouble[job.run_id] = answer[0] in TROUBLE
         place = f"{job.request.dataset} {job.request.ratio} % draw {job.request.fold}"
         line = f"{rows[job.run_id]}, {place}: {': '.join(filter(None, answer))} ({left} left)"
         print(line, file=sys.stderr, flush=True)

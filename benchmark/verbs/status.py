@@ -39,9 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _everything(results: Any, alive: Sequence[Any]) -> dict[str, Any]:
     """The states of all records, whatever experiment they belong to, and what is running."""
-    from benchmark.runs.records import read_record
+    from benchmark.runs.records import read_record, record_files
 
-    paths = sorted((results / "records").glob("*.json"))
+    paths = record_files(results / "records")
     states = Counter(read_record(path)["status"] for path in paths)
     begun = {folder.parent.name for folder in (results / "runs").glob("*/checkpoint.pt")}
     states["running"] = len(alive)
