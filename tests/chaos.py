@@ -105,7 +105,8 @@ def kill_one(grids: list[subprocess.Popen[str]], chance: random.Random) -> int:
     if workers and chance.random() < 0.9:
         os.kill(chance.choice(workers), signal.SIGKILL)
         return 1
-    grid.kill()
+    if workers:  # else it is about to start them
+        grid.kill()
     return len(workers)
 
 
