@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import write_atomically
 
-WARNING = 120  # seconds before the time limit at which a task is told to save; SLURM may be late by some of them
+WARNING = 120  # seconds before the time limit at which a task is told to save; SLURM is up to a minute early
 
 SCRIPT = """#!/bin/bash
 # {runs} runs of the experiment {name}, by {workers} workers. Written by:
@@ -30,7 +30,9 @@ trap 'kill -TERM "$worker"' TERM
 
 {command} &
 worker=$!
-while wait "$worker"; code=$?; [ "$code" -eq 138 ] || [ "$code" -eq 143 ]; do :; done  # a trap interrupts the waiting
+while kill -0 "$worker" 2>/dev/null; do wait "$worker"; done  # again and again: a trap interrupts the waiting
+wait "$worker"
+code=$?
 
 if [ "$signalled" = yes ] && {{ [ "$code" -eq 75 ] || [ "$code" -ge 127 ]; }}; then
   scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
