@@ -15,10 +15,11 @@ from dataclasses import replace
 import pytest
 
 from benchmark.claims import Holder
-from benchmark.runs.execute import digest, execute
+from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.folder import RunFolder
-from benchmark.runs.grid import plan
+from benchmark.runs.grid import plan, planned_digest
+from benchmark.runs.records import digest
 from benchmark.runs.request import specify
 from tests.conftest import ROOT, invoke, one_line_error
 
@@ -178,6 +179,19 @@ def test_what_another_grid_has_tried_again_is_not_tried_a_third_time(experiment,
     assert execute(request, results=tmp_path, again=seen) == (json.loads(failed), True)
     again, was_there = execute(request, results=tmp_path, again=digest(path))
     assert again["status"] == "done" and not was_there and path.with_name(f"{path.name}.old1").exists()
+
+
+def test_a_record_that_came_after_the_plan_is_not_made_again(experiment, tmp_path):
+    one = {"row": "plain", "draw": "0"}
+    (before,) = plan(read_experiment(str(experiment)), tmp_path, "cpu", one)
+    record, _ = execute(before.cell.request, results=tmp_path)
+    assert planned_digest(tmp_path, before) == "", "an orphan of a killed grid has finished it in the meantime"
+    assert execute(before.cell.request, results=tmp_path, again="") == (record, True)
+    (after,) = plan(read_experiment(str(experiment)), tmp_path, "cpu", one)
+    path = tmp_path / "records" / f"{record['run_id']}.json"
+    assert planned_digest(tmp_path, after) == digest(path)
+    path.write_text(json.dumps(record | {"reason": "another's"}))
+    assert planned_digest(tmp_path, after) not in ("", digest(path))
 
 
 def test_shards_are_disjoint_and_together_the_whole(experiment, tmp_path):

@@ -16,10 +16,9 @@ from benchmark.engine import device as devices
 from benchmark.engine.session import assemble
 from benchmark.engine.trainer import Outcome, train
 from benchmark.errors import Decline, Interrupted, UserError
-from benchmark.files import sha256
 from benchmark.runs.compile import check_current, compile_record
 from benchmark.runs.folder import RunFolder
-from benchmark.runs.records import read_counts, read_record, set_aside, write_record
+from benchmark.runs.records import digest, read_counts, read_record, set_aside, write_record
 from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
 
@@ -71,14 +70,6 @@ def execute(
         if done:
             folder.finish(keep)
         return read_record(path), False
-
-
-def digest(path: Path) -> str:
-    """The digest of a record's file; empty where there is none."""
-    try:
-        return sha256(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
 
 
 def retire(folder: RunFolder, path: Path) -> None:

@@ -20,7 +20,7 @@ from benchmark.errors import UserError, suggest
 from benchmark.runs.compile import staleness
 from benchmark.runs.experiment import Cell, Experiment
 from benchmark.runs.folder import folder_of
-from benchmark.runs.records import read_record
+from benchmark.runs.records import digest, read_record
 from benchmark.runs.request import Specifier
 from benchmark.spec import Spec
 
@@ -96,6 +96,15 @@ def state_of(
         return "stale" if staleness(record, versions, split) else record["status"], record
     sight = look(folder_of(results, spec.run_id) / "claim")
     return "missing" if sight is None or sight.holder.is_gone else "running", None
+
+
+def planned_digest(results: Path, entry: Planned) -> str:
+    """The digest of the record that the plan saw: empty where there was none, no record's where it changed since."""
+    if entry.record is None:
+        return ""
+    path = results / "records" / f"{entry.spec.run_id}.json"
+    found = digest(path)  # before it is read: a record that is replaced in between is not taken for the old one
+    return found if found and read_record(path) == entry.record else "another"
 
 
 def check_hyperparameters(planned: Iterable[Planned]) -> None:

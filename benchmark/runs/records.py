@@ -76,6 +76,14 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
+def digest(path: Path) -> str:
+    """The digest of a record's file; empty where there is none."""
+    try:
+        return sha256(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
 def read_counts(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
     """The counts beside the record at `path`; UserError when they are missing or not those it was written with."""
     counts = path.with_suffix(".npz")

@@ -151,17 +151,14 @@ def _run_here(
 ) -> bool:
     """Run the chosen cells in workers of this machine; whether one of them failed."""
     from benchmark.runs.dispatch import run_all
-    from benchmark.runs.execute import digest
+    from benchmark.runs.grid import planned_digest
     from benchmark.runs.slots import environments
     from benchmark.runs.workers import TROUBLE, Answer, Job, Orders, Slot
 
     places = environments(arguments.device, kind, arguments.slots, arguments.gpus)
     _prepare({(entry.spec.dataset, entry.spec.values["data.size"]) for entry in chosen}, arguments.data)
     rows = {entry.spec.run_id: entry.cell.row for entry in chosen}
-    jobs = [
-        Job(entry.cell.request, name, digest(results / "records" / f"{name}.json"))
-        for name, entry in zip(rows, chosen, strict=True)
-    ]
+    jobs = [Job(entry.cell.request, entry.spec.run_id, planned_digest(results, entry)) for entry in chosen]
     trouble = {}
 
     def tell(job: Job, answer: Answer, left: int) -> None:
@@ -193,6 +190,8 @@ def _submit(
     """Hand the chosen cells to SLURM, or show how."""
     from benchmark.runs.execute import retire
     from benchmark.runs.folder import RunFolder
+    from benchmark.runs.grid import planned_digest
+    from benchmark.runs.records import digest
     from benchmark.runs.slurm import script, submit
 
     workers = min(arguments.slots or TASKS, len(chosen))
@@ -208,10 +207,11 @@ def _submit(
         print(text, end="")
         return OK
     for entry in chosen:
-        if entry.record is not None:  # not left to the tasks: each would try again what another has just tried
-            folder = RunFolder(results, entry.spec)
+        if old := planned_digest(results, entry):  # not left to the tasks: each would try again what another has just tried
+            folder, path = RunFolder(results, entry.spec), results / "records" / f"{entry.spec.run_id}.json"
             with folder.claimed():
-                retire(folder, results / "records" / f"{entry.spec.run_id}.json")
+                if digest(path) == old:
+                    retire(folder, path)
     print(submit(text, logs / f"{name}.sbatch"))
     ask = f"python -m benchmark status {arguments.experiment} --device {arguments.device}"
     print(f"{workers} workers; their output is in {logs}, and '{ask}' tells how far they are", file=sys.stderr)
