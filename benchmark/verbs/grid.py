@@ -207,7 +207,8 @@ def _submit(
         print(text, end="")
         return OK
     for entry in chosen:
-        if old := planned_digest(results, entry):  # not left to the tasks: each would try again what another has just tried
+        # not left to the tasks: each would try again what another has just tried
+        if old := planned_digest(results, entry):
             folder, path = RunFolder(results, entry.spec), results / "records" / f"{entry.spec.run_id}.json"
             with folder.claimed():
                 if digest(path) == old:
