@@ -27,11 +27,11 @@ setup() {
   cp requirements.lock "$stamp"
 }
 
-# Runs what is missing of an experiment and reports what there is, also where some runs failed.
+# Runs what is missing of an experiment and reports what there is, also where some runs failed; ends with the page's path.
 table() {
   local code=0
   "$python" -m benchmark grid "$1" || code=$?
-  "$python" -m benchmark report
+  "$python" -m benchmark report "$1"
   return "$code"
 }
 

@@ -19,7 +19,8 @@ from benchmark.metrics.counts import dice
 from benchmark.registry import METHODS, Entry
 from benchmark.report import stats
 from benchmark.report.cells import Run
-from benchmark.report.markdown import NOTHING, Table, escape, markdown
+from benchmark.report.markdown import escape, markdown
+from benchmark.report.table import NOTHING, Table
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.grid import plan
 from benchmark.runs.records import read_counts, read_record

@@ -14,14 +14,13 @@ import pytest
 from benchmark import protocols
 from benchmark.errors import UserError
 from benchmark.report.build import build
-from benchmark.report.cells import group_runs
+from benchmark.report.cells import Wanted, group_experiment, group_runs
 from benchmark.report.doubts import doubts
-from benchmark.report.figures import Case, panel
 from benchmark.report.gap import gap_table, waterfall_table
 from benchmark.report.markdown import escape
-from benchmark.report.pictures import choose_images
 from benchmark.report.tables import EVERYTHING, failure_table, object_table, score_cell, score_table
-from benchmark.runs.records import write_record
+from benchmark.runs.records import read_records, write_record
+from tests.conftest import invoke, one_line_error
 
 THRESHOLDS = (np.arange(45) * 0.02).astype(np.float32)
 Evidence = dict[str, np.ndarray]
@@ -60,15 +59,15 @@ def counted(found: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def record(
     method: str = "alpha", ratio: int = 20, fold: int = 0, seed: int = 0, counts: Evidence | None = None,
     status: str = "done", reason: str | None = None, device: str = "a CPU", values: dict[str, Any] | None = None,
-    fingerprint: str = "f" * 64, **other: Any,
+    fingerprint: str = "f" * 64, dataset: str = "made", **other: Any,
 ) -> tuple[dict[str, Any], Evidence]:
     """A record with its counts, as the engine writes them."""
     counts = (evidence(fold) if counts is None else counts) if status == "done" else {}
-    made = {
+    content = {
         "schema": 1, "run_id": f"{crc32(method.encode())}-{ratio}-{fold}-{seed}-{len(str(values))}", "status": status,
         "reason": reason, "exact": True, "weights_sha256": None, "history": [],
         "spec": {
-            "method": method, "dataset": "made", "split": "official", "ratio": ratio, "fold": fold, "seed": seed,
+            "method": method, "dataset": dataset, "split": "official", "ratio": ratio, "fold": fold, "seed": seed,
             "preset": "quick", "values": values or {},
         },
         "data": {"fingerprint": fingerprint, "split_fingerprint": f"{ratio}/{fold}", "labelled": 17, "unlabelled": 68},
@@ -76,7 +75,7 @@ def record(
         "cost": {"parameters_trained": 1234567, "seconds_per_step": 0.5, "peak_memory_bytes": None},
         "numerics": {"engine": 1, "method": 1}, "environment": {"device": device},
     }  # fmt: skip
-    return made | other, counts
+    return content | other, counts
 
 
 def native(*rows: tuple[int, int, int], patients: str = "") -> Evidence:
@@ -88,9 +87,14 @@ def native(*rows: tuple[int, int, int], patients: str = "") -> Evidence:
     return counts
 
 
-def only(records: list[tuple[dict[str, Any], Evidence]], **options: Any):
-    (group,) = group_runs(records, **options)
+def only(records: list[tuple[dict[str, Any], Evidence]]):
+    (group,) = group_runs(records)
     return group
+
+
+def made(results: Path, protocol: str = "strict", formats: tuple[str, ...] = ("md",)):
+    """A report of all records in a results folder."""
+    return build(group_runs(read_records(results / "records")), results, "the command", protocol, formats)
 
 
 # Protocols
@@ -225,12 +229,33 @@ def test_pooled_protocols_have_no_interval_and_say_so() -> None:
     assert "no validation images" in score_table(group, "validation").notes[0]
 
 
-def test_a_plan_says_what_is_missing_and_leaves_others_out() -> None:
-    records = [record(fold=0), record("stranger")]
-    planned = {f"id{fold}": {**records[0][0]["spec"], "fold": fold} for fold in range(3)}
-    planned[records[0][0]["run_id"]] = planned.pop("id0")
-    group = only(records, planned=planned)
-    assert group.labels == ("alpha",) and "(1/3)" in score_cell(group, "alpha", 20, "strict", "dice")
+def wanted(row: str, made: dict[str, Any], **other: Any) -> Wanted:
+    """What an experiment says of a made record."""
+    spec = {**made["spec"], **{key: other.pop(key) for key in ("fold", "ratio") if key in other}}
+    return Wanted(row, other.pop("run_id", made["run_id"]), spec, **other)
+
+
+def test_an_experiment_names_and_orders_its_rows_and_says_what_is_missing() -> None:
+    first, second = record("zeta", fold=0), record("alpha", fold=0)
+    plan = [wanted("last letter", first[0])]
+    plan += [wanted("last letter", first[0], fold=fold, run_id=f"x{fold}", missing="missing") for fold in (1, 2)]
+    plan += [wanted("nobody", second[0], run_id="y", missing="excepted", reason="it never ends")]
+    plan += [wanted("old", second[0], run_id="z", missing="stale", reason="other code"), wanted("alpha", second[0])]
+    (group,) = group_experiment("mine", [first, second], plan, "About it.", "alpha")
+    assert group.labels == ("last letter", "nobody", "old", "alpha") and group.name == "mine"
+    cells = [score_cell(group, label, 20, "strict", "dice").split(" [")[0] for label in group.labels]
+    assert cells[0].endswith("(1/3)") and cells[1:3] == ["excepted (0/1)", "stale (0/1)"] and "n=1" in cells[3]
+    assert [row[-2:] for row in failure_table(group).rows] == [["excepted", "it never ends"], ["stale", "other code"]]
+    assert score_cell(group, "alpha", 10, "strict", "dice") == "–"
+
+
+def test_an_experiment_of_two_data_sets_has_a_group_each_and_strange_data_another() -> None:
+    here, there = record(), record(dataset="elsewhere", run_id="there")
+    more, odd = record(fold=2, run_id="more"), record(fold=1, fingerprint="e" * 64)
+    plan = [wanted("one", made[0]) for made in (here, more, odd, there)]
+    groups = group_experiment("mine", [here, more, odd, there], plan)
+    assert [group.name for group in groups] == ["mine-made", "mine-made-eeeeeeee", "mine-elsewhere"]
+    assert [len(group.runs) for group in groups] == [2, 1, 1]
 
 
 def test_other_settings_are_other_rows() -> None:
@@ -277,58 +302,32 @@ def test_same_records_give_the_same_text(tmp_path: Path) -> None:
     texts = []
     for folder, order in (("one", records), ("two", records[::-1])):
         write(tmp_path / folder, order)
-        report = build(tmp_path / folder, formats=("md",))
+        report = made(tmp_path / folder)
         texts.append(report.text)
         assert report.paths == [tmp_path / folder / "tables" / "made-official-quick.md"]
         assert report.paths[0].read_text(encoding="utf-8") == report.text
     assert texts[0] == texts[1] and str(tmp_path) not in texts[0]
-    assert build(tmp_path / "one", "mine", "paper", ("md",)).paths[0].name == "mine-made-official-quick-paper.md"
+    assert made(tmp_path / "one", "paper").paths[0].name == "made-official-quick-paper.md"
 
 
 def test_devices_do_not_share_a_cost_table(tmp_path: Path) -> None:
     write(tmp_path, [record(), record("beta", device="a GPU")])
-    text = build(tmp_path, formats=("md",)).text
+    text = made(tmp_path).text
     assert "On a CPU" in text and "On a GPU" in text and text.count("### Cost") == 2 and "1,234,567" in text
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
     write(tmp_path, [record("<script>|x_y*`\n", reason="a|b"), record("bad", status="failed", reason="x | <b>\n\ny")])
-    text = build(tmp_path, formats=("md",)).text
+    text = made(tmp_path).text
     assert "<" not in text and r"&lt;script&gt;\|x_y\*\`" in text and r"x \| &lt;b&gt; y" in text
     assert escape("[a](b) [1, 2] _so_ a_b \\") == r"[a\](b) [1, 2] \_so\_ a_b \\"
 
 
-def test_figures_are_drawn_and_a_missing_panel_is_told(tmp_path: Path) -> None:
-    write(tmp_path, [record(name, ratio=ratio) for name in ("alpha", "beta") for ratio in (10, 20)])
-    report = build(tmp_path, formats=("png",))
-    assert [path.name for path in report.paths] == ["made-official-quick-ratio.png"]
-    assert report.paths[0].stat().st_size > 5000
-    assert "no finished run has its masks here" in report.remarks[0]
-
-
-def test_a_panel_copes_with_empty_and_full_masks(tmp_path: Path) -> None:
-    image = np.full((8, 8, 3), 200, np.uint8)
-    masks = [np.zeros((20, 30), bool), np.ones((20, 30), bool), np.eye(20, 30, dtype=bool)]
-    cases = [Case("an image of $5", image, truth, masks[:2]) for truth in masks]
-    columns = ["alpha", "a method whose name is far too long for one line (with.a=setting)"]
-    path = panel(columns, cases, tmp_path / "p.png")
-    once = path.read_bytes()
-    assert once.startswith(b"\x89PNG") and panel(["alpha", "b"], cases, path) == path and path.read_bytes() != once
-
-
 def test_user_errors(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no records"):
-        build(tmp_path)
+    assert "no records to report" in one_line_error(invoke("report", "--results", tmp_path))
+    assert "no records of experiment demo" in one_line_error(invoke("report", "demo", "--results", tmp_path))
+    assert "Did you mean 'demo'" in one_line_error(invoke("report", "dmeo", "--results", tmp_path))
+    write(tmp_path, [record()])
     with pytest.raises(UserError, match="Did you mean 'strict'"):
-        build(tmp_path, protocol="strikt")
-    with pytest.raises(UserError, match="unknown format 'tex'"):
-        build(tmp_path, formats=("tex",))
-
-
-def test_images_are_chosen_by_rule() -> None:
-    names = [f"i{k:02}" for k in range(21)]
-    scores = {"alpha": {name: k / 20 for k, name in enumerate(names)}}
-    assert choose_images(scores) == {"median": "i10", "worst decile": "i02"}
-    scores["beta"] = scores["alpha"] | {"i15": 0.0, "only": 1.0}
-    assert choose_images(scores)["largest disagreement"] == "i15"
-    assert choose_images({}) == {} and choose_images({"alpha": {"x": 1.0}}) == {"median": "x"}
+        made(tmp_path, "strikt")
+    assert "unknown format 'doc'" in one_line_error(invoke("report", "--format", "md,doc", "--results", tmp_path))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -58,3 +60,73 @@ def test_paired_interval_is_narrower_than_either() -> None:
     assert difference and single and difference.units == 30
     assert difference.low < 0.05 < difference.high or abs(difference.estimate - 0.05) < 0.01
     assert difference.high - difference.low < 0.2 * (single.high - single.low)
+
+
+def images(values: list[float], units: str) -> stats.Images:
+    return stats.Images(tuple(map(str, range(len(values)))), tuple(units), np.array(values, dtype=np.float64))
+
+
+def test_sign_flips_by_hand() -> None:
+    assert stats.sign_flip(images([0.1, 0.2, 0.3], "pqr")) == 2 / 8  # only all signs as they are, or all reversed
+    assert stats.sign_flip(images([0.3, -0.1, 0.1], "pqr")) == 6 / 8  # |sums| 0.5, 0.3, 0.3, 0.1, each twice
+    assert stats.sign_flip(images([0.3, 0.1, -0.1, 0.2], "pppq")) == 2 / 4  # p flips as a whole
+    assert stats.sign_flip(images([0.1, -0.1], "pq")) == 1
+    assert stats.sign_flip(images([0.0, 0.0], "pq")) == 1
+    assert stats.sign_flip(images([0.4], "p")) == 1
+    assert np.isnan(stats.sign_flip(images([], "")))
+
+
+def test_sign_flips_equal_a_loop_over_all_of_them() -> None:
+    random = np.random.default_rng(3)
+    for units in (3, 8, 11):
+        values = random.normal(0.3, 1, 3 * units)
+        names = "".join(chr(97 + i % units) for i in range(3 * units))
+        totals = [sum(v for v, name in zip(values, names, strict=True) if name == chr(97 + u)) for u in range(units)]
+        flips = [abs(np.dot(signs, totals)) for signs in product((1, -1), repeat=units)]
+        expected = np.mean(np.array(flips) >= abs(sum(totals)) - 1e-12)
+        assert stats.sign_flip(images(list(values), names)) == pytest.approx(expected, abs=1e-12)
+
+
+def test_ties_of_sums_count_as_extreme_however_they_round() -> None:
+    assert stats.sign_flip(images([0.1, 0.2, 0.3, 0.0], "pqrs")) == 4 / 16
+    assert stats.sign_flip(images([0.1, 0.7, 0.2, 0.1], "pqrs")) == 2 / 16
+    assert stats.sign_flip(images([0.1] * 7 + [-0.1], "abcdefgh")) == (1 + 1 + 8 + 8) / 2**8  # seven, or eight, alike
+
+
+def test_many_units_are_flipped_at_random_and_come_near_the_exact_p() -> None:
+    random = np.random.default_rng(5)
+    totals = random.normal(0.25, 1, 16)
+    signs = np.array(list(product((1, -1), repeat=16)))
+    exact = np.mean(np.abs(signs @ totals) >= abs(totals.sum()) - 1e-12)
+    found = stats.sign_flip(images(list(totals), "abcdefghijklmnop"))
+    assert found == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / stats.FLIPS))
+    assert stats.sign_flip(images([1.0] * 40, "".join(map(chr, range(65, 105))))) == 1 / (1 + stats.FLIPS)
+
+
+def test_random_flips_come_from_the_top_bits_of_philox_words() -> None:
+    words = np.random.Philox(key=stats.KEY).random_raw(stats.FLIPS * 20)
+    signs = np.array([-1 if int(word) >> 63 else 1 for word in words]).reshape(-1, 20)
+    values = np.random.default_rng(6).normal(0.3, 1, 20)
+    extreme = sum(abs(float(row @ values)) >= abs(values.sum()) - 1e-9 for row in signs)
+    assert stats.sign_flip(images(list(values), "abcdefghijklmnopqrst")) == (1 + extreme) / (1 + stats.FLIPS)
+
+
+def test_p_is_uniform_where_there_is_no_difference() -> None:
+    random = np.random.default_rng(7)
+    p = np.array([stats.sign_flip(images(list(random.normal(size=12)), "aabbccddeeff")) for _ in range(500)])
+    for level in (0.1, 0.25, 0.5):
+        assert np.mean(p <= level) == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / 500))
+
+
+def test_holm_by_hand() -> None:
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.5, 0.6]) == [1.0, 1.0] and stats.holm([0.2]) == [0.2] and stats.holm([]) == []
+    adjusted = stats.holm([0.01, float("nan"), 0.02])
+    assert adjusted[::2] == [0.02, 0.02] and np.isnan(adjusted[1])
+
+
+def test_differences_are_of_images_that_both_define() -> None:
+    first = stats.Images(("a", "b", "c"), ("p", "q", "q"), np.array([0.5, np.nan, 0.9]))
+    second = stats.Images(("c", "b", "d"), ("q", "q", "r"), np.array([0.7, 0.1, 0.2]))
+    found = stats.differences(first, second)
+    assert found.ids == ("c",) and found.units == ("q",) and found.values == pytest.approx([0.2])

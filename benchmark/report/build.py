@@ -1,24 +1,30 @@
-"""From all records of a results folder to its tables and figures."""
+"""From groups of records to files: tables, figures and the page."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from benchmark.errors import UserError, suggest
+from benchmark.errors import CHECK_FAILED, UserError, suggest
 from benchmark.files import write_atomically
 from benchmark.protocols import PROTOCOLS
-from benchmark.report.cells import Group, group_runs, safe_name
+from benchmark.report.against import against
+from benchmark.report.cells import Group
+from benchmark.report.compare import best, difference_table
 from benchmark.report.cost import cost_tables
 from benchmark.report.doubts import doubts
 from benchmark.report.gap import gap_table, waterfall_table
-from benchmark.report.markdown import Table, escape, markdown
+from benchmark.report.latex import document
+from benchmark.report.markdown import escape, markdown
+from benchmark.report.subsets import subset_tables
+from benchmark.report.table import Table
 from benchmark.report.tables import failure_table, object_table, score_table
-from benchmark.runs.records import read_records
+from benchmark.report.values import comma_separated
 
-FORMATS = ("md", "png")
+TEXTS, FIGURES, PAGE = ("md", "tex", "csv"), ("png", "pdf"), ("html",)
+FORMATS = (*TEXTS, *FIGURES, *PAGE)
 
 
 class Report(NamedTuple):
@@ -30,89 +36,101 @@ class Report(NamedTuple):
 
 
 def build(
-    results: Path, experiment: str | None = None, protocol: str = "strict", formats: Sequence[str] = FORMATS,
-    planned: Mapping[str, Mapping[str, Any]] | None = None,
+    groups: Sequence[Group], results: Path, command: str, protocol: str = "strict", formats: Sequence[str] = FORMATS
 ) -> Report:
-    """Write `results/tables/<name>.md` and `results/figures/<name>*.png` for every (dataset, split, preset).
+    """Write `results/tables/<name>.{md,tex,csv}`, `results/figures/<name>-*.{png,pdf}` and `results/pages/<name>.html`.
 
-    `planned` (run id -> specification in JSON) are the runs of `experiment`: others are left out, missing ones are
-    told. The same records give the same text, byte for byte. UserError: unknown protocol or format, no records.
+    command: what makes these files, for their provenance. The same records give the same text, byte for byte.
+    UserError: unknown protocol or format.
     """
     _known("protocol", protocol, PROTOCOLS)
     for name in formats:
         _known("format", name, FORMATS)
-    groups = group_runs(read_records(results / "records"), planned)
-    if not groups:
-        where = f"of experiment {experiment} " if planned is not None else ""
-        raise UserError(f"{results / 'records'}: no records {where}to report; make one with 'python -m benchmark run'")
-    report = Report([], "", [])
-    texts = []
+    report = Report([], "\n".join(group_text(group, protocol, command) for group in groups), [])
+    for path, text in texts(groups, protocol, command).items():
+        if path.suffix[1:] in formats:
+            write_atomically(results / path, lambda stream, text=text: stream.write(text.encode()))  # type: ignore[misc]
+            report.paths.append(results / path)
+    if drawn := [name for name in formats if name in FIGURES]:
+        from benchmark.report.figures import draw_all  # matplotlib takes a second to import
+
+        for group in groups:
+            figures = draw_all(group, results, results / "figures", drawn)
+            report.paths.extend(figures.paths)
+            report.remarks.extend(figures.remarks)
+    if "html" in formats:
+        from benchmark.report.publish import publish
+
+        tables = {group.name: group_tables(group, protocol) for group in groups}
+        origin = "\n".join([command, *(f"{group.title}: {provenance(group)}" for group in groups)])
+        pages = publish(groups, tables, results, origin)
+        report.paths.extend(pages.paths)
+        report.remarks.extend(pages.remarks)
+    return report
+
+
+def check(groups: Sequence[Group], results: Path, command: str, protocol: str = "strict") -> list[Path]:
+    """The text files of a report, all of them current; UserError names those that are missing or are not."""
+    wanted = {results / path: text for path, text in texts(groups, protocol, command).items()}
+    outdated = [path for path, text in wanted.items() if not path.is_file() or path.read_bytes() != text.encode()]
+    if outdated:
+        names = ", ".join(map(str, outdated))
+        raise UserError(f"not what these records come to: {names}; write them anew with '{command}'", CHECK_FAILED)
+    return list(wanted)
+
+
+def texts(groups: Sequence[Group], protocol: str, command: str) -> dict[Path, str]:
+    """Every text file of a report, by its path in the results folder."""
+    found = {}
+    suffix = "" if protocol == "strict" else f"-{protocol}"
     for group in groups:
-        name = f"{safe_name(experiment)}-{group.name}" if experiment else group.name
-        text = group_text(group, protocol)
-        texts.append(text)
-        if "md" in formats:
-            suffix = "" if protocol == "strict" else f"-{protocol}"
-            report.paths.append(_write_text(results / "tables" / f"{name}{suffix}.md", text))
-        if "png" in formats:
-            _draw(group, results, name, report)
-    return report._replace(text="\n".join(texts))
+        stem = Path("tables") / f"{group.name}{suffix}"
+        comments = [f"{group.title}; made by {command}", provenance(group)]
+        found[stem.with_name(f"{stem.name}.md")] = group_text(group, protocol, command)
+        found[stem.with_name(f"{stem.name}.tex")] = document(group_tables(group, protocol), comments)
+        if not suffix:  # it has all protocols
+            found[stem.with_name(f"{stem.name}.csv")] = comma_separated([group])
+    return found
 
 
-def group_text(group: Group, protocol: str) -> str:
-    """All tables of a group in Markdown."""
+def group_tables(group: Group, protocol: str) -> list[Table]:
+    """All tables of a group that have rows."""
+    strict = protocol == "strict"
+    scores = []
+    for metric in ("dice", "jaccard"):
+        strong = {ratio: best(group, ratio, protocol, metric) for ratio in group.ratios}
+        scores.append(score_table(group, protocol, metric, strong))
     tables: list[Table | None] = [
-        score_table(group, protocol),
-        score_table(group, protocol, "jaccard"),
-        object_table(group) if protocol == "strict" else None,
+        *scores,
+        difference_table(group) if strict else None,
+        against(group).table,
+        *(subset_tables(group) if strict else []),
+        object_table(group) if strict else None,
         gap_table(group),
         waterfall_table(group),
         *cost_tables(group),
         failure_table(group),
     ]
-    parts = [f"## {escape(group.dataset)}, split {escape(group.split)}, preset {escape(group.preset)}\n"]
+    return [table for table in tables if table and table.rows]
+
+
+def group_text(group: Group, protocol: str, command: str) -> str:
+    """All tables of a group in Markdown."""
+    parts = [f"## {escape(group.title)}\n"]
+    parts += [f"{escape(group.about)}\n"] if group.about else []
     parts += [f"**Careful:** {escape(doubt)}\n" for doubt in doubts(group)]
-    parts += [markdown(table) for table in tables if table and table.rows]
-    return "\n".join([*parts, _provenance(group)])
+    parts += [markdown(table) for table in group_tables(group, protocol)]
+    return "\n".join([*parts, f"Made by `{command}`. {escape(provenance(group))}\n"])
 
 
-def _provenance(group: Group) -> str:
+def provenance(group: Group) -> str:
     """Which records this was made from: their number, and a digest that changes with any of them."""
     digest = hashlib.sha256()
     for run in sorted(group.runs, key=lambda run: run.record["run_id"]):
         digest.update(f"{run.record['run_id']} {run.record['status']} {run.record.get('counts_sha256')}\n".encode())
     records = "1 record" if len(group.runs) == 1 else f"{len(group.runs)} records"
     data = group.fingerprint[:12] or "unknown"
-    return f"Made from {records} (digest {digest.hexdigest()[:12]}) of data {escape(data)}.\n"
-
-
-def _draw(group: Group, results: Path, name: str, report: Report) -> None:
-    """Figures; matplotlib is imported here, for its second of start-up. Pictures of others' data stay local."""
-    from benchmark.report.figures import curve
-    from benchmark.report.pictures import draw_panel, may_be_published
-
-    figures = results / "figures"
-    drawn = curve(group, figures / f"{name}-ratio.png")
-    if drawn:
-        report.paths.append(drawn)
-    folder = figures if may_be_published(group.dataset) else _local(figures)
-    shown, reason = draw_panel(group, results, folder / f"{name}-panel.png")
-    if shown:
-        report.paths.append(shown)
-    else:
-        report.remarks.append(f"{name}: no panel of images, {reason}")
-
-
-def _local(figures: Path) -> Path:
-    """A folder that keeps itself out of version control, for pictures that may not be published."""
-    folder = figures / "local"
-    write_atomically(folder / ".gitignore", lambda stream: stream.write(b"*\n"))
-    return folder
-
-
-def _write_text(path: Path, text: str) -> Path:
-    write_atomically(path, lambda stream: stream.write(text.encode()))
-    return path
+    return f"Made from {records} (digest {digest.hexdigest()[:12]}) of data {data}."
 
 
 def _known(kind: str, name: str, names: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -62,24 +62,50 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """A run that an experiment asks for: its row, its specification as JSON, and why it is not there.
+
+    `missing` is a state (missing, running, stale, excepted) with its reason, or empty where there is a record.
+    """
+
+    row: str
+    run_id: str
+    spec: Mapping[str, Any]
+    missing: str = ""
+    reason: str = ""
+
+    @property
+    def draw(self) -> Draw:
+        return int(self.spec["fold"]), int(self.spec["seed"])
+
+
+@dataclass(frozen=True)
 class Group:
-    """Runs that may stand in one table: the same data (by fingerprint), split and preset."""
+    """Runs that may stand in one table: the same data (by fingerprint), split and, without an experiment, preset.
+
+    reference: the row that others are compared with. published: the table in configs/paper that belongs to it.
+    """
 
     dataset: str
     split: str
     preset: str
     fingerprint: str
     runs: tuple[Run, ...]
-    planned: Mapping[int, frozenset[Draw]]  # ratio -> draws that a whole cell has
+    wanted: tuple[Wanted, ...]  # empty without an experiment
     name: str
+    title: str
+    about: str = ""
+    reference: str | None = None
+    published: str | None = None
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        return tuple(sorted({run.label for run in self.runs}))
+        """Rows: in the experiment's order, else in that of the alphabet."""
+        return tuple(dict.fromkeys([*(entry.row for entry in self.wanted), *sorted({run.label for run in self.runs})]))
 
     @cached_property
     def ratios(self) -> tuple[int, ...]:
-        return tuple(sorted({run.spec["ratio"] for run in self.runs}))
+        return tuple(sorted({spec["ratio"] for spec in (*(r.spec for r in self.runs), *(w.spec for w in self.wanted))}))
 
     @cached_property
     def _cells(self) -> dict[tuple[str, int], list[Run]]:
@@ -88,9 +114,28 @@ class Group:
             cells[run.label, run.spec["ratio"]].append(run)
         return cells
 
+    @cached_property
+    def _draws(self) -> dict[tuple[str, int], set[Draw]]:
+        draws: dict[tuple[str, int], set[Draw]] = defaultdict(set)
+        for entry in self.wanted:
+            draws[entry.row, entry.spec["ratio"]].add(entry.draw)
+        for run in () if self.wanted else self.runs:
+            for label in self.labels:
+                draws[label, run.spec["ratio"]].add(run.draw)
+        return draws
+
+    def draws(self, label: str, ratio: int) -> int:
+        """How many draws a whole cell has: as many as the experiment asks for, or as any row of the group has there."""
+        return len(self._draws.get((label, ratio), ()))
+
     def cell(self, label: str, ratio: int) -> list[Run]:
         """All runs of a cell, whatever became of them, in order of their draws."""
         return self._cells.get((label, ratio), [])
+
+    def lost(self, label: str, ratio: int) -> list[Wanted]:
+        """The runs of a cell that are wanted and have no record."""
+        place = (label, ratio)
+        return [entry for entry in self.wanted if entry.missing and (entry.row, entry.spec["ratio"]) == place]
 
     def finished(self, label: str, ratio: int) -> list[Run]:
         """The runs of a cell that have scores."""
@@ -101,31 +146,57 @@ class Group:
         return stats.average_over_draws(run.per_image(metric) for run in self.finished(label, ratio))
 
 
-def group_runs(
-    records: Iterable[tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]]],
-    planned: Mapping[str, Mapping[str, Any]] | None = None,
-) -> list[Group]:
-    """Groups in order of their names. `planned` (run id -> specification) chooses records and tells what is missing.
+Records = Iterable[tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]]]
 
-    Without a plan a cell is whole when it has every (fold, seed) that any method of its group has there.
-    """
+
+def group_runs(records: Records) -> list[Group]:
+    """All records, a group for every (dataset, split, preset, fingerprint of the data), in order of their names."""
     buckets: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
     for record, counts in records:
-        if planned is None or record["run_id"] in planned:
-            spec = record["spec"]
-            place = spec["dataset"], spec["split"], spec["preset"], record["data"].get("fingerprint", "")
-            buckets[place].append(Run(record, counts))
+        spec = record["spec"]
+        place = spec["dataset"], spec["split"], spec["preset"], record["data"].get("fingerprint", "")
+        buckets[place].append(Run(record, counts))
     names = [safe_name(*place[:3]) for place in sorted(buckets)]
     groups = []
     for place, name in zip(sorted(buckets), names, strict=True):
         unique = name if names.count(name) == 1 else f"{name}-{place[3][:8] or 'unknown'}"
-        runs = sorted(_labelled(buckets[place]), key=_order)
-        draws: dict[int, set[Draw]] = defaultdict(set)
-        for spec in [*(run.spec for run in runs), *(planned or {}).values()]:
-            if (spec["dataset"], spec["split"], spec["preset"]) == place[:3]:
-                draws[spec["ratio"]].add((spec["fold"], spec["seed"]))
-        wanted = {ratio: frozenset(found) for ratio, found in draws.items()}
-        groups.append(Group(*place, tuple(runs), wanted, unique))
+        runs = tuple(sorted(_labelled(buckets[place]), key=_order))
+        dataset, split, preset, fingerprint = place
+        title = f"{dataset}, split {split}, preset {preset}"
+        groups.append(Group(dataset, split, preset, fingerprint, runs, (), unique, title))
+    return groups
+
+
+def group_experiment(
+    name: str, records: Records, wanted: Sequence[Wanted], about: str = "", reference: str | None = None,
+    published: str | None = None,
+) -> list[Group]:
+    """The runs of an experiment, a group for every data set and split that it has, in the experiment's order.
+
+    Records of other fingerprints of the data than most have make a group of their own.
+    """
+    rows = {entry.run_id: entry.row for entry in wanted}
+    buckets: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
+    for record, counts in records:
+        spec = record["spec"]
+        place = spec["dataset"], spec["split"], record["data"].get("fingerprint", "")
+        buckets[place].append(Run(record, counts, rows[record["run_id"]]))
+    places = list(dict.fromkeys((entry.spec["dataset"], entry.spec["split"]) for entry in wanted))
+    groups = []
+    for dataset, split in places:
+        mine = tuple(entry for entry in wanted if (entry.spec["dataset"], entry.spec["split"]) == (dataset, split))
+        found = [place[2] for place in buckets if place[:2] == (dataset, split)] or [""]
+        found.sort(key=lambda fingerprint: (-len(buckets[dataset, split, fingerprint]), fingerprint))
+        several = [dataset] * (len({d for d, _ in places}) > 1) + [split] * (len({s for _, s in places}) > 1)
+        for number, fingerprint in enumerate(found):
+            parts = [name, *several] + [fingerprint[:8] or "unknown"] * (number > 0)
+            presets = dict.fromkeys(entry.spec["preset"] for entry in mine)
+            runs = tuple(buckets.get((dataset, split, fingerprint), ()))
+            title = ", ".join([f"{name}: {dataset}", f"split {split}", f"preset {' and '.join(presets)}"])
+            groups.append(Group(
+                dataset, split, " and ".join(presets), fingerprint, runs, mine, safe_name(*parts), title, about,
+                reference, published,
+            ))
     return groups
 
 

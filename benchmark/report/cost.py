@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmark.report.cells import Group, Run
-from benchmark.report.markdown import NOTHING, Table
+from benchmark.report.table import NOTHING, Table
 
 COLUMNS: dict[str, tuple[str, Callable[[float], str]]] = {
     "parameters_trained": ("parameters trained", lambda value: f"{value:,.0f}"),

@@ -8,7 +8,7 @@ from itertools import pairwise
 from benchmark.protocols import PROTOCOLS, STAGES
 from benchmark.report import stats
 from benchmark.report.cells import Group, Run
-from benchmark.report.markdown import NOTHING, Table
+from benchmark.report.table import NOTHING, Table
 from benchmark.report.tables import MEANING, number
 
 STEPS = ("official output", "last step", "threshold 0.5", "mean over images", "native size")

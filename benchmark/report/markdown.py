@@ -1,23 +1,10 @@
-"""Tables as data, and as Markdown."""
+"""Tables as GitHub's Markdown."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 
-NOTHING = "–"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A title, a caption that says what the numbers are, a header, rows of plain text, and notes below."""
-
-    title: str
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
+from benchmark.report.table import Strong, Table
 
 
 def escape(text: str) -> str:
@@ -34,7 +21,11 @@ def markdown(table: Table) -> str:
     lines = [f"### {escape(table.title)}", "", escape(table.caption), ""]
     lines.append("| " + " | ".join(escape(cell) for cell in table.header) + " |")
     lines.append("|" + "|".join(":--" if column == 0 else "--:" for column in range(len(table.header))) + "|")
-    lines += ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in table.rows]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table.rows]
     for note in table.notes:
         lines += ["", escape(note)]
     return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return f"**{escape(text)}**" if isinstance(text, Strong) else escape(text)

@@ -1,34 +1,89 @@
-"""Which images a panel shows, chosen by rule and never by hand, and where their pixels come from."""
+"""Which test images are shown, chosen by rule and never by hand, and their pixels for panels and the page's gallery."""
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from benchmark.data.dataset import load_dataset
+from benchmark.data.prepared import Prepared, load
 from benchmark.errors import UserError
-from benchmark.report.cells import Group, Run
-from benchmark.report.figures import Case, panel
+from benchmark.report.cells import Draw, Group, Run
+from benchmark.runs.folder import folder_of, load_masks
+
+FOUND, INVENTED, MISSED = "#009E73", "#E69F00", "#0072B2"  # TP, FP, FN: Okabe and Ito (2008)
+OPACITY = {FOUND: 0.45, INVENTED: 0.8, MISSED: 0.8}
+OUTLINE = "#000000"
+SIDE = 192  # pixels, the long side of a picture in the gallery
+SHADES = 96  # of a picture in the gallery
+Masks = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A test image [S, S, 3] uint8 at working size, its truth [H, W], and masks [H, W] and strict Dice by row."""
+
+    id: str
+    rule: str
+    image: NDArray[np.uint8]
+    truth: Masks
+    masks: Mapping[str, Masks]
+    dice: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One draw at one label ratio, the same for every row, and the images that are shown of it."""
+
+    title: str
+    ratio: int
+    draw: Draw
+    labels: tuple[str, ...]
+    images: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A test image for the page: small PNG files, an overlay (transparent where nothing is) for each row.
+
+    An overlay has what was found, invented and missed in the colours of this file, and the outline of the truth. It
+    is meant for a grey picture: a stain's own colours hide those of an overlay. `truth` is the overlay of the truth.
+    """
+
+    image_id: str
+    rule: str  # "" where no rule chose it
+    ratio: int
+    dice: Mapping[str, float]
+    image: bytes
+    overlays: Mapping[str, bytes]
+    truth: bytes = b""
+    draw: Draw = (0, 0)
 
 
 def choose_images(scores: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
-    """{rule: image id} from scores {method: {image: Dice}}, over the images that all methods have.
+    """{rule: image id} from scores {row: {image: Dice}}, over the images whose Dice is defined in all rows.
 
-    `median` and `worst decile`: the image in that place when ordered by its mean over methods. `largest disagreement`:
-    the greatest difference between two methods. No image is shown twice; equals go by their names.
+    `median` and `worst decile`: the image in that place when ordered by its mean over rows. `largest disagreement`:
+    the greatest difference between two rows. No image is shown twice; equals go by their names.
     """
-    common = set.intersection(*(set(by_image) for by_image in scores.values())) if scores else set()
+    defined = [{name for name, value in by_image.items() if value == value} for by_image in scores.values()]
+    common = set.intersection(*defined) if defined else set()
     table = {name: [by_image[name] for by_image in scores.values()] for name in common}
     ordered = sorted(table, key=lambda name: (float(np.mean(table[name])), name))
     divided = sorted(table, key=lambda name: (min(table[name]) - max(table[name]), name))
     last = len(ordered) - 1
+    place = {name: number for number, name in enumerate(ordered)}
     wishes = {
-        "median": sorted(ordered, key=lambda name: abs(ordered.index(name) - last // 2)),
-        "worst decile": sorted(ordered, key=lambda name: abs(ordered.index(name) - last // 10)),
+        "median": sorted(ordered, key=lambda name: abs(place[name] - last // 2)),
+        "worst decile": sorted(ordered, key=lambda name: abs(place[name] - last // 10)),
         "largest disagreement": divided if len(scores) > 1 else [],
     }
     chosen: dict[str, str] = {}
@@ -39,12 +94,12 @@ def choose_images(scores: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     return chosen
 
 
-def draw_panel(group: Group, results: Path, path: Path) -> tuple[Path | None, str]:
-    """The panel at the label ratio that most methods have (the smallest of equals), or None and why there is none."""
-    from benchmark.data.prepared import load
-    from benchmark.runs.folder import load_masks
+def lay_out(group: Group, results: Path, everything: bool = False) -> tuple[Layout | None, str]:
+    """The images that the rules choose (or all test images) with every row's masks, or None and why there is none.
 
-    ratio, runs = _representatives(group, results)
+    Of all (ratio, draw) the one where most rows have their masks; the smallest of equals. Scores are that draw's own.
+    """
+    (ratio, draw), runs = _common_draw(group, results)
     if not runs:
         return None, "no finished run has its masks here"
     try:
@@ -55,54 +110,109 @@ def draw_panel(group: Group, results: Path, path: Path) -> tuple[Path | None, st
         return None, "the prepared images are not those of the runs"
     scores = {}
     for run in runs:
-        images = group.images(run.label, ratio)
-        scores[run.label] = dict(zip(images.ids, images.values.tolist(), strict=True))
-    chosen = choose_images(scores)
-    if not chosen:
-        return None, "no test image is common to all methods"
-    predictions: dict[str, list[NDArray[np.bool_]]] = {name: [] for name in chosen.values()}
+        ids, _, values = run.per_image("dice")
+        scores[run.label] = dict(zip(ids, values.tolist(), strict=True))
+    rules = {name: rule for rule, name in choose_images(scores).items()}
+    common = sorted(set.intersection(*(set(by_image) for by_image in scores.values())))
+    names = [*rules, *(name for name in common if everything and name not in rules)]
+    if not names:
+        return None, "no test image is common to all rows"
+    masks: dict[str, dict[str, Masks]] = {}
     for run in runs:
         try:
-            masks = load_masks(results / "runs" / run.record["run_id"] / "masks.npz")
-            for name, column in predictions.items():
-                column.append(masks[name])
+            stored = load_masks(folder_of(results, run.record["run_id"]) / "masks.npz")
+            masks[run.label] = {name: stored[name] for name in names}
         except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
             return None, f"the masks of {run.record['run_id']} are damaged ({error})"
-    cases = [
-        Case(
-            f"{rule}: {name}",
-            np.asarray(prepared.images[prepared.position(name)]),
-            prepared.native(name) > 0,
-            predictions[name],
-        )
-        for rule, name in chosen.items()
-    ]
-    columns = [f"{run.label}, {ratio} %, fold {run.draw[0]}" for run in runs]
-    return panel(columns, cases, path), ""
+    try:
+        shown = tuple(_shown(prepared, name, rules.get(name, ""), masks, scores) for name in names)
+    except UserError as error:
+        return None, f"the images are not here ({error})"
+    return Layout(group.title, ratio, draw, tuple(masks), shown), ""
+
+
+def _shown(
+    prepared: Prepared, name: str, rule: str, masks: Mapping[str, Mapping[str, Masks]],
+    scores: Mapping[str, Mapping[str, float]],
+) -> Shown:
+    truth = prepared.native(name) > 0
+    found = {label: by_image[name] for label, by_image in masks.items()}
+    if any(mask.shape != truth.shape for mask in found.values()):
+        raise UserError(f"{name}: masks of another size than the image's")
+    image = np.asarray(prepared.images[prepared.position(name)])
+    return Shown(name, rule, image, truth, found, {label: scores[label][name] for label in found})
+
+
+def _common_draw(group: Group, results: Path) -> tuple[tuple[int, Draw], list[Run]]:
+    """The ratio and draw, and its runs in order of their rows, one each."""
+    kept: dict[tuple[int, Draw], dict[str, Run]] = {}
+    for run in group.runs:
+        if run.done and (folder_of(results, run.record["run_id"]) / "masks.npz").is_file():
+            kept.setdefault((run.spec["ratio"], run.draw), {}).setdefault(run.label, run)
+    if not kept:
+        return (0, (0, 0)), []
+    place = min(kept, key=lambda place: (-len(kept[place]), place))
+    return place, [kept[place][label] for label in group.labels if label in kept[place]]
+
+
+def gallery(group: Group, results: Path, everything: bool = False) -> tuple[list[Picture], str]:
+    """Pictures for the page of the images that the rules choose, or of all; none, and why, where they are not here."""
+    layout, reason = lay_out(group, results, everything)
+    if layout is None:
+        return [], reason
+    return [_picture(shown, layout) for shown in layout.images], ""
+
+
+def _picture(shown: Shown, layout: Layout) -> Picture:
+    height, width = shown.truth.shape
+    scale = min(1.0, SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    image = Image.fromarray(shown.image).resize(size, Image.Resampling.BICUBIC)
+    truth = _shrunk(shown.truth, size)
+    overlays = {label: _overlay(_shrunk(mask, size), truth) for label, mask in shown.masks.items()}
+    plain = image.quantize(SHADES, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    return Picture(
+        shown.id, shown.rule, layout.ratio, shown.dice, _png(plain), overlays, _overlay(truth, truth), layout.draw
+    )
+
+
+def _shrunk(mask: Masks, size: tuple[int, int]) -> Masks:
+    """A mask at (width, height): the majority of the pixels that a new one covers."""
+    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 127
+
+
+def _overlay(found: Masks, truth: Masks) -> bytes:
+    """A palette PNG: 0 transparent, then found, invented, missed, and the truth's outline."""
+    index = np.select([found & truth, found & ~truth, truth & ~found], [1, 2, 3], 0).astype(np.uint8)
+    index[truth & _beside(~truth)] = 4
+    picture = Image.fromarray(index, "P")
+    colours = ("#ffffff", FOUND, INVENTED, MISSED, OUTLINE)
+    picture.putpalette([int(colour[place : place + 2], 16) for colour in colours for place in (1, 3, 5)])
+    opacity = [0, *(round(255 * OPACITY[colour]) for colour in colours[1:4]), 230]
+    return _png(picture, transparency=bytes(opacity))
+
+
+def _beside(mask: Masks) -> Masks:
+    """Where one of the four neighbours inside the picture is in the mask."""
+    padded = np.pad(mask, 1)
+    return padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+
+
+def _png(picture: Image.Image, **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "png", optimize=True, **options)
+    return stream.getvalue()
+
+
+def faded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Light grey, three channels: the stain's own colours would hide those of an overlay."""
+    grey = (255 + image.mean(-1, keepdims=True)) / 2
+    return grey.repeat(3, -1).astype(np.uint8)
 
 
 def may_be_published(dataset: str) -> bool:
     """Whether pictures of this data set may lie in the repository: only where the data set itself says so."""
-    from benchmark.data.dataset import load_dataset
-
     try:
         return bool(getattr(load_dataset(dataset), "publishable", False))
     except UserError:
         return False
-
-
-def _representatives(group: Group, results: Path) -> tuple[int, list[Run]]:
-    """The ratio, and the first draw of every method there whose masks were kept."""
-    best: tuple[int, list[Run]] = (0, [])
-    for ratio in group.ratios:
-        runs = []
-        for label in group.labels:
-            kept = [
-                run
-                for run in group.finished(label, ratio)
-                if (results / "runs" / run.record["run_id"] / "masks.npz").is_file()
-            ]
-            runs += kept[:1]
-        if len(runs) > len(best[1]):
-            best = ratio, runs
-    return best

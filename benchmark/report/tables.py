@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmark.protocols import everything_is_foreground
 from benchmark.report import stats
 from benchmark.report.cells import Group
-from benchmark.report.markdown import NOTHING, Table
+from benchmark.report.table import NOTHING, Strong, Table
 
 EVERYTHING = "everything is foreground (no model)"
 FEW_UNITS = 30  # below, a percentile bootstrap is known to cover clearly less than 95 %
@@ -28,18 +28,25 @@ OBJECTS = {
 }
 
 
-def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
-    """Rows are methods, columns label ratios; mean ± sd over draws with n, and under `strict` an interval."""
-    rows: list[Sequence[str]] = [
-        [label, *(score_cell(group, label, ratio, protocol, metric) for ratio in group.ratios)]
-        for label in group.labels
-    ]
+def score_table(
+    group: Group, protocol: str, metric: str = "dice", strong: Mapping[int, str | None] | None = None
+) -> Table:
+    """Rows are methods, columns label ratios; mean ± sd over draws with n, and under `strict` an interval.
+
+    strong: the row of each ratio that is set in bold.
+    """
+    best = strong or {}
+    rows: list[Sequence[str]] = []
+    for label in group.labels:
+        cells = {ratio: score_cell(group, label, ratio, protocol, metric) for ratio in group.ratios}
+        rows.append([label, *(Strong(text) if best.get(ratio) == label else text for ratio, text in cells.items())])
     caption = (
         f"Protocol {protocol}: {MEANING[protocol]}. Percent; mean ± sd (ddof 1) over draws (fold, seed), n draws, "
         "or (k/n) where only k of n have a score."
     )
     if protocol == "strict":
         caption += f" [95 % interval]: every image averaged over draws, then {resampled_units(group)}."
+        caption += " Bold: above the runner-up beyond chance, in every draw."
         if metric == "dice":
             rows += _everything(group)
     else:
@@ -50,12 +57,15 @@ def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
 
 def score_cell(group: Group, label: str, ratio: int, protocol: str, metric: str) -> str:
     """One cell, e.g. `81.23 ± 0.45 (n=3) [78.90, 83.10]`; without a score it says why."""
-    finished, wanted = group.finished(label, ratio), len(group.planned.get(ratio, ()))
+    finished, wanted = group.finished(label, ratio), group.draws(label, ratio)
     values = [run.scores[protocol][metric] for run in finished]
     found = stats.summary(100 * value for value in values if value is not None)
     if not found.n:
-        states = sorted({str(run.record["status"]) for run in group.cell(label, ratio) if not run.done})
-        states += ["no score"] if finished else []
+        states = sorted({
+            *(str(run.record["status"]) for run in group.cell(label, ratio) if not run.done),
+            *(entry.missing for entry in group.lost(label, ratio)),
+            *(["no score"] if finished else []),
+        })
         return f"{', '.join(states) or NOTHING} (0/{wanted})" if wanted else NOTHING
     text = f"{spread(found)} ({found.n}/{wanted})" if found.n < wanted else f"{spread(found)} (n={found.n})"
     bounds = stats.interval(group.images(label, ratio, metric)) if protocol == "strict" else None
@@ -93,7 +103,7 @@ def object_table(group: Group) -> Table | None:
 
 
 def failure_table(group: Group) -> Table | None:
-    """Every run without a score, and why."""
+    """Every run that ended without a score or was left out, and why; what is merely missing is told in the cells."""
     rows = [
         [
             run.label,
@@ -104,6 +114,11 @@ def failure_table(group: Group) -> Table | None:
         ]
         for run in group.runs
         if not run.done
+    ]
+    rows += [
+        [entry.row, f"{entry.spec['ratio']} %", *map(str, entry.draw), entry.missing, entry.reason]
+        for entry in group.wanted
+        if entry.missing in ("stale", "excepted")
     ]
     if not rows:
         return None

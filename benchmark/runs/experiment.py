@@ -3,6 +3,7 @@
 A file in configs/experiments says `about`, the axes (`preset`, `split`, `datasets`, `ratios`, `draws`) and `rows`, each
 a method (or `methods: all`, or a list of names) with settings under `set` and, where they differ, axes of its own.
 Draw d is fold d; at 100 % labels, where lists do not differ, it is seed d, too. `except` leaves cells out and says why.
+For its report, `reference` names the row that all others are compared with, `published` a table in configs/paper.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Experiment:
     name: str
     about: str
     cells: tuple[Cell, ...]
+    reference: str | None = None
+    published: str | None = None
 
 
 def experiment_names() -> list[str]:
@@ -58,7 +61,8 @@ def read_experiment(name: str) -> Experiment:
     cells = tuple(reader.cells())
     if not cells:
         raise UserError(f"{path}: no cells: give it rows, datasets, ratios and draws")
-    return Experiment(path.stem, " ".join(str(reader.content.get("about", "")).split()), cells)
+    about = " ".join(str(reader.content.get("about", "")).split())
+    return Experiment(path.stem, about, cells, reader.reference(cells), reader.content.get("published"))
 
 
 class _Reader:
@@ -68,7 +72,7 @@ class _Reader:
         self.path = path
         self.content = yaml_files.read(path)
         self.lines = yaml_files.lines(path)
-        self._known(self.content, {"about", "rows", "except", *AXES}, ())
+        self._known(self.content, {"about", "reference", "published", "rows", "except", *AXES}, ())
         if not isinstance(self.content.get("rows"), dict):
             raise UserError(f"{self._where('rows')}: rows must be a mapping of names to methods")
 
@@ -84,6 +88,14 @@ class _Reader:
             if key not in known:
                 text = f"unknown key '{key}'.{suggest(str(key), known)} Known: {', '.join(sorted(known))}."
                 raise UserError(f"{self._where(*keys, key)}: {text}")
+
+    def reference(self, cells: tuple[Cell, ...]) -> str | None:
+        """The row that others are compared with, which must be there."""
+        name, rows = self.content.get("reference"), list(dict.fromkeys(cell.row for cell in cells))
+        if name is not None and name not in rows:
+            near = suggest(str(name), rows)
+            raise UserError(f"{self._where('reference')}: no row is called '{name}'.{near} Rows: {', '.join(rows)}.")
+        return name
 
     def cells(self) -> Iterator[Cell]:
         """Every cell of every row."""

@@ -1,0 +1,72 @@
+"""Every figure that a group's records allow, under names that say what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from benchmark.files import write_atomically
+from benchmark.report.cells import Group
+from benchmark.report.figures.cost import cost
+from benchmark.report.figures.forest import forest
+from benchmark.report.figures.gap import gap
+from benchmark.report.figures.panel import draw_layout
+from benchmark.report.figures.ratio import ratio_curves
+from benchmark.report.figures.rows import busiest, rows_at
+from benchmark.report.figures.scatter import scatter
+from benchmark.report.figures.style import FORMATS, save, styled
+from benchmark.report.figures.training import learning, losses, watched
+from benchmark.report.figures.unlabelled import unlabelled
+from benchmark.report.pictures import lay_out, may_be_published
+
+KINDS: dict[str, Callable[[Group, int], Figure | None]] = {  # drawn at the ratio that most rows have
+    "cost": cost, "learning": learning, "losses": losses, "watched": watched, "unlabelled": unlabelled,
+    "scatter": scatter, "gap": gap,
+}  # fmt: skip
+
+
+class Drawn(NamedTuple):
+    """The files written, and what a reader may miss."""
+
+    paths: list[Path]
+    remarks: list[str]
+
+
+def draw_all(group: Group, results: Path, folder: Path, formats: Sequence[str] = FORMATS) -> Drawn:
+    """Write `folder/<group.name>-<kind>.<format>` for every kind of figure that the records allow.
+
+    A ratio with two rows or more has a forest: `forest`, or `forest-10` and so on where there are several. Pictures of
+    data that may not be published go into `folder/local`, which git ignores; `results` is where the runs' masks are.
+    The same records give the same bytes with the same versions of matplotlib and fonts.
+    """
+    drawn = Drawn([], [])
+    with styled():
+        for kind, figure in _figures(group):
+            drawn.paths.extend(save(figure, folder / f"{group.name}-{kind}", formats))
+        layout, reason = lay_out(group, results)
+        if layout is None:
+            drawn.remarks.append(f"{group.name}: no panel of images, {reason}")
+        else:
+            place = folder if may_be_published(group.dataset) else _local(folder)
+            drawn.paths.extend(save(draw_layout(layout), place / f"{group.name}-panel", formats))
+    return drawn
+
+
+def _figures(group: Group) -> list[tuple[str, Figure]]:
+    ratio = busiest(group)
+    if ratio is None:
+        return []
+    several = [share for share in group.ratios if len(rows_at(group, share)) > 1]
+    found = [("forest" if len(several) == 1 else f"forest-{share}", forest(group, share)) for share in several]
+    found.append(("ratio", ratio_curves(group)))
+    found += [(kind, draw(group, ratio)) for kind, draw in KINDS.items()]
+    return [(kind, figure) for kind, figure in found if figure is not None]
+
+
+def _local(folder: Path) -> Path:
+    """A folder that keeps itself out of version control."""
+    write_atomically(folder / "local" / ".gitignore", lambda stream: stream.write(b"*\n"))
+    return folder / "local"

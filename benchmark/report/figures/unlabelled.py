@@ -1,0 +1,49 @@
+"""How good pseudo-labels would be: what a method's outputs say of images whose masks it never sees."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmark.metrics.counts import dice
+from benchmark.report.cells import Group, Run
+from benchmark.report.figures.style import limits, outer_labels, short, small_multiples
+from benchmark.report.figures.training import Curve, lines, over_draws
+
+
+def unlabelled(group: Group, ratio: int) -> Figure | None:
+    """Pooled Dice at threshold 0.5 of every output on the validation images over training, one picture a row.
+
+    Where the split does not hold these images out, they are unlabelled training images, and only the evaluator knows
+    their masks. A teacher's, second network's or expert's curve is that of the labels that it gives to others.
+    """
+    found = {label: curves for label in group.labels if (curves := outputs(group.finished(label, ratio)))}
+    if not any(len(curve.steps) > 1 for curves in found.values() for curve in curves.values()):
+        return None
+    note = "Line: mean over draws; band: their range. All labels that an output would give, the unsure ones included."
+    sheet, cells = small_multiples(
+        f"Quality of pseudo-labels while training, {ratio} % of the labels",
+        f"{group.title} · validation images, pooled, threshold 0.5, every output of a method",
+        note, len(found), (1.65, 1.25), 4, left=0.6, right=0.75, gap=(0.85, 0.36),
+    )  # fmt: skip
+    names = list(dict.fromkeys(name for curves in found.values() for name in curves))
+    every = [curve.values.ravel() for curves in found.values() for curve in curves.values()]
+    extent = limits(np.concatenate(every))
+    for axes, (label, curves) in zip(cells, found.items(), strict=True):
+        lines(axes, curves, names, extent)
+        axes.set_title(short(label, 24), fontsize=8, loc="left", pad=3)
+    outer_labels(cells, "step", "Dice (%)")
+    return sheet.figure
+
+
+def outputs(runs: list[Run]) -> dict[str, Curve]:
+    """Curves by the name of the output; none where there are no validation images."""
+    draws: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    for run in runs:
+        counts = run.counts
+        if "validation_pooled" in counts and len(counts["validation_pooled"]):
+            half = int(np.argmin(np.abs(counts["thresholds"] - 0.5)))
+            for place, name in enumerate(counts["outputs"]):
+                values = 100 * dice(counts["validation_pooled"][:, place, half])
+                draws.setdefault(str(name), []).append((counts["steps"], values))
+    return {name: curve for name, found in draws.items() if (curve := over_draws(found)) is not None}

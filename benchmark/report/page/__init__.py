@@ -1,0 +1,8 @@
+"""The page: one HTML file with every table, picture and run of a report; it opens from disk and asks for nothing."""
+
+from __future__ import annotations
+
+from benchmark.report.page.numbers import data
+from benchmark.report.page.render import render
+
+__all__ = ["data", "render"]

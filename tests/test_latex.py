@@ -1,0 +1,78 @@
+"""LaTeX and CSV say what the Markdown says, and LaTeX compiles as it is and inside another document."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from benchmark.report import latex, markdown
+from benchmark.report.build import group_tables, texts
+from benchmark.report.table import Strong, Table
+from benchmark.report.tables import score_cell
+from benchmark.report.values import comma_separated
+from tests.test_report import native, only, record
+
+ODD = Table(
+    "50 % of $5 & more_#~^\\", "A {caption} | with <tags> “quotes”, ±, –, →, ß and 中.", ["[method]", "a_b"],
+    [["[x] first", Strong("81.20 ± 0.30 [80, 82]")], ["\\input{/etc/passwd}", "–"]], ["A note: 100 %."],
+)  # fmt: skip
+
+
+def group():
+    draws = [native((8, 2, 2), (6, 4, 4)), native((9, 1, 1), (7, 3, 3)), native((5, 5, 5), (5, 5, 5))]  # .7, .8, .5
+    whole = [record("alpha", fold=fold, counts=counts) for fold, counts in enumerate(draws)]
+    part = [record("beta", fold=0, counts=draws[0]), record("beta", fold=1, status="failed", reason="a | b & c_d")]
+    return only([*whole, *part])
+
+
+def test_the_three_formats_agree_with_a_hand_calculation():
+    made, tables = group(), group_tables(group(), "strict")
+    assert score_cell(made, "alpha", 20, "strict", "dice") == "66.67 ± 15.28 (n=3) [60.00, 73.33]"
+    text = markdown.markdown(tables[0])
+    assert "| alpha | 66.67 ± 15.28 (n=3) [60.00, 73.33] |" in text.replace("**", "").replace("\\]", "]")
+    assert "| beta | 70.00 (1/3) [60.00, 80.00] |" in text.replace("**", "").replace("\\]", "]")
+    assert r"beta & 70.00 (1/3) {[}60.00, 80.00] \\" in latex.latex(tables[0])
+    lines = list(csv.DictReader(io.StringIO(comma_separated([made]))))
+    (alpha,) = [x for x in lines if (x["row"], x["protocol"], x["metric"]) == ("alpha", "strict", "dice")]
+    shown = {key: alpha[key] for key in ("n", "wanted", "mean", "sd", "low", "high", "resampled_units", "labelled")}
+    assert shown == {
+        "n": "3", "wanted": "3", "mean": "0.666667", "sd": "0.152753", "low": "0.600000", "high": "0.733333",
+        "resampled_units": "2", "labelled": "17",
+    }  # fmt: skip
+    (beta,) = [x for x in lines if (x["row"], x["protocol"], x["metric"]) == ("beta", "strict", "dice")]
+    assert (beta["n"], beta["wanted"], beta["sd"]) == ("1", "3", "")
+
+
+def test_what_stands_out_is_bold_everywhere():
+    assert "**81.20 ± 0.30 [80, 82]**" in markdown.markdown(ODD).replace("\\]", "]")
+    assert r"\textbf{81.20 $\pm$ 0.30 {[}80, 82]}" in latex.latex(ODD)
+
+
+def test_nothing_of_a_name_is_a_command():
+    text = latex.latex(ODD)
+    assert r"\textbackslash{}input\{/etc/passwd\}" in text and "[U+4E2D]" in text
+    assert r"50 \% of \$5 \& more\_\#" in text
+    assert not re.search(r"(?<!\\)[#$&%_]", re.sub(r"\$\\\w+\$| & ", "", text)), "one that is not escaped"
+
+
+@pytest.mark.tex
+def test_latex_compiles_as_it_is_and_inside_another_document(tmp_path: Path):
+    if not shutil.which("pdflatex"):
+        pytest.skip("needs pdflatex with booktabs (Debian's texlive-latex-recommended)")
+    whole = texts([group()], "strict", "a command with 100 % _")
+    (tex,) = [text for path, text in whole.items() if path.suffix == ".tex"]
+    (tmp_path / "tables.tex").write_text(tex, encoding="utf-8")
+    (tmp_path / "odd.tex").write_text(latex.document([ODD], ["a comment\nin lines"]), encoding="utf-8")
+    outer = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}Before."
+    outer += r"\input{tables}\input{odd}After.\end{document}"
+    (tmp_path / "paper.tex").write_text(outer)
+    for name in ("tables", "odd", "paper"):
+        line = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"]
+        made = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+        assert made.returncode == 0 and (tmp_path / f"{name}.pdf").stat().st_size > 10_000, made.stdout[-2000:]

@@ -1,0 +1,115 @@
+"""`report EXPERIMENT` from runs to files: what is written, what is checked, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmark.report.gather import gather
+from benchmark.runs.execute import execute
+from benchmark.runs.experiment import read_experiment
+from tests.conftest import ROOT, invoke, one_line_error
+
+EXPERIMENT = """about: Two rows & a <tag>.
+preset: demo
+datasets: [synthetic]
+draws: [0, 1]
+reference: one
+rows:
+  two: {method: mean_teacher, set: &tiny {data.size: 32, train.steps: 4, train.batch_labelled: 2, evaluate.times: 1}}
+  one: {method: supervised, set: *tiny}
+  three: {method: supervised, set: {<<: 1}}
+except:
+  - {row: three, reason: never asked for}
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An experiment of three rows, of which one is whole, one half done and one left out; and its results."""
+    folder = tmp_path_factory.mktemp("report")
+    path = folder / "mine.yaml"
+    tiny = "{data.size: 32, train.steps: 5, train.batch_labelled: 2, evaluate.times: 1}"
+    path.write_text(EXPERIMENT.replace("{<<: 1}", tiny))
+    for cell in read_experiment(str(path)).cells:
+        if cell.row == "one" or (cell.row == "two" and cell.request.fold == 0):
+            execute(cell.request, results=folder)
+    return path, folder
+
+
+def report(path, folder, *more):
+    return invoke("report", path, "--results", folder, *more)
+
+
+def test_every_file_is_written_under_the_experiments_name_and_is_current(made):
+    path, folder = made
+    said = report(path, folder)
+    assert said.returncode == 0, said.stderr
+    for name in ("tables/mine.md", "tables/mine.tex", "tables/mine.csv", "figures/mine-panel.png", "pages/mine.html"):
+        assert f"wrote {folder / name}" in said.stderr and (folder / name).stat().st_size > 500
+    assert said.stderr.splitlines()[-1] == f"wrote {folder}/pages/mine.html", "the page comes last"
+    text = (folder / "tables" / "mine.md").read_text()
+    rows = [line.split(" | ")[0].strip("| ") for line in text.split("### Jaccard")[0].splitlines() if "| " in line]
+    assert rows[-4:-1] == ["two", "one", "three"], "in the experiment's order"
+    assert "(1/2)" in text and "excepted (0/2)" in text and "never asked for" in text
+    assert "Dice, strict, against one" in text and f"python -m benchmark report {path}" in text
+    assert report(path, folder, "--check").returncode == 0
+    before = {file: file.read_bytes() for file in (folder / "tables").iterdir()}
+    assert report(path, folder, "--format", "md,tex,csv").returncode == 0
+    assert {file: file.read_bytes() for file in (folder / "tables").iterdir()} == before
+
+
+def test_what_is_not_current_is_named_and_nothing_is_written(made):
+    path, folder = made
+    assert report(path, folder, "--format", "md,tex,csv").returncode == 0
+    table = folder / "tables" / "mine.csv"
+    table.write_text(table.read_text().replace("supervised", "my own"))
+    complaint = one_line_error(report(path, folder, "--check"), code=4)
+    assert str(table) in complaint and "mine.md" not in complaint and "my own" in table.read_text()
+
+
+def test_records_of_other_code_are_left_out_and_told(made, tmp_path):
+    path, folder = made
+    for file in (folder / "records").iterdir():
+        (tmp_path / "records").mkdir(exist_ok=True)
+        (tmp_path / "records" / file.name).write_bytes(file.read_bytes())
+    for file in (tmp_path / "records").glob("mean_teacher*.json"):
+        record = json.loads(file.read_text())
+        file.write_text(json.dumps(record | {"numerics": record["numerics"] | {"engine": 0}}))
+    (group,) = gather(read_experiment(str(path)), tmp_path).groups
+    assert group.finished("two", 20) == []
+    assert {entry.missing for entry in group.lost("two", 20)} == {"stale", "missing"}
+    text = report(path, tmp_path, "--format", "md").stdout
+    assert "missing, stale (0/2)" in text and "grid --retry stale" in text
+
+
+def test_damaged_and_newer_records_and_counts_stop_the_report(made, tmp_path):
+    path, folder = made
+    for name, spoil, words in (
+        ("a", lambda file: file.write_text("{"), "damaged record (not JSON)"),
+        ("b", lambda file: file.write_text('{"schema": 9}'), "update SemiHisto"),
+        ("c", lambda file: file.with_suffix(".npz").write_bytes(b"PK"), "damaged, or not the counts of"),
+        ("d", lambda file: file.with_suffix(".npz").unlink(), "the counts of this record are missing"),
+    ):
+        (tmp_path / name / "records").mkdir(parents=True)
+        for file in (folder / "records").iterdir():
+            (tmp_path / name / "records" / file.name).write_bytes(file.read_bytes())
+        spoil(next((tmp_path / name / "records").glob("supervised*.json")))
+        complaint = one_line_error(report(path, tmp_path / name))
+        assert words in complaint and "supervised-" in complaint
+        assert not (tmp_path / name / "tables").exists(), "no table that looks whole and is not"
+
+
+def test_published_numbers_that_differ_give_exit_code_4(made):
+    assert "names no published table" in one_line_error(report(*made, "--against", "paper"))
+    said = invoke("report", "quick", "--against", "paper", "--results", ROOT / "results")
+    assert "names no published table" in one_line_error(said)
+    said = invoke("report", "reproduction", "--against", "paper", "--results", made[1])
+    assert "no records of experiment reproduction" in one_line_error(said)
+
+
+@pytest.mark.parametrize("name", ["demo", "quick", "examined"])
+def test_the_committed_tables_are_those_of_the_committed_records(name):
+    said = invoke("report", name, "--check", "--results", ROOT / "results")
+    assert said.returncode == 0, said.stderr
