@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +12,7 @@ from benchmark.report.cells import Group, Run
 
 def doubts(group: Group) -> list[str]:
     """One sentence for each reason; none when the runs may be compared."""
-    return [*_numerics(group), *_splits(group), *_doubles(group), *_contradictions(group)]
+    return [*_numerics(group), *_splits(group), *_devices(group), *_doubles(group), *_contradictions(group)]
 
 
 def _numerics(group: Group) -> Iterable[str]:
@@ -32,6 +32,14 @@ def _splits(group: Group) -> Iterable[str]:
     for (ratio, fold), found in sorted(lists.items()):
         if len(found) > 1:
             yield f"At {ratio} %, fold {fold}, the runs used {len(found)} different lists of images."
+
+
+def _devices(group: Group) -> Iterable[str]:
+    """Kernels differ between models of a device, so the same run ends a little elsewhere (docs/findings.md)."""
+    runs = Counter(str(run.record["environment"].get("device")) for run in group.runs if run.done)
+    if len(runs) > 1:
+        named = ", ".join(f"{number} on {name}" for name, number in sorted(runs.items()))
+        yield f"These runs were made on {len(runs)} models of a device ({named}), and one run differs between models."
 
 
 def _doubles(group: Group) -> Iterable[str]:
