@@ -17,12 +17,12 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.errors import Held, UserError
+from benchmark.errors import Held, Interrupted, UserError
 from benchmark.files import UMASK, explain, make_folder
 
 FREE = "free"
@@ -137,6 +137,23 @@ class Watch:
             return "dead"
         return "alive" if moved else "silent"
 
+    def settle(self, folders: Iterable[Path], say: Callable[[str], None] = lambda line: None) -> None:
+        """Look at these claims until none is `silent` any more; `say` hears of it where that takes time."""
+        silent = [folder for folder in folders if self._is_silent(folder)]
+        if silent:
+            wait = PATIENCE * max(self._seen[folder][0].holder.beat for folder in silent)
+            runs = f"{len(silent)} run{'s' * (len(silent) > 1)}"
+            say(f"looking for signs of life at {runs} that other machines have, for up to {wait:.0f} s")
+        while silent:
+            time.sleep(LOOK)
+            silent = [folder for folder in silent if self._is_silent(folder)]
+
+    def _is_silent(self, folder: Path) -> bool:
+        try:
+            return self.life(folder) == "silent"
+        except (UserError, OSError):  # told by who deals with this one
+            return False
+
 
 class Claim:
     """A claim that this process has or wants. Use it through `held`."""
@@ -150,14 +167,24 @@ class Claim:
         self._stop = threading.Event()
 
     @contextlib.contextmanager
-    def held(self, watch: Watch | None = None, wait: Collection[str] = ()) -> Iterator[None]:
+    def held(
+        self, watch: Watch | None = None, wait: Collection[str] = (), *,
+        asked_to_stop: Callable[[], bool] = lambda: False, say: Callable[[str], None] = lambda line: None,
+    ) -> Iterator[None]:
         """Have the claim for a while; Held where another process has it, and goes on having it.
 
-        A dead holder's claim is taken over. `wait`: while the holder is `silent`, while it is `alive`.
+        A dead holder's claim is taken over. `wait`: while the holder is `silent`, while it is `alive`; `say` hears whom
+        for, and Interrupted ends it where `asked_to_stop`.
         """
-        watch = watch or Watch()
+        watch, told = watch or Watch(), False
         try:
-            while not self._take(watch, wait):
+            while (holder := self._take(watch, wait)) is not None:
+                if asked_to_stop():
+                    raise Interrupted(f"stopped waiting for {holder}; the same command continues")
+                if not told:
+                    until = "its end" if "alive" in wait else f"a sign of life, {PATIENCE * holder.beat:.0f} s at most"
+                    say(f"{holder} has {self.folder.parent.name}: waiting for {until}; Ctrl-C stops it")
+                told = True
                 time.sleep(LOOK)
         except OSError as error:
             raise explain(error, self.folder) from None
@@ -180,8 +207,8 @@ class Claim:
         if self._lost or _now() - self._beaten > PATIENCE * self.me.beat / 2:
             raise Held(f"{self.folder.parent.name}: this process was silent for too long, and another may be at it now")
 
-    def _take(self, watch: Watch, wait: Collection[str]) -> bool:
-        """Whether it was had; False where it should be waited for."""
+    def _take(self, watch: Watch, wait: Collection[str]) -> Holder | None:
+        """Have the claim, or return the holder that should be waited for."""
         self.me = Holder.me()
         for _ in range(TRIES):
             sight = look(self.folder)
@@ -190,14 +217,14 @@ class Claim:
                     break
             elif (life := watch.judge(self.folder, sight)) != "dead":
                 if life in wait:
-                    return False
+                    return sight.holder
                 raise Held(f"{sight.holder} is at work on {self.folder.parent.name}; wait for it, or stop it")
             elif self._rename(sight.holder.name):
                 break
         else:
             raise Held(f"{self.folder}: others take this claim all the time")
         self._touch()
-        return True
+        return None
 
     def _make(self) -> bool:
         """Make the claim, held from the start: a folder cannot be renamed over another that has something in it."""
@@ -256,7 +283,7 @@ def _name(folder: Path) -> str | None:
         except FileNotFoundError:
             return None
         except NotADirectoryError:
-            raise UserError(f"{folder}: a file stands where a claim's folder is needed; remove it") from None
+            raise explain(NotADirectoryError(), folder) from None
         if len(names) == 1:
             break
         time.sleep(0.002)  # a listing in the middle of a rename shows both names or none

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import IO
 from benchmark.errors import RUN_FAILED, DiskFull, UserError
 
 os.umask(UMASK := os.umask(0))
+TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")  # as `tempfile` calls what is to be renamed when it is whole
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -41,11 +43,15 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 def remove_unfinished(folder: Path, name: str = "") -> None:
     """Remove what a killed process was writing of `name` (or of anything); for the one who holds the claim."""
-    for left in folder.glob(f".{name}*"):
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it is only tidier without them
+        for left in folder.iterdir():
+            found = TEMPORARY.fullmatch(left.name)
+            if found is None or not found[1].startswith(name):
+                continue
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def make_folder(folder: Path) -> None:
@@ -54,6 +60,16 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         raise explain(NotADirectoryError(), folder) from None
+    except OSError as error:
+        raise explain(error, folder) from None
+
+
+def check_writable(folder: Path) -> None:
+    """Create a folder and a file in it, or say why that cannot be done."""
+    make_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise explain(error, folder) from None
 
@@ -67,7 +83,8 @@ def explain(error: OSError, path: Path) -> UserError:
             "command again"
         )
     if isinstance(error, NotADirectoryError):
-        return UserError(f"{path}: a file stands where a folder is needed; move it, or name another --results")
+        file = next((part for part in (*reversed(path.parents), path) if part.exists() and not part.is_dir()), path)
+        return UserError(f"{file}: a file stands where a folder is needed; move it, or name another --results")
     return UserError(f"{path}: {error.strerror or error}", RUN_FAILED)
 
 

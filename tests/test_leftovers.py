@@ -189,16 +189,32 @@ def test_what_somebody_is_at_is_left_alone(tmp_path, what):
     put(tmp_path, "a"), put(tmp_path, "b")
     for run_id in "ab":
         run_folder(tmp_path, run_id, "checkpoint.pt", ".log.jsonl.abcdefgh")
-    os.rename(tmp_path / "runs" / "b" / "claim" / "free",
-              tmp_path / "runs" / "b" / "claim" / "elsewhere,another,1,2,10,token")  # nobody knows whether it lives
-    with Claim(tmp_path / "runs" / "a" / "claim").held():
-        before = content(tmp_path)
-        for more in ((), ("--yes",)):
-            answer = clean(tmp_path, "--what", what, *more)
-            assert answer["kinds"] == {what: {"bytes": 0, "paths": []}}
-            here, elsewhere = answer["left_alone"]
-            assert f"process {os.getpid()} on" in here and "process 1 on elsewhere" in elsewhere
-        assert content(tmp_path).keys() == before.keys()
+    claim = tmp_path / "runs" / "b" / "claim"
+    os.rename(claim / "free", claim / "elsewhere,another,1,2,0.2,token")
+    dead = threading.Event()
+
+    def beat() -> None:
+        while not dead.wait(0.05):
+            os.utime(claim / "elsewhere,another,1,2,0.2,token")
+
+    beating = threading.Thread(target=beat)
+    beating.start()
+    try:
+        with Claim(tmp_path / "runs" / "a" / "claim").held():
+            before = content(tmp_path)
+            for more in ((), ("--yes",)):
+                answer = clean(tmp_path, "--what", what, *more)
+                assert answer["kinds"] == {what: {"bytes": 0, "paths": []}}
+                here, elsewhere = answer["left_alone"]
+                assert f"process {os.getpid()} on" in here and "process 1 on elsewhere" in elsewhere
+            assert content(tmp_path).keys() == before.keys()
+    finally:
+        dead.set()
+        beating.join()
+    # a machine that is gone for good is waited for, and what it has left can go
+    waited = invoke("clean", "--results", tmp_path, "--what", what, "--yes")
+    assert "at 1 run that other machines have" in waited.stderr and f"{what}: 2, " in waited.stdout
+
 
 
 def test_a_claim_of_a_process_that_is_known_to_be_gone_is_taken_over(tmp_path):
@@ -274,6 +290,7 @@ def test_who_works_in_a_folder_never_loses_a_file_to_a_clean_at_the_same_time(tm
                     (worked if (folder / "weights.pt").exists() else lost).append(1)
             except UserError:  # held, or the folder went in the middle of making a claim
                 continue
+            time.sleep(0.002)
 
     worker = threading.Thread(target=work)
     worker.start()

@@ -228,7 +228,11 @@ def test_a_run_that_somebody_is_at_in_the_target_is_a_conflict(places):
     assert "1 conflict," in one_line_error(result, 4)
     assert f"process {os.getpid()} on" in result.stderr and "wait for it, or stop it" in result.stderr
     assert not (target / "records").exists()
-    assert merged(target, ann)[0]["brought"] == ["a", "b"]  # the claim is free
+    claim = target / "runs" / "a" / "claim"
+    os.rename(claim / "free", claim / "elsewhere,another,1,2,0.05,token")  # of a machine that is gone: waited for
+    result = merge(target, ann, more=("--dry-run",))
+    assert result.returncode == 0 and "looking for signs of life at 1 run that" in result.stderr
+    assert merged(target, ann)[0]["brought"] == ["a", "b"]
 
 
 def test_a_damaged_source_is_named_and_nothing_is_written(places):

@@ -37,7 +37,7 @@ def prepare(
     if size not in SIZES:
         raise UserError(f"working size {size}: must be a whole number from {SIZES[0]} to {SIZES[-1]}")
     try:
-        with Claim(folder.parent / f".{folder.name}.claim").held(wait=("alive", "silent")):
+        with Claim(folder.parent / f".{folder.name}.claim").held(wait=("alive", "silent"), say=say):
             try:
                 if not again:
                     return read(folder, dataset, size)

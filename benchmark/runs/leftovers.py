@@ -16,15 +16,15 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmark.claims import Claim, look
+from benchmark.claims import Claim, Watch, look
 from benchmark.errors import Held, UserError
-from benchmark.files import explain
+from benchmark.files import TEMPORARY, explain
 from benchmark.runs.records import read_counts, read_record
 
 SURELY_DEAD = 3600.0  # seconds: nobody writes one record for that long, and records have no claim to ask
-TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")  # as Python's `tempfile` calls what is to be renamed when it is whole
 TEMPORARY_RECORD = re.compile(r"\..+\.(json|npz)\.[a-z0-9_]{8}")
 SET_ASIDE = re.compile(r".+\.(json|npz)\.old[0-9]+")
+CHECKPOINT = re.compile(r"checkpoint\.pt(\.old[0-9]+)?")
 ASIDE = re.compile(r"\..+\.clean-[0-9a-f]{8}")  # a run's folder on its way out
 
 
@@ -46,27 +46,35 @@ class Cleaning:
     failed: list[str] = field(default_factory=list)  # the system refused
 
 
-def clean(results: Path, kinds: Collection[str], *, remove: bool) -> Cleaning:
+def clean(
+    results: Path, kinds: Collection[str], *, remove: bool, say: Callable[[str], None] = lambda line: None
+) -> Cleaning:
     """Find what is there of `kinds` (unfinished, checkpoints, old, runs), and `remove` it.
 
-    Symbolic links inside the folders are neither followed nor removed on their own.
+    Symbolic links inside the folders are neither followed nor removed on their own. `say` hears of waiting for signs of
+    life of other machines.
     """
-    cleaning = Cleaning()
+    cleaning, watch = Cleaning(), Watch()
     for left in [*of_records(results / "records", kinds), *put_aside(results / "runs", kinds)]:
         with _noted(cleaning):
             if remove:
                 erase(left.path)
             cleaning.found.append(left)
+    there: dict[Path, list[Leftover]] = {}
     for folder in sorted(path for path in _entries(results / "runs") if _is_folder(path) and path.name[0] != "."):
         with _noted(cleaning):
-            found = of_run(results, folder, kinds, cleaning.left_alone.append)
-            if found and remove:
-                remove_of_run(results, folder, kinds, cleaning)
-            elif found:
-                sight = look(folder / "claim")
-                if sight is not None and not sight.holder.is_gone:
-                    raise Held(f"{sight.holder} is at work on {folder.name}")
-                cleaning.found += found
+            if found := of_run(results, folder, kinds, cleaning.left_alone.append):
+                there[folder] = found
+    watch.settle([folder / "claim" for folder in there], say)
+    for folder, found in there.items():
+        with _noted(cleaning):
+            if remove:
+                remove_of_run(results, folder, kinds, cleaning, watch)
+                continue
+            sight = look(folder / "claim")
+            if sight is not None and watch.judge(folder / "claim", sight) != "dead":
+                raise Held(f"{sight.holder} is at work on {folder.name}")
+            cleaning.found += found
     return cleaning
 
 
@@ -98,9 +106,8 @@ def put_aside(runs: Path, kinds: Collection[str]) -> list[Leftover]:
 
 def of_run(results: Path, folder: Path, kinds: Collection[str], say: Callable[[str], None]) -> list[Leftover]:
     """What can go of a run's folder, or the folder itself. `say` hears of a record that is not whole."""
-    checkpoint = folder / "checkpoint.pt"
-    has_checkpoint = (status := _status(checkpoint)) is not None and stat.S_ISREG(status.st_mode)
-    asks = "runs" in kinds or ("checkpoints" in kinds and has_checkpoint)
+    checkpoints = [path for path in _entries(folder) if CHECKPOINT.fullmatch(path.name) and _is_file(path)]
+    asks = "runs" in kinds or ("checkpoints" in kinds and checkpoints)
     done = asks and is_done(results / "records" / f"{folder.name}.json", say)
     if done and "runs" in kinds:
         # without the claim, whose file grows while it is held: what is listed is what is said to be removed
@@ -109,8 +116,8 @@ def of_run(results: Path, folder: Path, kinds: Collection[str], say: Callable[[s
     if "unfinished" in kinds:
         hidden = [path for path in _entries(folder) if TEMPORARY.fullmatch(path.name) and not path.is_symlink()]
         found = [Leftover("unfinished", path, size(path)) for path in hidden]
-    if done and has_checkpoint:
-        found.append(Leftover("checkpoints", checkpoint, size(checkpoint)))
+    if done:
+        found += [Leftover("checkpoints", path, size(path)) for path in checkpoints]
     return found
 
 
@@ -128,13 +135,13 @@ def is_done(path: Path, say: Callable[[str], None]) -> bool:
     return record["status"] == "done" and record["run_id"] == path.stem
 
 
-def remove_of_run(results: Path, folder: Path, kinds: Collection[str], cleaning: Cleaning) -> None:
+def remove_of_run(results: Path, folder: Path, kinds: Collection[str], cleaning: Cleaning, watch: Watch) -> None:
     """Remove what can go of a run's folder; Held where somebody is at work on the run.
 
     A whole folder is renamed with the claim in it, then removed: who wants the claim finds it held, or nothing at all,
     and starts in a new folder; never in one that is half removed.
     """
-    with Claim(folder / "claim").held():
+    with Claim(folder / "claim").held(watch):
         found = of_run(results, folder, kinds, lambda line: None)  # others may have been at it since the last look
         places = {left.path: left.path for left in found}
         if folder in places:
@@ -201,3 +208,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
+
+
+def _is_file(path: Path) -> bool:
+    return (status := _status(path)) is not None and stat.S_ISREG(status.st_mode)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from benchmark.claims import look
+from benchmark.claims import Watch, look
 from benchmark.errors import UserError
 from benchmark.files import explain, sha256, write_atomically
 from benchmark.runs.folder import folder_of
@@ -53,8 +53,10 @@ class Plan:
     conflicts: list[str]
 
 
-def plan(folders: Sequence[Path], results: Path) -> Plan:
+def plan(folders: Sequence[Path], results: Path, say: Callable[[str], None] = lambda line: None) -> Plan:
     """Read everything and write nothing. Each of `folders` is a results folder, or the `records` in one.
+
+    `say` hears of waiting for signs of life of those who are at a run that is brought.
 
     UserError for a folder without records, for the results folder itself, and for a record or counts that are damaged.
     """
@@ -72,8 +74,10 @@ def plan(folders: Sequence[Path], results: Path) -> Plan:
             candidates.insert(0, there[run_id])
         made.conflicts += conflicts(candidates)
         standing[run_id] = next((one for one in candidates if one.status != "failed"), candidates[0])
-        if standing[run_id] is not there.get(run_id):
-            made.conflicts += at_work(results, run_id)
+    wanted, watch = [run_id for run_id in cells if standing[run_id] is not there.get(run_id)], Watch()
+    watch.settle([folder_of(results, run_id) / "claim" for run_id in wanted], say)
+    for run_id in wanted:
+        made.conflicts += at_work(results, run_id, watch)
     for folder, found in read:
         source = Source(folder)
         for one in found:
@@ -137,10 +141,11 @@ def contradiction(one: Found, other: Found) -> str:
     return f"both are done, but {', '.join(differ)}" if differ else ""
 
 
-def at_work(results: Path, run_id: str) -> list[str]:
+def at_work(results: Path, run_id: str, watch: Watch) -> list[str]:
     """A line where a process runs this very cell: it would write its record over the one that is brought."""
-    sight = look(folder_of(results, run_id) / "claim")
-    if sight is None or sight.holder.is_gone:
+    claim = folder_of(results, run_id) / "claim"
+    sight = look(claim)
+    if sight is None or watch.judge(claim, sight) == "dead":
         return []
     return [f"{folder_of(results, run_id)}: {sight.holder} is at work on this run; wait for it, or stop it"]
 

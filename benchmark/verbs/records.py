@@ -30,7 +30,8 @@ def merge(arguments: argparse.Namespace) -> int:
     """Plan, copy unless there are conflicts (exit code 4), and say what each folder brought."""
     from benchmark.runs.merge import carry_out, plan
 
-    planned = plan([Path(folder) for folder in arguments.folders], results_folder(arguments.results))
+    folders, results = [Path(folder) for folder in arguments.folders], results_folder(arguments.results)
+    planned = plan(folders, results, say=lambda line: print(line, file=sys.stderr))
     for line in planned.conflicts:
         print(line, file=sys.stderr)
     if number := len(planned.conflicts):
