@@ -14,9 +14,14 @@ import time
 import numpy as np
 import pytest
 
+from benchmark.engine import numerics
+from benchmark.errors import Interrupted, UserError
+from benchmark.files import sha256
 from benchmark.registry import METHODS
+from benchmark.runs.execute import execute
 from benchmark.runs.records import KEYS, read_counts, read_record
-from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
+from benchmark.runs.request import Request, specify
+from tests.conftest import ROOT, TINY, invoke, one_line_error, tiny_settings
 
 KILLS = int(os.environ.get("SEMIHISTO_KILLS", "2"))  # 10 for the whole of it: every method, ten times
 KILLED = METHODS.names() if KILLS > 2 else ["mean_teacher", "semimoe"]
@@ -249,9 +254,55 @@ def test_a_damaged_checkpoint_is_named_and_left_alone(finished, tmp_path):
     assert (folder / "checkpoint.pt").exists()
 
 
+def short(method, **settings):
+    return Request(method, "synthetic", preset="demo", overrides=TINY | {"train.steps": 40} | settings)
+
+
+def stopped(request, results):
+    """Stop a run after its first steps; its checkpoint."""
+    with pytest.raises(Interrupted):
+        execute(request, results=results, asked_to_stop=lambda: True)
+    return next(results.glob("runs/*/checkpoint.pt"))
+
+
+def test_a_checkpoint_of_other_code_is_set_aside_and_the_run_starts_anew(tmp_path, monkeypatch):
+    checkpoint, said = stopped(short("supervised"), tmp_path), []
+    before = checkpoint.read_bytes()
+    monkeypatch.setattr(numerics, "ENGINE", numerics.ENGINE + 1)
+    record, _ = execute(short("supervised"), results=tmp_path, say=said.append)
+    assert record["status"] == "done" and record["numerics"]["engine"] == numerics.ENGINE
+    kept = checkpoint.with_name("checkpoint.pt.old1")
+    assert kept.read_bytes() == before
+    assert [line for line in said if "numerics" in line and str(kept) in line and "starts anew" in line], said
+    log = checkpoint.with_name("log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in log] == list(range(1, 41))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    checkpoint, other = stopped(short("supervised"), tmp_path), short("supervised", **{"train.steps": 39})
+    place = tmp_path / "runs" / specify(other, "cpu")[0].run_id / "checkpoint.pt"
+    place.parent.mkdir()
+    checkpoint.rename(place)
+    with pytest.raises(UserError, match="another run_id; remove it"):
+        execute(other, results=tmp_path)
+
+
+def test_a_record_names_the_code_that_ran_whatever_becomes_of_its_file(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from methods.supervised import Supervised\n\nclass Mine(Supervised):\n    pass\n")
+    before = sha256(file)[:16]
+
+    def edit(*told):
+        file.write_text(file.read_text() + "# edited\n")
+
+    record, _ = execute(short(f"{file}:Mine"), results=tmp_path, tell=edit)
+    assert sha256(file)[:16] != before and record["numerics"]["source"] == before
+
+
 def test_a_file_where_the_results_folder_should_be(tmp_path):
     (tmp_path / "results").write_text("precious")
-    assert "results" in one_line_error(run(tmp_path / "results", "supervised"))
+    assert f"{tmp_path}/results: a file stands" in one_line_error(run(tmp_path / "results", "supervised"))
+    assert f"{tmp_path}/results: a file stands" in one_line_error(run(tmp_path / "results" / "deep", "supervised"))
     assert (tmp_path / "results").read_text() == "precious"
 
 

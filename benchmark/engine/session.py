@@ -19,6 +19,7 @@ from benchmark.data.splits import Split
 from benchmark.engine import device as devices
 from benchmark.engine.capture import CapturedStep
 from benchmark.engine.evaluate import Evaluator
+from benchmark.engine.numerics import numerics
 from benchmark.engine.optimisers import Optimisers
 from benchmark.engine.step import TrainStep
 from benchmark.errors import Decline, UserError
@@ -46,6 +47,7 @@ class Session:
     step: Any
     evaluator: Evaluator
     steps: int
+    numerics: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
 
     def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
         """The plans of `count` steps from `first`, drawn at once and moved to the device together."""
@@ -122,8 +124,14 @@ def statistics(spec: Spec, prepared: Prepared, split: Split) -> tuple[tuple[floa
     return prepared.statistics([prepared.position(name) for name in training])
 
 
-def assemble(spec: Spec, prepared: Prepared, split: Split, device: torch.device) -> Session:
-    """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes."""
+def assemble(
+    spec: Spec, prepared: Prepared, split: Split, device: torch.device, versions: dict[str, int | str] | None = None,
+) -> Session:
+    """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes.
+
+    versions: what `numerics` has just said, where the caller needs it, too.
+    """
+    versions = versions or numerics(spec.method, spec.dataset)
     train = spec.section("train")
     if len(prepared.classes) != 2:
         raise UserError(f"{spec.dataset} has {len(prepared.classes)} classes; scores are defined for two so far")
@@ -159,7 +167,7 @@ def assemble(spec: Spec, prepared: Prepared, split: Split, device: torch.device)
         step = CapturedStep(step)
     evaluator = Evaluator(prepared, split, mean, std, device, train.precision, dtype, layout, spec.section("evaluate"))
     return Session(
-        spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps,
+        spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,
     )
 
 

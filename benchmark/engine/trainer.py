@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.engine.capture import CapturedStep
 from benchmark.engine.measure import reached_parameters
-from benchmark.engine.numerics import numerics
 from benchmark.engine.session import Session, as_cpu
 from benchmark.errors import Interrupted, UserError
 
 BLOCK = 16  # steps between two looks at the losses
 CHECKPOINT = 1  # of the checkpoint's own form
+MOVES = ("data", "split", "numerics")  # what may change between two commands; all else would be another run
 
 
 class Keeper(Protocol):
@@ -32,6 +32,10 @@ class Keeper(Protocol):
     def start_log(self, step: int) -> None: ...
 
     def log(self, lines: list[dict[str, Any]]) -> None: ...
+
+
+class Outdated(UserError):
+    """The checkpoint was made by other code, or with other data or lists: its run can only start anew."""
 
 
 @dataclass
@@ -68,7 +72,10 @@ def train(
     session: Session, keeper: Keeper, *, asked_to_stop: Callable[[], bool] = lambda: False,
     tell: Callable[[int, int, dict[str, float], float], None] = lambda *_: None, checkpoint_seconds: float = 30.0,
 ) -> Outcome:
-    """Train to the end, or from the last checkpoint to the end; Interrupted when asked to stop, with all saved."""
+    """Train to the end, or from the last checkpoint to the end; Interrupted when asked to stop, with all saved.
+
+    `tell` hears after every block: step, all steps, the last means, seconds so far with evaluations.
+    """
     progress = resume(session, keeper)
     begun = saved_at = time.perf_counter()
     wall_before, pause = progress.wall_seconds, checkpoint_seconds
@@ -91,7 +98,7 @@ def train(
             progress.sums, progress.counted = {}, 0
         now = time.perf_counter()
         progress.wall_seconds = wall_before + now - begun
-        tell(progress.step, session.steps, progress.history[-1] if progress.history else {}, progress.train_seconds)
+        tell(progress.step, session.steps, progress.history[-1] if progress.history else {}, progress.wall_seconds)
         stopping = asked_to_stop() and progress.step < session.steps
         if (stopping or now - saved_at > pause) and weights_are_finite(session):
             save(session, keeper, progress)
@@ -177,7 +184,7 @@ def identity(session: Session) -> dict[str, Any]:
     return {
         "schema": CHECKPOINT, "run_id": spec.run_id, "data": session.prepared.arrays_fingerprint,
         "split": session.split.fingerprint, "device": session.device.type,
-        "numerics": numerics(spec.method, spec.dataset),
+        "numerics": session.numerics,
     }
 
 
@@ -188,9 +195,10 @@ def resume(session: Session, keeper: Keeper) -> Progress:
     if state is not None:
         name, wanted = session.spec.run_id, identity(session)
         found = state.get("identity") if isinstance(state, dict) else None
-        for key, value in wanted.items():
-            if not isinstance(found, dict) or found.get(key) != value:
-                raise UserError(f"the checkpoint of {name} was made with another {key}; remove it to start anew")
+        differ = [key for key, value in wanted.items() if not isinstance(found, dict) or found.get(key) != value]
+        if differ:
+            made = f"the checkpoint of {name} was made with another {differ[0]}"
+            raise Outdated(made) if set(differ) <= set(MOVES) else UserError(f"{made}; remove it to start anew")
         try:
             session.method.load_state_dict(state["method"])
             session.optimisers.load_state_dict(state["optimisers"])

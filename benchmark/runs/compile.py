@@ -20,9 +20,9 @@ from benchmark.spec import Spec
 
 def compile_record(
     spec: Spec, prepared: Prepared, split: Split, device: torch.device, outcome: Outcome, weights: dict[str, Any],
-    command: str,
+    versions: dict[str, int | str], command: str,
 ) -> dict[str, Any]:
-    """The record of a run; `weights` is its final state dict, empty where it has none."""
+    """The record of a run by code of these `versions`; `weights` is its final state dict, empty where it has none."""
     done = outcome.status == "done"
     return {
         "schema": SCHEMA,
@@ -43,7 +43,7 @@ def compile_record(
         "scores": scores(outcome.evidence) if done else {},
         "cost": outcome.cost,
         "weights_sha256": weights_digest(weights) if done else None,
-        "numerics": numerics(spec.method, spec.dataset),
+        "numerics": versions,
         "environment": devices.environment(device),
         "history": outcome.history,
         "command": command,

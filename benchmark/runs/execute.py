@@ -13,8 +13,9 @@ from benchmark.claims import Watch
 from benchmark.data.prepared import Prepared, load
 from benchmark.data.splits import Split, match
 from benchmark.engine import device as devices
+from benchmark.engine.numerics import numerics
 from benchmark.engine.session import assemble
-from benchmark.engine.trainer import Outcome, train
+from benchmark.engine.trainer import Outcome, Outdated, train
 from benchmark.errors import Decline, Interrupted, UserError
 from benchmark.runs.compile import check_current, compile_record
 from benchmark.runs.folder import RunFolder
@@ -27,14 +28,15 @@ def execute(
     request: Request, *, results: Path, raw: str | None = None, device_name: str = "auto", keep: str = "weights",
     again: bool | str = False, record_errors: bool = False, watch: Watch | None = None, wait: Collection[str] = (),
     say: Callable[[str], None] = lambda line: None,
-    tell: Callable[[int, int, dict[str, float], float], None] = lambda *_: None, **loop: Any,
+    tell: Callable[[int, int, dict[str, float], float], None] = lambda *_: None,
+    asked_to_stop: Callable[[], bool] = lambda: False, **loop: Any,
 ) -> tuple[dict[str, Any], bool]:
     """The record of the request's run, and whether it had been there already.
 
     A record that is there is returned, not made again, unless it says `failed` (a crash may be tried again). `again`:
     it is set aside, and made anew; a digest: only where it is still the record with this digest ("": still none).
     `record_errors`: whatever training raises is a failed run, as the foreseen failures are, and its traceback is kept.
-    `watch`, `wait`: see `Claim.held`. `loop` goes to the training loop (asked_to_stop, checkpoint_seconds).
+    `watch`, `wait`: see `Claim.held`. `loop` goes to the training loop (checkpoint_seconds).
     """
     device = devices.choose(device_name)
     spec, split = specify(request, device.type)
@@ -47,7 +49,7 @@ def execute(
     for remark in match(split, prepared):
         say(remark)
     folder = RunFolder(results, spec)
-    with folder.claimed(watch, wait):
+    with folder.claimed(watch=watch, wait=wait, asked_to_stop=asked_to_stop, say=say):
         if digest(path) != before:  # somebody else had the claim before us, and finished
             return standing(path, spec, split), True
         if before and again:
@@ -57,14 +59,16 @@ def execute(
             folder.tell(step, steps, means, seconds)
             tell(step, steps, means, seconds)
 
-        outcome, weights = attempt(spec, prepared, split, device, folder, record_errors, {"tell": told, **loop})
+        versions = numerics(spec.method, spec.dataset)  # once, as the code is loaded: its file may change meanwhile
+        loop |= {"tell": told, "asked_to_stop": asked_to_stop}
+        outcome, weights = attempt(spec, prepared, split, device, versions, folder, record_errors, say, loop)
         done = outcome.status == "done"
         folder.claim.check()
         if done:
             folder.save_masks(outcome.masks)
             if keep != "nothing":
                 folder.save_weights(weights)
-        record = compile_record(spec, prepared, split, device, outcome, weights, request.command)
+        record = compile_record(spec, prepared, split, device, outcome, weights, versions, request.command)
         folder.claim.check()
         path = write_record(results / "records", record, outcome.evidence if done else None)
         if done:
@@ -88,15 +92,19 @@ def standing(path: Path, spec: Spec, split: Split) -> dict[str, Any]:
 
 
 def attempt(
-    spec: Spec, prepared: Prepared, split: Split, device: torch.device, folder: RunFolder, record_errors: bool,
-    loop: dict[str, Any],
+    spec: Spec, prepared: Prepared, split: Split, device: torch.device, versions: dict[str, int | str],
+    folder: RunFolder, record_errors: bool, say: Callable[[str], None], loop: dict[str, Any],
 ) -> tuple[Outcome, dict[str, torch.Tensor]]:
     """Train; a method's refusal and a full memory are outcomes, too."""
     try:
-        session = assemble(spec, prepared, split, device)
+        session = assemble(spec, prepared, split, device, versions)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        outcome = train(session, folder, **loop)
+        try:
+            outcome = train(session, folder, **loop)
+        except Outdated as error:
+            say(f"{error} and is kept as {folder.set_checkpoint_aside()}; the run starts anew")
+            outcome = train(session, folder, **loop)
         return outcome, {name: tensor.cpu() for name, tensor in session.method.state_dict().items()}
     except Decline as reason:
         return Outcome("skipped", str(reason)), {}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-from collections.abc import Collection, Iterator
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark.claims import Claim, Watch
+from benchmark.claims import Claim
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import explain, remove_unfinished, write_atomically
 from benchmark.spec import Spec
@@ -34,16 +35,16 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     @contextlib.contextmanager
-    def claimed(self, watch: Watch | None = None, wait: Collection[str] = ()) -> Iterator[None]:
-        """Hold the run for this process, as `Claim.held` does."""
-        with self.claim.held(watch, wait):
+    def claimed(self, **how: Any) -> Iterator[None]:
+        """Hold the run for this process; `how`: as `Claim.held` says."""
+        with self.claim.held(**how):
             remove_unfinished(self.path)
             text = json.dumps(self.spec.to_json(), indent=1, sort_keys=True) + "\n"
             write_atomically(self.path / "spec.json", lambda stream: stream.write(text.encode()))
             yield
 
     def tell(self, step: int, steps: int, means: dict[str, float], seconds: float) -> None:
-        """Let others see how far the run is."""
+        """Let others see how far the run is, after so many seconds, evaluations included."""
         self.claim.said = {"step": step, "steps": steps, "seconds_per_step": seconds / max(1, step)}
 
     def load_checkpoint(self) -> dict[str, Any] | None:
@@ -63,6 +64,14 @@ class RunFolder:
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint in one move."""
         self._save(self.checkpoint, state)
+
+    def set_checkpoint_aside(self) -> Path:
+        """Keep the checkpoint under another name, which is returned."""
+        number = 1
+        while (aside := self.path / f"{self.checkpoint.name}.old{number}").exists():
+            number += 1
+        os.replace(self.checkpoint, aside)
+        return aside
 
     def save_weights(self, weights: dict[str, Any]) -> None:
         """The final weights, loadable with `weights_only=True`."""
