@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
 from benchmark.data.prepared import load
+from benchmark.engine.anatomy import PARTS, TimedStep, anatomy
 from benchmark.engine.conformance import Bench
 from benchmark.engine.measure import reached_parameters
 from benchmark.runs.request import Request, specify
-from tests.conftest import TINY, invoke, tiny_settings
+from tests.conftest import TINY, invoke, one_line_error, tiny_settings
 
 
 def session(method):
@@ -31,6 +33,38 @@ def test_profile_gives_all_cost_keys():
     assert costs["parameters_trained"] == costs["parameters_inference"] == 1_813_986
     assert 0.5 < costs["overhead_ratio"] < 2 and 0 <= costs["data_wait_fraction"] < 0.5
     assert costs["flops_per_step"] > 1e8
+    parts = costs["seconds_by_part"]
+    step = sum(parts[name] for name in PARTS)
+    assert step < 3 * costs["seconds_per_step"] and parts["forward"] + parts["backward"] > 0.5 * step
+    assert parts["after_step"] > 0 and parts["evaluation"] > 0 and parts["checkpoint"] > 0
+    assert 0 < costs["evaluation_fraction"] + costs["checkpoint_fraction"] < 1
+    used = costs["flops_per_step"] / costs["seconds_per_step"] / costs["ceiling_flops_per_second"]
+    assert costs["model_flops_utilisation"] == pytest.approx(used)
+
+
+def test_a_timed_step_computes_what_a_plain_one_does():
+    plain, timed = session("semimoe"), session("semimoe")
+    plan = plain.plans(0, 1)[0]
+    step = TimedStep(timed.step)
+    for one, run in ((plain, plain.step), (timed, step)):
+        one.method.train()
+        one.enter_step(0)
+        run(plan)
+    assert all(torch.equal(a, b) for a, b in zip(plain.method.parameters(), timed.method.parameters(), strict=True))
+    assert set(step.seconds) == {"render", "forward", "backward"}
+
+
+def test_anatomy_leaves_the_session_as_it_was():
+    one = session("mean_teacher")
+    anatomy(one, 2)
+    assert "after_step" not in vars(one.method) and "step" not in vars(one.optimisers)
+
+
+def test_a_trace_is_a_file_for_chrome(tmp_path):
+    line = ["profile", "--method", "supervised", "--preset", "demo", "--count-only", *tiny_settings()]
+    assert invoke(*line, "--trace", tmp_path / "trace.json").returncode == 0
+    assert len(json.loads((tmp_path / "trace.json").read_text())["traceEvents"]) > 100
+    assert "is a folder" in one_line_error(invoke(*line, "--trace", tmp_path))
 
 
 def test_parameters_at_inference_are_those_of_the_official_output():

@@ -13,11 +13,14 @@ from typing import Any
 
 import torch
 
+from benchmark.engine.anatomy import anatomy, ceiling
 from benchmark.engine.capture import CapturedStep
 from benchmark.engine.measure import reached_parameters
 from benchmark.engine.session import Session
 from benchmark.engine.step import Plan, TrainStep
 from benchmark.engine.trainer import BLOCK, Progress, run_block
+
+CHECKPOINT_SECONDS = 30.0  # between two of a run's checkpoints
 
 
 class _Nowhere:
@@ -73,7 +76,11 @@ def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
     full_seconds, bare_seconds = statistics.median(full), statistics.median(bare)
     ratios = [ours / theirs for ours, theirs in zip(full, bare, strict=True)]
     images = sum(planner.batch for planner in session.planners.values())
-    return count(session) | {
+    found = measured(session, steps, full_seconds) if warm else {}
+    utilisation = None
+    if found and progress.flops:
+        utilisation = progress.flops / full_seconds / found["ceiling_flops_per_second"]
+    return count(session) | found | {
         "flops_per_step": progress.flops or None,
         "peak_memory_bytes": peak,
         "seconds_per_step": full_seconds,
@@ -81,8 +88,23 @@ def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
         "overhead_ratio": statistics.median(ratios) if warm else None,
         "data_wait_fraction": statistics.median(waits) / full_seconds,
         "images_per_second": images / full_seconds,
-        "model_flops_utilisation": None,
+        "model_flops_utilisation": utilisation,
         "wall_seconds": (sum(full) + sum(bare)) * steps,
+    }
+
+
+def measured(session: Session, steps: int, step_seconds: float) -> dict[str, Any]:
+    """Seconds by part, the device's ceiling, and the share of a whole run that is neither training nor reading back."""
+    parts = anatomy(session, steps)
+    settings = session.evaluator.settings
+    training = session.steps * step_seconds
+    evaluating = min(settings.times, session.steps) * parts["evaluation"]
+    saving = (training + evaluating) / CHECKPOINT_SECONDS * parts["checkpoint"]
+    return {
+        "seconds_by_part": parts,
+        "ceiling_flops_per_second": ceiling(session.device, session.spec.values["train.precision"]),
+        "evaluation_fraction": evaluating / (training + evaluating + saving),
+        "checkpoint_fraction": saving / (training + evaluating + saving),
     }
 
 

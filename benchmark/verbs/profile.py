@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from benchmark.errors import OK, UserError
@@ -17,6 +18,7 @@ def add(verbs: Any) -> None:
     shared.add_folders(parser, results=False)
     parser.add_argument("--seconds", type=float, default=60.0, help="about how long to time (default: 60)")
     parser.add_argument("--count-only", action="store_true", help="count parameters, time nothing")
+    parser.add_argument("--trace", metavar="FILE", help="also write a Chrome trace of three steps")
     shared.add_json(parser)
     parser.set_defaults(function=run)
 
@@ -40,10 +42,18 @@ def run(arguments: argparse.Namespace) -> int:
     except Decline as reason:
         raise UserError(f"{spec.method} declines this setting: {reason}") from None
     costs = count(session) if arguments.count_only else profile(session, arguments.seconds)
+    if arguments.trace:
+        from benchmark.engine.anatomy import trace
+
+        trace(session, Path(arguments.trace))
     costs = {"method": spec.method, "device": devices.environment(device)["device"]} | costs
     if arguments.json:
         shared.print_json(costs)
         return OK
     for name, value in costs.items():
-        print(f"{name:<26}{value:,}" if isinstance(value, int) else f"{name:<26}{value}")
+        if isinstance(value, dict):
+            for part, seconds in value.items():
+                print(f"  {part:<24}{seconds:.6f}")
+        else:
+            print(f"{name:<26}{value:,}" if isinstance(value, int) else f"{name:<26}{value}")
     return OK
