@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ def prepare(
     if size not in SIZES:
         raise UserError(f"working size {size}: must be a whole number from {SIZES[0]} to {SIZES[-1]}")
     try:
-        with Claim(folder.parent / f".{folder.name}.claim").held(wait=("alive", "silent"), say=say):
+        with Claim(folder.parent / f".{folder.name}.claim").held(wait=("alive", "silent"), say=_tell):
             try:
                 if not again:
                     return read(folder, dataset, size)
@@ -63,6 +64,11 @@ def prepare(
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror or error}; nothing was prepared; put it right "
                         "and repeat the command (SEMIHISTO_PREPARED moves the prepared data)", RUN_FAILED) from None
+
+
+def _tell(line: str) -> None:
+    """Waiting is told on stderr, also where nobody listens to `say`: it may take minutes."""
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
