@@ -89,6 +89,12 @@ rows:
         ("rows:", "rosw:", "unknown key 'rosw'. Did you mean 'rows'"),
         ("ratios: [10]", "ratios: [10]\nexcept:\n  - {row: two}", "line 10: an exception needs a reason"),
         ("preset: demo", "preset: dmeo", "unknown preset 'dmeo'"),
+        ("preset: demo", "preset: [demo]", "line 3: preset must be a name, not ['demo']"),
+        ("datasets: [synthetic]", "datasets: [{glas: 1}]", "line 2: datasets must be a list of names, {'glas': 1} is"),
+        ("ratios: [10]", "ratios: [[10]]", "line 8: ratios must be a list of whole numbers, [10] is none"),
+        ("ratios: [10]", "ratios: [10, 10]", "line 8: ratios has 10 twice"),
+        ("ratios: [10]", "ratios: [10]\nexcept: 5", "line 9: except must be a list"),
+        ("ratios: [10]", "ratios: [10]\nexcept:\n  - {row: tow, reason: x}", "line 10: no cell is like this"),
     ],
 )
 def test_mistakes_name_the_file_the_line_and_what_to_do(old, new, message, tmp_path):
@@ -105,6 +111,13 @@ def test_an_exception_keeps_its_reason(tmp_path):
     planned = plan(read_experiment(str(path)), tmp_path, "cpu")
     left_out = [entry for entry in planned if entry.state == "excepted"]
     assert [(e.cell.row, e.spec.fold, e.cell.reason) for e in left_out] == [("two", 1, "it never ends")]
+
+
+def test_an_exception_means_what_is_written_whatever_its_type(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(FILE.replace("two:", "5:") + 'except:\n  - {row: 5, draw: "1", reason: it never ends}\n')
+    left_out = [cell for cell in read_experiment(str(path)).cells if cell.reason]
+    assert [(cell.row, cell.request.fold) for cell in left_out] == [("5", 1)]
 
 
 def test_an_unknown_experiment_and_an_empty_choice_are_told(tmp_path):

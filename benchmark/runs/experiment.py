@@ -21,6 +21,7 @@ from benchmark.registry import METHODS
 from benchmark.runs.request import Request
 
 AXES: dict[str, Any] = {"preset": "fair", "split": "official", "datasets": None, "ratios": (20,), "draws": (0, 1, 2)}
+LISTS = {"datasets": str, "ratios": int, "draws": int}  # of what
 ROW = {"method", "methods", "set", *AXES}
 EXCEPT = {"row", "method", "dataset", "ratio", "draw", "reason"}
 
@@ -53,7 +54,10 @@ def experiment_names() -> list[str]:
 
 def read_experiment(name: str) -> Experiment:
     """The experiment called `name`, or in the file of that path; UserError with file and line for a mistake in it."""
-    path = Path(name) if name.endswith(".yaml") else CONFIGS / "experiments" / f"{name}.yaml"
+    is_path = name.endswith((".yaml", ".yml"))
+    path = Path(name) if is_path else CONFIGS / "experiments" / f"{name}.yaml"
+    if is_path and not path.is_file():
+        raise UserError(f"{path}: no such file")
     if not path.is_file():
         known = experiment_names()
         raise UserError(f"unknown experiment '{name}'.{suggest(name, known)} Known: {', '.join(known)}.")
@@ -75,6 +79,8 @@ class _Reader:
         self._known(self.content, {"about", "reference", "published", "rows", "except", *AXES}, ())
         if not isinstance(self.content.get("rows"), dict):
             raise UserError(f"{self._where('rows')}: rows must be a mapping of names to methods")
+        self.exceptions = self._exceptions()
+        self.unused = set(range(len(self.exceptions)))  # numbers of exceptions that no cell has met so far
 
     def _where(self, *keys: Any) -> str:
         while keys and keys not in self.lines:
@@ -100,24 +106,46 @@ class _Reader:
     def cells(self) -> Iterator[Cell]:
         """Every cell of every row."""
         for label, row in self.content["rows"].items():
-            keys = ("rows", label)
+            keys = ("rows", str(label))
             row = {"method": row} if isinstance(row, str) else row
             self._known(row, ROW, keys)
-            axes = AXES | {key: self.content[key] for key in AXES if key in self.content}
-            axes |= {key: row[key] for key in AXES if key in row}
+            axes = self._axes(row, keys)
             several = "methods" in row
             if not isinstance(row.get("set") or {}, dict):
                 raise UserError(f"{self._where(*keys, 'set')}: set must be a mapping of settings to values")
             for method in self._methods(row, keys):
                 yield from self._row(method if several else str(label), method, row.get("set") or {}, axes, keys)
+        for number in sorted(self.unused):
+            raise UserError(f"{self._where('except', number)}: no cell is like this; put it right, or remove it")
+
+    def _axes(self, row: Mapping[str, Any], keys: tuple[Any, ...]) -> dict[str, Any]:
+        """The row's own axes, else the file's, else the usual ones."""
+        axes = dict(AXES)
+        for key in AXES:
+            given, where = (row, self._where(*keys, key)) if key in row else (self.content, self._where(key))
+            value = axes[key] = given.get(key, axes[key])
+            kind = LISTS.get(key)
+            if kind is None:
+                if not isinstance(value, str):
+                    raise UserError(f"{where}: {key} must be a name, not {value!r}")
+                continue
+            if not isinstance(value, list | tuple) or not value:
+                raise UserError(f"{where}: {key} must be a list with something in it")
+            for entry in value:
+                if type(entry) is not kind:
+                    what = "names" if kind is str else "whole numbers"
+                    raise UserError(f"{where}: {key} must be a list of {what}, {entry!r} is none")
+                if value.count(entry) > 1:
+                    raise UserError(f"{where}: {key} has {entry} twice")
+        return axes
 
     def _methods(self, row: Mapping[str, Any], keys: tuple[Any, ...]) -> list[str]:
         if ("method" in row) == ("methods" in row):
             raise UserError(f"{self._where(*keys)}: a row names a method, or several under methods")
         given = row.get("methods", [row.get("method")])
         names = METHODS.names() if given == "all" else given
-        if not isinstance(names, list):
-            raise UserError(f"{self._where(*keys, 'methods')}: methods must be a list, or all")
+        if not isinstance(names, list) or not names:
+            raise UserError(f"{self._where(*keys, 'methods')}: methods must be a list with something in it, or all")
         for name in names:
             if name not in METHODS.names() and ".py:" not in str(name):
                 near = suggest(str(name), METHODS.names())
@@ -128,9 +156,6 @@ class _Reader:
         self, label: str, method: str, values: Mapping[str, Any], axes: Mapping[str, Any], keys: tuple[Any, ...]
     ) -> Iterator[Cell]:
         where = self._where(*keys)
-        for key in ("datasets", "ratios", "draws"):
-            if not isinstance(axes[key], list | tuple) or not axes[key]:
-                raise UserError(f"{where}: {key} must be a list with something in it")
         for dataset, ratio, draw in product(axes["datasets"], axes["ratios"], axes["draws"]):
             seed = draw if ratio == 100 else 0
             request = Request(
@@ -139,11 +164,20 @@ class _Reader:
             place = {"row": label, "method": method, "dataset": dataset, "ratio": ratio, "draw": draw}
             yield Cell(label, request, self._reason(place), where)
 
-    def _reason(self, place: Mapping[str, Any]) -> str | None:
-        for number, entry in enumerate(self.content.get("except") or []):
+    def _exceptions(self) -> list[tuple[dict[str, str], str]]:
+        """What is excepted, as text by key, and why."""
+        given, found = self.content.get("except") or [], []
+        if not isinstance(given, list):
+            raise UserError(f"{self._where('except')}: except must be a list of entries, each with a reason")
+        for number, entry in enumerate(given):
             self._known(entry, EXCEPT, ("except", number))
             if not entry.get("reason"):
                 raise UserError(f"{self._where('except', number)}: an exception needs a reason")
-            if all(place[key] == value for key, value in entry.items() if key != "reason"):
-                return str(entry["reason"])
-        return None
+            found.append(({key: str(value) for key, value in entry.items() if key != "reason"}, str(entry["reason"])))
+        return found
+
+    def _reason(self, place: Mapping[str, Any]) -> str | None:
+        text = {key: str(value) for key, value in place.items()}
+        met = [number for number, (wanted, _) in enumerate(self.exceptions) if wanted.items() <= text.items()]
+        self.unused -= set(met)
+        return self.exceptions[met[0]][1] if met else None
