@@ -72,24 +72,32 @@ def battle(folder: Path, *, runs: int, workers: int, seconds: float, grids: int,
     command = [sys.executable, "-m", "benchmark", "grid", experiment, "--device", "cpu"]
     command += ["--slots", workers // grids, "--results", found.results]
     begun = time.monotonic()
-    env = os.environ | {"WITNESS": str(witness), "SEMIHISTO_BEAT": "0.5", "OMP_NUM_THREADS": "1"}
+    env = os.environ | {"WITNESS": str(witness), "SEMIHISTO_BEAT": "1.0", "OMP_NUM_THREADS": "1"}
     running: dict[int, subprocess.Popen[str]] = {}
     codes: dict[int, int] = {}
-    while len(codes) < grids or any(codes.values()):
-        for number in range(grids):
-            if number not in running and codes.get(number) != 0:
-                line = [*apart(f"host{number}", grids), *map(str, command)]
-                with open(folder / f"grid{number}.log", "a") as log:
-                    running[number] = subprocess.Popen(line, cwd=ROOT, env=env, stdout=log, stderr=log)
-                found.restarts += number in codes
-        fighting = time.monotonic() - begun < seconds
-        time.sleep(chance.uniform(2, 4) if fighting else 0.5)
-        if fighting:
-            found.kills += kill_one(list(running.values()), chance)
-        for number, grid in list(running.items()):
-            if grid.poll() is not None:
-                codes[number] = grid.returncode
-                del running[number]
+    try:
+        while len(codes) < grids or any(codes.values()):
+            for number in range(grids):
+                if number not in running and codes.get(number) != 0:
+                    line = [*apart(f"host{number}", grids), *map(str, command)]
+                    with open(folder / f"grid{number}.log", "a") as log:
+                        running[number] = subprocess.Popen(line, cwd=ROOT, env=env, stdout=log, stderr=log)
+                    found.restarts += number in codes
+            fighting = time.monotonic() - begun < seconds
+            time.sleep(chance.uniform(2, 4) if fighting else 0.5)
+            if fighting:
+                found.kills += kill_one(list(running.values()), chance)
+            for number, grid in list(running.items()):
+                if grid.poll() is not None:
+                    codes[number] = grid.returncode
+                    del running[number]
+            logs = "".join(log.read_text()[-2000:] for log in folder.glob("grid*.log"))
+            assert found.restarts <= found.kills + grids, f"grids end without having been killed: {logs}"
+            assert time.monotonic() - begun < seconds + 300 + 10 * runs, f"the grids do not end: {logs}"
+    finally:
+        for grid in running.values():
+            grid.kill()  # its workers end when they find it gone
+            grid.wait()
     found.seconds = time.monotonic() - begun
     examine(found, witness, runs)
     return found
