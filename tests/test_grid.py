@@ -15,13 +15,18 @@ from dataclasses import replace
 import pytest
 
 from benchmark.claims import Holder
+from benchmark.errors import UserError
+from benchmark.runs import dispatch
 from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.grid import plan, planned_digest
 from benchmark.runs.records import digest
 from benchmark.runs.request import specify
-from tests.conftest import ROOT, invoke, one_line_error
+from benchmark.runs.slots import environments, places
+from benchmark.runs.stopping import StopSignals
+from benchmark.runs.workers import TROUBLE, Job, Orders, perform
+from tests.conftest import ROOT, command, invoke, one_line_error
 
 EXPERIMENT = """about: A test.
 preset: demo
@@ -40,6 +45,7 @@ class Fragile(Supervised):
     '''Nobody 2026: dies, or raises, as often as the file $FALL has lines left.'''
 
     def losses(self, labelled, unlabelled, clock):
+        print("a method that talks")
         file = Path(os.environ.get("FALL", os.devnull))
         first, _, rest = file.read_text().partition("\\n")
         if first:
@@ -70,6 +76,7 @@ def test_a_crash_costs_one_run_and_the_next_grid_makes_it_good(experiment, tmp_p
     assert first.returncode == 1, first.stderr
     assert json.loads(first.stdout)["states"] == {"missing": 1}
     assert first.stderr.count("died: its process ended with exit code 9; it is tried again") == 2
+    assert first.stderr.count("died") == 3
     fall.write_text("raise\nexit\n")
     second = invoke("grid", experiment, "--slots", 2, "--results", tmp_path, "--json")
     assert second.returncode == 1, second.stderr
@@ -164,6 +171,7 @@ def test_a_run_of_another_machine_is_left_to_it_while_it_lives(experiment, tmp_p
         stop.set()
         beating.join()
     assert waited.returncode == 0 and json.loads(waited.stdout)["states"] == {"done": 2}, waited.stderr
+    assert f"waiting for 1 run of others: process {os.getpid()} on node07 at {spec.run_id}; Ctrl-C" in waited.stderr
 
 
 def test_what_another_grid_has_tried_again_is_not_tried_a_third_time(experiment, tmp_path):
@@ -194,6 +202,110 @@ def test_a_record_that_came_after_the_plan_is_not_made_again(experiment, tmp_pat
     assert planned_digest(tmp_path, after) not in ("", digest(path))
 
 
+def test_after_a_failed_run_the_next_gets_a_new_worker_and_no_process_died(experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv("FALL", str(tmp_path / "fall"))
+    (tmp_path / "fall").write_text("raise\nraise\n")
+    ended = invoke("grid", experiment, "--slots", 1, "--only", "row=fragile", "--results", tmp_path, "--json")
+    assert ended.returncode == 1 and json.loads(ended.stdout)["states"] == {"failed": 2}
+    assert "died" not in ended.stderr and ended.stderr.count("failed: KeyError") == 2, ended.stderr
+
+
+def test_what_failed_at_another_grid_is_not_this_ones_trouble(experiment, tmp_path):
+    request = read_experiment(str(experiment)).cells[0].request
+    record, _ = execute(request, results=tmp_path)
+    path = tmp_path / "records" / f"{record['run_id']}.json"
+    failed = {key: value for key, value in record.items() if key != "counts_sha256"}
+    path.write_text(json.dumps(failed | {"status": "failed", "reason": "a bug"}))
+    answer = perform(Job(request, record["run_id"]), Orders(tmp_path, None, "cpu", "weights"), lambda: False)
+    assert answer == ("by another grid", "failed: a bug") and answer[0] not in TROUBLE
+
+
+def test_a_claim_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monkeypatch):
+    cells = [cell for cell in read_experiment(str(experiment)).cells if cell.row == "plain"]
+    spec, _ = specify(cells[0].request, "cpu")
+    claim = tmp_path / "runs" / spec.run_id / "claim"
+    claim.mkdir(parents=True)
+    (claim / "notes.txt").touch()
+    line = ("grid", experiment, "--only", "row=plain", "--slots", 1, "--results", tmp_path, "--json")
+    ended = invoke(*line)
+    assert ended.returncode == 1 and json.loads(ended.stdout)["states"] == {"done": 1, "missing": 1}, ended.stderr
+    assert "refused: " in ended.stderr and "notes.txt: not a claim's file; remove it" in ended.stderr
+
+    looks = iter([OSError(116, "Stale file handle"), None])
+
+    def away(folder):
+        if isinstance(error := next(looks), OSError):
+            raise error
+
+    monkeypatch.setattr(dispatch, "look", away)
+    queue = dispatch.Queue([Job(cells[0].request, spec.run_id)], tmp_path)
+    assert queue.next() is None and len(queue) == 1 and not queue.living
+    queue._looked = 0.0
+    assert queue.next() is not None
+
+
+def test_stale_records_are_made_anew_on_demand(experiment, tmp_path):
+    line = ("grid", experiment, "--only", "row=plain", "--slots", 1, "--results", tmp_path, "--json")
+    assert invoke(*line).returncode == 0
+    old, current = sorted((tmp_path / "records").glob("*.json"))
+    before = {path: path.read_bytes() for path in (tmp_path / "records").iterdir()}
+    record = json.loads(old.read_text())
+    old.write_text(json.dumps(record | {"numerics": record["numerics"] | {"engine": 0}}))
+    left = invoke(*line)
+    assert left.returncode == 3 and json.loads(left.stdout)["states"] == {"done": 1, "stale": 1}
+    again = invoke(*line, "--retry", "stale")
+    assert again.returncode == 0 and json.loads(again.stdout)["states"] == {"done": 2}, again.stderr
+    assert json.loads(old.read_text())["weights_sha256"] == record["weights_sha256"]
+    assert json.loads(old.with_name(f"{old.name}.old1").read_text())["numerics"]["engine"] == 0
+    assert current.read_bytes() == before[current] and len(list((tmp_path / "records").iterdir())) == 6
+
+
+def test_a_grid_that_was_killed_with_all_its_workers_finishes_the_rest_and_nothing_else(experiment, tmp_path):
+    experiment.write_text(experiment.read_text().replace("train.steps: 4", "train.steps: 40"))
+    line = [sys.executable, "-m", "benchmark", "grid", experiment, "--slots", "1", "--results", tmp_path, "--json"]
+    with subprocess.Popen(list(map(str, line)), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        begun = time.monotonic()
+        while not list(tmp_path.glob("records/*.json")):
+            assert process.poll() is None and time.monotonic() - begun < 200
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    before = {path: path.read_bytes() for path in (tmp_path / "records").glob("*.json")}
+    assert len(before) < 4
+    ended = command(*line[3:])
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["states"] == {"done": 4}, "what workers print does not get into the answer"
+    assert f"{4 - len(before)} to run" in ended.stderr and ended.stderr.count(" left)") == 4 - len(before)
+    assert all(path.read_bytes() == content for path, content in before.items())
+    names = [path.name for path in (tmp_path / "records").iterdir()]
+    assert len(names) == 8 and not [name for name in names if name.startswith(".") or ".old" in name]
+
+
+def test_a_closed_terminal_is_a_wish_to_stop_unless_it_is_to_be_ignored():
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+    handlers = {number: signal.getsignal(number) for number in names}
+    try:
+        for ours, asked in ((signal.SIG_IGN, False), (signal.SIG_DFL, True)):
+            signal.signal(signal.SIGHUP, ours)
+            stop = StopSignals()
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.asked is asked
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_places_for_workers(monkeypatch):
+    assert places("cpu", "cpu", None, None) >= 1 and places("cpu", "cpu", 7, None) == 7
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    assert [places("cuda", "cuda", None, gpus) for gpus in (None, "0", "0,1")] == [8, 1, 2]
+    assert places("cuda:1", "cuda", None, None) == 1 and places("cuda:1", "cuda", 4, None) == 4
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert environments("cuda:5", "cuda", 2, None) == [{"CUDA_VISIBLE_DEVICES": "5"}] * 2
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(UserError, match="no CUDA device"):
+        environments("cuda", "cuda", None, None)
+
+
 def test_shards_are_disjoint_and_together_the_whole(experiment, tmp_path):
     parts = []
     for part in (1, 2, 3):
@@ -202,6 +314,9 @@ def test_shards_are_disjoint_and_together_the_whole(experiment, tmp_path):
     whole = json.loads(invoke("grid", experiment, "--dry-run", "--results", tmp_path, "--json").stdout)["cells"]
     assert sorted(map(len, parts)) == [1, 1, 2]
     assert sorted(parts[0] + parts[1] + parts[2]) == sorted(cell["run_id"] for cell in whole)
+    empty = invoke("grid", experiment, "--shard", "5/5", "--results", tmp_path)
+    assert empty.returncode == 0 and "no cell is in this part of 4" in empty.stderr
+    assert invoke("status", experiment, "--shard", "5/5", "--results", tmp_path).returncode == 0
 
 
 def test_a_full_disk_ends_the_grid_and_loses_nothing(experiment, tmp_path, monkeypatch):
@@ -237,13 +352,21 @@ def test_ten_thousand_runs_are_planned_in_seconds(tmp_path):
     head = "preset: demo\ndatasets: [synthetic]\nratios: [5, 10, 20, 50]\nrows:\n"
     path.write_text(head + "\n".join(rows))
     begun = time.process_time()
-    planned = plan(read_experiment(str(path)), tmp_path, "cpu")
-    assert len({entry.spec.run_id for entry in planned}) == 10_008
+    shown = invoke("grid", path, "--dry-run", "--device", "cpu", "--results", tmp_path)
     assert time.process_time() - begun < 5
+    assert shown.stdout == "10008 missing\n" and "10008 to run" in shown.stderr
 
 
 def test_mistakes_are_one_line(experiment, tmp_path):
     assert "Did you mean 'demo'" in one_line_error(invoke("grid", "dmeo"))
+    for missing in (tmp_path / "none.yaml", tmp_path / "none.yml"):
+        assert f"{missing}: no such file" in one_line_error(invoke("grid", missing))
+    (tmp_path / "file").touch()
+    for results in (tmp_path / "file", tmp_path / "file" / "deep"):
+        complaint = one_line_error(invoke("grid", experiment, "--results", results))
+        assert f"{tmp_path}/file: a file stands where a folder is needed" in complaint
+    nowhere = invoke("grid", experiment, "--results", "/proc/nothing")
+    assert "/proc/nothing" in one_line_error(nowhere, 1) and " left)" not in nowhere.stderr
     assert "--slots" in one_line_error(invoke("grid", "demo", "--slots", 0))
     for shard in ("2", "0/2", "3/2", "a/b"):
         assert "expected I/N" in one_line_error(invoke("grid", "demo", "--shard", shard))

@@ -16,6 +16,7 @@ import pytest
 
 from benchmark.claims import Claim, Holder, look, machine
 from benchmark.errors import Held, UserError
+from benchmark.files import remove_unfinished
 from benchmark.runs import leftovers
 from benchmark.runs.records import set_aside
 from benchmark.verbs.clean import human
@@ -349,3 +350,12 @@ def test_a_claim_of_an_older_version_is_told_and_its_folder_kept(tmp_path):
 def test_what_takes_known_kinds_only(tmp_path):
     assert "Did you mean 'checkpoints'?" in one_line_error(
         invoke("clean", "--results", tmp_path, "--what", "checkpoint"))
+
+
+def test_who_claims_a_run_tidies_what_killed_writers_left_and_nothing_else(tmp_path):
+    folder = run_folder(tmp_path, "a", ".checkpoint.pt.abcdefgh", ".log.jsonl.0a_b9xyz", ".note", ".nfs0001", "x.pt")
+    remove_unfinished(folder, "log.jsonl")
+    assert (folder / ".checkpoint.pt.abcdefgh").exists() and not (folder / ".log.jsonl.0a_b9xyz").exists()
+    remove_unfinished(folder)
+    assert sorted(content(folder)) == [".nfs0001", ".note", "claim/free", "x.pt"]
+    remove_unfinished(folder / "nowhere")

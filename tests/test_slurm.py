@@ -16,6 +16,9 @@ import pytest
 from benchmark.claims import look
 from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
+from benchmark.runs.folder import RunFolder
+from benchmark.runs.request import specify
+from benchmark.runs.slurm import quoted
 from tests.conftest import command, invoke, one_line_error
 
 HERE = Path(__file__).parent / "slurm"
@@ -39,7 +42,7 @@ class Broken(Supervised):
         return {"supervised": self.no_such_thing}
 """
 TINY = "data.size: 32, train.batch_labelled: 2, evaluate.times: 1"
-OPTIONS = ["--sbatch=--cpus-per-task=1", "--sbatch=--signal=B:USR1@20", "--sbatch=--time=60"]
+OPTIONS = ["--sbatch=--cpus-per-task=1", "--sbatch=--comment=a b", "--sbatch=--signal=B:USR1@20", "--sbatch=--time=60"]
 
 
 def write_experiment(folder: Path) -> Path:
@@ -58,16 +61,38 @@ def write_experiment(folder: Path) -> Path:
 def test_the_script_is_one_that_bash_and_a_person_can_read(tmp_path):
     line = ["grid", write_experiment(tmp_path), "--launcher", "slurm", "--device", "cuda", "--results", tmp_path]
     shown = invoke(*line, "--print", "--slots", 3, "--sbatch=--partition=gpu", "--only", "draw=0")
-    assert shown.returncode == 0 and not (tmp_path / "slurm").exists()
+    assert shown.returncode == 0 and [path.name for path in (tmp_path / "slurm").iterdir()] == []
     directives = re.findall(r"^#SBATCH (.*)$", shown.stdout, re.M)
     assert directives[-1] == "--partition=gpu" and {"--array=1-3", "--requeue", "--gres=gpu:1"} < set(directives)
-    assert f"-m benchmark grid {tmp_path}/dozen.yaml --slots 1 --no-wait --device cuda" in shown.stdout
-    assert "--only draw=0" in shown.stdout and "12 runs of the experiment dozen, by 3 workers" in shown.stdout
+    worker = f"grid {tmp_path}/dozen.yaml --only draw=0 --device cuda --results {tmp_path} --slots 1 --no-wait --keep"
+    assert f"-m benchmark {worker}" in shown.stdout and "12 runs of the experiment dozen, by 3 workers" in shown.stdout
     checked = subprocess.run(["bash", "-n"], input=shown.stdout, text=True, capture_output=True)
     assert checked.returncode == 0, checked.stderr
-    assert "--device" in one_line_error(invoke("grid", "demo", "--launcher", "slurm"))
+    assert invoke(*line, "--print", "--dry-run").stdout.startswith("#!/bin/bash")
+    said = json.loads(invoke(*line, "--print", "--json").stdout)
+    assert said["experiment"] == "dozen" and said["script"].startswith("#!/bin/bash")
+    for device in ((), ("--device", "cuda:1")):
+        assert "--device cuda or" in one_line_error(invoke("grid", "demo", "--launcher", "slurm", *device))
+    assert "leave out --print" in one_line_error(invoke(*line, "--print", "--retry", "failed"))
     away = command(*line, env={**os.environ, "PATH": str(Path(sys.executable).parent)})
     assert "there is no sbatch on this machine" in one_line_error(away)
+
+
+def test_options_are_quoted_where_sbatch_would_split_or_cut_them():
+    written = {
+        "--time=08:00:00": "--time=08:00:00", "--exclusive": "--exclusive", "--comment=a b": '--comment="a b"',
+        "--comment=#1": '--comment="#1"', "--output=/a/it's": '--output="/a/it\'s"', '--comment="': '--comment="\\""',
+    }
+    assert {option: quoted(option) for option in written} == written
+
+
+def test_what_others_are_at_is_left_to_them_and_not_run_here(tmp_path):
+    path = tmp_path / "one.yaml"
+    path.write_text("preset: demo\ndatasets: [synthetic]\ndraws: [0]\nrows:\n  one: supervised\n")
+    spec, _ = specify(read_experiment(str(path)).cells[0].request, "cpu")
+    with RunFolder(tmp_path, spec).claimed():
+        said = invoke("grid", path, "--launcher", "slurm", "--device", "cpu", "--results", tmp_path)
+    assert said.returncode == 3 and said.stdout == "1 running\n" and " left)" not in said.stderr
 
 
 @pytest.fixture
@@ -103,13 +128,14 @@ def wait_until(condition, seconds: float):
 
 @pytest.mark.slurm
 def test_an_array_of_workers_survives_its_time_limit_and_a_failing_run(slurm, tmp_path, monkeypatch):
-    path, slow, results = write_experiment(tmp_path), tmp_path / "slow", tmp_path / "results"
+    path, slow, results = write_experiment(tmp_path), tmp_path / "slow", tmp_path / "it's a folder #1"
+    path = path.rename(path.with_name("my dozen.yaml"))
     monkeypatch.setenv("SLOW", str(slow))
     slow.touch()
     line = ["grid", path, "--launcher", "slurm", "--device", "cpu", "--slots", 4, "--results", results, *OPTIONS]
-    submitted = command(*line)
+    submitted = command(*line, "--json")
     assert submitted.returncode == 0, submitted.stderr
-    number = submitted.stdout.split()[-1]
+    number = json.loads(submitted.stdout)["submitted"].split()[-1]
 
     # the long run's task gets a time limit of its own, and is told in time
     steps = tmp_path / "slow.steps"
@@ -130,7 +156,8 @@ def test_an_array_of_workers_survives_its_time_limit_and_a_failing_run(slurm, tm
     assert said["states"] == {"done": 11, "failed": 1} and said["rows"]["broken"] == {"failed": 1}, logs
     ended = jobs(number)
     failed = {place for place, job in ended.items() if job["JobState"] == "FAILED"}
-    assert len(ended) == 4 and failed == {place for place, log in logs.items() if "no_such_thing" in log}
+    assert len(ended) == 4 and len(failed) == 1, logs
+    assert [place for place, log in logs.items() if "draw 0: failed: AttributeError" in log] == list(failed)
     assert [place for place, job in ended.items() if job["Restarts"] != "0"] == [task]
     assert "stopped after step" in logs[task]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import time
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.request import specify
-from tests.conftest import invoke
+from tests.conftest import invoke, one_line_error
 
 EXPERIMENT = """preset: demo
 datasets: [synthetic]
@@ -43,7 +44,7 @@ def test_without_runs_there_is_no_estimate(experiment, tmp_path):
     said = status(experiment, "--results", tmp_path)
     assert said["states"] == {"missing": 6} and said["running"] == []
     assert said["device_seconds_left"] is None and said["unmeasured"] == ["mean_teacher", "supervised"]
-    assert said["continue"] == f"python -m benchmark grid {experiment}"
+    assert said["continue"] == f"python -m benchmark grid {experiment} --results {tmp_path}"
     shown = invoke("status", experiment, "--results", tmp_path).stdout
     assert "no estimate of mean_teacher, supervised" in shown and "6 missing" in shown
     assert status("--results", tmp_path) == {"states": {}, "running": []}
@@ -59,7 +60,7 @@ def test_time_left_is_measured_steps_times_missing_steps(experiment, tmp_path):
         path.write_text(json.dumps(record | {"cost": record["cost"] | {"wall_seconds": seconds}}))
     one = status(experiment, "--only", "row=plain", "--results", tmp_path)
     assert one["states"] == {"done": 2, "missing": 1} and one["device_seconds_left"] == pytest.approx(3 * 4)
-    assert one["continue"].endswith("--only row=plain")
+    assert one["continue"] == f"python -m benchmark grid {experiment} --only row=plain --results {tmp_path}"
     both = status(experiment, "--results", tmp_path)
     assert both["device_seconds_left"] is None and both["unmeasured"] == ["mean_teacher"]
     device = records[0]["environment"]["device"]
@@ -106,6 +107,24 @@ def test_a_machine_that_says_nothing_any_more_is_named(experiment, tmp_path, mon
     os.utime(file, (time.time() - 7200, time.time() - 7200))
     shown = invoke("status", experiment, "--results", tmp_path).stdout
     assert f"process {os.getpid()} on node07); no sign of life for 2.0 h" in shown
+
+
+def test_the_command_that_continues_can_be_given_as_it_is_shown(tmp_path):
+    path, results = tmp_path / "my table.yaml", tmp_path / "my results"
+    path.write_text(EXPERIMENT.replace("other:", "another row:"))
+    line = ["status", path, "--only", "row=another row", "--shard", "1/2", "--device", "cpu", "--results", results]
+    shown = invoke(*line).stdout.splitlines()[-1].removeprefix("continue with: ")
+    assert shlex.split(shown) == ["python", "-m", "benchmark", "grid", *map(str, line[1:])]
+
+
+def test_without_an_experiment_a_damaged_record_is_counted_and_a_done_run_is_not_running(experiment, tmp_path):
+    record, _ = execute(read_experiment(str(experiment)).cells[0].request, results=tmp_path)
+    (tmp_path / "records" / "torn.json").write_text("{")
+    claim = tmp_path / "runs" / record["run_id"] / "claim"
+    os.rename(claim / "free", claim / replace(Holder.me(), host="node07", machine="another boot").name)
+    assert status("--results", tmp_path) == {"states": {"done": 1, "damaged": 1}, "running": []}
+    for part in (("--only", "row=plain"), ("--shard", "1/2")):
+        assert "name the experiment" in one_line_error(invoke("status", *part, "--results", tmp_path))
 
 
 def test_times_are_spoken():

@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from benchmark.claims import Watch, look
+from benchmark.errors import UserError
 from benchmark.runs.folder import folder_of
 from benchmark.runs.workers import DIED, FULL, HELD, Answer, Job, Orders, Slot
 
@@ -28,6 +29,7 @@ class Queue:
         self.waiting = deque(jobs)
         self.others: list[Job] = []  # somebody else is at these
         self.living = False  # whether all of `others` have been seen alive
+        self.seen = "somebody"  # one of those who are at them
         self._watch = Watch()
         self._looked = 0.0
 
@@ -41,6 +43,7 @@ class Queue:
             for place, job in enumerate(self.others):
                 if (free := self._if_free(job)) is not None:
                     del self.others[place]
+                    self.living = False  # the rest was not looked at
                     return free
         while self.waiting:
             job = self.waiting.popleft()
@@ -51,8 +54,16 @@ class Queue:
 
     def _if_free(self, job: Job) -> Job | None:
         claim = folder_of(self.results, job.run_id) / "claim"
-        if (sight := look(claim)) is None:
+        try:
+            sight = look(claim)
+        except OSError:  # the file server is away: not for now
+            self.living = False
+            return None
+        except UserError:  # the worker finds the same, and answers with it
+            sight = None
+        if sight is None:
             return replace(job, over="")
+        self.seen = f"{sight.holder} at {job.run_id}"
         life = self._watch.judge(claim, sight)
         self.living &= life == "alive"
         return replace(job, over=sight.holder.name) if life == "dead" else None
@@ -65,14 +76,16 @@ class Queue:
 
 def run_all(
     jobs: Sequence[Job], slots: Sequence[Slot], orders: Orders, tell: Callable[[Job, Answer, int], None],
-    asked_to_stop: Callable[[], bool], patient: bool = True,
+    asked_to_stop: Callable[[], bool], patient: bool = True, say: Callable[[str], None] = lambda line: None,
 ) -> list[Job]:
     """Do all jobs; `tell` hears of each as it ends, and how many are left. Returns those left to others.
+
+    `say` hears whom it waits for.
 
     `patient`: wait for these, and do them when their holder dies. Asked to stop, every worker saves its run and ends.
     Whatever is raised here, a second Ctrl-C for one, leaves no worker behind.
     """
-    queue, told_to_stop = Queue(jobs, orders.results), False
+    queue, told_to_stop, waiting = Queue(jobs, orders.results), False, False
     try:
         while True:
             if asked_to_stop():
@@ -83,6 +96,9 @@ def run_all(
             busy = {slot.pipe: slot for slot in slots if slot.job}
             if not busy and (not len(queue) or (queue.living and not patient)):
                 break
+            if not busy and not waiting:
+                say(f"waiting for {len(queue)} run{'s' * (len(queue) > 1)} of others: {queue.seen}; Ctrl-C leaves them")
+            waiting = not busy
             if not busy:
                 for slot in slots:
                     slot.end()  # the others' runs may take hours; a device's memory is not held that long for nothing

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from benchmark.runs.records import digest, read_record
 from benchmark.runs.request import Specifier
 from benchmark.spec import Spec
 
+BUILT_FROM = re.compile(r"(method|net)\.|data\.size$|train\.(loss|forward|batch_\w+)$")  # settings of a method's object
 STATES = ("done", "running", "skipped", "diverged", "failed", "stale", "excepted", "missing")
 
 
@@ -94,7 +95,10 @@ def state_of(
     if path.exists():
         record = read_record(path)
         return "stale" if staleness(record, versions, split) else record["status"], record
-    sight = look(folder_of(results, spec.run_id) / "claim")
+    try:
+        sight = look(folder_of(results, spec.run_id) / "claim")
+    except (UserError, OSError):  # one claim that cannot be read costs its own run, whose worker says why
+        sight = None
     return "missing" if sight is None or sight.holder.is_gone else "running", None
 
 
@@ -111,15 +115,15 @@ def check_hyperparameters(planned: Iterable[Planned]) -> None:
     """Build the method of every different specification, without memory; UserError with file and line for a mistake."""
     seen = set()
     for entry in planned:
-        key = json.dumps([entry.spec.method, entry.spec.to_json()["values"]], sort_keys=True)
-        if key in seen:
+        spec, split = entry.spec, entry.split
+        built_from = [value for key, value in sorted(spec.values.items()) if BUILT_FROM.match(key)]
+        if (key := (spec.method, repr(built_from))) in seen:
             continue
         seen.add(key)
-        split = entry.split
         sizes = len(split.labelled), len(split.unlabelled), len(split.labelled) + len(split.unlabelled)
         try:
             with torch.device("meta"):
-                build_method(entry.spec, sizes, 2)
+                build_method(spec, sizes, 2)
         except UserError as error:
             raise UserError(f"{entry.cell.where}: {error}") from None
         except Exception:  # a method that cannot be built without memory, or declines, is left to its run

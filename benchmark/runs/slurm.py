@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -52,7 +53,7 @@ def script(
     ours = [
         f"--job-name=semihisto-{name}",
         f"--array=1-{workers}",
-        f"--output={logs.resolve()}/%x-%A_%a.log",
+        f"--output={str(logs.resolve()).replace('%', '%%')}/%x-%A_%a.log",
         "--open-mode=append",
         "--requeue",
         f"--signal=B:USR1@{WARNING}",
@@ -63,14 +64,26 @@ def script(
     return SCRIPT.format(
         runs=runs, name=name, workers=workers, folder=shlex.quote(os.getcwd()), command=shlex.join(command),
         written_by="python -m benchmark " + shlex.join(sys.argv[1:]).replace("\n", " "),
-        directives="\n".join(f"#SBATCH {option}" for option in [*ours, *options]),
+        directives="\n".join(f"#SBATCH {quoted(option)}" for option in [*ours, *options]),
     )
+
+
+def quoted(option: str) -> str:
+    """An option as sbatch reads it in a script, where it splits at spaces and cuts at #."""
+    name, equals, value = option.partition("=")
+    if not re.search(r"[\s#'\"\\]", value):
+        return option
+    return f'{name}{equals}"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+
+
+def check() -> None:
+    """UserError where nothing can be submitted."""
+    if shutil.which("sbatch") is None:
+        raise UserError("--launcher slurm: there is no sbatch on this machine; --print shows the script")
 
 
 def submit(text: str, path: Path) -> str:
     """Write the script to `path` and hand it to sbatch; its answer. UserError where that cannot be done."""
-    if shutil.which("sbatch") is None:
-        raise UserError("--launcher slurm: there is no sbatch on this machine; --print shows the script")
     write_atomically(path, lambda stream: stream.write(text.encode()))
     done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True)
     if done.returncode:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.claims import PATIENCE, look, progress
+from benchmark.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,10 @@ def running(results: Path) -> list[Running]:
     """
     found, now = [], None
     for claim in sorted((results / "runs").glob("*/claim")):
-        sight = look(claim)
+        try:
+            sight = look(claim)
+        except (UserError, OSError):  # who wants this run is told
+            continue
         if sight is None or sight.holder.is_gone:
             continue
         now = _file_time(results) if now is None else now

@@ -9,9 +9,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,14 @@ from typing import Any
 from benchmark.claims import Watch
 from benchmark.errors import DiskFull, Held, Interrupted, UserError
 from benchmark.runs.request import Request
+from benchmark.runs.stopping import StopSignals
 
-Answer = tuple[str, str]  # a record's status, or one of the following, and a line for the user
+Answer = tuple[str, str]  # a record's status where the run is ours, or one of the following, and a line for the user
 FAILED, DIVERGED = "failed", "diverged"
 HELD, FULL, REFUSED, RAISED, DIED, STOPPED = "held", "disk full", "refused", "crashed", "died", "interrupted"
+BY_ANOTHER = "by another grid"
 TROUBLE = (FAILED, DIVERGED, FULL, REFUSED, RAISED, DIED)
+LAST = (FAILED, RAISED)  # that a worker is trusted with: who knows what is left behind in the device's memory
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class Slot:
             found = (DIED, f"its process ended with {cause}")
             if told_to_stop:
                 found = (STOPPED, "stopped; the same command continues it")
+        if found[0] in LAST:
+            self.end()
         return found
 
     def end(self) -> int:
@@ -116,15 +123,20 @@ class Slot:
 
 def work(pipe: Connection, orders: Orders) -> None:
     """A worker's life: job by job, until the pipe is closed, it is asked to stop, or something unforeseen is raised."""
-    stop = []
-    for name in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(name, lambda number, frame: stop.append(number))
+    os.dup2(2, 1)  # standard output is the parent's, for its one answer
+    stop = StopSignals(ctrl_c=False)
     status = ""
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed its end, or is gone
-        while not stop and status not in (FAILED, RAISED):  # who knows what is left behind in the device's memory
+        while not stop.asked and status not in LAST:
             if pipe.poll(0.2):
-                status, line = perform(pipe.recv(), orders, lambda: bool(stop))
+                status, line = perform(pipe.recv(), orders, lambda: stop.asked)
                 pipe.send((status, line))
+
+
+@cache
+def say(line: str) -> None:
+    """Tell the user, once a worker: what is said of one run is often said of the next."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def perform(job: Job, orders: Orders, asked_to_stop: Callable[[], bool]) -> Answer:
@@ -132,11 +144,12 @@ def perform(job: Job, orders: Orders, asked_to_stop: Callable[[], bool]) -> Answ
     from benchmark.runs.execute import execute
 
     try:
-        record, _ = execute(
+        record, was_there = execute(
             job.request, results=orders.results, raw=orders.raw, device_name=orders.device, keep=orders.keep,
-            again=job.again, record_errors=True, watch=Watch({job.over}), asked_to_stop=asked_to_stop,
+            again=job.again, record_errors=True, watch=Watch({job.over}), asked_to_stop=asked_to_stop, say=say,
         )
-        return record["status"], record.get("reason") or ""
+        told = record["status"], record.get("reason") or ""
+        return (BY_ANOTHER, ": ".join(filter(None, told))) if was_there else told
     except Interrupted as reason:
         return STOPPED, str(reason)
     except Held as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,8 +13,8 @@ from typing import Any
 
 from benchmark.errors import GRID_INCOMPLETE, INTERRUPTED, OK, RUN_FAILED, UserError
 from benchmark.paths import results_folder
+from benchmark.runs.stopping import StopSignals
 from benchmark.verbs import arguments as shared
-from benchmark.verbs.run import StopSignals
 
 RETRY = {"failed": ("failed", "diverged"), "stale": ("stale",)}
 TASKS = 8  # of a SLURM array, unless --slots says how many
@@ -54,6 +55,16 @@ def add_plan(parser: argparse.ArgumentParser, optional: bool = False) -> None:
                         help="the I-th of N parts, where machines share no folder; see `records merge`")
 
 
+def part_of(arguments: argparse.Namespace) -> list[str]:
+    """What names the same part of the same experiment to another verb, on the same device and in the same folder."""
+    parts = [arguments.experiment]
+    for pair in arguments.only:
+        parts += ["--only", pair]
+    parts += ["--shard", arguments.shard] if arguments.shard != "1/1" else []
+    parts += ["--device", arguments.device] if arguments.device != "auto" else []
+    return parts + (["--results", arguments.results] if arguments.results else [])
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Plan, tell, run, and say what came of it."""
     stop = StopSignals()
@@ -67,16 +78,18 @@ def run(arguments: argparse.Namespace) -> int:
     device = devices.choose(arguments.device, must_exist=not elsewhere)
     part = (results, device.type, parse_only(arguments.only), parse_shard(arguments.shard))
     planned = plan(experiment, *part)
+    if not planned:
+        print(f"--shard {arguments.shard}: no cell is in this part of {len(experiment.cells)}", file=sys.stderr)
     wanted = {"missing"}.union(*(RETRY[kind] for kind in arguments.retry))
     chosen = [entry for entry in planned if entry.state in wanted]
     check_hyperparameters(chosen)
     _show(planned)
     _foretell(chosen, arguments, results, device)
-    trouble = False
-    if chosen and arguments.launcher == "slurm" and not arguments.dry_run:
+    trouble, slurm = False, arguments.launcher == "slurm"
+    if chosen and slurm and (arguments.show or not arguments.dry_run):
         return _submit(experiment.name, chosen, arguments, results, device.type)
     running = [entry for entry in planned if entry.state == "running"]  # by others, whose end or death is watched for
-    if (chosen or running) and not arguments.dry_run:
+    if (chosen or running) and not slurm and not arguments.dry_run:
         trouble = _run_here([*chosen, *running], arguments, results, device.type, stop)
         planned = plan(experiment, *part)
     states = _answer(experiment.name, planned, arguments.json)
@@ -93,10 +106,13 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.slots is not None and arguments.slots < 1:
         raise UserError(f"--slots must be at least 1, it is {arguments.slots}")
     if arguments.launcher == "slurm":
-        if arguments.device == "auto":
-            raise UserError("--launcher slurm: say --device cuda or --device cpu; the nodes may differ from this one")
+        if arguments.device not in ("cpu", "cuda"):
+            raise UserError("--launcher slurm: say --device cuda or --device cpu; the nodes may differ from this one, "
+                            "and SLURM chooses the GPU")
         if arguments.gpus:
             raise UserError("--gpus: SLURM hands out the GPUs; leave it out, and see --sbatch")
+        if arguments.show and arguments.retry:
+            raise UserError("--print with --retry: a script sets no old records aside; leave out --print to submit it")
     elif arguments.show or arguments.sbatch:
         raise UserError(f"{'--print' if arguments.show else '--sbatch'} goes with --launcher slurm")
 
@@ -127,7 +143,7 @@ def _show(planned: Sequence[Any]) -> None:
     rows = defaultdict(list)
     for entry in planned:
         rows[entry.cell.row].append(entry)
-    width = max(map(len, rows))
+    width = max(map(len, rows), default=0)
     for row, entries in rows.items():
         text = ", ".join(f"{number} {state}" for state, number in count(entries).items())
         reasons = sorted({entry.cell.reason for entry in entries if entry.cell.reason})
@@ -142,7 +158,9 @@ def _foretell(chosen: Sequence[Any], arguments: argparse.Namespace, results: Pat
 
     if chosen:
         estimate = Speeds(results, device.type, devices.name(device)).estimate((e.spec, e.split) for e in chosen)
-        slots = arguments.slots or (TASKS if arguments.launcher == "slurm" else places(device.type))
+        slots = arguments.slots or TASKS
+        if arguments.launcher == "local":
+            slots = places(arguments.device, device.type, arguments.slots, arguments.gpus)
         print(f"{len(chosen)} to run: {estimate.describe(min(slots, len(chosen)))}", file=sys.stderr)
 
 
@@ -150,12 +168,15 @@ def _run_here(
     chosen: Sequence[Any], arguments: argparse.Namespace, results: Path, kind: str, stop: StopSignals
 ) -> bool:
     """Run the chosen cells in workers of this machine; whether one of them failed."""
+    from benchmark.files import check_writable
     from benchmark.runs.dispatch import run_all
     from benchmark.runs.grid import planned_digest
     from benchmark.runs.slots import environments
     from benchmark.runs.workers import TROUBLE, Answer, Job, Orders, Slot
 
-    places = environments(arguments.device, kind, arguments.slots, arguments.gpus)
+    workers = environments(arguments.device, kind, arguments.slots, arguments.gpus)
+    for folder in ("runs", "records"):
+        check_writable(results / folder)
     _prepare({(entry.spec.dataset, entry.spec.values["data.size"]) for entry in chosen}, arguments.data)
     rows = {entry.spec.run_id: entry.cell.row for entry in chosen}
     jobs = [Job(entry.cell.request, entry.spec.run_id, planned_digest(results, entry)) for entry in chosen]
@@ -169,11 +190,15 @@ def _run_here(
 
     device = "cuda" if kind == "cuda" else arguments.device  # each worker sees its own GPU and no other
     orders = Orders(results, arguments.data, device, arguments.keep)
-    slots = [Slot(environment) for environment in places[: len(jobs)]]
-    others = run_all(jobs, slots, orders, tell, lambda: stop.asked, patient=not arguments.no_wait)
+    slots = [Slot(environment) for environment in workers[: len(jobs)]]
+    others = run_all(jobs, slots, orders, tell, lambda: stop.asked, patient=not arguments.no_wait, say=_say)
     if others:
         print(f"{len(others)} left to others, who are at them", file=sys.stderr)
     return any(trouble.values())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _prepare(wanted: set[tuple[str, int]], raw: str | None) -> None:
@@ -181,41 +206,52 @@ def _prepare(wanted: set[tuple[str, int]], raw: str | None) -> None:
     from benchmark.data.prepared import load
 
     for dataset, size in sorted(wanted):
-        load(dataset, size, raw=raw, say=lambda line: print(line, file=sys.stderr))
+        load(dataset, size, raw=raw, say=_say)
 
 
 def _submit(
     name: str, chosen: Sequence[Any], arguments: argparse.Namespace, results: Path, kind: str
 ) -> int:
     """Hand the chosen cells to SLURM, or show how."""
+    from benchmark.files import make_folder
     from benchmark.runs.execute import retire
     from benchmark.runs.folder import RunFolder
     from benchmark.runs.grid import planned_digest
     from benchmark.runs.records import digest
-    from benchmark.runs.slurm import script, submit
+    from benchmark.runs.slurm import check, script, submit
 
+    if not arguments.show:
+        check()
     workers = min(arguments.slots or TASKS, len(chosen))
-    command = [sys.executable, "-m", "benchmark", "grid", arguments.experiment, "--slots", "1", "--no-wait"]
-    command += ["--device", arguments.device, "--results", str(results.absolute()), "--keep", arguments.keep]
+    same = part_of(argparse.Namespace(**{**vars(arguments), "results": str(results.absolute())}))
+    command = [sys.executable, "-m", "benchmark", "grid", *same, "--slots", "1", "--no-wait", "--keep", arguments.keep]
     command += ["--data", os.path.abspath(arguments.data)] if arguments.data else []
-    command += ["--shard", arguments.shard] if arguments.shard != "1/1" else []
-    for pair in arguments.only:
-        command += ["--only", pair]
     logs = results.absolute() / "slurm"
     text = script(name, len(chosen), workers, command, logs=logs, cuda=kind == "cuda", options=arguments.sbatch)
+    make_folder(logs)  # SLURM writes into it before the script runs
     if arguments.show:
-        print(text, end="")
+        shared.print_json({"experiment": name, "script": text}) if arguments.json else print(text, end="")
         return OK
+    retired = 0
     for entry in chosen:
         # not left to the tasks: each would try again what another has just tried
         if old := planned_digest(results, entry):
             folder, path = RunFolder(results, entry.spec), results / "records" / f"{entry.spec.run_id}.json"
-            with folder.claimed():
+            with folder.claimed(wait=("silent",), say=_say):
                 if digest(path) == old:
                     retire(folder, path)
-    print(submit(text, logs / f"{name}.sbatch"))
-    ask = f"python -m benchmark status {arguments.experiment} --device {arguments.device}"
-    print(f"{workers} workers; their output is in {logs}, and '{ask}' tells how far they are", file=sys.stderr)
+                    retired += 1
+    try:
+        answer = submit(text, logs / f"{name}.sbatch")
+    except UserError as error:
+        aside = f"; {retired} old records are set aside by now, the same command goes on" if retired else ""
+        raise UserError(f"{error}{aside}", error.code) from None
+    if arguments.json:
+        shared.print_json({"experiment": name, "script": str(logs / f"{name}.sbatch"), "submitted": answer})
+    else:
+        print(answer)
+    ask = shlex.join(["python", "-m", "benchmark", "status", *part_of(arguments)])
+    _say(f"{workers} workers; their output is in {logs}; how far they are: {ask}")
     return OK
 
 
@@ -231,5 +267,5 @@ def _answer(name: str, planned: Sequence[Any], as_json: bool) -> dict[str, int]:
         ]
         shared.print_json({"experiment": name, "states": states, "cells": cells})
     else:
-        print(", ".join(f"{number} {state}" for state, number in states.items()))
+        print(", ".join(f"{number} {state}" for state, number in states.items()) or "nothing to do")
     return states

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
 import time
 from typing import Any
 
 from benchmark.errors import OK, RUN_FAILED
 from benchmark.paths import results_folder
+from benchmark.runs.stopping import StopSignals
 from benchmark.verbs import arguments as shared
 
 
@@ -64,22 +63,6 @@ def summary(record: dict[str, Any]) -> str:
     cost = record["cost"]
     lines.append(f"{cost['steps']} steps, {cost['seconds_per_step']:.3f} s a step, {cost['wall_seconds']:.0f} s in all")
     return "\n".join(lines)
-
-
-class StopSignals:
-    """Remembers that SIGINT, SIGTERM or SIGUSR1 came; the loop saves and stops at its next step."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(name, self._note)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
-        text = "stopping at the next step, with everything saved (Ctrl-C again: at once, back to the last checkpoint)\n"
-        os.write(2, text.encode())
 
 
 class Teller:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from benchmark.errors import OK
+from benchmark.errors import OK, UserError
 from benchmark.paths import results_folder
 from benchmark.verbs import arguments as shared
-from benchmark.verbs.grid import add_plan, parse_only, parse_shard
+from benchmark.verbs.grid import add_plan, parse_only, parse_shard, part_of
 
 
 def add(verbs: Any) -> None:
@@ -27,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print states, running runs and what is left."""
     from benchmark.runs.watching import running
 
+    if not arguments.experiment and (arguments.only or arguments.shard != "1/1"):
+        raise UserError("--only and --shard name a part of an experiment; name the experiment, too")
     results = results_folder(arguments.results)
     alive = running(results)
     answer = _experiment(arguments, results, alive) if arguments.experiment else _everything(results, alive)
@@ -41,11 +44,17 @@ def _everything(results: Any, alive: Sequence[Any]) -> dict[str, Any]:
     """The states of all records, whatever experiment they belong to, and what is running."""
     from benchmark.runs.records import read_record, record_files
 
-    paths = record_files(results / "records")
-    states = Counter(read_record(path)["status"] for path in paths)
+    found = {}
+    for path in record_files(results / "records"):
+        try:
+            found[path.stem] = read_record(path)["status"]
+        except UserError:  # `grid` and `report` say what is wrong with it
+            found[path.stem] = "damaged"
+    states = Counter(found.values())
     begun = {folder.parent.name for folder in (results / "runs").glob("*/checkpoint.pt")}
+    alive = [entry for entry in alive if found.get(entry.run_id, "failed") == "failed"]  # all else stands
     states["running"] = len(alive)
-    states["interrupted"] = len(begun - {path.stem for path in paths} - {entry.run_id for entry in alive})
+    states["interrupted"] = len(begun - found.keys() - {entry.run_id for entry in alive})
     return {"states": dict(+states), "running": [entry.to_json() for entry in alive]}
 
 
@@ -69,8 +78,6 @@ def _experiment(arguments: argparse.Namespace, results: Any, alive: Sequence[Any
     rows: dict[str, list[Any]] = defaultdict(list)
     for entry in planned:
         rows[entry.cell.row].append(entry)
-    again = [f"--only {pair}" for pair in arguments.only] + [f"--shard {arguments.shard}"] * (shard[1] > 1)
-    again += [f"--device {arguments.device}"] * (arguments.device != "auto")
     return {
         "experiment": experiment.name,
         "states": count(planned),
@@ -80,7 +87,7 @@ def _experiment(arguments: argparse.Namespace, results: Any, alive: Sequence[Any
         "device_seconds_left": device_seconds,
         "seconds_left": device_seconds / len(begun) if begun and device_seconds is not None else None,
         "unmeasured": list(estimate.unmeasured),
-        "continue": " ".join(["python -m benchmark grid", arguments.experiment, *again]),
+        "continue": shlex.join(["python", "-m", "benchmark", "grid", *part_of(arguments)]),
     }
 
 

@@ -1,0 +1,34 @@
+"""Being asked to stop: which signals ask for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+
+class StopSignals:
+    """Remembers that SIGTERM, SIGUSR1 or SIGHUP came, or SIGINT where `ctrl_c`; the loop then saves and stops.
+
+    SIGHUP, of a terminal that was closed, is left alone where it is ignored (nohup).
+    """
+
+    def __init__(self, *, ctrl_c: bool = True) -> None:
+        self.asked = False
+        self._tells = ctrl_c
+        self._terminals = [stream for stream in (1, 2) if os.isatty(stream)]
+        for name in (*[signal.SIGINT] * ctrl_c, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(name, self._note)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+        if number == signal.SIGHUP:  # whoever writes to a terminal that is gone gets an error instead of an end
+            for stream in self._terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        elif self._tells:
+            text = "stopping at the next step, with everything saved"
+            os.write(2, f"{text} (Ctrl-C again: at once, back to the last checkpoint)\n".encode())
