@@ -10,7 +10,7 @@ import pytest
 
 from benchmark.report import stats
 from benchmark.report.cells import Group, Wanted, group_experiment
-from benchmark.report.compare import best, compare, difference_table
+from benchmark.report.compare import best, compare, difference_table, paired
 from tests.test_report import native, only, record
 
 NOTHING_THERE = (0, 0, 0)
@@ -56,6 +56,13 @@ def test_only_draws_that_both_have_are_compared() -> None:
     table = difference_table(group)
     assert table and table.rows[0][2:5] == ["+10.00", "–", "1/1 above"]  # one patient: no interval
     assert table.rows[0][5] == "1.0000" and any("one draw" in note for note in table.notes)
+
+
+def test_pairs_are_of_common_draws_and_of_images_that_both_define() -> None:
+    group = grouped(run("base", [5, None, 5]), run("base", [9, 9, 9], 1), run("new", [6, 7, 8]))
+    ((draw, (ours, theirs)),) = paired(group, "new", "base", 20).items()
+    assert draw == (0, 0) and ours.ids == theirs.ids == ("test_0", "test_2")
+    np.testing.assert_allclose([ours.values, theirs.values], [[0.6, 0.8], [0.5, 0.5]])
 
 
 def test_undefined_images_are_left_out_of_their_draw_alone() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,19 +21,23 @@ from PIL import Image
 from benchmark.metrics.counts import dice
 from benchmark.report import pictures, stats
 from benchmark.report.cells import Group, Wanted, group_experiment, group_runs
+from benchmark.report.compare import compare, difference_table
 from benchmark.report.figures import Case, draw_all, panel
 from benchmark.report.figures.cost import cost
 from benchmark.report.figures.forest import forest
 from benchmark.report.figures.gap import gap
 from benchmark.report.figures.labels import name_points, spread
 from benchmark.report.figures.ratio import ratio_curves
+from benchmark.report.figures.rows import named, rows_at
 from benchmark.report.figures.scatter import scatter
 from benchmark.report.figures.style import DPI, save, short, styled
 from benchmark.report.figures.training import Curve, learning, losses, shares, watched
 from benchmark.report.figures.unlabelled import unlabelled
+from benchmark.report.gap import gap_table, waterfall_table
 from benchmark.report.pictures import choose_images, gallery, lay_out
 from benchmark.runs.records import read_records
 from tests.conftest import invoke, tiny_settings
+from tests.test_compare import run
 from tests.test_report import evidence, native, only, record
 
 NASTY = '<script>$x_{1}$\n "a" & b | a method whose name is far too long for one line (method.setting=0.123456789)'
@@ -99,6 +105,26 @@ def test_a_single_run_and_odd_names_are_drawn(tmp_path: Path) -> None:
     assert short("mean (method.decay=0.999)", 20) == "mean (decay=0.999)"
 
 
+def test_every_file_keeps_its_provenance_and_stays_the_same(tmp_path: Path) -> None:
+    told = "made by a command; 6 records (digest 0123) · ümlaut"
+    once, twice = (draw_all(several(), tmp_path, tmp_path / name, provenance=told).paths for name in ("one", "two"))
+    plain = draw_all(several(), tmp_path, tmp_path / "plain").paths
+    assert [path.read_bytes() for path in once] == [path.read_bytes() for path in twice]
+    for path, bare in zip(once, plain, strict=True):
+        if path.suffix == ".png":
+            with Image.open(path) as picture, Image.open(bare) as other:
+                assert picture.info["Description"] == told and "Description" not in other.info
+        else:
+            escaped = re.search(rb"/Subject \((.*?)\)\s*(/|>>)", path.read_bytes(), re.DOTALL)
+            assert escaped and told[:10].encode("utf-16-be") in escaped[1] and b"/Subject" not in bare.read_bytes()
+
+
+def test_names_in_other_scripts_are_drawn_without_a_word_on_the_terminal(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert draw_all(several(("日本語", "हिन्दी")), tmp_path, tmp_path, ("png", "pdf")).paths
+
+
 def test_figures_are_drawn_without_torch_and_without_a_display() -> None:
     import subprocess
     import sys
@@ -121,10 +147,34 @@ def test_a_forest_is_sorted_and_has_means_intervals_and_paired_differences() -> 
     (mark,) = [line for line in right.lines if line.get_markersize() == 4.6]
     assert float(mark.get_xdata()[0]) == pytest.approx(100 * (0.2 + 0.4 + 0.2) / 3) and mark.get_ydata()[0] == 0
     assert to_hex(mark.get_markerfacecolor()) != "#ffffff"  # 20, 40, 20: no resample reaches 0
-    expected = stats.paired_interval(group.images("beta", 20), group.images("alpha", 20))
+    comparison = compare(group, "beta", "alpha", 20)
+    expected = stats.interval(comparison.images) if comparison else None
     assert expected is not None
     bars = [line for line in right.lines if list(line.get_ydata()) == [0, 0]]
     assert list(bars[0].get_xdata()) == pytest.approx([100 * expected.low, 100 * expected.high])
+
+
+def differing() -> Group:
+    """A reference of two draws, and rows with one of them, with another, and with one patient in common."""
+    records = [run("base", [4, 5, 6, 5, 5, 5]), run("base", [9, 9, 9, 9, 9, 9], 1), run("other", [8] * 6, 2)]
+    return replace(only([*records, run("new", [6, 6, 7, 7, 6, 6]), run("one", [6, 6], 0)]), reference="base")
+
+
+def test_a_forest_and_a_scatter_take_the_draws_that_both_have_as_the_table_does() -> None:
+    group = differing()
+    table = difference_table(group)
+    assert table and [row[:3] for row in table.rows] == [["new", "20 %", "+13.33"], ["one", "20 %", "+15.00"]]
+    left, right = drawn(forest(group, 20)).axes
+    names = [text.get_text() for text in left.texts][::2]
+    marks = {names[int(line.get_ydata()[0])]: line for line in right.lines if line.get_markersize() == 4.6}
+    shown = {name: f"{float(line.get_xdata()[0]):+.2f}" for name, line in marks.items()}
+    assert shown == {"new (1/3)": "+13.33", "one (1/3)": "+15.00"}  # 'other' shares no draw
+    assert marks["one (1/3)"].get_markerfacecolor() == "white"  # one patient: no interval
+    figure = drawn(scatter(group, 20))
+    marks = figure.axes[0].lines[1]
+    assert list(marks.get_xdata()) == pytest.approx([40, 50, 60, 50, 50, 50])
+    assert list(marks.get_ydata()) == pytest.approx([60, 60, 70, 70, 60, 60])
+    assert "Dice (%), new" in words(figure) and any(text.endswith("strict protocol · 1 draw") for text in words(figure))
 
 
 def test_an_interval_that_holds_zero_is_hollow() -> None:
@@ -156,14 +206,46 @@ def test_an_experiments_missing_rows_are_named() -> None:
 
 def test_the_gap_figure_has_the_waterfalls_numbers() -> None:
     group = several()
-    texts = [text.replace("\N{MINUS SIGN}", "-") for text in words(drawn(gap(group, 20)))]
-    for label in group.labels:
-        ways = [run.waterfall or [] for run in group.finished(label, 20)]
-        whole = 100 * np.mean([way[-1].dice - way[0].dice for way in ways])
-        assert f"{whole:+.2f}" in texts
-        for place in range(1, 6):
-            change = 100 * float(np.mean([float(way[place].change) for way in ways]))
-            assert (f"{change:+.2f}" if round(change, 2) else "0") in texts
+    check_gap_figure(group)
+    check_gap_figure(several(tuple(f"row {k}" for k in range(12))))
+
+
+def check_gap_figure(group: Group) -> None:
+    """Every number of the waterfall table, and the ends of the gap table, stands in the figure as it is printed."""
+    figure, table = drawn(gap(group, 20)), waterfall_table(group)
+    assert table
+    left, *columns = figure.axes
+    names = [tick.get_text() for tick in left.get_yticklabels()]
+    texts = [[text.get_text().replace("\N{MINUS SIGN}", "-") for text in axes.texts] for axes in columns]
+    for row, ends in zip(table.rows, gap_table(group).rows, strict=True):
+        place = names.index(row[0])
+        assert (row[2], row[-1]) == (ends[4], ends[2]) and ends[0] == row[0]
+        printed = [column[place] for column in texts]
+        assert [text if text != "0" else "+0.00" for text in printed[:-1]] == list(row[3:-1])
+        whole = round(float(row[-1]) - float(row[2]), 2)
+        assert float(printed[-1]) == whole == -float(ends[5])
+        circles = [float(line.get_xdata()[0]) for line in left.lines if list(line.get_ydata()) == [place]]
+        assert [f"{value:.2f}" for value in circles] == [row[2], row[-1]]
+
+
+def test_the_gap_takes_the_runs_that_have_every_score_and_says_how_many_have_not() -> None:
+    lacking = {key: value for key, value in evidence(7).items() if key != "test_pooled"}
+    records = [record("alpha", fold=fold, counts=evidence(fold)) for fold in range(3)]
+    records += [record("beta", fold=0), record("beta", fold=1, counts=lacking)]
+    records += [record("beta", fold=2, counts=evidence(2, validation=False))]
+    records += [record("alpha", 100, counts=evidence(validation=False)), record("gamma", counts=lacking)]
+    group = only(records)
+    table, steps = gap_table(group), waterfall_table(group)
+    assert steps and [row[0] for row in table.rows] == ["alpha", "alpha", "beta (1/3)"] == [r[0] for r in steps.rows]
+    assert [(row[2], row[-1]) for row in steps.rows] == [(row[4], row[2]) for row in table.rows]
+    assert table.rows[1][3] == "–" and table.rows[2][2:5] == gap_table(only([record("beta")])).rows[0][2:5]
+    note = "3 finished runs are left out: a score under one of the protocols is lacking."
+    assert list(table.notes) == list(steps.notes) == [note]
+    assert "mean over 1 to 3 draws (after a name k/n" in table.caption and "mean over 1 to 3 draws" in steps.caption
+    text = " ".join(words(drawn(gap(group, 20)))).replace("\n", " ")
+    assert note in text and "beta (1/3)" in text and "mean over 1 to 3 draws" in text
+    alone = only([record()])
+    assert not gap_table(alone).notes and "mean over 1 draw." in gap_table(alone).caption
 
 
 def test_a_scatter_compares_the_best_row_with_the_reference_image_by_image() -> None:
@@ -212,6 +294,40 @@ def test_times_of_other_devices_and_unknown_costs_are_left_out() -> None:
     assert cost(only([record(cost=costs(None, 1.0))]), 20) is None
 
 
+# What is incomplete
+
+
+def incomplete() -> Group:
+    """Two rows at two ratios with three draws, of which the second row lacks one at the greater ratio."""
+    records = [
+        record(name, ratio, fold, counts=evidence(5 * place + fold), history=history(loss=1.0, **{"g/a": 0.0}))
+        for place, name in enumerate(("alpha", "beta")) for ratio in (10, 20) for fold in range(3)
+        if (name, ratio, fold) != ("beta", 20, 2)
+    ]  # fmt: skip
+    return only(records)
+
+
+@pytest.mark.parametrize("draw", [cost, learning, losses, unlabelled, gap, forest])
+def test_every_figure_marks_what_is_incomplete_and_tells_the_draws(draw: Any) -> None:
+    text = words(drawn(draw(incomplete(), 20)))
+    assert any("beta (2/3)" in part for part in text) and not any("alpha (" in part for part in text)
+    assert "2 to 3 draws" in " ".join(text).replace("\n", " ")
+    whole = " ".join(words(drawn(draw(several(), 20)))).replace("\n", " ")
+    assert "/3)" not in whole and " 3 draws" in whole
+
+
+def test_incomplete_points_of_a_curve_over_ratios_are_hollow() -> None:
+    figure = drawn(ratio_curves(incomplete()))
+    hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white"]
+    (row,) = [row for row in rows_at(incomplete(), 20) if row.complete]
+    assert [list(line.get_ydata()) for line in hollow] == [[row.mean]] and row.name() == "beta (2/3)"
+    assert named("x" * 40, "(2/3)", 20).endswith("x (2/3)") and len(named("x" * 40, "(2/3)", 20)) == 20
+    text = " ".join(words(figure)).replace("\n", " ")
+    assert "2 to 3 draws a point" in text and "Hollow:" in text
+    whole = drawn(ratio_curves(several(ratios=(10, 20))))
+    assert "Hollow" not in " ".join(words(whole)) and "3 draws a point" in " ".join(words(whole))
+
+
 # Training
 
 
@@ -230,8 +346,11 @@ def test_learning_curves_are_pooled_dice_at_a_half() -> None:
 def test_draws_with_other_steps_are_not_averaged() -> None:
     records = [record(fold=fold, counts=evidence(fold), history=history(loss=1.0 + fold)) for fold in range(2)]
     records.append(record(fold=2, history=[{"step": 7, "loss": 100.0}]))
-    lines = drawn(losses(only(records), 20)).axes[0].lines
-    assert [list(line.get_ydata()) for line in lines] == [[1.5, 3.0, 4.5, 6.0]]
+    figure = drawn(losses(only(records), 20))
+    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[1.5, 3.0, 4.5, 6.0]]
+    text = " ".join(words(figure)).replace("\n", " ")
+    assert "Left out, having other steps than most draws of its row: 1 draw of alpha." in text and "alpha (2/3)" in text
+    assert "Left out" not in " ".join(words(drawn(losses(several(), 20))))
 
 
 def test_only_curves_that_always_add_up_to_one_are_shares() -> None:
@@ -323,6 +442,14 @@ def test_a_panel_copes_with_empty_and_full_masks_and_stays_narrow(tmp_path: Path
     assert path.read_bytes() == again.read_bytes()
     with Image.open(path) as picture:
         assert picture.width <= 2400
+
+
+def test_the_truth_is_outlined_in_every_picture_but_the_image() -> None:
+    truth = np.zeros((20, 30), bool)
+    truth[5:15, 5:20] = True
+    case = Case("one", np.full((8, 8, 3), 200, np.uint8), truth, [truth, ~truth])
+    outlines = [len(axes.collections) for axes in panel("a title", "about it", ["alpha", "beta"], [case]).axes]
+    assert outlines == [0, 1, 1, 1]
 
 
 def test_an_overlay_has_a_colour_for_every_kind_of_pixel() -> None:

@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 
 from benchmark.report.cells import Group, Wanted, group_runs
+from benchmark.report.compare import best
 from benchmark.report.gap import gap_table, waterfall_table
-from benchmark.report.page import data, render
+from benchmark.report.page import current, data, render
 from benchmark.report.pictures import FOUND, INVENTED, MISSED, Picture
 from benchmark.report.table import Strong, Table
 from benchmark.report.tables import failure_table, score_cell, score_table
+from tests.test_compare import run
 from tests.test_report import evidence, native, record
 
 HOSTILE = '<script>alert("1")</script>\'&amp;<b>bold'
@@ -56,8 +58,8 @@ def made_groups() -> list[Group]:
 
 def tables_of(group: Group) -> list[Table]:
     found = [score_table(group, "strict"), gap_table(group), waterfall_table(group), failure_table(group)]
-    best = Table(HOSTILE, HOSTILE, ["method", HOSTILE], [[HOSTILE, Strong(HOSTILE)], ["plain", "1"]], [HOSTILE])
-    return [*(table for table in found if table), best]
+    bold = Table(HOSTILE, HOSTILE, ["method", HOSTILE], [[HOSTILE, Strong(HOSTILE)], ["plain", "1"]], [HOSTILE])
+    return [*(table for table in found if table), bold]
 
 
 def whole() -> str:
@@ -126,15 +128,34 @@ def test_bars_lie_where_the_numbers_are() -> None:
     assert [low + place / 100 * (high - low) for place in places] == pytest.approx([60, 70, 50], abs=0.1)
 
 
-def test_a_significantly_best_cell_is_bold(monkeypatch: pytest.MonkeyPatch) -> None:
-    def table_with_best(group: Group, protocol: str, metric: str = "dice") -> Table:
-        table = score_table(group, protocol, metric)
-        return replace(table, rows=[[row[0], Strong(row[1]), *row[2:]] for row in table.rows])
+def test_a_row_above_the_runner_up_beyond_chance_is_bold_under_strict_alone() -> None:
+    low, high = [5, 5, 5, 5, 5, 5], [7, 7, 8, 8, 6, 6]
+    (group,) = group_runs([*(run("clear", high, fold) for fold in range(2)), *(run("low", low, f) for f in range(2))])
+    for metric, views in data([group])["groups"][0]["scores"].items():
+        for protocol, view in views["views"].items():
+            table = score_table(group, protocol, metric, {20: best(group, 20, protocol, metric)})
+            marked = [row[0]["mean"] for row in view["cells"] if row[0].get("best")]
+            assert len(marked) == (protocol == "strict") == sum(isinstance(row[1], Strong) for row in table.rows)
+    text = render([group], {}, {}, "")
+    assert text.count('<span class="mean"><strong>') == 1 and '<span class="mean"><strong>70.00</strong>' in text
+    (tied,) = group_runs([run(name, low, fold) for name in ("one", "two") for fold in range(2)])
+    assert "<strong>5" not in render([tied], {}, {}, "")
 
-    monkeypatch.setattr("benchmark.report.page.numbers.score_table", table_with_best)
-    (group,) = group_runs([record()])
-    assert data([group])["groups"][0]["scores"]["dice"]["views"]["strict"]["cells"][0][0]["best"] is True
-    assert '<span class="mean"><strong>' in render([group], {}, {}, "")
+
+def test_a_page_is_current_while_its_records_and_provenance_are() -> None:
+    groups = made_groups()
+    told = f"made by {HOSTILE}\nand more"
+    assert embedded(whole())["provenance"] == told
+    assert current(whole(), groups, told) and current(render(groups, {}, {}, told), groups, told)
+    assert not current(whole(), groups, "made by another") and not current(whole(), groups[:1], told)
+    first, *others = groups[0].runs
+    changed = replace(first, record={**first.record, "cost": {**first.record["cost"], "seconds_per_step": 0.6}})
+    assert not current(whole(), [replace(groups[0], runs=(changed, *others)), groups[1]], told)
+    for odd in ("", "<html>", whole().replace('id="data">{', 'id="data">'), whole().replace('"pictures"', '"other"')):
+        assert not current(odd, groups, told)
+    for odd in ("null", "[]", "{}", '{"groups":1}', '{"groups":[1]}'):
+        assert not current(f'<script type="application/json" id="data">{odd}</script>', groups, told)
+    assert current(render([], {}, {}, ""), [], "")
 
 
 def test_runs_keep_status_reason_command_and_their_whole_configuration() -> None:
@@ -142,12 +163,12 @@ def test_runs_keep_status_reason_command_and_their_whole_configuration() -> None
     found = data(groups)
     for group, entry in zip(groups, found["groups"], strict=True):
         assert len(entry["runs"]) == len(group.runs)
-        for run, shown in zip(group.runs, entry["runs"], strict=True):
+        for made, shown in zip(group.runs, entry["runs"], strict=True):
             settings = entry["common"] | entry["settings"][shown["settings"]]
-            assert {key: json.loads(value) for key, value in settings.items()} == run.spec["values"]
-            assert found["environments"][shown["environment"]] == run.record["environment"]
-            assert entry["labels"][shown["label"]] == run.label and shown["status"] == run.record["status"]
-            assert shown.get("reason") == run.record["reason"] and ("scores" in shown) == run.done
+            assert {key: json.loads(value) for key, value in settings.items()} == made.spec["values"]
+            assert found["environments"][shown["environment"]] == made.record["environment"]
+            assert entry["labels"][shown["label"]] == made.label and shown["status"] == made.record["status"]
+            assert shown.get("reason") == made.record["reason"] and ("scores" in shown) == made.done
     assert "method.x" in found["groups"][1]["settings"][0] and not found["groups"][1]["common"]
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.report.cells import group_runs
 from benchmark.report.page import render
@@ -244,6 +246,43 @@ def test_nothing_overflows_at_any_width(page: Any, width: int) -> None:
         dialog = "const d = document.querySelector('dialog[open]'); return d.scrollWidth <= d.clientWidth"
         assert page.execute_script(dialog) and page.execute_script(wide) == [width, width]
         page.execute_script("document.querySelector('dialog[open]').close()")
+
+
+def test_a_table_that_goes_on_at_the_right_has_a_shadow_there_until_its_end(page: Any, tmp_path: Path) -> None:
+    browser.resize(page, 375, 800)
+    scroll = "const box = document.querySelector('#group-0 .scroll'); box.scrollIntoView();"
+    scroll += "box.scrollLeft = arguments[0];"
+    hidden, right, low, high = page.execute_script(
+        scroll + "const at = box.getBoundingClientRect(), head = box.querySelector('thead').getBoundingClientRect();"
+        "return [box.scrollWidth - box.clientWidth, at.right, head.bottom, at.bottom]", 0,
+    )  # fmt: skip
+    assert hidden > 20
+    darkest = []
+    for place in (0, hidden):
+        page.execute_script(scroll, place)
+        browser.screenshot(page, tmp_path / "shot.png")
+        with Image.open(tmp_path / "shot.png") as shot:
+            edge = shot.convert("L").crop((int(right) - 2, int(low) + 4, int(right), int(min(high, 800))))
+        darkest.append(float(np.median(np.asarray(edge))))
+    assert darkest[0] < 225 and darkest[1] > 245
+
+
+def test_a_page_that_report_wrote_is_quiet_and_fits_a_phone(driver: Any) -> None:
+    path = Path(__file__).resolve().parent.parent / "results" / "pages" / "demo.html"
+    browser.prefer(driver, prefers_color_scheme="light", prefers_reduced_motion="reduce")
+    browser.resize(driver, 375, 800)
+    browser.requests(driver), browser.complaints(driver)
+    driver.get(path.as_uri())
+    assert find(driver, ".scores .mean").text
+    open_everything(driver)
+    for opener in (".thumbnail", ".open-run"):
+        driver.execute_script("document.querySelector(arguments[0]).click()", opener)
+        assert find(driver, "dialog[open] h2").text
+        driver.execute_script("document.querySelector('dialog[open]').close()")
+    for protocol in ("paper", "strict"):
+        driver.execute_script("document.querySelector(`input[value=${arguments[0]}]`).click()", protocol)
+    assert driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]") == [375, 375]
+    assert browser.complaints(driver) == [] and set(browser.requests(driver)) == {path.as_uri()}
 
 
 def test_what_has_the_focus_is_ringed(page: Any) -> None:

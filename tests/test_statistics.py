@@ -130,3 +130,11 @@ def test_differences_are_of_images_that_both_define() -> None:
     second = stats.Images(("c", "b", "d"), ("q", "q", "r"), np.array([0.7, 0.1, 0.2]))
     found = stats.differences(first, second)
     assert found.ids == ("c",) and found.units == ("q",) and found.values == pytest.approx([0.2])
+    one, two = stats.common(first, second)
+    assert one.ids == two.ids == ("c",) and (one.values, two.values) == (pytest.approx([0.9]), pytest.approx([0.7]))
+
+
+def test_numbers_of_draws_in_words() -> None:
+    told = [stats.in_words(numbers) for numbers in ([1, 1], [3], [1, 3, 2], [], iter([2, 2]))]
+    assert told == ["1 draw", "3 draws", "1 to 3 draws", "0 draws", "2 draws"]
+    assert [stats.part(n, 3) for n in (2, 3, 4)] == ["(2/3)", "", ""]

@@ -32,13 +32,21 @@ def compare(group: Group, first: str, second: str, ratio: int, metric: str = "di
 
     Draws that only one of them has are left out: another list of labelled images is another difficulty.
     """
-    ours, theirs = (_by_draw(group.finished(label, ratio), metric) for label in (first, second))
-    draws = {draw: stats.differences(ours[draw], theirs[draw]) for draw in sorted(ours.keys() & theirs.keys())}
-    draws = {draw: images for draw, images in draws.items() if images.ids}
-    if not draws:
+    pairs = paired(group, first, second, ratio, metric)
+    if not pairs:
         return None
+    draws = {draw: stats.differences(*pair) for draw, pair in pairs.items()}
     means = {draw: math.fsum(images.values) / len(images.ids) for draw, images in draws.items()}
     return Comparison(stats.average(draws.values()), means)
+
+
+def paired(
+    group: Group, first: str, second: str, ratio: int, metric: str = "dice"
+) -> dict[Draw, tuple[stats.Images, stats.Images]]:
+    """Two rows' scores of single images in every draw that both have: of the images that both define in that draw."""
+    ours, theirs = (_by_draw(group.finished(label, ratio), metric) for label in (first, second))
+    pairs = {draw: stats.common(ours[draw], theirs[draw]) for draw in sorted(ours.keys() & theirs.keys())}
+    return {draw: pair for draw, pair in pairs.items() if pair[0].ids}
 
 
 def _by_draw(runs: Iterable[Run], metric: str) -> dict[Draw, stats.Images]:

@@ -52,6 +52,18 @@ def summary(values: Iterable[float]) -> Summary:
     return Summary(mean, sd, n)
 
 
+def part(n: int, wanted: int) -> str:
+    """`(2/3)` where only n of the wanted draws are there, else nothing."""
+    return f"({n}/{wanted})" if n < wanted else ""
+
+
+def in_words(numbers: Iterable[int]) -> str:
+    """How many draws there are in several places, e.g. `2 to 3 draws`."""
+    known = sorted(set(numbers))
+    span = " to ".join(map(str, dict.fromkeys((known[0], known[-1])))) if known else "0"
+    return f"{span} draw" if span == "1" else f"{span} draws"
+
+
 def average_over_draws(draws: Iterable[tuple[Sequence[str], Sequence[str], NDArray[np.float64]]]) -> Images:
     """Draws of (ids, patients, values) [n] -> every image once, with the mean of its defined values.
 
@@ -82,17 +94,22 @@ def average(draws: Iterable[Images]) -> Images:
     return Images(ids, tuple(unit[name] for name in ids), means)
 
 
-def differences(first: Images, second: Images) -> Images:
-    """first - second of the images that both have, and that both define."""
+def common(first: Images, second: Images) -> tuple[Images, Images]:
+    """Both, in the order of the first, with the images alone that both have and define."""
     other = dict(zip(second.ids, second.values, strict=True))
-    pairs = [
-        (name, unit, value - other[name]) for name, unit, value in zip(*first, strict=True)
+    kept = [
+        (name, unit, value, other[name]) for name, unit, value in zip(*first, strict=True)
         if name in other and not math.isnan(value - other[name])
     ]
-    return Images(
-        tuple(name for name, _, _ in pairs), tuple(unit for _, unit, _ in pairs),
-        np.array([value for _, _, value in pairs], dtype=np.float64),
-    )
+    ids, units = tuple(entry[0] for entry in kept), tuple(entry[1] for entry in kept)
+    one, two = (np.array([entry[place] for entry in kept], dtype=np.float64) for place in (2, 3))
+    return Images(ids, units, one), Images(ids, units, two)
+
+
+def differences(first: Images, second: Images) -> Images:
+    """first - second of the images that both have, and that both define."""
+    one, two = common(first, second)
+    return one._replace(values=one.values - two.values)
 
 
 def interval(images: Images) -> Interval | None:

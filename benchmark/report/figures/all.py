@@ -35,23 +35,26 @@ class Drawn(NamedTuple):
     remarks: list[str]
 
 
-def draw_all(group: Group, results: Path, folder: Path, formats: Sequence[str] = FORMATS) -> Drawn:
+def draw_all(
+    group: Group, results: Path, folder: Path, formats: Sequence[str] = FORMATS, provenance: str = ""
+) -> Drawn:
     """Write `folder/<group.name>-<kind>.<format>` for every kind of figure that the records allow.
 
     A ratio with two rows or more has a forest: `forest`, or `forest-10` and so on where there are several. Pictures of
     data that may not be published go into `folder/local`, which git ignores; `results` is where the runs' masks are.
-    The same records give the same bytes with the same versions of matplotlib and fonts.
+    provenance: kept in every file, as a PNG's `Description` and a PDF's `Subject`. The same records and provenance give
+    the same bytes with the same versions of matplotlib and fonts.
     """
     drawn = Drawn([], [])
     with styled():
         for kind, figure in _figures(group):
-            drawn.paths.extend(save(figure, folder / f"{group.name}-{kind}", formats))
+            drawn.paths.extend(save(figure, folder / f"{group.name}-{kind}", formats, provenance))
         layout, reason = lay_out(group, results)
         if layout is None:
             drawn.remarks.append(f"{group.name}: no panel of images, {reason}")
         else:
             place = folder if may_be_published(group.dataset) else _local(folder)
-            drawn.paths.extend(save(draw_layout(layout), place / f"{group.name}-panel", formats))
+            drawn.paths.extend(save(draw_layout(layout), place / f"{group.name}-panel", formats, provenance))
     return drawn
 
 

@@ -68,7 +68,7 @@ def _scatter(
     for row, value in points:
         known = row.label == reference
         axes.plot(value, row.mean, "o", ms=5, color=VERMILION if known else BLUE, mec="white", mew=0.5, zorder=3)
-        names.append((value, row.mean, short(row.label, 28), VERMILION if known else GREY))
+        names.append((value, row.mean, row.name(28), VERMILION if known else GREY))
     name_points(axes, names)
 
 

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from benchmark.report import stats
 from benchmark.report.cells import Group
+from benchmark.report.compare import compare
 from benchmark.report.figures.rows import Row, bounds, colour, draws, rows_at
 from benchmark.report.figures.style import BLUE, GREY, INK, SMALL, VERMILION, Sheet, limits, short
 
@@ -26,9 +27,9 @@ def forest(group: Group, ratio: int) -> Figure | None:
     note += "Bar: 95 % interval over patients (images where there are none)."
     if reference:
         note += (
-            f" Right: mean difference to {short(reference)}, paired by image, and its own 95 % interval; filled where "
-            "that leaves out zero, not adjusted for the number of rows. Overlapping bars on the left say little about "
-            "a difference, which is paired."
+            f" Right: mean difference to {short(reference)} in the draws that both have, paired by image, and its own "
+            "95 % interval; filled where that leaves out zero, not adjusted for the number of rows. Overlapping bars "
+            "on the left say little about a difference, which is paired."
         )
     scored = {row.label for row in rows}
     wanted = [label for label in group.labels if group.cell(label, ratio) or group.lost(label, ratio)]
@@ -54,8 +55,7 @@ def forest(group: Group, ratio: int) -> Figure | None:
 
 
 def _name(row: Row, ratio: int) -> str:
-    name = short(row.label) if row.ratio == ratio else f"{short(row.label, 26)}, {row.ratio} %"
-    return f"{name} {row.complete}".strip()
+    return row.name() if row.ratio == ratio else f"{short(row.label, 26)}, {row.ratio} % {row.complete}".strip()
 
 
 def _frame(axes: Axes, number: int) -> None:
@@ -83,20 +83,23 @@ def _ends(row: Row) -> tuple[float, ...]:
 
 
 def _differences(axes: Axes, group: Group, ratio: int, rows: list[Row], reference: str) -> None:
-    """A line a row; the reference and the bounds at other ratios have none."""
+    """A line a row, of the draws that it shares with the reference; that, and bounds at other ratios, have none."""
     _frame(axes, len(rows))
     axes.axvline(0, color=VERMILION, lw=0.7, ls=(0, (4, 3)))
-    base, seen = group.images(reference, ratio), [0.0]
+    seen = [0.0]
     for place, row in enumerate(rows):
         if row.label == reference or row.ratio != ratio:
             continue
-        found = stats.paired_interval(group.images(row.label, ratio), base)
-        if found is None:
+        comparison = compare(group, row.label, reference, ratio)
+        if comparison is None:
             continue
-        low, middle, high = 100 * found.low, 100 * found.estimate, 100 * found.high
-        seen += [low, high]
-        clear = low > 0 or high < 0
-        axes.plot([low, high], [place] * 2, color=BLUE, lw=1.2)
+        middle, clear = 100 * float(comparison.images.values.mean()), False
+        seen.append(middle)
+        if found := stats.interval(comparison.images):
+            low, high = 100 * found.low, 100 * found.high
+            seen += [low, high]
+            clear = low > 0 or high < 0
+            axes.plot([low, high], [place] * 2, color=BLUE, lw=1.2)
         axes.plot(middle, place, "o", ms=4.6, mfc=BLUE if clear else "white", mec=BLUE, mew=1.0, zorder=3)
     axes.set_xlim(*limits(seen))
     axes.set_xlabel(f"points above {short(reference, 20)}")

@@ -72,12 +72,18 @@ def _plain(axes: Axes, case: Case, title: str) -> None:
     _show(axes, case, case.image if title == "image" else faded(case.image), title)
     if title == "truth":
         axes.imshow(_overlay(case.truth, case.truth), extent=_extent(case), interpolation="nearest")
+        _outline(axes, case)
 
 
 def _prediction(axes: Axes, case: Case, title: str, found: NDArray[np.bool_], score: float | None) -> None:
     name = wrapped(title, 24, 1 if score is not None else 2)
     _show(axes, case, faded(case.image), name if score is None else f"{name}\n{100 * score:.1f}")
     axes.imshow(_overlay(found, case.truth), extent=_extent(case), interpolation="nearest")
+    _outline(axes, case)
+
+
+def _outline(axes: Axes, case: Case) -> None:
+    """Of the truth."""
     if case.truth.any() and not case.truth.all():
         axes.contour(case.truth, levels=[0.5], colors="black", linewidths=0.55, extent=_extent(case), origin="upper")
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmark.report.cells import Group
 from benchmark.report.figures.labels import name_ends
-from benchmark.report.figures.rows import Row, rows_at
+from benchmark.report.figures.rows import Row, draws, rows_at
 from benchmark.report.figures.style import (
     BLUE,
     COLOURS,
@@ -16,6 +16,7 @@ from benchmark.report.figures.style import (
     PALE,
     VERMILION,
     Sheet,
+    joined,
     limits,
     outer_labels,
     short,
@@ -40,9 +41,12 @@ def ratio_curves(group: Group) -> Figure | None:
     several = [label for label in group.labels if len(lines.get(label, ())) > 1]
     if not several or len(several) == 1 < len(lines):
         return None
-    about = f"{group.title} · strict protocol"
+    every = [row for line in lines.values() for row in line]
+    about = f"{group.title} · strict protocol · {draws(every)} a point"
     note = "Bars: 95 % intervals over patients (images where there are none)."
-    values = [value for line in lines.values() for row in line for value in (row.mean, *_bounds(row))]
+    if any(row.complete for row in every):
+        note += " Hollow: only some of the wanted draws have a score."
+    values = [value for row in every for value in (row.mean, *_bounds(row))]
     heading = "Dice against the share of labelled images"
     if len(lines) <= TOGETHER:
         widest = max(len(short(label)) for label in lines)
@@ -68,12 +72,16 @@ def ratio_curves(group: Group) -> Figure | None:
     sheet, cells = small_multiples(
         heading, about, note, len(several), (1.65, 1.35), 5, left=0.6, gap=(0.2, 0.34), below=0.5
     )
+    everything = joined(
+        ([ratios.index(row.ratio) for row in line], [row.mean for row in line]) for line in lines.values()
+    )
+    alone = [line[0] for line in lines.values() if len(line) == 1]
     for axes, label in zip(cells, several, strict=True):
         _frame(axes, ratios, values)
-        for line in lines.values():
-            places = [ratios.index(row.ratio) for row in line]
-            axes.plot(places, [row.mean for row in line], color=PALE, lw=0.8, marker="." if len(line) == 1 else "",
-                      ms=4, zorder=1.5)  # fmt: skip
+        axes.plot(*everything, color=PALE, lw=0.8, zorder=1.5)
+        for row in alone:
+            axes.plot(ratios.index(row.ratio), row.mean, color=PALE, marker=".", ms=4,
+                      mfc="white" if row.complete else PALE, zorder=1.5)  # fmt: skip
         _line(axes, ratios, lines[label], VERMILION if label == group.reference else BLUE, "o", 0.0)
         axes.set_title(short(label, 24), fontsize=8, loc="left", pad=3, color=INK)
     outer_labels(cells, "labelled images", "Dice (%)")
@@ -93,6 +101,9 @@ def _line(axes: Axes, ratios: list[int], line: list[Row], shade: str, marker: st
     low, high = (np.array([(_bounds(row) or (row.mean,) * 2)[end] for row in line]) for end in (0, 1))
     errors = np.maximum([means - low, high - means], 0)
     axes.errorbar(places, means, yerr=errors, color=shade, marker=marker, ms=4.5, lw=1.4, elinewidth=0.9, capsize=2)
+    part = [place for place, row in enumerate(line) if row.complete]
+    if part:
+        axes.plot(np.array(places)[part], means[part], ls="", color=shade, marker=marker, ms=4.5, mfc="white", zorder=3)
 
 
 def _bounds(row: Row) -> tuple[float, ...]:

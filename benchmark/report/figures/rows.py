@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from benchmark.report import stats
 from benchmark.report.cells import Group
-from benchmark.report.figures.style import BLUE, VERMILION
+from benchmark.report.figures.style import BLUE, VERMILION, short
 
 
 class Row(NamedTuple):
@@ -19,6 +19,10 @@ class Row(NamedTuple):
     interval: stats.Interval | None
     complete: str  # "" or "(2/3)"
 
+    def name(self, width: int = 34) -> str:
+        """The row's name, at most about so long, and whether it is complete."""
+        return named(self.label, self.complete, width)
+
 
 def rows_at(group: Group, ratio: int) -> list[Row]:
     """The rows with a strict score at this ratio, best first, equals by name."""
@@ -27,8 +31,7 @@ def rows_at(group: Group, ratio: int) -> list[Row]:
         values = [run.scores["strict"]["dice"] for run in group.finished(label, ratio)]
         draws = tuple(100 * value for value in values if value is not None)
         if draws:
-            wanted = group.draws(label, ratio)
-            missing = f"({len(draws)}/{wanted})" if len(draws) < wanted else ""
+            missing = stats.part(len(draws), group.draws(label, ratio))
             interval = stats.interval(group.images(label, ratio))
             rows.append(Row(label, ratio, draws, stats.summary(draws).mean, interval, missing))
     return sorted(rows, key=lambda row: (-row.mean, row.label))
@@ -49,9 +52,12 @@ def bounds(group: Group, ratio: int) -> list[Row]:
 
 def draws(rows: list[Row]) -> str:
     """How many draws the rows have, in words."""
-    numbers = sorted({len(row.draws) for row in rows})
-    span = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
-    return f"{span} draw" if span == "1" else f"{span} draws"
+    return stats.in_words(len(row.draws) for row in rows)
+
+
+def named(label: str, complete: str, width: int = 34) -> str:
+    """A name of one line with what is missing of its draws, e.g. `(2/3)`, which is never cut."""
+    return f"{short(label, width - len(complete) - 1)} {complete}" if complete else short(label, width)
 
 
 def colour(group: Group, label: str) -> str:

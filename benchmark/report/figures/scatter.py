@@ -5,35 +5,37 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmark.report import stats
 from benchmark.report.cells import Group
-from benchmark.report.figures.rows import draws, rows_at
+from benchmark.report.compare import paired
+from benchmark.report.figures.rows import rows_at
 from benchmark.report.figures.style import COLOURS, GREY, INK, SMALL, Sheet, limits, short
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def scatter(group: Group, ratio: int) -> Figure | None:
-    """Strict Dice of the best row against the reference's; None without a reference, or another row."""
-    rows = rows_at(group, ratio)
-    others = [row for row in rows if row.label != group.reference]
-    if len(others) == len(rows) or not others:
+    """Strict Dice of the best row against the reference's in the draws that both have; None where none has any."""
+    if group.reference is None:
         return None
-    reference, best = str(group.reference), others[0].label
-    one, two = group.images(reference, ratio), group.images(best, ratio)
-    places = {name: place for place, name in enumerate(two.ids)}
-    common = [(name, place) for place, name in enumerate(one.ids) if name in places]
-    if not common:
+    reference = group.reference
+    others = [row.label for row in rows_at(group, ratio) if row.label != reference]
+    pairs = {label: found for label in others if (found := paired(group, reference, label, ratio))}
+    if not pairs:
         return None
-    x = 100 * np.array([one.values[place] for _, place in common])
-    y = 100 * np.array([two.values[places[name]] for name, _ in common])
-    kinds = _kinds(group, [name for name, _ in common])
+    best, common = next(iter(pairs.items()))
+    one, two = (stats.average(pair[side] for pair in common.values()) for side in (0, 1))
+    x, y = 100 * one.values, 100 * two.values  # both average the same images over the same draws
+    kinds = _kinds(group, list(one.ids))
     above, below = int((y > x).sum()), int((y < x).sum())
+    note = "Every mark is a test image, averaged over the draws that both have."
+    if len(pairs) > 1:
+        note += f" {short(best)} has the highest mean of {len(pairs)} rows on these very images, so "
+        note += "it looks better here than it is."
     sheet = Sheet(
         f"Image by image, {ratio} % of the labels",
-        f"{group.title} · strict protocol · {draws([row for row in rows if row.label in (reference, best)])}",
-        f"Every mark is a test image, averaged over draws. "
-        f"{short(best)} has the highest mean of {len(others)} rows on these very images, so "
-        "it looks better here than it is.", [3.9], [3.9], left=0.65, right=0.25,
+        f"{group.title} · strict protocol · {stats.in_words([len(common)])}",
+        note, [3.9], [3.9], left=0.65, right=0.25,
     )  # fmt: skip
     axes = sheet.axes[0, 0]
     ends = limits([*x, *y], 0.04)

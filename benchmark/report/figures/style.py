@@ -5,10 +5,11 @@ Layout is by hand, in inches: it is the same with every backend, and several tim
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -37,10 +38,13 @@ METADATA: dict[str, dict[str, Any]] = {  # nothing in a file tells when, or with
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
 }
 
+PROVENANCE = {"png": "Description", "pdf": "Subject"}
+
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Our settings, whatever the user's own are; a dollar sign in a name starts no formula."""
+    """Our settings, whatever the user's own are; a dollar sign in a name starts no formula, and a letter that our font
+    lacks makes no noise."""
     ours: dict[str, Any] = axes_style("ticks") | {
         "font.family": ["DejaVu Sans"], "font.size": SIZE, "axes.titlesize": SIZE, "axes.labelsize": SIZE,
         "xtick.labelsize": SMALL + 0.5, "ytick.labelsize": SMALL + 0.5, "text.color": INK, "axes.labelcolor": INK,
@@ -50,7 +54,8 @@ def styled() -> Iterator[None]:
         "ytick.major.size": 3, "xtick.major.width": 0.7, "ytick.major.width": 0.7, "xtick.major.pad": 2.5,
         "ytick.major.pad": 2.5, "axes.unicode_minus": True,
     }  # fmt: skip
-    with style.context(["default", ours]):
+    with style.context(["default", ours]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # an unusual name is no reason to talk
         yield
 
 
@@ -112,18 +117,25 @@ def outer_labels(cells: Sequence[Axes], below: str, beside: str) -> None:
         axes.set(xlabel=below if lowest else "", ylabel=beside if first else "")
 
 
-def save(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write `stem`.png, `stem`.pdf: the same figure gives the same bytes."""
+def save(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS, provenance: str = "") -> list[Path]:
+    """Write `stem`.png, `stem`.pdf: the same figure gives the same bytes. Each keeps its provenance as metadata."""
     FigureCanvasAgg(figure)
     paths = []
     for kind in formats:
         path = stem.with_name(f"{stem.name}.{kind}")
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # an unusual name is no reason to talk
-            write = partial(figure.savefig, format=kind, dpi=DPI, metadata=METADATA[kind])
-            write_atomically(path, write)
+        metadata = METADATA[kind] | ({PROVENANCE[kind]: provenance} if provenance else {})
+        write_atomically(path, partial(figure.savefig, format=kind, dpi=DPI, metadata=metadata))
         paths.append(path)
     return paths
+
+
+def joined(lines: Iterable[tuple[Iterable[float], Iterable[float]]]) -> tuple[list[float], list[float]]:
+    """Many lines (x, y) as one with gaps: a page of small multiples has them in each, and one is drawn far sooner."""
+    x, y = [], []
+    for one, two in lines:
+        x += [*one, math.nan]
+        y += [*two, math.nan]
+    return x, y
 
 
 def wrapped(text: str, width: int = 30, lines: int = 4) -> str:

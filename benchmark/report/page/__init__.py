@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from benchmark.report.page.numbers import data
-from benchmark.report.page.render import render
+from benchmark.report.page.render import current, render
 
-__all__ = ["data", "render"]
+__all__ = ["current", "data", "render"]

@@ -10,6 +10,7 @@ from typing import Any
 from benchmark.protocols import PROTOCOLS
 from benchmark.report import stats
 from benchmark.report.cells import Group, Run
+from benchmark.report.compare import best
 from benchmark.report.cost import COLUMNS
 from benchmark.report.table import Strong
 from benchmark.report.tables import MEANING, number, ratio_header, score_table
@@ -47,7 +48,9 @@ def _scores(group: Group) -> dict[str, Any]:
     for metric in METRICS:
         views: dict[str, Any] = {}
         for protocol in PROTOCOLS:
-            table = score_table(group, protocol, metric)
+            table = score_table(group, protocol, metric, {
+                ratio: best(group, ratio, protocol, metric) for ratio in group.ratios
+            })  # fmt: skip
             written = {row[0]: row[1:] for row in table.rows}
             views[protocol] = {
                 "caption": table.caption,

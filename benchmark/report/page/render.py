@@ -39,7 +39,7 @@ def render(
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    found = data(groups)
+    found = data(groups) | {"provenance": provenance}
     galleries = [[_picture(picture, group) for picture in pictures.get(group.name, ())] for group in groups]
     for entry, gallery in zip(found["groups"], galleries, strict=True):
         entry["pictures"] = [{key: value for key, value in shown.items() if key != "source"} for shown in gallery]
@@ -65,9 +65,28 @@ def render(
         style=Markup(style),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        data=Markup(json.dumps(found, sort_keys=True, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")),
+        data=Markup(_as_json(found).replace("<", "\\u003c")),
     )
     return text.rstrip() + "\n"
+
+
+def current(text: str, groups: Sequence[Group], provenance: str) -> bool:
+    """Whether a page's data are those of these groups and this provenance, to the last digit; its pictures may differ.
+
+    Nothing is rendered for it. What is no page, or one without data, is not current.
+    """
+    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    try:
+        found = json.loads(block[1]) if block else None
+        for entry in found["groups"] if isinstance(found, dict) else ():
+            entry.pop("pictures")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return block is not None and _as_json(found) == _as_json(data(groups) | {"provenance": provenance})
+
+
+def _as_json(found: Any) -> str:
+    return json.dumps(found, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _others(tables: Iterable[Table]) -> list[tuple[Table, set[int]]]:
