@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.report import latex, markdown
-from benchmark.report.build import group_tables, texts
+from benchmark.report.build import Sheets, group_tables
 from benchmark.report.table import Strong, Table
 from benchmark.report.tables import score_cell
 from benchmark.report.values import comma_separated
@@ -38,7 +38,7 @@ def test_the_three_formats_agree_with_a_hand_calculation():
     assert "| alpha | 66.67 ± 15.28 (n=3) [60.00, 73.33] |" in text.replace("**", "").replace("\\]", "]")
     assert "| beta | 70.00 (1/3) [60.00, 80.00] |" in text.replace("**", "").replace("\\]", "]")
     assert r"beta & 70.00 (1/3) {[}60.00, 80.00] \\" in latex.latex(tables[0])
-    lines = list(csv.DictReader(io.StringIO(comma_separated([made]))))
+    lines = list(csv.DictReader(io.StringIO(comma_separated(made, "abc"))))
     (alpha,) = [x for x in lines if (x["row"], x["protocol"], x["metric"]) == ("alpha", "strict", "dice")]
     shown = {key: alpha[key] for key in ("n", "wanted", "mean", "sd", "low", "high", "resampled_units", "labelled")}
     assert shown == {
@@ -46,7 +46,28 @@ def test_the_three_formats_agree_with_a_hand_calculation():
         "resampled_units": "2", "labelled": "17",
     }  # fmt: skip
     (beta,) = [x for x in lines if (x["row"], x["protocol"], x["metric"]) == ("beta", "strict", "dice")]
-    assert (beta["n"], beta["wanted"], beta["sd"]) == ("1", "3", "")
+    assert (beta["n"], beta["wanted"], beta["sd"], beta["status"]) == ("1", "3", "", "failed")
+    assert {line["records"] for line in lines} == {"abc"} and alpha["devices"] == "a CPU" and alpha["engines"] == "1"
+
+
+def test_cells_without_a_score_are_in_every_format():
+    lost = [record("alpha", fold=fold, status="diverged", reason="nan") for fold in (0, 1)]
+    made = only([*lost, record("beta", counts=native((8, 2, 2), patients="p")), record("beta", fold=1)])
+    tables = group_tables(made, "strict")
+    assert "| alpha | diverged (0/2) |" in markdown.markdown(tables[0])
+    assert r"alpha & diverged (0/2) \\" in latex.latex(tables[0])
+    lines = list(csv.DictReader(io.StringIO(comma_separated(made, ""))))
+    alpha = [line for line in lines if line["row"] == "alpha"]
+    assert {(line["n"], line["wanted"], line["mean"], line["status"]) for line in alpha} == {("0", "2", "", "diverged")}
+
+
+def test_tables_can_be_referred_to_and_doubts_travel_with_them():
+    made = only([record("alpha"), record("beta", device="a GPU")])
+    (tex,) = [text for path, text in Sheets([made]).texts("a command").items() if path.suffix == ".tex"]
+    assert r"\label{tab:made-official-quick-dice-strict}" in tex and tex.count("Careful:") == tex.count(r"\label{")
+    assert "2 models of a device" in tex
+    shown = latex.latex(Table("A", "", ["", "x"], [["a-1", "-0.5 [-1.2, +3]"]]))
+    assert r"a-1 & $-$0.5 {[}$-$1.2, +3]" in shown
 
 
 def test_what_stands_out_is_bold_everywhere():
@@ -58,18 +79,18 @@ def test_nothing_of_a_name_is_a_command():
     text = latex.latex(ODD)
     assert r"\textbackslash{}input\{/etc/passwd\}" in text and "[U+4E2D]" in text
     assert r"50 \% of \$5 \& more\_\#" in text
-    assert not re.search(r"(?<!\\)[#$&%_]", re.sub(r"\$\\\w+\$| & ", "", text)), "one that is not escaped"
+    assert not re.search(r"(?<!\\)[#$&%_]", re.sub(r"\$\\\w+\$| & |{%\n", "", text)), "one that is not escaped"
 
 
 @pytest.mark.tex
 def test_latex_compiles_as_it_is_and_inside_another_document(tmp_path: Path):
     if not shutil.which("pdflatex"):
         pytest.skip("needs pdflatex with booktabs (Debian's texlive-latex-recommended)")
-    whole = texts([group()], "strict", "a command with 100 % _")
+    whole = Sheets([group()]).texts("a command with 100 % _")
     (tex,) = [text for path, text in whole.items() if path.suffix == ".tex"]
     (tmp_path / "tables.tex").write_text(tex, encoding="utf-8")
-    (tmp_path / "odd.tex").write_text(latex.document([ODD], ["a comment\nin lines"]), encoding="utf-8")
-    outer = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}Before."
+    (tmp_path / "odd.tex").write_text(latex.document([ODD], ["a comment\nin lines"], "odd"), encoding="utf-8")
+    outer = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}\begin{document}Before."
     outer += r"\input{tables}\input{odd}After.\end{document}"
     (tmp_path / "paper.tex").write_text(outer)
     for name in ("tables", "odd", "paper"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -158,7 +160,7 @@ def test_measured_distances_that_are_infinite_are_counted_not_hidden() -> None:
     assert (strict["hd95"], strict["hd95_excluded"], strict["asd_excluded"]) == (3, 1, 1)
     json.dumps(strict, allow_nan=False)
     table = object_table(only([record(counts=counts)]))
-    assert table and table.rows[0][2:] == ["50.00", "50.00", "4.00", "3.00", "1.00"]
+    assert table and table.rows[0][2:] == ["50.00 (n=1)", "50.00 (n=1)", "4.00 (n=1)", "3.00 (n=1)", "1.00 (n=1)"]
     assert "3 single values" in table.notes[0]
 
 
@@ -290,6 +292,20 @@ def test_doubts_are_told() -> None:
 
 
 # The whole
+
+
+def test_a_thousand_records_are_reported_in_seconds(tmp_path: Path) -> None:
+    shared = [evidence(seed, images=40, evaluations=10) for seed in range(5)]
+    history = [{"step": 10 * k, "supervised": 1 / k, "unlabelled": 0.1} for k in range(1, 11)]
+    records = [
+        record(f"method_{name:02}", ratio=ratio, fold=fold, counts=shared[fold], history=history)
+        for name in range(50) for ratio in (5, 10, 20, 50) for fold in range(5)
+    ]  # fmt: skip
+    assert len(records) == 1000
+    group = replace(only(records), reference="method_00")
+    begun = time.process_time()
+    report = build([group], tmp_path, "the command", formats=("md", "tex", "csv", "html"))
+    assert len(report.paths) == 4 and time.process_time() - begun < 10  # figures are in docs/performance.md
 
 
 def write(results: Path, records: list[tuple[dict[str, Any], Evidence]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,31 @@ class Report(NamedTuple):
     remarks: list[str]
 
 
+class Sheets:
+    """The tables of a report's groups, each worked out once."""
+
+    def __init__(self, groups: Sequence[Group], protocol: str = "strict") -> None:
+        self.groups, self.protocol = groups, protocol
+        self.tables = {group.name: group_tables(group, protocol) for group in groups}
+
+    def strict(self) -> dict[str, list[Table]]:
+        """Those of the page, which switches protocols by itself."""
+        return self.tables if self.protocol == "strict" else Sheets(self.groups).tables
+
+    def texts(self, command: str) -> dict[Path, str]:
+        """Every text file of the report, by its path in the results folder."""
+        suffix = "" if self.protocol == "strict" else f"-{self.protocol}"
+        found = {}
+        for group in self.groups:
+            tables, origin = self.tables[group.name], provenance(group)
+            comments = [f"{group.title}; made by {command}", origin]
+            stem = f"{group.name}{suffix}"
+            found[Path("tables", f"{stem}.md")] = group_text(group, tables, command)
+            found[Path("tables", f"{stem}.tex")] = document(tables, comments, stem, doubts(group))
+            found[Path("tables", f"{group.name}.csv")] = comma_separated(group, digest(group))  # all protocols
+        return found
+
+
 def build(
     groups: Sequence[Group], results: Path, command: str, protocol: str = "strict", formats: Sequence[str] = FORMATS
 ) -> Report:
@@ -46,8 +72,10 @@ def build(
     _known("protocol", protocol, PROTOCOLS)
     for name in formats:
         _known("format", name, FORMATS)
-    report = Report([], "\n".join(group_text(group, protocol, command) for group in groups), [])
-    for path, text in texts(groups, protocol, command).items():
+    sheets = Sheets(groups, protocol)
+    texts = sheets.texts(command)
+    report = Report([], "\n".join(text for path, text in texts.items() if path.suffix == ".md"), [])
+    for path, text in texts.items():
         if path.suffix[1:] in formats:
             write_atomically(results / path, lambda stream, text=text: stream.write(text.encode()))  # type: ignore[misc]
             report.paths.append(results / path)
@@ -55,42 +83,42 @@ def build(
         from benchmark.report.figures import draw_all  # matplotlib takes a second to import
 
         for group in groups:
-            figures = draw_all(group, results, results / "figures", drawn)
+            figures = draw_all(group, results, results / "figures", drawn, f"{command}. {provenance(group)}")
             report.paths.extend(figures.paths)
             report.remarks.extend(figures.remarks)
     if "html" in formats:
         from benchmark.report.publish import publish
 
-        tables = {group.name: group_tables(group, protocol) for group in groups}
-        origin = "\n".join([command, *(f"{group.title}: {provenance(group)}" for group in groups)])
-        pages = publish(groups, tables, results, origin)
+        pages = publish(groups, sheets.strict(), results, origin(groups, command))
         report.paths.extend(pages.paths)
         report.remarks.extend(pages.remarks)
     return report
 
 
 def check(groups: Sequence[Group], results: Path, command: str, protocol: str = "strict") -> list[Path]:
-    """The text files of a report, all of them current; UserError names those that are missing or are not."""
-    wanted = {results / path: text for path, text in texts(groups, protocol, command).items()}
+    """A report's text files and its page, all of them current; UserError names those that are missing or are not.
+
+    Of the page its data are compared: its pictures come from masks that may not be here.
+    """
+    from benchmark.report.page import current
+    from benchmark.report.publish import page_of
+
+    wanted = {results / path: text for path, text in Sheets(groups, protocol).texts(command).items()}
     outdated = [path for path, text in wanted.items() if not path.is_file() or path.read_bytes() != text.encode()]
+    page = page_of(groups, results)
+    shown = page.read_text(encoding="utf-8") if page.is_file() else ""
+    if not current(shown, groups, origin(groups, command)):
+        outdated.append(page)
     if outdated:
         names = ", ".join(map(str, outdated))
         raise UserError(f"not what these records come to: {names}; write them anew with '{command}'", CHECK_FAILED)
-    return list(wanted)
+    return [*wanted, page]
 
 
-def texts(groups: Sequence[Group], protocol: str, command: str) -> dict[Path, str]:
-    """Every text file of a report, by its path in the results folder."""
-    found = {}
-    suffix = "" if protocol == "strict" else f"-{protocol}"
-    for group in groups:
-        stem = Path("tables") / f"{group.name}{suffix}"
-        comments = [f"{group.title}; made by {command}", provenance(group)]
-        found[stem.with_name(f"{stem.name}.md")] = group_text(group, protocol, command)
-        found[stem.with_name(f"{stem.name}.tex")] = document(group_tables(group, protocol), comments)
-        if not suffix:  # it has all protocols
-            found[stem.with_name(f"{stem.name}.csv")] = comma_separated([group])
-    return found
+def origin(groups: Sequence[Group], command: str) -> str:
+    """What the page says of where it comes from; whatever the protocol of the tables, it has all of them."""
+    command = command.partition(" --protocol")[0]
+    return "\n".join([command, *(f"{group.title}: {provenance(group)}" for group in groups)])
 
 
 def group_tables(group: Group, protocol: str) -> list[Table]:
@@ -114,23 +142,27 @@ def group_tables(group: Group, protocol: str) -> list[Table]:
     return [table for table in tables if table and table.rows]
 
 
-def group_text(group: Group, protocol: str, command: str) -> str:
+def group_text(group: Group, tables: Sequence[Table], command: str) -> str:
     """All tables of a group in Markdown."""
     parts = [f"## {escape(group.title)}\n"]
     parts += [f"{escape(group.about)}\n"] if group.about else []
     parts += [f"**Careful:** {escape(doubt)}\n" for doubt in doubts(group)]
-    parts += [markdown(table) for table in group_tables(group, protocol)]
+    parts += [markdown(table) for table in tables]
     return "\n".join([*parts, f"Made by `{command}`. {escape(provenance(group))}\n"])
 
 
-def provenance(group: Group) -> str:
-    """Which records this was made from: their number, and a digest that changes with any of them."""
-    digest = hashlib.sha256()
+def digest(group: Group) -> str:
+    """Twelve hexadecimal digits that change with anything in any of a group's records."""
+    found = hashlib.sha256()
     for run in sorted(group.runs, key=lambda run: run.record["run_id"]):
-        digest.update(f"{run.record['run_id']} {run.record['status']} {run.record.get('counts_sha256')}\n".encode())
+        found.update(json.dumps(run.record, sort_keys=True).encode())
+    return found.hexdigest()[:12]
+
+
+def provenance(group: Group) -> str:
+    """Which records this was made from."""
     records = "1 record" if len(group.runs) == 1 else f"{len(group.runs)} records"
-    data = group.fingerprint[:12] or "unknown"
-    return f"Made from {records} (digest {digest.hexdigest()[:12]}) of data {data}."
+    return f"Made from {records} (digest {digest(group)}) of data {group.fingerprint[:12] or 'unknown'}."
 
 
 def _known(kind: str, name: str, names: Sequence[str]) -> None:

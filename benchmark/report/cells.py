@@ -97,6 +97,7 @@ class Group:
     about: str = ""
     reference: str | None = None
     published: str | None = None
+    elsewhere: int = 0  # records of the experiment's runs that were made from other data, and are in another group
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -162,7 +163,7 @@ def group_runs(records: Records) -> list[Group]:
         unique = name if names.count(name) == 1 else f"{name}-{place[3][:8] or 'unknown'}"
         runs = tuple(sorted(_labelled(buckets[place]), key=_order))
         dataset, split, preset, fingerprint = place
-        title = f"{dataset}, split {split}, preset {preset}"
+        title = f"{dataset}, split {split}, preset {preset}" + _of_data(fingerprint) * (names.count(name) > 1)
         groups.append(Group(dataset, split, preset, fingerprint, runs, (), unique, title))
     return groups
 
@@ -193,11 +194,17 @@ def group_experiment(
             presets = dict.fromkeys(entry.spec["preset"] for entry in mine)
             runs = tuple(buckets.get((dataset, split, fingerprint), ()))
             title = ", ".join([f"{name}: {dataset}", f"split {split}", f"preset {' and '.join(presets)}"])
+            title += _of_data(fingerprint) * (len(found) > 1)
+            others = sum(len(buckets[dataset, split, other]) for other in found if other != fingerprint)
             groups.append(Group(
                 dataset, split, " and ".join(presets), fingerprint, runs, mine, safe_name(*parts), title, about,
-                reference, published,
+                reference, published, others,
             ))
     return groups
+
+
+def _of_data(fingerprint: str) -> str:
+    return f", data {fingerprint[:8] or 'unknown'}"
 
 
 def _labelled(runs: list[Run]) -> list[Run]:

@@ -12,7 +12,13 @@ from benchmark.report.cells import Group, Run
 
 def doubts(group: Group) -> list[str]:
     """One sentence for each reason; none when the runs may be compared."""
-    return [*_numerics(group), *_splits(group), *_devices(group), *_doubles(group), *_contradictions(group)]
+    kinds = (_data, _numerics, _splits, _devices, _doubles, _contradictions)
+    return [sentence for kind in kinds for sentence in kind(group)]
+
+
+def _data(group: Group) -> Iterable[str]:
+    if group.elsewhere:
+        yield f"{group.elsewhere} runs of this experiment were made from other data, and are in a table of their own."
 
 
 def _numerics(group: Group) -> Iterable[str]:

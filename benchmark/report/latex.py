@@ -2,54 +2,66 @@ r"""Tables as LaTeX with booktabs: a file that compiles as it is, and that a pap
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from benchmark.report.table import Strong, Table
 
-# Inside a document \@nodocument is \relax; then only the tables are read.
+# Inside a document \@nodocument is \relax; then only the tables are read, and the document needs booktabs and graphicx.
 HEAD = r"""\expandafter\ifx\csname @nodocument\endcsname\relax\def\aftertables{}\else
 \documentclass{article}
 \usepackage[T1]{fontenc}
-\usepackage{booktabs}
-\usepackage[a3paper,landscape,margin=1cm]{geometry}
+\usepackage{booktabs,graphicx}
+\usepackage[a4paper,landscape,margin=1cm]{geometry}
 \def\aftertables{\end{document}}
 \begin{document}
 \fi
 """
 FOOT = "\\aftertables\n"
+MINUS = re.compile(r"(?<![\w-])-(?=\d)")  # of a number, not a hyphen
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "–": "--", "→": r"$\rightarrow$", "≥": r"$\geq$",
-    "≤": r"$\leq$", "×": r"$\times$", "−": "$-$",
+    "≤": r"$\leq$", "“": "``", "”": "''", "‘": "`", "’": "'", "×": r"$\times$", "−": "$-$",
 }  # fmt: skip
 
 
-def document(tables: Sequence[Table], comments: Sequence[str]) -> str:
-    """All tables in one file; `comments` are lines at its head."""
+def document(tables: Sequence[Table], comments: Sequence[str], name: str, careful: Sequence[str] = ()) -> str:
+    """All tables in one file, labelled `tab:<name>-<title>`.
+
+    comments: lines at its head. careful: what a reader must know before trusting any of the tables.
+    """
     lines = [f"% {' '.join(line.split())}" for line in comments]
-    return "\n".join([*lines, HEAD, *map(latex, tables), FOOT])
+    return "\n".join([*lines, HEAD, *(latex(table, name, careful) for table in tables), FOOT])
 
 
-def latex(table: Table) -> str:
-    """One table environment; every cell is escaped."""
+def latex(table: Table, name: str = "table", careful: Sequence[str] = ()) -> str:
+    """One table environment, no wider than the line; every cell is escaped."""
     columns = "l" + "r" * (len(table.header) - 1)
     rows = [" & ".join(map(_cell, row)) + r" \\" for row in table.rows]
-    notes = [rf"\par\smallskip {escape(note)}" for note in table.notes]
+    notes = [rf"\par\smallskip \textbf{{Careful:}} {escape(doubt)}" for doubt in careful]
+    notes += [rf"\par\smallskip {escape(note)}" for note in (table.caption, *table.notes)]
     parts = [
-        r"\begin{table}[ht]\centering\scriptsize",
-        rf"\caption{{{escape(table.title)}. {escape(table.caption)}}}",
+        r"\begin{table}[htp]\centering\scriptsize",
+        rf"\caption{{{escape(table.title)}.}}\label{{tab:{slug(name)}-{slug(table.title)}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         " & ".join(map(_cell, table.header)) + r" \\",
         r"\midrule",
         *rows,
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         *notes,
         r"\end{table}",
     ]
     return "\n".join(parts) + "\n"
+
+
+def slug(text: str) -> str:
+    """Letters, digits and hyphens alone."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def escape(text: str) -> str:
@@ -63,5 +75,5 @@ def _letter(letter: str) -> str:
 
 def _cell(text: str) -> str:
     # a bracket at the start of a row would be taken for an option of the \\ or \toprule before it
-    shown = escape(text).replace("[", "{[}")
+    shown = MINUS.sub("$-$", escape(text)).replace("[", "{[}")
     return rf"\textbf{{{shown}}}" if isinstance(text, Strong) else shown

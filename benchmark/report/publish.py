@@ -24,8 +24,8 @@ def publish(groups: Sequence[Group], tables: Mapping[str, Sequence[Table]], resu
     """Write `results/pages/<name>.html` and, for data whose pictures may not be published, `pages/local/<name>.html`,
     which keeps itself out of version control and alone has the pictures.
     """
-    name = groups[0].name if len(groups) == 1 else "-".join(sorted({group.name.split("-")[0] for group in groups}))
-    pages, folder = Pages([], []), results / "pages"
+    public = page_of(groups, results)
+    pages, local = Pages([], []), public.parent / "local"
     shown: dict[str, list[Picture]] = {}
     private: dict[str, list[Picture]] = {}
     for group in groups:
@@ -33,14 +33,19 @@ def publish(groups: Sequence[Group], tables: Mapping[str, Sequence[Table]], resu
         if not found:
             pages.remarks.append(f"{group.name}: no pictures on the page, {reason}")
         (shown if may_be_published(group.dataset) else private)[group.name] = found
-    write_atomically(path := folder / f"{name}.html", _writer(render(groups, tables, shown, provenance)))
-    pages.paths.append(path)
+    write_atomically(public, _writer(render(groups, tables, shown, provenance)))
+    pages.paths.append(public)
     if any(private.values()):
-        write_atomically(folder / "local" / ".gitignore", _writer("*\n"))
-        whole = render(groups, tables, shown | private, provenance)
-        write_atomically(path := folder / "local" / f"{name}.html", _writer(whole))
-        pages.paths.append(path)
+        write_atomically(local / ".gitignore", _writer("*\n"))
+        write_atomically(local / public.name, _writer(render(groups, tables, shown | private, provenance)))
+        pages.paths.append(local / public.name)
     return pages
+
+
+def page_of(groups: Sequence[Group], results: Path) -> Path:
+    """Where the page of these groups is: called like the only one, or like what their names have in common."""
+    names = sorted({group.name if len(groups) == 1 else group.name.split("-")[0] for group in groups})
+    return results / "pages" / f"{'-'.join(names)}.html"
 
 
 def _writer(text: str) -> Callable[[IO[bytes]], object]:

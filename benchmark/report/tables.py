@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from benchmark.protocols import everything_is_foreground
@@ -52,7 +53,8 @@ def score_table(
     else:
         caption += " No interval: counts per image are kept for the last step only."
     header = ["method", *(ratio_header(group, ratio) for ratio in group.ratios)]
-    return Table(f"{metric.capitalize()}, {protocol}", caption, header, rows, _left_out(group, protocol))
+    notes = [*_left_out(group, protocol), *_not_there(group)]
+    return Table(f"{metric.capitalize()}, {protocol}", caption, header, rows, notes)
 
 
 def score_cell(group: Group, label: str, ratio: int, protocol: str, metric: str) -> str:
@@ -61,15 +63,17 @@ def score_cell(group: Group, label: str, ratio: int, protocol: str, metric: str)
     values = [run.scores[protocol][metric] for run in finished]
     found = stats.summary(100 * value for value in values if value is not None)
     if not found.n:
-        states = sorted({
-            *(str(run.record["status"]) for run in group.cell(label, ratio) if not run.done),
-            *(entry.missing for entry in group.lost(label, ratio)),
-            *(["no score"] if finished else []),
-        })
-        return f"{', '.join(states) or NOTHING} (0/{wanted})" if wanted else NOTHING
+        why = [*states(group, label, ratio), *(["no score"] if finished else [])]
+        return f"{', '.join(why) or NOTHING} (0/{wanted})" if wanted else NOTHING
     text = f"{spread(found)} ({found.n}/{wanted})" if found.n < wanted else f"{spread(found)} (n={found.n})"
     bounds = stats.interval(group.images(label, ratio, metric)) if protocol == "strict" else None
     return text + (f" [{number(100 * bounds.low)}, {number(100 * bounds.high)}]" if bounds else "")
+
+
+def states(group: Group, label: str, ratio: int) -> list[str]:
+    """What became of the runs of a cell that have no scores: each state once."""
+    ended = {str(run.record["status"]) for run in group.cell(label, ratio) if not run.done}
+    return sorted(ended | {entry.missing for entry in group.lost(label, ratio)})
 
 
 def object_table(group: Group) -> Table | None:
@@ -84,18 +88,19 @@ def object_table(group: Group) -> Table | None:
             ]
             if not measured:
                 continue
-            cells = []
+            cells, wanted = [], group.draws(label, ratio)
             for key, (_, factor) in OBJECTS.items():
                 known = [scores[key] for scores in measured if scores.get(key) is not None]
-                cells.append(spread(stats.summary(factor * value for value in known)))
+                found = stats.summary(factor * value for value in known)
+                cells.append(spread(found) + (f" ({found.n}/{wanted})" if found.n < wanted else f" (n={found.n})"))
                 left_out += sum(scores.get(f"{key}_excluded", 0) for scores in measured)
             rows.append([label, f"{ratio} %", *cells])
     if not rows:
         return None
     caption = (
-        "Mean over test images at native size; mean ± sd over draws. Object scores as in the GlaS challenge "
-        "(Sirinukunwattana et al. 2017), the objects of a prediction being its 8-connected components. F1 and Dice in "
-        "percent, distances in pixels."
+        "Mean over test images at native size; mean ± sd over draws, n draws, or (k/n) where only k of n have it. "
+        "Object scores as in the GlaS challenge (Sirinukunwattana et al. 2017), the objects of a prediction being its "
+        "8-connected components. F1 and Dice in percent, distances in pixels."
     )
     notes = [f"{left_out} single values are undefined or infinite (an empty side) and left out."] if left_out else []
     header = ["method", "labels", *(title for title, _ in OBJECTS.values())]
@@ -162,6 +167,15 @@ def _everything(group: Group) -> list[Sequence[str]]:
         known = [score for run in runs if (score := everything_is_foreground(run.counts)) is not None]
         cells.append(number(stats.summary(100 * score for score in known).mean))
     return [[EVERYTHING, *cells]] if set(cells) - {NOTHING} else []
+
+
+def _not_there(group: Group) -> list[str]:
+    """A note on the runs that are wanted and not there yet."""
+    states = Counter(entry.missing for entry in group.wanted if entry.missing in ("missing", "running"))
+    if not states:
+        return []
+    counted = " and ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    return [f"Of {len(group.wanted)} runs {counted}."]
 
 
 def _left_out(group: Group, protocol: str) -> list[str]:

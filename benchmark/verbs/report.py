@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import CHECK_FAILED, OK, UserError
+from benchmark.errors import CHECK_FAILED, GRID_INCOMPLETE, OK, UserError
 from benchmark.paths import results_folder
 from benchmark.verbs import arguments as shared
 
@@ -19,8 +19,8 @@ def add(verbs: Any) -> None:
                         help="a name from `list experiments`, or path/to/file.yaml (default: all records there are)")
     parser.add_argument("--protocol", choices=("strict", "validation", "paper"), default="strict",
                         help="what a score is: see docs/protocols.md (default: strict)")
-    parser.add_argument("--format", default="md,tex,csv,png,pdf,html", metavar="md,tex,...",
-                        help="which files to write (default: md,tex,csv,png,pdf,html)")
+    parser.add_argument("--format", default="md,tex,csv,png,html", metavar="md,tex,...",
+                        help="which files to write, also pdf (default: md,tex,csv,png,html)")
     parser.add_argument("--check", action="store_true",
                         help="write nothing; exit code 4 where the tables there are not those of the records")
     parser.add_argument("--against", choices=("paper",),
@@ -38,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     results = results_folder(arguments.results)
     groups = _groups(arguments, results)
     command = "python -m benchmark report" + (f" {arguments.experiment}" if arguments.experiment else "")
+    command += f" --device {arguments.device}" if arguments.device != "auto" else ""
     command += f" --protocol {arguments.protocol}" if arguments.protocol != "strict" else ""
     if arguments.against:
         return _against(groups)
@@ -70,8 +71,10 @@ def _groups(arguments: argparse.Namespace, results: Path) -> list[Any]:
     for remark in found.remarks:
         print(remark, file=sys.stderr)
     if not any(group.runs for group in found.groups):
-        raise UserError(f"{results / 'records'}: no records of experiment {arguments.experiment}; make them with "
-                        f"'python -m benchmark grid {arguments.experiment}'")
+        device = f" --device {kind}" if kind else ""
+        raise UserError(f"{results / 'records'}: no records of experiment {arguments.experiment}"
+                        f"{f' made on {kind}' if kind else ''}; make them with "
+                        f"'python -m benchmark grid {arguments.experiment}{device}'")
     return found.groups
 
 
@@ -86,4 +89,6 @@ def _against(groups: list[Any]) -> int:
     for group, verdict in verdicts:
         print(markdown(verdict.table))
         print(f"{group.title}: {verdict.judged} cells judged, {verdict.differing} differ", file=sys.stderr)
+    if not any(verdict.judged for _, verdict in verdicts):
+        raise UserError("--against paper: nothing that is published there has been measured here", GRID_INCOMPLETE)
     return CHECK_FAILED if any(verdict.differing for _, verdict in verdicts) else OK

@@ -35,8 +35,9 @@ def main(one: Path, other: Path) -> None:
     spread = np.mean([np.std(values, ddof=1) for values in cells.values() if len(values) > 1])
     same = sum(mine["weights_sha256"] == yours["weights_sha256"] for mine, yours in pairs)
     devices = " and ".join(sorted({record["environment"]["device"] for pair in pairs for record in pair}))
+    sizes = np.abs(differences)
     print(f"{len(pairs)} runs on {devices}: {same} with the same weights; strict Dice differs by "
-          f"{differences.mean():+.2f} points on average, {np.abs(differences).mean():.2f} in size, {np.abs(differences).max():.2f} at most; "
+          f"{differences.mean():+.2f} points on average, {sizes.mean():.2f} in size, {sizes.max():.2f} at most; "
           f"standard deviation over draws, mean over cells: {spread:.2f}")
 
 
