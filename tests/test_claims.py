@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.claims import FREE, PATIENCE, Claim, Holder, Watch, look, progress
+from benchmark.claims import PATIENCE, Claim, Watch, look, progress
 from benchmark.errors import Held, Interrupted, UserError
+from benchmark.holder import FREE, Holder
 from tests.conftest import ROOT
 
 BEAT = 0.15  # long enough for a machine that is busy with other tests

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark.claims import Holder
 from benchmark.errors import UserError
+from benchmark.holder import Holder
 from benchmark.runs import dispatch
 from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment

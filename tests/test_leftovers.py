@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from benchmark.claims import Claim, Holder, look, machine
+from benchmark.claims import Claim, look
 from benchmark.errors import Held, UserError
 from benchmark.files import remove_unfinished
+from benchmark.holder import Holder, machine
 from benchmark.runs import leftovers
 from benchmark.runs.records import set_aside
 from benchmark.verbs.clean import human

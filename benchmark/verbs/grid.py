@@ -15,6 +15,7 @@ from benchmark.errors import GRID_INCOMPLETE, INTERRUPTED, OK, RUN_FAILED, UserE
 from benchmark.paths import results_folder
 from benchmark.runs.stopping import StopSignals
 from benchmark.verbs import arguments as shared
+from benchmark.verbs.part import add_part, parse_only, parse_shard, part_of
 
 RETRY = {"failed": ("failed", "diverged"), "stale": ("stale",)}
 TASKS = 8  # of a SLURM array, unless --slots says how many
@@ -23,7 +24,7 @@ TASKS = 8  # of a SLURM array, unless --slots says how many
 def add(verbs: Any) -> None:
     """Describe the verb."""
     parser = verbs.add_parser("grid", help="run what is missing of an experiment", allow_abbrev=False)
-    add_plan(parser)
+    add_part(parser)
     parser.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
     parser.add_argument("--retry", choices=tuple(RETRY), action="append", default=[],
                         help="run failed (and diverged) or stale cells anew; old records are set aside")
@@ -43,26 +44,6 @@ def add(verbs: Any) -> None:
                         help="what to leave in the runs' folders (default: weights)")
     shared.add_json(parser)
     parser.set_defaults(function=run)
-
-
-def add_plan(parser: argparse.ArgumentParser, optional: bool = False) -> None:
-    """What names an experiment, or a part of it."""
-    parser.add_argument("experiment", nargs="?" if optional else None,
-                        help="a name from `list experiments`, or path/to/file.yaml")
-    parser.add_argument("--only", action="append", default=[], metavar="KEY=VALUE",
-                        help="cells with this row, method, dataset, ratio or draw")
-    parser.add_argument("--shard", default="1/1", metavar="I/N",
-                        help="the I-th of N parts, where machines share no folder; see `records merge`")
-
-
-def part_of(arguments: argparse.Namespace) -> list[str]:
-    """What names the same part of the same experiment to another verb, on the same device and in the same folder."""
-    parts = [arguments.experiment]
-    for pair in arguments.only:
-        parts += ["--only", pair]
-    parts += ["--shard", arguments.shard] if arguments.shard != "1/1" else []
-    parts += ["--device", arguments.device] if arguments.device != "auto" else []
-    return parts + (["--results", arguments.results] if arguments.results else [])
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -115,25 +96,6 @@ def _check(arguments: argparse.Namespace) -> None:
             raise UserError("--print with --retry: a script sets no old records aside; leave out --print to submit it")
     elif arguments.show or arguments.sbatch:
         raise UserError(f"{'--print' if arguments.show else '--sbatch'} goes with --launcher slurm")
-
-
-def parse_only(pairs: list[str]) -> dict[str, str]:
-    """`--only` arguments as a mapping."""
-    for pair in pairs:
-        if "=" not in pair:
-            raise UserError(f"--only {pair}: expected KEY=VALUE, as in --only method=NAME")
-    chosen = dict(pair.split("=", 1) for pair in pairs)
-    if len(chosen) < len(pairs):
-        raise UserError(f"--only {pairs[-1]}: a key may be given once")
-    return chosen
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """`2/4` as (2, 4)."""
-    part, slash, parts = text.partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise UserError(f"--shard {text}: expected I/N with I from 1 to N, as in --shard 2/4")
-    return int(part), int(parts)
 
 
 def _show(planned: Sequence[Any]) -> None:

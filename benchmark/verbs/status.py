@@ -11,13 +11,13 @@ from typing import Any
 from benchmark.errors import OK, UserError
 from benchmark.paths import results_folder
 from benchmark.verbs import arguments as shared
-from benchmark.verbs.grid import add_plan, parse_only, parse_shard, part_of
+from benchmark.verbs.part import add_part, parse_only, parse_shard, part_of
 
 
 def add(verbs: Any) -> None:
     """Describe the verb."""
     parser = verbs.add_parser("status", help="how far an experiment, or everything, is", allow_abbrev=False)
-    add_plan(parser, optional=True)
+    add_part(parser, optional=True)
     shared.add_device(parser)
     shared.add_folders(parser, data=False)
     shared.add_json(parser)
