@@ -109,7 +109,7 @@ def test_published_numbers_that_differ_give_exit_code_4(made):
     assert "no records of experiment reproduction" in one_line_error(said)
 
 
-@pytest.mark.parametrize("name", ["demo", "quick", "examined"])
+@pytest.mark.parametrize("name", ["demo", "quick", "examined", "glas_small"])
 def test_the_committed_tables_are_those_of_the_committed_records(name):
     said = invoke("report", name, "--check", "--results", ROOT / "results")
     assert said.returncode == 0, said.stderr
