@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,16 +48,9 @@ class TimedStep(TrainStep):
 
     def timed(self, part: str, work: Callable[[], Any]) -> Any:
         """What `work` returns; its seconds go to `part`."""
-        self._wait()
-        begun = time.perf_counter()
-        answer = work()
-        self._wait()
-        self.seconds[part] += time.perf_counter() - begun
-        return answer
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        answers: list[Any] = []
+        self.seconds[part] += devices.seconds(self.device, lambda: answers.append(work()))
+        return answers[0]
 
 
 def anatomy(session: Session, steps: int) -> dict[str, float]:
@@ -75,18 +68,15 @@ def anatomy(session: Session, steps: int) -> dict[str, float]:
         plans = step.timed("plan", lambda: session.plans(0, steps))
         total = 0.0
         for plan in plans:
-            begun = time.perf_counter()
-            step(plan)
-            step._wait()
-            total += time.perf_counter() - begun
+            total += devices.seconds(session.device, partial(step, plan))
     finally:
         del method.after_step, optimisers.step
     parts = dict(step.seconds)
     parts["rest"] = max(0.0, total - sum(seconds for name, seconds in parts.items() if name != "plan"))
     found = {name: parts.get(name, 0.0) / steps for name in PARTS}
-    found["evaluation"] = _seconds(session, lambda: session.evaluator.observe(method, steps))
+    found["evaluation"] = devices.seconds(session.device, lambda: session.evaluator.observe(method, steps))
     state = {"method": method.state_dict(), "optimisers": optimisers.state_dict()}
-    found["checkpoint"] = _seconds(session, lambda: torch.save(as_cpu(state), io.BytesIO()))
+    found["checkpoint"] = devices.seconds(session.device, lambda: torch.save(as_cpu(state), io.BytesIO()))
     return found
 
 
@@ -98,13 +88,7 @@ def ceiling(device: torch.device, precision: str) -> float:
     kind = torch.bfloat16 if precision == "bf16" else devices.DTYPES[precision]
     side = SIDE[device.type]
     one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
-    times = []
-    for _ in range(12):
-        begun = time.perf_counter()
-        one @ other
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - begun)
+    times = [devices.seconds(device, lambda: one @ other) for _ in range(12)]
     return 2 * side**3 / min(times)  # the best: other work on the machine only ever slows one down
 
 
@@ -122,18 +106,8 @@ def trace(session: Session, path: Path, steps: int = 3) -> None:
     with profile(activities=kinds) as recorded:
         for plan in plans[2:]:
             session.step(plan)
-        if session.device.type == "cuda":
-            torch.cuda.synchronize(session.device)
-
+        devices.settle(session.device)
     with tempfile.TemporaryDirectory() as folder:  # the exporter takes names alone
         exported = Path(folder) / "trace.json"
         recorded.export_chrome_trace(str(exported))
         write_atomically(path, lambda stream: stream.write(exported.read_bytes()))
-
-
-def _seconds(session: Session, work: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
-    work()
-    if session.device.type == "cuda":
-        torch.cuda.synchronize(session.device)
-    return time.perf_counter() - begun

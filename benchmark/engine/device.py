@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -79,6 +80,21 @@ def name(device: torch.device) -> str | None:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device) if torch.cuda.is_available() else None
     return _processor()
+
+
+def settle(device: torch.device) -> None:
+    """Wait until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(device: torch.device, work: Callable[[], Any]) -> float:
+    """How long `work` takes, all of it on the device included, and nothing that was given before."""
+    settle(device)
+    begun = time.perf_counter()
+    work()
+    settle(device)
+    return time.perf_counter() - begun
 
 
 def _processor() -> str:

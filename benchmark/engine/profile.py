@@ -8,19 +8,18 @@ block, so that a machine that slows down slows both.
 from __future__ import annotations
 
 import statistics
-import time
+from functools import partial
 from typing import Any
 
 import torch
 
+from benchmark.engine import device as devices
 from benchmark.engine.anatomy import anatomy, ceiling
 from benchmark.engine.capture import CapturedStep
 from benchmark.engine.measure import reached_parameters
 from benchmark.engine.session import Session
 from benchmark.engine.step import Plan, TrainStep
-from benchmark.engine.trainer import BLOCK, Progress, run_block
-
-CHECKPOINT_SECONDS = 30.0  # between two of a run's checkpoints
+from benchmark.engine.trainer import BLOCK, CHECKPOINT_SECONDS, Progress, run_block
 
 
 class _Nowhere:
@@ -52,27 +51,27 @@ def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
 
     Where one step takes so long, the first one and a bare one are all there is; they give no `overhead_ratio` (null).
     """
-    keeper, progress = _Nowhere(), Progress()
+    keeper, progress, timed = _Nowhere(), Progress(), partial(devices.seconds, session.device)
     session.method.train()
 
     def full_steps(count: int) -> float:
         session.clock.step.zero_()
         run = Progress(step=1)
-        return _timed(session, lambda: run_block(session, run, keeper, count, lambda: False)) / count
+        return timed(lambda: run_block(session, run, keeper, count, lambda: False)) / count
 
-    first = _timed(session, lambda: run_block(session, progress, keeper, 1, lambda: False))
+    first = timed(lambda: run_block(session, progress, keeper, 1, lambda: False))
     cuda = session.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(session.device) if cuda else None
     bare_step = BareStep(session, session.plans(0, 1)[0])
-    once = _timed(session, bare_step)
+    once = timed(bare_step)
     full, bare, steps = [first], [once], 1
     warm = first + once < seconds
     if warm:
         steps = max(1, min(BLOCK, int(seconds / (8 * once))))
         rounds = range(max(1, int(seconds / (2 * steps * once))))
-        pairs = [(full_steps(steps), _timed(session, lambda: bare_step.repeat(steps)) / steps) for _ in rounds]
+        pairs = [(full_steps(steps), timed(lambda: bare_step.repeat(steps)) / steps) for _ in rounds]
         full, bare = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    waits = [_timed(session, lambda: session.plans(1, steps)) / steps for _ in full]
+    waits = [timed(lambda: session.plans(1, steps)) / steps for _ in full]
     full_seconds, bare_seconds = statistics.median(full), statistics.median(bare)
     ratios = [ours / theirs for ours, theirs in zip(full, bare, strict=True)]
     images = sum(planner.batch for planner in session.planners.values())
@@ -137,16 +136,3 @@ class BareStep:
     def __call__(self) -> None:
         """One step; the random state is not reseeded."""
         self.step(self.plan)
-
-
-def _timed(session: Session, work: Any) -> float:
-    _wait(session)
-    started = time.perf_counter()
-    work()
-    _wait(session)
-    return time.perf_counter() - started
-
-
-def _wait(session: Session) -> None:
-    if session.device.type == "cuda":
-        torch.cuda.synchronize(session.device)

@@ -19,6 +19,7 @@ from benchmark.errors import Interrupted, UserError
 
 BLOCK = 16  # steps between two looks at the losses
 CHECKPOINT = 1  # of the checkpoint's own form
+CHECKPOINT_SECONDS = 30.0  # between two of a run's checkpoints
 MOVES = ("data", "split", "numerics")  # what may change between two commands; all else would be another run
 
 
@@ -70,7 +71,8 @@ def evaluation_steps(steps: int, times: int) -> list[int]:
 
 def train(
     session: Session, keeper: Keeper, *, asked_to_stop: Callable[[], bool] = lambda: False,
-    tell: Callable[[int, int, dict[str, float], float], None] = lambda *_: None, checkpoint_seconds: float = 30.0,
+    tell: Callable[[int, int, dict[str, float], float], None] = lambda *_: None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Outcome:
     """Train to the end, or from the last checkpoint to the end; Interrupted when asked to stop, with all saved.
 

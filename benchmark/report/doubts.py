@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmark.report.cells import Group, Run
+from benchmark.report.cost import device_of
 
 
 def doubts(group: Group) -> list[str]:
@@ -42,7 +43,7 @@ def _splits(group: Group) -> Iterable[str]:
 
 def _devices(group: Group) -> Iterable[str]:
     """Kernels differ between models of a device, so the same run ends a little elsewhere (docs/findings.md)."""
-    runs = Counter(str(run.record["environment"].get("device")) for run in group.runs if run.done)
+    runs = Counter(device_of(run) for run in group.runs if run.done)
     if len(runs) > 1:
         named = ", ".join(f"{number} on {name}" for name, number in sorted(runs.items()))
         yield f"These runs were made on {len(runs)} models of a device ({named}), and one run differs between models."

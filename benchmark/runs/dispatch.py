@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmark.claims import Watch, look
 from benchmark.errors import UserError
-from benchmark.runs.folder import folder_of
+from benchmark.runs.folder import claim_of
 from benchmark.runs.workers import DIED, FULL, HELD, Answer, Job, Orders, Slot
 
 LOOK = 1.0  # seconds between two looks at the runs of others
@@ -53,7 +53,7 @@ class Queue:
         return None
 
     def _if_free(self, job: Job) -> Job | None:
-        claim = folder_of(self.results, job.run_id) / "claim"
+        claim = claim_of(self.results, job.run_id)
         try:
             sight = look(claim)
         except OSError:  # the file server is away: not for now

@@ -24,7 +24,7 @@ class RunFolder:
     def __init__(self, results: Path, spec: Spec) -> None:
         self.path = folder_of(results, spec.run_id)
         self.spec = spec
-        self.claim = Claim(self.path / "claim")
+        self.claim = Claim(claim_of(results, spec.run_id))
 
     @property
     def checkpoint(self) -> Path:
@@ -134,6 +134,11 @@ class RunFolder:
 def folder_of(results: Path, run_id: str) -> Path:
     """Where a run's folder is."""
     return results / "runs" / run_id
+
+
+def claim_of(results: Path, run_id: str) -> Path:
+    """Where it is told who is at a run."""
+    return folder_of(results, run_id) / "claim"
 
 
 def load_masks(path: Path) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from benchmark.engine.session import build_method
 from benchmark.errors import UserError, suggest
 from benchmark.runs.compile import staleness
 from benchmark.runs.experiment import Cell, Experiment
-from benchmark.runs.folder import folder_of
+from benchmark.runs.folder import claim_of
 from benchmark.runs.records import digest, read_record
 from benchmark.runs.request import Specifier
 from benchmark.spec import Spec
@@ -96,7 +96,7 @@ def state_of(
         record = read_record(path)
         return "stale" if staleness(record, versions, split) else record["status"], record
     try:
-        sight = look(folder_of(results, spec.run_id) / "claim")
+        sight = look(claim_of(results, spec.run_id))
     except (UserError, OSError):  # one claim that cannot be read costs its own run, whose worker says why
         sight = None
     return "missing" if sight is None or sight.holder.is_gone else "running", None

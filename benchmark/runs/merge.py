@@ -12,7 +12,7 @@ from typing import Any
 from benchmark.claims import Watch, look
 from benchmark.errors import UserError
 from benchmark.files import explain, sha256, write_atomically
-from benchmark.runs.folder import folder_of
+from benchmark.runs.folder import claim_of, folder_of
 from benchmark.runs.records import read_counts, read_record, record_files, set_aside
 
 ADVICE = "remove one (.json and .npz), or run the cell again with --again"
@@ -75,7 +75,7 @@ def plan(folders: Sequence[Path], results: Path, say: Callable[[str], None] = la
         made.conflicts += conflicts(candidates)
         standing[run_id] = next((one for one in candidates if one.status != "failed"), candidates[0])
     wanted, watch = [run_id for run_id in cells if standing[run_id] is not there.get(run_id)], Watch()
-    watch.settle([folder_of(results, run_id) / "claim" for run_id in wanted], say)
+    watch.settle([claim_of(results, run_id) for run_id in wanted], say)
     for run_id in wanted:
         made.conflicts += at_work(results, run_id, watch)
     for folder, found in read:
@@ -143,7 +143,7 @@ def contradiction(one: Found, other: Found) -> str:
 
 def at_work(results: Path, run_id: str, watch: Watch) -> list[str]:
     """A line where a process runs this very cell: it would write its record over the one that is brought."""
-    claim = folder_of(results, run_id) / "claim"
+    claim = claim_of(results, run_id)
     sight = look(claim)
     if sight is None or watch.judge(claim, sight) == "dead":
         return []

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from benchmark.report.cells import Group, Run
+from benchmark.report.cost import device_of
 from benchmark.report.figures.labels import name_points
 from benchmark.report.figures.rows import Row, draws, rows_at
 from benchmark.report.figures.style import BLUE, GREY, VERMILION, limits, short, small_multiples
@@ -86,15 +87,11 @@ def _ticks(low: float, high: float) -> list[float]:
 
 def _device(runs: Sequence[Run]) -> str:
     """The device that most runs were timed on; times of others are left out."""
-    names = Counter(_name(run) for run in runs)
+    names = Counter(map(device_of, runs))
     return min(names, key=lambda name: (-names[name], name)) if names else ""
 
 
-def _name(run: Run) -> str:
-    return str(run.record["environment"].get("device") or "a device without a name")
-
-
 def _median(runs: Sequence[Run], key: str, device: str | None) -> float | None:
-    values = [run.record["cost"].get(key) for run in runs if device is None or _name(run) == device]
+    values = [run.record["cost"].get(key) for run in runs if device is None or device_of(run) == device]
     known = [float(value) for value in values if value]
     return median(known) if known else None
