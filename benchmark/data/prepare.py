@@ -125,6 +125,8 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
             masks[place] = resize(classes, size, Image.Resampling.NEAREST)
             objects = dataset.relabel(item, mask) if dataset.instances else _components(classes)
             _add(native, item.id, objects.astype(np.uint8 if objects.max(initial=0) < 256 else np.uint16))
+            if len(dataset.classes) > 2:
+                _add(native, f"{item.id}.classes", classes)
             if ignore is not None and ignore.any():
                 _add(native, f"{item.id}.ignore", ignore)
     np.save(folder / "images.npy", images)

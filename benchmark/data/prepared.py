@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.dataset import Dataset, load_dataset
+from benchmark.data.dataset import IGNORE, Dataset, load_dataset
 from benchmark.errors import UserError
 from benchmark.files import sha256
 from benchmark.paths import prepared_folder, raw_folder
@@ -58,6 +58,12 @@ class Prepared:
     def native(self, id: str) -> np.ndarray:
         """Object ids [H, W] at native resolution, uint8 or uint16; 0 is background."""
         return self._member(id)
+
+    def native_classes(self, id: str) -> np.ndarray:
+        """Class indices [H, W] at native resolution, uint8; 255 = ignore."""
+        if f"{id}.classes" in self._members:
+            return self._member(f"{id}.classes")
+        return np.where(self.native_valid(id), self.native(id) > 0, IGNORE).astype(np.uint8)
 
     def native_valid(self, id: str) -> np.ndarray:
         """bool [H, W]: False where the truth is unknown (ignore)."""
