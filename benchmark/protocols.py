@@ -4,18 +4,21 @@
 `validation`  step and threshold with the best pooled Jaccard on validation images, then the pooled test images.
 `paper`       step, threshold and output with the best pooled Jaccard on the test images themselves: what the
               published code of the XNet family reports, the best that the test set can give.
+
+Of several classes, a score is the mean over all but the background, each against the rest, where it is defined; there
+is no threshold to choose, and no `paper`, which is a protocol of two classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.metrics.counts import dice, jaccard
+from benchmark.metrics.counts import dice, jaccard, over_classes
 
 PROTOCOLS = ("strict", "validation", "paper")
 Counts = Mapping[str, NDArray[Any]]
@@ -36,33 +39,55 @@ def scores(counts: Counts) -> dict[str, dict[str, Any]]:
 
 def strict(counts: Counts) -> dict[str, Any]:
     """Means over the n test images; those with neither foreground nor prediction are `undefined`, left out."""
-    official = counts["test_native"][:, 0]
-    each = dice(official)
+    each = per_image(counts, dice)
     result: dict[str, Any] = {
         "dice": _mean(each),
-        "jaccard": _mean(jaccard(official)),
+        "jaccard": _mean(per_image(counts, jaccard)),
         "n": len(each),
         "undefined": int(np.isnan(each).sum()),
     }
+    if "classes" in counts:
+        result["classes"] = by_class(counts)
     for key, names in MEASURED.items():
-        for name, values in zip(names, counts[key].T if key in counts else (), strict=False):
-            result[name] = _mean(values[np.isfinite(values)])
-            result[f"{name}_excluded"] = int((~np.isfinite(values)).sum())
+        if key in counts:
+            measured = counts[key] if counts[key].ndim == 2 else over_classes(counts[key], 1)
+            for name, values in zip(names, measured.T, strict=True):
+                result[name] = _mean(values[np.isfinite(values)])
+                result[f"{name}_excluded"] = int((~np.isfinite(values)).sum())
     return result if result["dice"] is not None else result | {"reason": UNDEFINED}
+
+
+def per_image(counts: Counts, score: Callable[[NDArray[Any]], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """`score` of the official output on every test image at native size; nan where it is undefined. [n]."""
+    values = score(counts["test_native"][:, 0])
+    return values if values.ndim == 1 else over_classes(values)
+
+
+def by_class(counts: Counts) -> dict[str, dict[str, Any]]:
+    """Of several classes: each one's strict Dice and Jaccard, over the n test images where they are defined."""
+    values = {"dice": dice(counts["test_native"][:, 0]), "jaccard": jaccard(counts["test_native"][:, 0])}
+    return {
+        str(name): {metric: _mean(found[:, place]) for metric, found in values.items()}
+        | {"n": int(np.count_nonzero(~np.isnan(values["dice"][:, place])))}
+        for place, name in enumerate(counts["classes"])
+    }
 
 
 def validation(counts: Counts) -> dict[str, Any]:
     """Pooled test scores of the official output where validation Jaccard is best (the first of equals)."""
     empty = {"dice": None, "jaccard": None, "step": None, "threshold": None}
-    if "test_pooled" not in counts:
+    several = "_classes" if "classes" in counts else ""
+    test, held = counts.get(f"test_pooled{several}"), counts.get(f"validation_pooled{several}")
+    if test is None:
         return empty | {"reason": TWO_CLASSES}
-    if "validation_pooled" not in counts or not len(counts["validation_pooled"]):
+    if held is None or not len(held):
         return empty | {"reason": NO_VALIDATION}
-    place = _best(counts["validation_pooled"][:, 0])
+    values = jaccard(held[:, 0])
+    place = _best(over_classes(values) if several else values)
     if place is None:
         return empty | {"reason": UNDEFINED}
-    step, threshold = place
-    return _pooled(counts, step, 0, threshold, empty)
+    step, threshold = place[0], None if several else place[1]
+    return _scored(counts, test[step, 0, *place[1:]], step, threshold, empty)
 
 
 def paper(counts: Counts) -> dict[str, Any]:
@@ -70,27 +95,30 @@ def paper(counts: Counts) -> dict[str, Any]:
     empty = {"dice": None, "jaccard": None, "step": None, "threshold": None, "output": None}
     if "test_pooled" not in counts:
         return empty | {"reason": TWO_CLASSES}
-    place = _best(counts["test_pooled"])
+    place = _best(jaccard(counts["test_pooled"]))
     if place is None:
         return empty | {"reason": UNDEFINED}
     step, output, threshold = place
-    return _pooled(counts, step, output, threshold, empty) | {"output": str(counts["outputs"][output])}
-
-
-def _pooled(counts: Counts, step: int, output: int, threshold: int, empty: dict[str, Any]) -> dict[str, Any]:
     chosen = counts["test_pooled"][step, output, threshold]
+    return _scored(counts, chosen, step, threshold, empty) | {"output": str(counts["outputs"][output])}
+
+
+def _scored(
+    counts: Counts, chosen: NDArray[Any], step: int, threshold: int | None, empty: dict[str, Any]
+) -> dict[str, Any]:
+    """Scores of the pooled counts that were chosen, [3], or of every class [K, 3]."""
+    value = None if threshold is None else float(counts["thresholds"][threshold])
     result: dict[str, Any] = {
         "dice": _mean(dice(chosen)),
         "jaccard": _mean(jaccard(chosen)),
         "step": int(counts["steps"][step]),
-        "threshold": round(float(counts["thresholds"][threshold]), 6),  # float32 0.02 is not the decimal one
+        "threshold": None if value is None else round(value, 6),  # float32 0.02 is not the decimal one
     }
     return result if result["dice"] is not None else empty | {"reason": UNDEFINED}
 
 
-def _best(pooled: NDArray[Any]) -> tuple[int, ...] | None:
-    """Where the Jaccard of counts [..., 3] is greatest, the first of equals; None when defined nowhere."""
-    values = jaccard(pooled)
+def _best(values: NDArray[np.float64]) -> tuple[int, ...] | None:
+    """Where the values are greatest, the first of equals; None when defined nowhere."""
     if np.isnan(values).all():
         return None
     return tuple(int(i) for i in np.unravel_index(np.nanargmax(values), values.shape))
@@ -100,6 +128,15 @@ def _mean(values: NDArray[np.float64]) -> float | None:
     """The mean of what is defined, None when nothing is."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if defined.size else None
+
+
+def over_steps(counts: Counts, images: str, output: int = 0) -> NDArray[np.float64] | None:
+    """Pooled Dice of `images` (test, validation) at every evaluation, at threshold 0.5 or, of several classes, at the
+    argmax; None where these images were not counted. [E]."""
+    if f"{images}_pooled_classes" in counts:
+        return over_classes(dice(counts[f"{images}_pooled_classes"][:, output]))
+    pooled = counts.get(f"{images}_pooled")
+    return None if pooled is None or not len(pooled) else dice(pooled[:, output, _half(counts)])
 
 
 class Stage(NamedTuple):
@@ -122,7 +159,7 @@ def waterfall(counts: Counts) -> list[Stage] | None:
     if "test_pooled" not in counts:
         return None
     pooled = dice(counts["test_pooled"])
-    half = int(np.argmin(np.abs(counts["thresholds"] - 0.5)))
+    half = _half(counts)
     values = [
         _greatest(pooled),
         _greatest(pooled[:, 0]),
@@ -140,13 +177,18 @@ def waterfall(counts: Counts) -> list[Stage] | None:
     return stages
 
 
+def _half(counts: Counts) -> int:
+    """The place of threshold 0.5."""
+    return int(np.argmin(np.abs(counts["thresholds"] - 0.5)))
+
+
 def _greatest(values: NDArray[np.float64]) -> float | None:
     return None if np.isnan(values).all() else float(np.nanmax(values))
 
 
 def everything_is_foreground(counts: Counts) -> float | None:
-    """Strict Dice of foreground everywhere; None where the number of valid pixels was not stored."""
-    if "test_pixels" not in counts:
+    """Strict Dice of foreground everywhere; None of several classes, or where the valid pixels were not counted."""
+    if "test_pixels" not in counts or "classes" in counts:
         return None
     tp, _, fn = counts["test_native"][:, 0].T
     foreground = tp + fn

@@ -8,8 +8,13 @@ from typing import Literal
 from torch import Tensor
 
 from benchmark.losses import soft_cross_entropy
-from benchmark.method import Clock, Decline, Logits, Losses, Method, Ramp, Task, Teacher, require_between
+from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, Teacher, require_between
 from methods._persistence import topological_terms
+
+
+def foregrounds(probability: Tensor) -> Tensor:
+    """The map of every class but the background: [B, C, H, W] -> [B (C - 1), H, W]."""
+    return probability[:, 1:].flatten(0, 1)
 
 
 class TopoSemiSeg(Method):
@@ -22,7 +27,7 @@ class TopoSemiSeg(Method):
     its birth and death pixels to the teacher's, the student's other points go to the diagonal; 0 for equal maps.
     L_noise: the student's points of persistence up to `signal` go to the diagonal, also those that the teacher shares:
     a component that the student holds too faintly fades even where the teacher is sure of it. Squares, summed over
-    points, mean over images.
+    points, mean over images. Of several classes each is a foreground against the rest, and the mean is over them, too.
 
     The released loss writes the teacher's births and deaths as 1 - P and compares them with P: L_signal is not 0 for
     equal maps and pulls confident glands down; `released_targets` brings that back. That code matches by 1-Wasserstein
@@ -44,8 +49,6 @@ class TopoSemiSeg(Method):
         require_between(0, math.inf, weight=weight, topology=topology)
         require_between(0, 1, start=start, signal=signal, decay=decay)
         require_between(1, math.inf, tile=tile)
-        if task.classes != 2:
-            raise Decline("toposemiseg compares the topology of one foreground class with that of a background")
         self.task = task
         self.net = task.network()
         self.teacher = Teacher(self.net, buffers)
@@ -64,7 +67,7 @@ class TopoSemiSeg(Method):
         }
         if self.phase == "topology":
             topology, noise = topological_terms(
-                student.softmax(1)[:, 1], belief[:, 1], signal=self.signal, tile=self.tile,
+                foregrounds(student.softmax(1)), foregrounds(belief), signal=self.signal, tile=self.tile,
                 released=self.released_targets,
             )
             terms |= {"topology": self.topology * topology, "noise": self.topology * noise}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.errors import Decline, UserError
+from benchmark.errors import UserError
 from benchmark.method import Clock
 from methods._persistence import topological_terms
-from methods.toposemiseg import TopoSemiSeg
+from methods.toposemiseg import TopoSemiSeg, foregrounds
 from tests.batches import batch, task, terms, train, unlabelled
 
 
@@ -154,6 +154,11 @@ def test_values_out_of_range_are_refused(bad):
         TopoSemiSeg(task(), **bad)
 
 
-def test_three_classes_are_declined():
-    with pytest.raises(Decline, match="foreground"):
-        TopoSemiSeg(task(classes=3))
+def test_of_three_classes_each_is_compared_with_the_rest_and_the_mean_taken():
+    torch.manual_seed(0)
+    student, teacher = (torch.randn(2, 3, 24, 24).mul(3).softmax(1) for _ in range(2))
+    together = topological_terms(foregrounds(student), foregrounds(teacher))
+    apart = [topological_terms(student[:, kind], teacher[:, kind]) for kind in (1, 2)]
+    for place, both in enumerate(together):
+        assert both > 0
+        torch.testing.assert_close(both, (apart[0][place] + apart[1][place]) / 2)

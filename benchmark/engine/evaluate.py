@@ -1,4 +1,8 @@
-"""Evidence for every protocol: counts at all thresholds, pooled and per image, and the final masks at native size."""
+"""Evidence for every protocol: counts, pooled and per image, and the final masks at native size.
+
+Two classes are counted at all thresholds of the foreground's probability. Several classes have no threshold: they are
+counted at the argmax, each against the rest.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmark.data.dataset import IGNORE
 from benchmark.data.prepared import Prepared
 from benchmark.data.splits import Split
 from benchmark.engine.device import autocast
 from benchmark.method import Method, named_logits
-from benchmark.metrics import THRESHOLDS, object_scores, surface_distances
-from benchmark.metrics.torch_counts import threshold_counts
+from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
+from benchmark.metrics.torch_counts import class_counts, threshold_counts
 from benchmark.sections import Evaluate
+
+
+def named(list_name: str, counted: str, kind: str = "") -> str:
+    """The name of an array of counts in the evidence: `test_pooled`, of several classes `test_pooled_classes`."""
+    return "_".join(filter(None, (list_name, counted, kind)))
 
 
 class Evaluator:
@@ -30,6 +40,8 @@ class Evaluator:
         self.dtype, self.layout = dtype, layout
         self.mean = torch.tensor(mean, dtype=dtype, device=device).view(1, 3, 1, 1)
         self.std = torch.tensor(std, dtype=dtype, device=device).view(1, 3, 1, 1)
+        self.classes = len(prepared.classes)
+        self.kind = "classes" if self.classes > 2 else ""  # of the counts at working size, in the names of the evidence
         self.lists = {"test": split.test} | ({"validation": split.validation} if split.validation else {})
         self.steps: list[int] = []
         self.outputs: list[str] = []
@@ -52,7 +64,10 @@ class Evaluator:
             return {name: logits.float() for name, logits in named_logits(method.predict(image)).items()}
 
     def observe(self, method: Method, step: int) -> dict[str, np.ndarray]:
-        """One evaluation: appends pooled counts, returns counts per image {list: int64 [n, O, T, 3]}."""
+        """One evaluation: appends pooled counts, returns counts per image {list: int64 [n, O, T, 3]}.
+
+        T: thresholds; of several classes, all but the background.
+        """
         was = method.training
         method.eval()
         per_image: dict[str, np.ndarray] = {}
@@ -69,20 +84,28 @@ class Evaluator:
         return per_image
 
     def _counts(self, logits: Tensor, mask: Tensor) -> Tensor:
+        if self.classes > 2:
+            return class_counts(logits.argmax(1), mask, self.classes)
         return threshold_counts(1 - logits.softmax(1)[:, 0], mask)
 
     def conclude(self, method: Method, per_image: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The evidence arrays of a finished run, and its official test masks (bool [H, W] by id)."""
+        """The evidence arrays of a finished run, and its official test masks by id.
+
+        Masks are [H, W], bool of two classes, class indices of several.
+        """
         method.eval()
         evidence: dict[str, Any] = {
-            "thresholds": THRESHOLDS.astype(np.float32),
             "steps": np.asarray(self.steps, dtype=np.int64),
             "outputs": np.asarray(self.outputs),
         }
+        if self.classes > 2:
+            evidence["classes"] = np.asarray(self.prepared.classes[1:])
+        else:
+            evidence["thresholds"] = THRESHOLDS.astype(np.float32)
         masks: dict[str, np.ndarray] = {}
         for name, ids in self.lists.items():
-            evidence[f"{name}_pooled"] = np.stack(self.pooled[name])
-            evidence[f"{name}_images"] = per_image[name]
+            evidence[named(name, "pooled", self.kind)] = np.stack(self.pooled[name])
+            evidence[named(name, "images", self.kind)] = per_image[name]
             evidence[f"{name}_ids"] = np.asarray(ids)
             evidence[f"{name}_native"], extra, predicted = self._native(method, ids, objects=name == "test")
             if name == "test":
@@ -95,37 +118,45 @@ class Evaluator:
     def _native(
         self, method: Method, ids: tuple[str, ...], objects: bool
     ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Counts int64 [n, O, 3] of the argmax at native size, object scores where asked for, official masks."""
+        """Counts of the argmax at native size, object scores where asked for, official masks.
+
+        Counts are int64 [n, O, 3]; of several classes, [n, O, classes - 1, 3].
+        """
         counts, pixels, scores, surfaces, masks = [], [], [], [], {}
         for chosen, image, _ in self.images(ids):
             by_output = self.logits(method, image)
             for place, name in enumerate(chosen):
-                truth_ids, valid = self.prepared.native(name), self.prepared.native_valid(name)
-                truth = truth_ids > 0
+                truth = self.prepared.native_classes(name)
                 row = []
                 for number, logits in enumerate(by_output.values()):
                     native = functional.interpolate(
                         logits[place : place + 1], size=truth.shape, mode="bilinear", align_corners=False
                     )
-                    predicted = native.argmax(1)[0].bool().cpu().numpy()
-                    row.append([
-                        (predicted & truth & valid).sum(),
-                        (predicted & ~truth & valid).sum(),
-                        (~predicted & truth & valid).sum(),
-                    ])
+                    predicted = native.argmax(1)[0].to(torch.uint8).cpu().numpy()
+                    row.append(self._of_classes(class_confusion(predicted, truth, self.classes)))
                     if number == 0:
-                        masks[name] = predicted
+                        masks[name] = predicted if self.classes > 2 else predicted.astype(bool)
                 counts.append(row)
-                pixels.append(valid.sum())
+                pixels.append(np.count_nonzero(truth != IGNORE))
                 if objects and self.settings.objects:
-                    found = object_scores(masks[name] & valid, truth_ids * valid)
-                    scores.append([found["f1"], found["dice"], found["hausdorff"]])
-                    distance = surface_distances(masks[name] & valid, truth & valid)
-                    surfaces.append([distance["hd95"], distance["asd"]])
+                    found = [self._objects(name, masks[name], truth, kind) for kind in range(1, self.classes)]
+                    scores.append(self._of_classes([each[:3] for each in found]))
+                    surfaces.append(self._of_classes([each[3:] for each in found]))
         extra = {"test_pixels": np.asarray(pixels, dtype=np.int64)}
         if scores:
             extra |= {"test_objects": np.asarray(scores), "test_surface": np.asarray(surfaces)}
         return np.asarray(counts, dtype=np.int64), extra, masks
+
+    def _of_classes(self, values: Any) -> Any:
+        """Values of every class but the background; of two classes the only ones, without an axis."""
+        return values if self.classes > 2 else values[0]
+
+    def _objects(self, name: str, predicted: np.ndarray, truth: np.ndarray, kind: int) -> list[float]:
+        """Object F1, Dice and Hausdorff distance, HD95 and ASD of one class against the rest, where truth is known."""
+        found, there = (predicted == kind) & (truth != IGNORE), truth == kind
+        objects = object_scores(found, self.prepared.native(name) * there)
+        distance = surface_distances(found, there)
+        return [*(objects[key] for key in ("f1", "dice", "hausdorff")), distance["hd95"], distance["asd"]]
 
     def state_dict(self) -> dict[str, Any]:
         """What was observed so far, as tensors and plain values."""

@@ -133,8 +133,6 @@ def assemble(
     """
     versions = versions or numerics(spec.method, spec.dataset)
     train = spec.section("train")
-    if len(prepared.classes) != 2:
-        raise UserError(f"{spec.dataset} has {len(prepared.classes)} classes; scores are defined for two so far")
     devices.configure(device, train.threads, train.deterministic)
     sizes = (len(split.labelled), len(split.unlabelled), len(prepared.ids))
     layout = torch.channels_last if train.memory_format == "channels_last" else torch.contiguous_format

@@ -24,6 +24,20 @@ def confusion(prediction: NDArray, mask: NDArray) -> tuple[int, int, int]:
     )
 
 
+def class_confusion(prediction: NDArray, mask: NDArray, classes: int) -> NDArray[np.int64]:
+    """TP, FP and FN in pixels of each class but the background, one against the rest: [classes - 1, 3].
+
+    Both masks [H, W] hold class indices; where `mask` is 255 nothing counts. ValueError when the shapes differ.
+    """
+    if prediction.shape != mask.shape:
+        raise ValueError(f"prediction {prediction.shape} and mask {mask.shape} differ in shape")
+    valid = mask != IGNORE
+    pairs = mask[valid].astype(np.int64) * classes + prediction[valid]
+    table = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    right = table.diagonal()
+    return np.stack((right, table.sum(0) - right, table.sum(1) - right), -1)[1:]
+
+
 def dice(counts: ArrayLike) -> NDArray[np.float64]:
     """2 TP / (2 TP + FP + FN) of counts [..., 3]; nan where there is nothing to find and nothing was found."""
     tp, fp, fn = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
@@ -34,6 +48,12 @@ def jaccard(counts: ArrayLike) -> NDArray[np.float64]:
     """TP / (TP + FP + FN) of counts [..., 3]; nan where there is nothing to find and nothing was found."""
     tp, fp, fn = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
     return _ratio(tp, tp + fp + fn)
+
+
+def over_classes(values: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """The mean over the classes where it is defined; nan where it is defined for none."""
+    known = ~np.isnan(values)
+    return _ratio(np.where(known, values, 0).sum(axis), known.sum(axis))
 
 
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -25,3 +25,18 @@ def threshold_counts(probability: Tensor, mask: Tensor) -> Tensor:
     above = histogram.flip(-1).cumsum(-1).flip(-1)[..., 1:]
     positives = histogram[:, 1].sum(-1, keepdim=True)
     return torch.stack((above[:, 1], above[:, 0], positives - above[:, 1]), -1)
+
+
+def class_counts(prediction: Tensor, mask: Tensor, classes: int) -> Tensor:
+    """TP, FP and FN of each class but the background, one against the rest, image by image: int64 [B, classes - 1, 3].
+
+    `prediction` and `mask` [B, H, W] hold class indices; where `mask` is 255 nothing counts.
+    """
+    images = mask.shape[0]
+    image = torch.arange(images, device=mask.device).view(-1, 1, 1)
+    code = (image * classes + mask.long()) * classes + prediction
+    code = code.masked_fill(mask == IGNORE, images * classes * classes)  # a bin of its own, for what does not count
+    table = torch.bincount(code.flatten(), minlength=images * classes * classes + 1)[:-1]
+    table = table.view(images, classes, classes)
+    right = table.diagonal(dim1=1, dim2=2)
+    return torch.stack((right, table.sum(1) - right, table.sum(2) - right), -1)[:, 1:]

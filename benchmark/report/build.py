@@ -13,6 +13,7 @@ from benchmark.files import write_atomically
 from benchmark.protocols import PROTOCOLS
 from benchmark.report.against import against
 from benchmark.report.cells import Group
+from benchmark.report.classes import class_table
 from benchmark.report.compare import best, difference_table
 from benchmark.report.cost import cost_tables
 from benchmark.report.doubts import doubts
@@ -132,6 +133,7 @@ def group_tables(group: Group, protocol: str) -> list[Table]:
         *scores,
         difference_table(group) if strict else None,
         against(group).table,
+        class_table(group) if strict else None,
         *(subset_tables(group) if strict else []),
         object_table(group) if strict else None,
         gap_table(group),

@@ -58,7 +58,7 @@ class Run:
         known = self.counts.get("test_groups_patient")
         patients = [""] * len(ids) if known is None else [str(name) for name in known]
         score = {"dice": pixels.dice, "jaccard": pixels.jaccard}[metric]
-        return ids, patients, score(self.counts["test_native"][:, 0])
+        return ids, patients, protocols.per_image(self.counts, score)
 
 
 @dataclass(frozen=True)

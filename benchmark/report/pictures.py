@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.data.dataset import load_dataset
+from benchmark.data.dataset import IGNORE, load_dataset
 from benchmark.data.prepared import Prepared, load
 from benchmark.errors import UserError
 from benchmark.report.cells import Draw, Group, Run
 from benchmark.runs.folder import folder_of, load_masks
 
-FOUND, INVENTED, MISSED = "#009E73", "#E69F00", "#0072B2"  # TP, FP, FN: Okabe and Ito (2008)
-OPACITY = {FOUND: 0.45, INVENTED: 0.8, MISSED: 0.8}
+FOUND, INVENTED, MISSED, CONFUSED = "#009E73", "#E69F00", "#0072B2", "#CC79A7"  # TP, FP, FN: Okabe and Ito (2008)
+OPACITY = {FOUND: 0.45, INVENTED: 0.8, MISSED: 0.8, CONFUSED: 0.8}
 OUTLINE = "#000000"
 SIDE = 192  # pixels, the long side of a picture in the gallery
 SHADES = 96  # of a picture in the gallery
-Masks = NDArray[np.bool_]
+Masks = NDArray[np.bool_] | NDArray[np.uint8]  # foreground, or class indices
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,9 @@ def _shown(
     scores: Mapping[str, Mapping[str, float]],
 ) -> Shown:
     truth = prepared.native(name) > 0
+    if len(prepared.classes) > 2:
+        classes = prepared.native_classes(name)
+        truth = np.where(classes == IGNORE, 0, classes)
     found = {label: by_image[name] for label, by_image in masks.items()}
     if any(mask.shape != truth.shape for mask in found.values()):
         raise UserError(f"{name}: masks of another size than the image's")
@@ -177,25 +180,40 @@ def _picture(shown: Shown, layout: Layout) -> Picture:
 
 
 def _shrunk(mask: Masks, size: tuple[int, int]) -> Masks:
-    """A mask at (width, height): the majority of the pixels that a new one covers."""
+    """A mask at (width, height): the majority of the pixels that a new one covers; of several classes the nearest."""
+    if mask.dtype != bool:
+        return np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
     return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) > 127
 
 
 def _overlay(found: Masks, truth: Masks) -> bytes:
-    """A palette PNG: 0 transparent, then found, invented, missed, and the truth's outline."""
-    index = np.select([found & truth, found & ~truth, truth & ~found], [1, 2, 3], 0).astype(np.uint8)
-    index[truth & _beside(~truth)] = 4
+    """A palette PNG: 0 transparent, then the colours of OPACITY, and the truth's outline."""
+    judged = list(judge(found, truth).values())
+    index = np.select(judged, range(1, len(judged) + 1), 0).astype(np.uint8)
+    index[(truth > 0) & _beside_another(truth)] = len(judged) + 1
     picture = Image.fromarray(index, "P")
-    colours = ("#ffffff", FOUND, INVENTED, MISSED, OUTLINE)
+    colours = ("#ffffff", *OPACITY, OUTLINE)
     picture.putpalette([int(colour[place : place + 2], 16) for colour in colours for place in (1, 3, 5)])
-    opacity = [0, *(round(255 * OPACITY[colour]) for colour in colours[1:4]), 230]
+    opacity = [0, *(round(255 * value) for value in OPACITY.values()), 230]
     return _png(picture, transparency=bytes(opacity))
 
 
-def _beside(mask: Masks) -> Masks:
-    """Where one of the four neighbours inside the picture is in the mask."""
-    padded = np.pad(mask, 1)
-    return padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+def judge(found: Masks, truth: Masks) -> dict[str, NDArray[np.bool_]]:
+    """Which pixels [H, W] have each of the colours of OPACITY; CONFUSED is one class where another is."""
+    right = found == truth
+    return {
+        FOUND: (truth > 0) & right,
+        INVENTED: (found > 0) & (truth == 0),
+        MISSED: (truth > 0) & (found == 0),
+        CONFUSED: (found > 0) & (truth > 0) & ~right,
+    }
+
+
+def _beside_another(mask: Masks) -> NDArray[np.bool_]:
+    """Where one of the four neighbours inside the picture is of another class."""
+    padded = np.pad(mask, 1, mode="edge")
+    neighbours = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+    return np.logical_or.reduce([neighbour != mask for neighbour in neighbours])
 
 
 def _png(picture: Image.Image, **options: object) -> bytes:

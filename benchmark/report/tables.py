@@ -46,6 +46,8 @@ def score_table(
         "or (k/n) where only k of n have a score."
     )
     if protocol == "strict":
+        if any("classes" in run.counts for run in group.runs):
+            caption += " An image's score is the mean over its classes but the background."
         caption += f" [95 % interval]: every image averaged over draws, then {resampled_units(group)}."
         caption += " Bold: above the runner-up beyond chance, in every draw."
         if metric == "dice":

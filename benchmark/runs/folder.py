@@ -111,11 +111,14 @@ class RunFolder:
             raise explain(error, self.log_file) from None
 
     def save_masks(self, masks: dict[str, np.ndarray]) -> None:
-        """Native test masks (bool [H, W] by image id), a bit a pixel."""
+        """Native test masks by image id [H, W]: bool, a bit a pixel, or class indices."""
         arrays: dict[str, Any] = {}
         for name, mask in masks.items():
-            arrays[name] = np.packbits(mask)
-            arrays[f"{name}.shape"] = np.asarray(mask.shape)
+            if mask.dtype == bool:
+                arrays[name] = np.packbits(mask)
+                arrays[f"{name}.shape"] = np.asarray(mask.shape)
+            else:
+                arrays[name] = mask
         write_atomically(self.path / "masks.npz", lambda stream: np.savez_compressed(stream, **arrays))
 
     def keep_traceback(self, text: str) -> Path:
@@ -145,8 +148,9 @@ def load_masks(path: Path) -> dict[str, np.ndarray]:
     """What `save_masks` wrote."""
     with np.load(path) as archive:
         names = [name for name in archive.files if not name.endswith(".shape")]
-        shapes = {name: tuple(archive[f"{name}.shape"]) for name in names}
+        shapes = {name: tuple(archive[f"{name}.shape"]) for name in names if f"{name}.shape" in archive.files}
         return {
-            name: np.unpackbits(archive[name], count=int(np.prod(shapes[name]))).reshape(shapes[name]).astype(bool)
+            name: np.unpackbits(archive[name], count=int(np.prod(shape))).reshape(shape).astype(bool)
+            if (shape := shapes.get(name)) else archive[name]
             for name in names
         }

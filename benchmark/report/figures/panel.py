@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from benchmark.report.figures.style import DPI, GREY, SIZE, SMALL, short, wrapped
-from benchmark.report.pictures import FOUND, INVENTED, MISSED, OPACITY, Layout, faded
+from benchmark.report.pictures import CONFUSED, FOUND, INVENTED, MISSED, OPACITY, Layout, Masks, faded, judge
 
 ACROSS = 8  # pictures in a band
 CELL, AIR, TITLE = 1.42, 0.05, 0.34  # inches: width of a picture, space between two, room for a title of two lines
@@ -27,8 +27,8 @@ class Case:
 
     caption: str
     image: NDArray[np.uint8]
-    truth: NDArray[np.bool_]
-    predictions: Sequence[NDArray[np.bool_]]
+    truth: Masks
+    predictions: Sequence[Masks]
     scores: Sequence[float] = field(default=())
 
 
@@ -62,8 +62,10 @@ def panel(heading: str, about: str, columns: Sequence[str], cases: Sequence[Case
                 _prediction(axes, case, columns[place - 2], case.predictions[place - 2], score)
         top += bands * (each + TITLE)
     legend = {"found (TP)": FOUND, "invented (FP)": INVENTED, "missed (FN)": MISSED}
+    if any(case.truth.dtype != bool for case in cases):
+        legend["another class"] = CONFUSED
     handles = [Patch(color=colour, alpha=OPACITY[colour], label=name) for name, colour in legend.items()]
-    figure.legend(handles=handles, loc="lower left", ncols=3, fontsize=SIZE - 0.5, frameon=False,
+    figure.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=SIZE - 0.5, frameon=False,
                   bbox_to_anchor=(0, 0), borderaxespad=0.2)  # fmt: skip
     return figure
 
@@ -75,7 +77,7 @@ def _plain(axes: Axes, case: Case, title: str) -> None:
         _outline(axes, case)
 
 
-def _prediction(axes: Axes, case: Case, title: str, found: NDArray[np.bool_], score: float | None) -> None:
+def _prediction(axes: Axes, case: Case, title: str, found: Masks, score: float | None) -> None:
     name = wrapped(title, 24, 1 if score is not None else 2)
     _show(axes, case, faded(case.image), name if score is None else f"{name}\n{100 * score:.1f}")
     axes.imshow(_overlay(found, case.truth), extent=_extent(case), interpolation="nearest")
@@ -84,8 +86,10 @@ def _prediction(axes: Axes, case: Case, title: str, found: NDArray[np.bool_], sc
 
 def _outline(axes: Axes, case: Case) -> None:
     """Of the truth."""
-    if case.truth.any() and not case.truth.all():
-        axes.contour(case.truth, levels=[0.5], colors="black", linewidths=0.55, extent=_extent(case), origin="upper")
+    for kind in range(1, int(case.truth.max()) + 1):
+        one = case.truth == kind
+        if one.any() and not one.all():
+            axes.contour(one, levels=[0.5], colors="black", linewidths=0.55, extent=_extent(case), origin="upper")
 
 
 def _show(axes: Axes, case: Case, pixels: NDArray[np.uint8], title: str) -> None:
@@ -100,10 +104,10 @@ def _extent(case: Case) -> tuple[float, float, float, float]:
     return 0, case.truth.shape[1], case.truth.shape[0], 0
 
 
-def _overlay(prediction: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """RGBA [H, W, 4] of true positives, false positives and false negatives; transparent elsewhere."""
+def _overlay(prediction: Masks, truth: Masks) -> NDArray[np.float64]:
+    """RGBA [H, W, 4] of what is right, invented, missed or of another class; transparent elsewhere."""
     rgba = np.zeros((*truth.shape, 4))
-    for colour, pixels in ((FOUND, prediction & truth), (INVENTED, prediction & ~truth), (MISSED, ~prediction & truth)):
+    for colour, pixels in judge(prediction, truth).items():
         rgba[pixels] = (*to_rgb(colour), OPACITY[colour])
     return rgba
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from benchmark.metrics.counts import dice
+from benchmark.protocols import over_steps
 from benchmark.report import stats
 from benchmark.report.cells import Group, Run
 from benchmark.report.figures.labels import name_ends
@@ -173,10 +173,8 @@ def _pooled(runs: Iterable[Run]) -> Curve | None:
     """Test Dice in percent of every evaluation; None without pooled counts."""
     found = []
     for run in runs:
-        counts = run.counts
-        if "test_pooled" in counts:
-            half = int(np.argmin(np.abs(counts["thresholds"] - 0.5)))
-            found.append((counts["steps"], 100 * dice(counts["test_pooled"][:, 0, half])))
+        if (values := over_steps(run.counts, "test")) is not None:
+            found.append((run.counts["steps"], 100 * values))
     return over_draws(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmark.metrics.counts import dice
+from benchmark.protocols import over_steps
 from benchmark.report.cells import Group, Run
 from benchmark.report.figures.style import limits, outer_labels, small_multiples
 from benchmark.report.figures.training import Curve, draws, lines, other_steps, over_draws, title
@@ -41,10 +41,7 @@ def outputs(runs: list[Run]) -> dict[str, Curve]:
     """Curves by the name of the output; none where there are no validation images."""
     scored: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     for run in runs:
-        counts = run.counts
-        if "validation_pooled" in counts and len(counts["validation_pooled"]):
-            half = int(np.argmin(np.abs(counts["thresholds"] - 0.5)))
-            for place, name in enumerate(counts["outputs"]):
-                values = 100 * dice(counts["validation_pooled"][:, place, half])
-                scored.setdefault(str(name), []).append((counts["steps"], values))
+        for place, name in enumerate(run.counts.get("outputs", ())):
+            if (values := over_steps(run.counts, "validation", place)) is not None:
+                scored.setdefault(str(name), []).append((run.counts["steps"], 100 * values))
     return {name: curve for name, found in scored.items() if (curve := over_draws(found)) is not None}

@@ -1,0 +1,202 @@
+"""More than two classes: counts of each against the rest, scores, masks, and every method that takes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import multilabel_confusion_matrix
+
+from benchmark import protocols
+from benchmark.data.dataset import Dataset, Item
+from benchmark.data.prepare import prepare
+from benchmark.data.splits import Split
+from benchmark.engine.conformance import Bench, advance
+from benchmark.engine.trainer import train
+from benchmark.errors import Decline
+from benchmark.metrics import class_confusion, dice, jaccard, over_classes
+from benchmark.metrics.torch_counts import class_counts
+from benchmark.registry import METHODS
+from benchmark.report.cells import group_runs
+from benchmark.report.classes import class_table
+from benchmark.runs.folder import RunFolder, load_masks
+from benchmark.runs.request import Request, specify
+from tests.conftest import TINY
+
+NAMES = ("background", "gland", "tumour")
+IDS = tuple(f"image{number}" for number in range(9))
+
+
+class ThreeClasses(Dataset):
+    """Two discs of different colours, one of them small, and a corner where nothing is known."""
+
+    name, classes, instances = "three", NAMES, False
+
+    def find(self, raw):
+        return raw
+
+    def items(self, folder):
+        for number, name in enumerate(IDS):
+            yield Item(name, lambda n=number: drawn(n)[0], lambda n=number: drawn(n)[1], {"set": "train"})
+
+
+def drawn(number):
+    """Image uint8 [H, W, 3] and class indices [H, W], 255 in a corner; the last image has no tumour."""
+    rows, columns = np.mgrid[:40, :48]
+    mask = np.zeros((40, 48), np.uint8)
+    mask[(rows - 20) ** 2 + (columns - 12 - number) ** 2 < 90] = 1
+    if number < len(IDS) - 1:
+        mask[(rows - 12 - number) ** 2 + (columns - 36) ** 2 < 40] = 2
+    image = np.array([(230, 210, 225), (150, 90, 160), (90, 40, 120)], np.uint8)[mask]
+    mask[:6, :6] = 255
+    return image + np.uint8(number), mask
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    raw, prepared = (tmp_path_factory.mktemp(name) for name in ("raw", "prepared"))
+    return prepare(ThreeClasses(), TINY["data.size"], raw, prepared / "32")
+
+
+def bench(prepared, method="supervised", **settings):
+    """The method on these images: two labelled, four unlabelled (two of them for validation), three to test."""
+    spec, _ = specify(Request(method, "synthetic", preset="demo", overrides=TINY | settings), "cpu")
+    split = Split("made", 20, 0, IDS[:2], IDS[2:6], IDS[4:6], IDS[6:], "0" * 64)
+    return Bench(spec, prepared, split, torch.device("cpu"))
+
+
+class Nowhere:
+    def load_checkpoint(self): return None
+    def save_checkpoint(self, state): pass
+    def start_log(self, step): pass
+    def log(self, lines): pass
+
+
+@pytest.fixture(scope="module")
+def outcome(three):
+    return train(bench(three).session(), Nowhere())
+
+
+def test_counts_equal_those_of_an_independent_library():
+    random = np.random.default_rng(5)
+    prediction, mask = random.integers(0, 4, (3, 20, 22)), random.choice([0, 1, 2, 3, 255], (3, 20, 22))
+    counted = class_counts(torch.from_numpy(prediction), torch.from_numpy(mask.astype(np.uint8)), 4).numpy()
+    for found, truth, ours in zip(prediction, mask, counted, strict=True):
+        valid = truth != 255
+        theirs = multilabel_confusion_matrix(truth[valid], found[valid], labels=[1, 2, 3])
+        wanted = np.stack((theirs[:, 1, 1], theirs[:, 0, 1], theirs[:, 1, 0]), -1)
+        np.testing.assert_array_equal(ours, wanted)
+        np.testing.assert_array_equal(class_confusion(found, truth, 4), wanted)
+
+
+def test_two_classes_are_counted_as_several_would_be():
+    random = np.random.default_rng(6)
+    prediction, mask = random.integers(0, 2, (30, 31)), random.choice([0, 1, 255], (30, 31))
+    valid = mask != 255
+    by_hand = [np.sum((prediction == p) & (mask == t) & valid) for p, t in ((1, 1), (1, 0), (0, 1))]
+    assert class_confusion(prediction, mask, 2).tolist() == [by_hand]
+
+
+def test_nothing_counts_where_all_is_ignored():
+    mask = torch.full((2, 8, 8), 255, dtype=torch.uint8)
+    assert not class_counts(torch.ones(2, 8, 8, dtype=torch.int64), mask, 3).any()
+
+
+def test_a_mean_over_classes_leaves_out_what_is_undefined():
+    values = np.array([[0.5, np.nan], [np.nan, np.nan], [0.2, 0.4]])
+    np.testing.assert_allclose(over_classes(values), [0.5, np.nan, 0.3])
+
+
+def test_native_classes_are_the_file_s(three):
+    for number, name in enumerate(IDS):
+        np.testing.assert_array_equal(three.native_classes(name), drawn(number)[1])
+
+
+def test_a_run_counts_every_class_and_scores_their_mean(three, outcome):
+    counts = outcome.evidence
+    assert outcome.status == "done" and counts["classes"].tolist() == ["gland", "tumour"]
+    assert counts["test_native"].shape == (3, 1, 2, 3) and counts["test_pooled_classes"].shape == (2, 1, 2, 3)
+    assert "test_pooled" not in counts and "thresholds" not in counts
+    for place, name in enumerate(IDS[6:]):
+        truth, found = three.native_classes(name), outcome.masks[name]
+        np.testing.assert_array_equal(counts["test_native"][place, 0], class_confusion(found, truth, 3))
+    scores = protocols.scores(counts)
+    each = dice(counts["test_native"][:, 0])
+    assert scores["strict"]["dice"] == pytest.approx(np.nanmean(np.nanmean(each, 1)))
+    assert scores["strict"]["classes"]["gland"]["dice"] == pytest.approx(np.nanmean(each[:, 0]))
+    assert scores["paper"]["dice"] is None and scores["paper"]["reason"] == protocols.TWO_CLASSES
+
+
+def test_a_class_that_is_neither_there_nor_predicted_is_left_out(outcome):
+    counts = {name: np.array(array) for name, array in outcome.evidence.items()}
+    counts["test_native"][2, 0, 1] = 0
+    strict = protocols.scores(counts)["strict"]
+    assert strict["classes"]["tumour"]["n"] <= 2 and strict["undefined"] == 0
+    gland = dice(counts["test_native"][2, 0, 0])
+    assert protocols.per_image(counts, dice)[2] == pytest.approx(float(gland))
+
+
+def test_validation_takes_the_step_that_is_best_on_validation_images(outcome):
+    counts = {name: np.array(array) for name, array in outcome.evidence.items()}
+    counts["validation_pooled_classes"][0, 0] = [[10, 0, 0], [10, 0, 0]]  # perfect at the first evaluation
+    found = protocols.scores(counts)["validation"]
+    assert found["step"] == counts["steps"][0] and found["threshold"] is None
+    assert found["jaccard"] == pytest.approx(np.mean(jaccard(counts["test_pooled_classes"][0, 0])))
+
+
+def test_object_scores_are_of_each_class(three):
+    session = bench(three, **{"evaluate.objects": True}).session()
+    found = train(session, Nowhere())
+    assert found.evidence["test_objects"].shape == (3, 2, 3) and found.evidence["test_surface"].shape == (3, 2, 2)
+    strict = protocols.scores(found.evidence)["strict"]
+    assert strict["object_f1"] is not None and strict["hd95_excluded"] + 1 > 0
+
+
+def test_masks_of_several_classes_come_back_as_they_were(three, outcome, tmp_path):
+    folder = RunFolder(tmp_path, bench(three).spec)
+    with folder.claimed():
+        folder.save_masks(outcome.masks)
+    stored = load_masks(folder.path / "masks.npz")
+    for name, mask in outcome.masks.items():
+        assert stored[name].dtype == np.uint8
+        np.testing.assert_array_equal(stored[name], mask)
+
+
+def test_the_report_has_a_score_for_each_class(three, outcome):
+    spec = bench(three).spec
+    record = {
+        "run_id": spec.run_id, "status": "done", "spec": spec.to_json(), "data": {"fingerprint": three.fingerprint},
+        "history": outcome.history, "cost": outcome.cost, "numerics": {"engine": 1}, "environment": {},
+    }
+    (group,) = group_runs([(record, outcome.evidence)])
+    table = class_table(group)
+    assert list(table.header) == ["method", "labels", "gland", "tumour"]
+    tumour = protocols.scores(outcome.evidence)["strict"]["classes"]["tumour"]["dice"]
+    assert table.rows[0][3] == f"{100 * tumour:.2f} (n=1)"
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_every_method_takes_three_classes_or_says_why_not(three, method):
+    try:
+        session = bench(three, method).session()
+    except Decline as reason:
+        assert "two classes" in str(reason)
+        return
+    rows = advance(session, 0, 3)
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    session.method.eval()
+    _, image, _ = next(session.evaluator.images(IDS[6:]))
+    for logits in session.evaluator.logits(session.method, image).values():
+        assert logits.shape[1] == 3
+
+
+def test_the_masks_of_unlabelled_images_teach_nothing_of_three_classes_either(three):
+    masks = np.array(three.masks)
+    masks[2:] = (masks[2:] + 1) % 3
+    first, second = bench(three, "fixmatch").session(), bench(replace(three, masks=masks), "fixmatch").session()
+    advance(first, 0, 4)
+    advance(second, 0, 4)
+    for name, tensor in first.method.state_dict().items():
+        assert torch.equal(tensor, second.method.state_dict()[name]), name
