@@ -31,11 +31,12 @@ def class_confusion(prediction: NDArray, mask: NDArray, classes: int) -> NDArray
     """
     if prediction.shape != mask.shape:
         raise ValueError(f"prediction {prediction.shape} and mask {mask.shape} differ in shape")
-    valid = mask != IGNORE
-    pairs = mask[valid].astype(np.int64) * classes + prediction[valid]
-    table = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-    right = table.diagonal()
-    return np.stack((right, table.sum(0) - right, table.sum(1) - right), -1)[1:]
+    valid, rows = mask != IGNORE, []
+    for kind in range(1, classes):
+        found, there = prediction == kind, mask == kind
+        right = np.count_nonzero(found & there)
+        rows.append((right, np.count_nonzero(found & valid) - right, np.count_nonzero(there) - right))
+    return np.array(rows, dtype=np.int64)
 
 
 def dice(counts: ArrayLike) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.protocols import PROTOCOLS
 from benchmark.report.cells import Group
+from benchmark.report.classes import classes_of
 from benchmark.report.doubts import doubts
 from benchmark.report.page.numbers import METRICS, data
 from benchmark.report.table import Strong, Table
@@ -62,6 +63,7 @@ def render(
         protocols=MEANING,
         metrics=METRICS,
         provenance=provenance,
+        several=any(map(classes_of, groups)),
         style=Markup(style),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
