@@ -81,7 +81,7 @@ def test_every_form_of_import_is_seen():
 
 def test_imports_run_downwards():
     layers = [
-        {"errors", "files", "holder", "paths", "seeds"},
+        {"errors", "files", "holder", "outside", "paths", "seeds"},
         {"bind", "claims", "yaml_files", "registry", "losses", "targets", "metrics", "protocols"},
         {"data", "nets", "sections", "spec"}, {"method", "configuration"}, {"engine"}, {"runs"}, {"report"}, {"verbs"},
         {"cli"}, {"__main__"},
