@@ -9,7 +9,7 @@ import torch
 
 from benchmark.data.prepared import load
 from benchmark.engine.anatomy import PARTS, TimedStep, anatomy
-from benchmark.engine.conformance import Bench
+from benchmark.engine.bench import Bench
 from benchmark.engine.measure import reached_parameters
 from benchmark.runs.request import Request, specify
 from tests.conftest import TINY, invoke, one_line_error, tiny_settings

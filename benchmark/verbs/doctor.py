@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from benchmark.data.dataset import load_dataset
     from benchmark.engine import device as devices
     from benchmark.registry import DATASETS, METHODS
-    from benchmark.verbs.check import checks
+    from benchmark.runs.trial import trial
 
     device = devices.choose(arguments.device)
     found: dict[str, Any] = devices.environment(device)
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         except UserError as error:
             found[f"data {name}"] = f"not found: {error}"
     wanted = ("repeats", "resumes_exactly")
-    self_test = {name: complaint or "ok" for name, complaint in checks(METHODS.names()[0], device, wanted)}
+    self_test = {name: complaint or "ok" for name, complaint in trial(METHODS.names()[0], device, wanted)}
     found |= {f"self-test {name.replace('_', ' ')}": answer for name, answer in self_test.items()}
     if arguments.json:
         shared.print_json(found)
