@@ -27,8 +27,13 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     text = os.fsdecode(what) if isinstance(what, bytes | str | os.PathLike) else str(what)
     if event == "open" and (isinstance(what, int) or text.startswith(SYSTEM) or text.endswith((".py", ".pyc"))):
         return
-    for listener in _listeners:
-        listener(EVENTS[event], text, sys._getframe(1))
+    listeners = _listeners.copy()
+    _listeners.clear()  # what they do themselves is nobody's concern
+    try:
+        for listener in listeners:
+            listener(EVENTS[event], text, sys._getframe(1))
+    finally:
+        _listeners.extend(listeners)
 
 
 @contextmanager
