@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark.engine import conduct
 from benchmark.engine.bench import STEPS, Bench, Failure, advance, differences, frozen, not_finite
 from benchmark.engine.surroundings import put_back
-from benchmark.errors import Decline
+from benchmark.errors import Decline, UserError
 from benchmark.losses import IGNORE
 from benchmark.method import Teacher, named_logits
 
@@ -255,8 +255,8 @@ def conformance(bench: Bench, only: tuple[str, ...] = ()) -> Iterator[tuple[str,
             with put_back():
                 check(bench)
             yield name, None
-        except Failure as failure:
-            yield name, str(failure)
+        except (Failure, UserError) as complaint:
+            yield name, str(complaint)
         except Decline as reason:
             yield name, f"declined: {reason}"
         except Exception as error:

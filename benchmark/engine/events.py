@@ -16,40 +16,46 @@ EVENTS = {
 SYSTEM = ("/proc/", "/sys/", "/dev/")  # looked at by libraries
 IMPORTS = ("<frozen importlib", "<frozen zipimport")
 Listener = Callable[[str, str, FrameType], None]
-_listeners: list[Listener] = []
-_installed: list[bool] = []
 
 
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if not _listeners or event not in EVENTS:
-        return
-    what = arguments[1] if event in ("socket.connect", "subprocess.Popen") else arguments[0]
-    text = os.fsdecode(what) if isinstance(what, bytes | str | os.PathLike) else str(what)
-    if event == "open" and (isinstance(what, int) or text.startswith(SYSTEM) or text.endswith((".py", ".pyc"))):
-        return
-    listeners = _listeners.copy()
-    _listeners.clear()  # what they do themselves is nobody's concern
-    try:
-        for listener in listeners:
+class _Ear:
+    """The audit hook: once there it cannot be taken back, and is deaf without a listener."""
+
+    def __init__(self) -> None:
+        self.listener: Listener | None = None
+        self.is_there = False
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.listener is None or event not in EVENTS:
+            return
+        what = arguments[1] if event in ("socket.connect", "subprocess.Popen") else arguments[0]
+        text = os.fsdecode(what) if isinstance(what, bytes | str | os.PathLike) else str(what)
+        if event == "open" and (isinstance(what, int) or text.startswith(SYSTEM) or text.endswith((".py", ".pyc"))):
+            return
+        listener, self.listener = self.listener, None  # what it does itself is nobody's concern
+        try:
             listener(EVENTS[event], text, sys._getframe(1))
-    finally:
-        _listeners.extend(listeners)
+        finally:
+            self.listener = listener
+
+
+_ear = _Ear()
 
 
 @contextmanager
 def watched(listener: Listener) -> Iterator[None]:
     """`listener` hears, inside, of every file that is opened, folder listed, process started and connection made.
 
-    It gets the verb, the thing, and the frame that did it; what the import of a module needs is left out.
+    It gets the verb, the thing, and the frame that did it; sources, and what libraries ask the system, are left out.
     """
-    if not _installed:
-        sys.addaudithook(_hook)  # for good: it cannot be taken back, and is deaf without a listener
-        _installed.append(True)
-    _listeners.append(listener)
+    if not _ear.is_there:
+        sys.addaudithook(_ear)
+        _ear.is_there = True
+    before, _ear.listener = _ear.listener, listener
     try:
         yield
     finally:
-        _listeners.remove(listener)
+        _ear.listener = before
 
 
 def by_an_import(frame: FrameType | None, until: frozenset[str]) -> bool:

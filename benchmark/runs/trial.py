@@ -12,7 +12,7 @@ from benchmark.engine.conformance import conformance
 from benchmark.runs.request import Request, specify
 
 SMALL = {
-    "data.size": 32, "train.steps": STEPS, "train.batch_labelled": 4, "train.batch_unlabelled": 4, "evaluate.times": 1,
+    "data.size": 32, "train.steps": STEPS, "train.batch_labelled": 3, "train.batch_unlabelled": 3, "evaluate.times": 1,
 }
 
 
