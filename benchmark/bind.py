@@ -34,17 +34,32 @@ def fields_of(schema: type | Callable[..., Any]) -> Mapping[str, Field]:
     if dataclasses.is_dataclass(schema):
         hints = typing.get_type_hints(schema)
         return {field.name: Field(hints[field.name], field.default) for field in dataclasses.fields(schema)}
-    constructor: Any = vars(schema)["__init__"] if isinstance(schema, type) and "__init__" in vars(schema) else schema
-    hints = typing.get_type_hints(constructor)
-    parameters = inspect.signature(constructor).parameters.values()
-    fields = {}
-    for parameter in parameters:
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        if parameter.default is inspect.Parameter.empty:
-            raise UserError(f"{schema.__qualname__}: hyper-parameter '{parameter.name}' needs a default value")
-        fields[parameter.name] = Field(hints.get(parameter.name, type(parameter.default)), parameter.default)
-    return fields
+    constructor: Any = schema.__init__  # type: ignore[misc]
+    code = constructor.__code__
+    where = f"{code.co_filename}, line {code.co_firstlineno}: {constructor.__qualname__}"
+    try:
+        hints = typing.get_type_hints(constructor)
+    except NameError as error:
+        raise UserError(f"{where}: an annotation cannot be understood ({error}); import what it names") from None
+    _, *parameters = inspect.signature(constructor).parameters.values()
+    if [parameter.kind for parameter in parameters[:1]] != [inspect.Parameter.POSITIONAL_OR_KEYWORD]:
+        raise UserError(f"{where} must take the task first, as in __init__(self, task: Task, *, weight: float = 1.0)")
+    return {parameter.name: _hyperparameter(parameter, hints, where) for parameter in parameters[1:]}
+
+
+def _hyperparameter(parameter: inspect.Parameter, hints: Mapping[str, Any], where: str) -> Field:
+    """The field of one parameter of a constructor; UserError where it could not be set, recorded or explained."""
+    name, empty = parameter.name, inspect.Parameter.empty
+    if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+        what = str(parameter).partition(":")[0]
+        raise UserError(f"{where}: '{what}' can be neither set nor recorded; name every hyper-parameter")
+    if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+        raise UserError(f"{where}: hyper-parameter '{name}' must be keyword-only: put a '*' before it")
+    if parameter.default is empty:
+        raise UserError(f"{where}: hyper-parameter '{name}' needs a default value")
+    if name not in hints:
+        raise UserError(f"{where}: hyper-parameter '{name}' needs a type, as in {name}: float = 1.0")
+    return Field(hints[name], convert(hints[name], parameter.default, f"{where}: the default of {name}"))
 
 
 def bind(fields: Mapping[str, Field], given: Mapping[str, Any], where: str) -> dict[str, Any]:

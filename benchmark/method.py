@@ -1,7 +1,7 @@
 """The contract of a method: an `nn.Module` whose parameters and buffers are all that it remembers.
 
 A method says which views it wants, returns its losses, and predicts. Optimising, seeding, checkpoints, resume,
-evaluation, records and speed are the harness's. CONTRIBUTING.md shows one being written.
+evaluation, records and speed are the harness's. `new method` writes one to start from.
 """
 
 from __future__ import annotations

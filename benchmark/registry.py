@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import re
-import sys
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from benchmark.errors import UserError, suggest
+from benchmark.outside import Installed, installed, is_path, module_from, split_path
 from benchmark.paths import ROOT
 
 
@@ -66,33 +63,62 @@ class Registry:
             raise UserError(f"{path} holds no class that derives from {self.base}")
         return entry
 
+    def outside(self) -> dict[str, Installed]:
+        """What installed packages offer, by name; a name of ours hides theirs."""
+        return installed(f"semihisto.{self.kind}s")
+
+    def knows(self, name: str) -> bool:
+        """Whether `name` may be loaded, as far as that can be told without trying."""
+        return name in self.names() or is_path(name) or name in self.outside()
+
     def load(self, name: str) -> Any:
         """The class called `name`; UserError with the near miss when there is none."""
-        if ".py:" in name:
-            path, _, class_name = name.rpartition(":")
-            return self._class(_module_from(Path(path)), class_name, name)
+        if is_path(name):
+            return self._from_path(name)
         if name in self.names():
             module = importlib.import_module(f"{self.package}.{name}")
-            return self._class(module, self.describe(name).class_name, name)
-        from importlib.metadata import entry_points
-
-        outside = {point.name: point for point in entry_points(group=f"semihisto.{self.kind}s")}
+            return self._checked(getattr(module, self.describe(name).class_name), name)
+        outside = self.outside()
         if name in outside:
             try:
-                found = outside[name].load()
+                found = outside[name].point.load()
             except Exception as error:
-                raise UserError(f"{self.kind} '{name}' cannot be imported ({type(error).__name__}: {error})") from error
+                cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+                where = f"{outside[name].package}, {outside[name].point.value}"
+                raise UserError(f"{self.kind} '{name}' of {where} cannot be imported ({cause})") from error
             return self._checked(found, name)
         known = [*self.names(), *outside]
         raise UserError(f"unknown {self.kind} '{name}'.{suggest(name, known)} Known: {', '.join(known)}.")
 
-    def _class(self, module: ModuleType, class_name: str, name: str) -> Any:
-        return self._checked(getattr(module, class_name, None), name)
+    def full_name(self, name: str) -> str:
+        """`name`; of a path that names no class, with the only one that is there: `own.py` is `own.py:Own`."""
+        return name if not is_path(name) or split_path(name)[1] else f"{name}:{self.load(name).__name__}"
+
+    def _from_path(self, name: str) -> Any:
+        path, class_name = split_path(name)
+        module = module_from(path)
+        own = [
+            key for key, value in vars(module).items()
+            if self._is_one(value) and value.__module__ == module.__name__ and not key.startswith("_")
+        ]
+        if not class_name and len(own) == 1:
+            return getattr(module, own[0])
+        listed = f"it holds {', '.join(own)}" if own else f"it holds no class that derives from {self.base}"
+        if not class_name:
+            raise UserError(f"{path}: name the class, as in {path}:{own[0] if own else 'Class'}; {listed}")
+        if not hasattr(module, class_name):
+            raise UserError(f"{path}: no class '{class_name}'.{suggest(class_name, own)} {listed.capitalize()}.")
+        return self._checked(getattr(module, class_name), name)
 
     def _checked(self, found: Any, name: str) -> Any:
-        if not isinstance(found, type) or self.base not in {parent.__name__ for parent in found.__mro__}:
-            raise UserError(f"{name}: no class there that derives from {self.base}")
+        if not self._is_one(found):
+            what = "a class" if isinstance(found, type) else f"an instance of {type(found).__name__}"
+            raise UserError(f"{name}: {what}, which does not derive from {self.base}")
         return found
+
+    def _is_one(self, found: Any) -> bool:
+        """Whether this is a class of the kind; the base is known by its name, so that it need not be imported."""
+        return isinstance(found, type) and self.base in {parent.__name__ for parent in found.__mro__[1:]}
 
 
 @lru_cache(256)
@@ -103,21 +129,6 @@ def _described(name: str, source: str, base: str) -> Entry | None:
             summary, _, rest = (ast.get_docstring(node) or "").partition("\n\n")
             return Entry(name, node.name, " ".join(summary.split()), rest)
     return None
-
-
-def _module_from(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    module_name = f"semihisto_outside_{path.stem}"
-    specification = importlib.util.spec_from_file_location(module_name, path)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[module_name] = module
-    try:
-        specification.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{path}: cannot be imported ({type(error).__name__}: {error})") from error
-    return module
 
 
 METHODS = Registry("method", "methods", "Method")

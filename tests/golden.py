@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmark.data.prepared import load
-from benchmark.engine.conformance import Bench, advance
+from benchmark.engine.bench import Bench, advance
 from benchmark.engine.numerics import numerics
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from benchmark.data.prepared import load
+from benchmark.engine.bench import Bench, advance, differences, frozen
 from benchmark.engine.capture import WARM_UP, CapturedStep
-from benchmark.engine.conformance import CHECKS, Bench, advance, differences, frozen
+from benchmark.engine.conformance import CHECKS
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
 
 from benchmark.data.prepared import load
-from benchmark.engine import conformance
-from benchmark.engine.conformance import CHECKS, STEPS, Bench
+from benchmark.engine.bench import STEPS, Bench, advance
+from benchmark.engine.conformance import CHECKS, conformance
+from benchmark.engine.surroundings import SEED, surroundings
 from benchmark.errors import UserError
 from benchmark.method import Method
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
+from tests.conftest import ROOT
 
 SMALL = {
     "data.size": 32, "train.steps": STEPS, "train.batch_labelled": 3, "train.batch_unlabelled": 3, "evaluate.times": 1,
@@ -42,111 +45,91 @@ def test_ablations_keep_it_too(overrides, check):
     CHECKS[check](bench("semimoe", **overrides))
 
 
+NAUGHTY = ROOT / "tests" / "naughty.py"
+CAUGHT = [
+    ("CountsInAnAttribute", "resumes_exactly", "outside parameters and buffers"),
+    ("CountsWithoutAConsequence", "nothing_is_remembered_elsewhere", "self.calls is 2 after 2 steps and 4 after 4"),
+    ("CountsInTheClass", "nothing_is_remembered_elsewhere", "CountsInTheClass.calls is "),
+    ("CountsInAGlobal", "nothing_is_remembered_elsewhere", "global 'CALLS' of naughty.py"),
+    ("CountsInAGlobal", "repeats", "chance or state outside the module"),
+    ("RemembersImages", "nothing_is_remembered_elsewhere", "self.beliefs"),
+    ("DrawsFromItsOwnGenerator", "resumes_exactly", "outside parameters and buffers"),
+    ("DrawsFromItsOwnGenerator", "nothing_is_remembered_elsewhere", "self.generator"),
+    ("DrawsFromPythonsGenerator", "repeats", "chance"),
+    ("DrawsFromPythonsGenerator", "process_is_left_alone", "a step changes the generator of Python's random"),
+    ("DrawsFromNumpysGenerator", "process_is_left_alone", "NumPy's global generator"),
+    ("LooksAtTheTime", "repeats", "chance"),
+    ("SeedsTorch", "process_is_left_alone", "a step changes the seed of torch's generator"),
+    ("SetsTheDefaultDtype", "process_is_left_alone", "the constructor changes torch's default dtype (torch.float32"),
+    ("SwitchesGradientsOff", "process_is_left_alone", "torch's gradient mode (True becomes False)"),
+    ("ChangesThreadsToPredict", "process_is_left_alone", "predict() changes torch's number of threads (1 becomes 2)"),
+    ("SeesImagesForTesting", "images_for_testing_change_nothing", "images that are for testing"),
+    ("SeesHiddenMasks", "hidden_masks_change_nothing", "masks of images whose labels are hidden"),
+    ("AsksForAHiddenMask", "losses_are_finite", "unlabelled batches carry no mask (naughty.py, line"),
+    ("OpensAFile", "files_are_left_alone", "opens {root}/LICENSE (naughty.py, line"),
+    ("OpensPreparedArrays", "files_are_left_alone", "masks.npy (naughty.py, line"),
+    ("StartsAProcess", "files_are_left_alone", "starts ['true'] (naughty.py, line"),
+    ("ChangesItsBatch", "batches_are_left_alone", "changes unlabelled.weak in place"),
+    ("LeavesEvaluationMode", "modes_are_kept", "a step leaves 'net' in evaluation mode"),
+    ("PredictsInTrainingMode", "modes_are_kept", "predict() leaves 'net' in training mode"),
+    ("FreezesOnTheWay", "modes_are_kept", "' without gradients"),
+    ("ReplacesAParameter", "state_stays_in_place", "'net.head.bias' is replaced"),
+    ("ReplacesABuffer", "state_stays_in_place", "'mean' is replaced"),
+    ("AsksTheHost", "step_can_be_captured", "(naughty.py, line"),
+    ("HasShapesThatDependOnData", "step_can_be_captured", "(naughty.py, line"),
+    ("DividesByZero", "losses_are_finite", "'supervised' is inf at step 3"),
+    ("HasAnInfiniteGradient", "losses_are_finite", "the gradient of 'net.head.bias' is not finite at step 1"),
+    ("CannotBearEmptyMasks", "extreme_masks_are_borne", "where every pixel is background"),
+    ("TeachesNothing", "losses_are_named_scalars", "no term depends on a parameter"),
+    ("TeachesAPart", "gradients_reach_what_is_trained", "is trained but no loss depends on it"),
+    ("TrainsWhatItDoesNotHave", "gradients_reach_what_is_trained", "no part of the module"),
+    ("TrainsItsTeacher", "gradients_reach_what_is_trained", "'teacher.net"),
+    ("TrainsWhatItDoesNotHave", "tensors_are_registered", "self.extra holds a parameter"),
+    ("KeepsAPlainTensor", "tensors_are_registered", "self.kernels holds a tensor"),
+    ("KeepsNetworksInAList", "tensors_are_registered", "self.experts holds a module"),
+    ("PredictsWithWhatIsNotTrained", "training_changes_the_prediction", "'prediction' is the same"),
+    ("PredictsByChance", "evaluation_is_pure", "differs between two calls"),
+    ("PredictsByTheBatch", "evaluation_is_pure", "depends on the rest of its batch"),
+    ("PredictsOneClass", "prediction_has_shape", "has shape (1, 1, 32, 32), expected (1, 2, 32, 32)"),
+    ("GivesANumber", "losses_are_named_scalars", "'weight' is a float"),
+    ("GivesOneTensor", "losses_are_named_scalars", "a Tensor, not a mapping"),
+    ("GivesALossOfEveryPixel", "losses_are_named_scalars", "'supervised' is a tensor [3, 2, 32, 32]"),
+    ("Raises", "repeats", "KeyError: 'nothing' (naughty.py, line"),
+]
+
+
+@pytest.mark.parametrize(("name", "check", "words"), CAUGHT)
+def test_what_breaks_the_contract_is_caught_in_one_line_that_says_what_and_where(name, check, words):
+    ((_, complaint),) = conformance(bench(f"{NAUGHTY}:{name}"), only=(check,))
+    assert complaint is not None, f"{check} did not catch {name}"
+    assert words.format(root=ROOT) in complaint and "\n" not in complaint
+
+
+def test_every_check_has_caught_something_and_everything_naughty_is_caught():
+    assert {check for _, check, _ in CAUGHT} == set(CHECKS)
+    classes = set(re.findall(r"^class (\w+)\(", NAUGHTY.read_text(), re.M))
+    assert {name for name, _, _ in CAUGHT} == classes - {"Honest"}
+
+
+def test_what_the_naughty_ones_are_made_from_keeps_the_contract():
+    assert not any(dict(conformance(bench(f"{NAUGHTY}:Honest"))).values())
+
+
+def test_what_a_method_does_to_the_process_is_put_back():
+    before = surroundings()
+    for name in ("SetsTheDefaultDtype", "SwitchesGradientsOff", "ChangesThreadsToPredict", "DrawsFromNumpysGenerator"):
+        list(conformance(bench(f"{NAUGHTY}:{name}"), only=("process_is_left_alone", "losses_are_named_scalars")))
+        after = surroundings()
+        assert [key for key in before if key != SEED and before[key] != after[key]] == []
+
+
 HEADER = """
+from tests.naughty import Honest
 import torch
-from benchmark.method import Method
 
-class Broken(Method):
+class Broken(Honest):
     '''Nobody 2026: a method with a fault.'''
-
-    views = {"labelled": ("weak",), "unlabelled": ("weak",)}
-
-    def __init__(self, task):
-        super().__init__()
-        self.net = task.network()
-        self.task = task
-        self.calls = 0
-
-    def loss(self, labelled):
-        return self.task.criterion(self.net(labelled.weak), labelled.mask)
-
-    def predict(self, image):
-        return self.net(image)
 """
-
-FAULTS = {
-    "resumes_exactly": """
-    def losses(self, labelled, unlabelled, clock):
-        self.calls += 1  # remembered outside the module
-        return {"supervised": self.calls * self.loss(labelled)}
-""",
-    "repeats": """
-    def losses(self, labelled, unlabelled, clock):
-        import random
-        return {"supervised": (1 + random.random()) * self.loss(labelled)}
-""",
-    "extreme_masks_are_borne": """
-    def losses(self, labelled, unlabelled, clock):
-        known = (labelled.mask == 1).sum()
-        return {"supervised": self.loss(labelled) * known / known}
-""",
-    "losses_are_finite": """
-    def losses(self, labelled, unlabelled, clock):
-        return {"supervised": self.loss(labelled) / 0.0}
-""",
-    "gradients_reach_what_is_trained": """
-    def losses(self, labelled, unlabelled, clock):
-        return {"supervised": self.task.criterion(self.net(labelled.weak).detach(), labelled.mask)
-                + 0 * next(self.net.parameters()).sum()}
-""",
-    "evaluation_is_pure": """
-    def losses(self, labelled, unlabelled, clock):
-        return {"supervised": self.loss(labelled)}
-
-    def predict(self, image):
-        return self.net(image) + torch.rand(1)
-""",
-    "prediction_has_shape": """
-    def losses(self, labelled, unlabelled, clock):
-        return {"supervised": self.loss(labelled)}
-
-    def predict(self, image):
-        return self.net(image)[:, :1]
-""",
-    "step_can_be_captured": """
-    def losses(self, labelled, unlabelled, clock):
-        loss = self.loss(labelled)
-        return {"supervised": loss if loss.item() > 0 else 2 * loss}
-""",
-    "state_stays_in_place": """
-    def losses(self, labelled, unlabelled, clock):
-        return {"supervised": self.loss(labelled)}
-
-    def after_step(self, clock):
-        self.net.head.bias = torch.nn.Parameter(self.net.head.bias * 0.9)
-""",
-    "hidden_masks_change_nothing": """
-    def losses(self, labelled, unlabelled, clock):
-        from benchmark.engine import conformance
-        return {"supervised": self.loss(labelled) * (1 + conformance.leak.masks[-1].mean())}
-""",
-}
-
-
-@pytest.mark.parametrize("fault", list(FAULTS))
-def test_negative_controls_are_caught(fault, tmp_path, monkeypatch):
-    path = tmp_path / "broken.py"
-    path.write_text(HEADER + FAULTS[fault])
-    tried = bench(f"{path}:Broken")
-    if fault == "hidden_masks_change_nothing":  # no honest interface leaks: reach for the arrays
-        monkeypatch.setattr(conformance, "leak", tried.prepared, raising=False)
-        assemble = conformance.assemble
-
-        def leaky(spec, prepared, split, device):
-            conformance.leak = prepared
-            return assemble(spec, prepared, split, device)
-
-        monkeypatch.setattr(conformance, "assemble", leaky)
-        advance = conformance.advance
-
-        def leaky_advance(session, first, count):
-            conformance.leak = session.prepared
-            return advance(session, first, count)
-
-        monkeypatch.setattr(conformance, "advance", leaky_advance)
-    complaints = dict(conformance.conformance(tried, only=(fault,)))
-    assert complaints[fault], f"{fault} was not caught"
-    assert "\n" not in complaints[fault]
 
 
 def test_an_unlabelled_batch_has_no_mask():
@@ -181,9 +164,9 @@ def test_a_loss_that_is_not_finite_moves_nothing(tmp_path):
         return {"supervised": bad * self.loss(labelled)}
 """)
     session = bench(f"{path}:Broken").session()
-    conformance.advance(session, 0, 3)
+    advance(session, 0, 3)
     parameters = [p.detach().clone() for p in session.method.parameters()]
-    rows = conformance.advance(session, 3, 2)
+    rows = advance(session, 3, 2)
     assert math.isnan(rows[0]["supervised"])
     assert all(torch.equal(a, b) for a, b in zip(parameters, session.method.parameters(), strict=True))
 
@@ -196,7 +179,7 @@ def test_terms_must_keep_their_names(tmp_path):
 """)
     session = bench(f"{path}:Broken").session()
     with pytest.raises(UserError, match="other terms"):
-        conformance.advance(session, 0, 2)
+        advance(session, 0, 2)
 
 
 def test_a_method_is_a_module_with_documented_origin():

@@ -64,6 +64,11 @@ class Batch:
         known = ", ".join(["index", *fields])
         raise AttributeError(f"this batch has no '{name}': it has {known}; see the method's `views`")
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it holds, by name."""
+        return {"index": self.index, **self._fields}
+
     def mix(self, view: str, values: Tensor) -> Tensor:
         """`values` [B, ..., S, S] with the partner slot's rectangle pasted in, just as into `view`."""
         box = self._boxes.get(view)

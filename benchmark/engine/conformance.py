@@ -8,8 +8,9 @@ from __future__ import annotations
 import copy
 import io
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,64 +18,46 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.data.prepared import Prepared
-from benchmark.data.splits import Split
-from benchmark.engine.session import Session, assemble
-from benchmark.errors import Decline
+from benchmark.engine import conduct
+from benchmark.engine.bench import STEPS, Bench, Failure, advance, differences, frozen, not_finite
+from benchmark.engine.surroundings import put_back
+from benchmark.errors import Decline, UserError
 from benchmark.losses import IGNORE
-from benchmark.method import named_logits
-from benchmark.spec import Spec
-
-STEPS = 4
+from benchmark.method import Teacher, named_logits
 
 
-class Failure(Exception):
-    """A method does not keep the contract."""
-
-
-@dataclass
-class Bench:
-    """A small task on which a method is tried."""
-
-    spec: Spec
-    prepared: Prepared
-    split: Split
-    device: torch.device
-
-    def session(self, prepared: Prepared | None = None) -> Session:
-        """A fresh session; the same one every time."""
-        return assemble(self.spec, prepared or self.prepared, self.split, self.device)
-
-
-def advance(session: Session, first: int, count: int) -> list[dict[str, float]]:
-    """Take steps; the logged values of each."""
-    rows = []
-    for step, plan in enumerate(session.plans(first, count), start=first):
-        session.enter_step(step)
-        values = session.step(plan).tolist()
-        rows.append(dict(zip(session.step.names, values, strict=True)))
-    return rows
-
-
-def differences(first: dict[str, Tensor], second: dict[str, Tensor]) -> list[str]:
-    """Names of tensors that are not bitwise equal."""
-    return [name for name, tensor in first.items() if not torch.equal(tensor, second[name])]
-
-
-def frozen(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A copy of a state dict that training does not move."""
-    return {name: tensor.detach().clone() for name, tensor in state.items()}
+def losses_are_named_scalars(bench: Bench) -> None:
+    """`losses` gives a mapping of names to tensors without axes, or several such parts."""
+    session = bench.session()
+    session.enter_step(0)
+    batches = session.step.batches(session.plans(0, 1)[0])
+    answer = session.method.losses(batches["labelled"], batches.get("unlabelled"), session.clock)
+    if not isinstance(answer, Mapping | Iterator):
+        raise Failure(f"losses() gives a {type(answer).__name__}, not a mapping of names to scalars")
+    parts = [answer] if isinstance(answer, Mapping) else answer
+    terms = {name: term for part in parts for name, term in part.items()}
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.dim():
+            kind = f"a tensor {list(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
+            raise Failure(f"losses(): '{name}' is {kind}, not a tensor without axes")
+    if not any(term.requires_grad for term in terms.values()):
+        raise Failure("losses(): no term depends on a parameter, so nothing is learnt")
 
 
 def losses_are_finite(bench: Bench) -> None:
-    """Every term is a finite scalar, in every step; operations are counted in the first, as in every run."""
+    """Every term, and every gradient, is finite in every step; operations are counted in the first, as in every run.
+
+    A finite loss may have a gradient that is not, as a square root has at 0.
+    """
     session = bench.session()
-    with FlopCounterMode(display=False):
-        rows = advance(session, 0, 1)
-    for number, row in enumerate([*rows, *advance(session, 1, STEPS - 1)], start=1):
+    for step in range(STEPS):
+        with FlopCounterMode(display=False) if step == 0 else nullcontext():
+            (row,) = advance(session, step, 1)
         for name, value in row.items():
             if not np.isfinite(value):
-                raise Failure(f"losses(): '{name}' is {value} at step {number}")
+                raise Failure(f"losses(): '{name}' is {value} at step {step + 1}")
+        if (what := not_finite(session.method)) is not None:
+            raise Failure(f"{what} is not finite at step {step + 1}, though the losses are")
 
 
 def prediction_has_shape(bench: Bench) -> None:
@@ -96,8 +79,14 @@ def gradients_reach_what_is_trained(bench: Bench) -> None:
     session = bench.session()
     names = {id(p): name for name, p in session.method.named_parameters()}
     trained = {id(p) for p in session.optimisers.parameters()}
+    for path, module in session.method.named_modules():
+        for name, parameter in module.named_parameters() if isinstance(module, Teacher) else ():
+            if id(parameter) in trained:
+                raise Failure(f"trained(): '{path}.{name}' is trained, and is a teacher's, which only follows; copy it")
     advance(session, 0, 1)
     for parameter in session.optimisers.parameters():
+        if id(parameter) not in names:
+            raise Failure("trained(): gives a parameter that is no part of the module; no checkpoint would hold it")
         if parameter.grad is None:
             raise Failure(f"trained(): '{names[id(parameter)]}' is trained but no loss depends on it")
     for parameter in session.method.parameters():
@@ -107,19 +96,16 @@ def gradients_reach_what_is_trained(bench: Bench) -> None:
 
 def repeats(bench: Bench) -> None:
     """Two runs of one specification give the same weights, bit for bit."""
-    first, second = bench.session(), bench.session()
-    advance(first, 0, STEPS)
+    first = bench.reference
     torch.rand(7)  # whatever happens outside must not matter
-    advance(second, 0, STEPS)
-    changed = differences(first.method.state_dict(), second.method.state_dict())
+    changed = differences(first, bench.outcome())
     if changed:
         raise Failure(f"two runs of one specification differ in '{changed[0]}': chance or state outside the module")
 
 
 def resumes_exactly(bench: Bench) -> None:
     """Stopped, saved, loaded into a fresh process's worth of objects and continued: the same weights."""
-    whole, start, rest = bench.session(), bench.session(), bench.session()
-    advance(whole, 0, STEPS)
+    whole, start, rest = bench.reference, bench.session(), bench.session()
     advance(start, 0, STEPS // 2)
     saved = io.BytesIO()
     torch.save({"method": start.method.state_dict(), "optimisers": start.optimisers.state_dict()}, saved)
@@ -132,7 +118,7 @@ def resumes_exactly(bench: Bench) -> None:
     rest.optimisers.load_state_dict(state["optimisers"])
     rest.clock.step.fill_(STEPS // 2)
     advance(rest, STEPS // 2, STEPS - STEPS // 2)
-    changed = differences(whole.method.state_dict(), rest.method.state_dict())
+    changed = differences(whole, rest.method.state_dict())
     if changed:
         raise Failure(f"after a resume '{changed[0]}' differs: something is remembered outside parameters and buffers")
 
@@ -157,6 +143,19 @@ def evaluation_is_pure(bench: Bench) -> None:
         raise Failure(f"predict() changes '{changed[0]}'")
 
 
+def training_changes_the_prediction(bench: Bench) -> None:
+    """The official output is of something that training moves, be it by an average."""
+    session = bench.session()
+    _, image, _ = next(session.evaluator.images(bench.split.test[:2]))
+    before = session.evaluator.logits(session.method.eval(), image)
+    session.method.train()
+    advance(session, 0, 2)
+    after = session.evaluator.logits(session.method.eval(), image)
+    name = next(iter(before))
+    if torch.equal(before[name], after[name]):
+        raise Failure(f"predict(): output '{name}' is the same after two steps: nothing that it comes from is trained")
+
+
 def hidden_masks_change_nothing(bench: Bench) -> None:
     """Masks of training images outside the labelled list, scrambled, change no weight."""
     known = {bench.prepared.position(name) for name in bench.split.labelled}
@@ -164,22 +163,34 @@ def hidden_masks_change_nothing(bench: Bench) -> None:
     for row in range(len(masks)):
         if row not in known:
             masks[row] = masks[row][::-1, ::-1] ^ 1
-    first, second = bench.session(), bench.session(replace(bench.prepared, masks=masks))
-    advance(first, 0, STEPS)
-    advance(second, 0, STEPS)
-    changed = differences(first.method.state_dict(), second.method.state_dict())
+    changed = differences(bench.reference, bench.outcome(replace(bench.prepared, masks=masks)))
     if changed:
-        raise Failure(f"'{changed[0]}' depends on the masks of images whose labels are hidden")
+        raise Failure(f"'{changed[0]}' depends on the masks of images whose labels are hidden: something reaches past "
+                      "its batches")
+
+
+def images_for_testing_change_nothing(bench: Bench) -> None:
+    """Images that are not for training, turned into their negatives, change no weight."""
+    known = {bench.prepared.position(name) for name in (*bench.split.labelled, *bench.split.unlabelled)}
+    images = np.array(bench.prepared.images)
+    for row in range(len(images)):
+        if row not in known:
+            images[row] = 255 - images[row]
+    changed = differences(bench.reference, bench.outcome(replace(bench.prepared, images=images)))
+    if changed:
+        raise Failure(f"'{changed[0]}' depends on images that are for testing: something reaches past its batches")
 
 
 def extreme_masks_are_borne(bench: Bench) -> None:
     """Labelled masks that are all background, all foreground or all ignored give finite losses."""
     for kind, value in (("background", 0), ("foreground", 1), ("ignored", IGNORE)):
-        masks = np.full_like(bench.prepared.masks, value)
-        for number, row in enumerate(advance(bench.session(replace(bench.prepared, masks=masks)), 0, 2), start=1):
+        session = bench.session(replace(bench.prepared, masks=np.full_like(bench.prepared.masks, value)))
+        for number, row in enumerate(advance(session, 0, 2), start=1):
             for name, loss in row.items():
                 if not np.isfinite(loss):
                     raise Failure(f"losses(): '{name}' is {loss} at step {number} where every pixel is {kind}")
+        if (what := not_finite(session.method)) is not None:
+            raise Failure(f"{what} is not finite where every pixel is {kind}, though the losses are")
 
 
 def step_can_be_captured(bench: Bench) -> None:
@@ -207,7 +218,8 @@ def step_can_be_captured(bench: Bench) -> None:
                 method.after_step(session.clock)
         except Exception as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise Failure(f"a step cannot be captured in a CUDA graph: {text}; set capturable = False") from None
+            place = bench.blame(error.__traceback__)
+            raise Failure(f"a step cannot be captured in a CUDA graph: {text}{place}; set capturable = False") from None
 
 
 def state_stays_in_place(bench: Bench) -> None:
@@ -224,9 +236,12 @@ def state_stays_in_place(bench: Bench) -> None:
 CHECKS: dict[str, Callable[[Bench], None]] = {
     check.__name__: check
     for check in (
-        losses_are_finite, prediction_has_shape, gradients_reach_what_is_trained, repeats, resumes_exactly,
-        evaluation_is_pure, hidden_masks_change_nothing, extreme_masks_are_borne, state_stays_in_place,
-        step_can_be_captured,
+        losses_are_named_scalars, losses_are_finite, gradients_reach_what_is_trained, prediction_has_shape,
+        training_changes_the_prediction, evaluation_is_pure, repeats, resumes_exactly,
+        hidden_masks_change_nothing, images_for_testing_change_nothing, extreme_masks_are_borne, state_stays_in_place,
+        step_can_be_captured, conduct.tensors_are_registered, conduct.nothing_is_remembered_elsewhere,
+        conduct.files_are_left_alone, conduct.batches_are_left_alone, conduct.modes_are_kept,
+        conduct.process_is_left_alone,
     )
 }
 
@@ -237,11 +252,13 @@ def conformance(bench: Bench, only: tuple[str, ...] = ()) -> Iterator[tuple[str,
         if only and name not in only:
             continue
         try:
-            check(bench)
+            with put_back():
+                check(bench)
             yield name, None
-        except Failure as failure:
-            yield name, str(failure)
+        except (Failure, UserError) as complaint:
+            yield name, str(complaint)
         except Decline as reason:
             yield name, f"declined: {reason}"
-        except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:
-            yield name, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        except Exception as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split("\n")[0].split())
+            yield name, text + bench.blame(error.__traceback__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +17,7 @@ from benchmark import protocols
 from benchmark.configuration import compose
 from benchmark.errors import UserError
 from benchmark.metrics import counts as pixels
+from benchmark.outside import portable, short
 from benchmark.registry import METHODS
 from benchmark.report import stats
 
@@ -208,19 +209,24 @@ def _of_data(fingerprint: str) -> str:
 
 
 def _labelled(runs: list[Run]) -> list[Run]:
-    """The runs, named by method; of one method's runs with different settings, by what is not the preset's own."""
+    """The runs, named by method; of one method's runs with different settings, by what is not the preset's own.
+
+    A method from outside is named by its class, or, where two files have a class of that name, by both.
+    """
     by_method: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        by_method[run.spec["method"]].append(run)
+        by_method[portable(run.spec["method"])].append(run)
+    classes = Counter(map(short, by_method))
     result = []
     for method, members in by_method.items():
         texts = [{key: json.dumps(value) for key, value in run.spec["values"].items()} for run in members]
         keys = sorted({key for text in texts for key in text if len({other.get(key) for other in texts}) > 1})
         usual = _usual(members[0].spec) if keys else {}
+        name = short(method) if classes[short(method)] == 1 else method
         for run, text in zip(members, texts, strict=True):
             unusual = [key for key in keys if text.get(key) != usual.get(key)]
             settings = ", ".join(f"{key}={text.get(key, 'unset')}".replace('"', "") for key in unusual)
-            result.append(Run(run.record, run.counts, f"{method} ({settings})" if settings else method))
+            result.append(Run(run.record, run.counts, f"{name} ({settings})" if settings else name))
     return result
 
 

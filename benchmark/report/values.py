@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from benchmark.outside import portable
 from benchmark.protocols import PROTOCOLS
 from benchmark.report import stats
 from benchmark.report.cells import Group, Run
@@ -48,7 +49,8 @@ def _place(group: Group, label: str, ratio: int) -> dict[str, Any]:
     specs = [run.spec for run in runs] + [entry.spec for entry in group.lost(label, ratio)]
     data = runs[0].record["data"] if runs else {}
     return {
-        "row": label, "method": specs[0]["method"] if specs else "", "dataset": group.dataset, "split": group.split,
+        "row": label, "method": portable(specs[0]["method"]) if specs else "",
+        "dataset": group.dataset, "split": group.split,
         "preset": specs[0]["preset"] if specs else group.preset, "ratio": ratio, "labelled": data.get("labelled"),
         "unlabelled": data.get("unlabelled"), "wanted": group.draws(label, ratio),
         "status": "; ".join(states(group, label, ratio)), "devices": _all(runs, device_of),

@@ -12,6 +12,7 @@ from typing import Any
 from benchmark.data.splits import Split
 from benchmark.engine.session import total_steps
 from benchmark.errors import UserError
+from benchmark.outside import portable, short
 from benchmark.runs.records import read_record, record_files
 from benchmark.spec import Spec
 
@@ -74,7 +75,7 @@ class Speeds:
         for spec, split in runs:
             step = self.of(spec)
             if step is None:
-                unmeasured.add(spec.method)
+                unmeasured.add(short(spec.method))
             else:
                 seconds, estimated = seconds + step * total_steps(spec, split), estimated + 1
         return Estimate(seconds, estimated, tuple(sorted(unmeasured)), self.device)
@@ -83,12 +84,12 @@ class Speeds:
 def exact(spec: Spec) -> Any:
     """What runs of the same step have in common."""
     values = tuple((key, value) for key, value in sorted(spec.values.items()) if key not in BUDGET)
-    return spec.method, spec.dataset, values
+    return portable(spec.method), spec.dataset, values
 
 
 def similar(spec: Spec) -> Any:
     """What runs of much the same step have in common."""
-    return spec.method, *(spec.values.get(key) for key in SIMILAR)
+    return portable(spec.method), *(spec.values.get(key) for key in SIMILAR)
 
 
 def finished(results: Path) -> Iterator[Mapping[str, Any]]:

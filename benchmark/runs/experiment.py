@@ -8,6 +8,7 @@ For its report, `reference` names the row that all others are compared with, `pu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -16,6 +17,7 @@ from typing import Any
 
 from benchmark import yaml_files
 from benchmark.errors import UserError, suggest
+from benchmark.outside import short
 from benchmark.paths import CONFIGS
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request
@@ -113,8 +115,11 @@ class _Reader:
             several = "methods" in row
             if not isinstance(row.get("set") or {}, dict):
                 raise UserError(f"{self._where(*keys, 'set')}: set must be a mapping of settings to values")
-            for method in self._methods(row, keys):
-                yield from self._row(method if several else str(label), method, row.get("set") or {}, axes, keys)
+            methods = self._methods(row, keys)
+            classes = Counter(map(short, methods))
+            for method in methods:
+                name = (short(method) if classes[short(method)] == 1 else method) if several else str(label)
+                yield from self._row(name, method, row.get("set") or {}, axes, keys)
         for number in sorted(self.unused):
             raise UserError(f"{self._where('except', number)}: no cell is like this; put it right, or remove it")
 
@@ -147,10 +152,13 @@ class _Reader:
         if not isinstance(names, list) or not names:
             raise UserError(f"{self._where(*keys, 'methods')}: methods must be a list with something in it, or all")
         for name in names:
-            if name not in METHODS.names() and ".py:" not in str(name):
-                near = suggest(str(name), METHODS.names())
+            if not METHODS.knows(str(name)):
+                near = suggest(str(name), [*METHODS.names(), *METHODS.outside()])
                 raise UserError(f"{self._where(*keys)}: unknown method '{name}'.{near}")
-        return names
+        try:
+            return [METHODS.full_name(name) for name in names]
+        except UserError as error:
+            raise UserError(f"{self._where(*keys)}: {error}") from None
 
     def _row(
         self, label: str, method: str, values: Mapping[str, Any], axes: Mapping[str, Any], keys: tuple[Any, ...]

@@ -53,14 +53,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def request(arguments: argparse.Namespace) -> Request:
     """The request that the shared arguments make."""
     from benchmark.configuration import parse_overrides
+    from benchmark.registry import METHODS
     from benchmark.runs.request import Request
 
     labelled = Path(arguments.labelled) if arguments.labelled else None
     if labelled is not None and not labelled.is_file():
         raise UserError(f"--labelled {labelled}: no such file")
+    method = METHODS.full_name(arguments.method)
     return Request(
-        arguments.method, arguments.dataset, arguments.split, arguments.ratio, arguments.fold, arguments.seed,
-        arguments.preset, parse_overrides(arguments.overrides), labelled,
+        method, arguments.dataset, arguments.split, arguments.ratio, arguments.fold, arguments.seed, arguments.preset,
+        parse_overrides(arguments.overrides), labelled,
     )
 
 

@@ -19,31 +19,24 @@ def add(verbs: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line a check; exit code 4 when one failed."""
+    """Print one line a check and one for all; exit code 4 when one failed."""
     from benchmark.engine import device as devices
     from benchmark.registry import METHODS
+    from benchmark.runs.trial import trial
 
     device = devices.choose(arguments.device)
-    names = METHODS.names() if arguments.method == "all" else [arguments.method]
+    names = METHODS.names() if arguments.method == "all" else [METHODS.full_name(arguments.method)]
     report: dict[str, dict[str, str | None]] = {}
     for name in names:
         report[name] = {}
-        for check, complaint in checks(name, device):
+        for check, complaint in trial(name, device):
             report[name][check] = complaint
             if not arguments.json:
                 print(f"{name}: {check.replace('_', ' ')}: {complaint or 'ok'}", flush=True)
+    answers = [complaint for results in report.values() for complaint in results.values()]
+    broken = sum(complaint is not None for complaint in answers)
     if arguments.json:
         shared.print_json(report)
-    failed = any(complaint for results in report.values() for complaint in results.values())
-    return CHECK_FAILED if failed else OK
-
-
-def checks(name: str, device: Any, only: tuple[str, ...] = ()) -> Any:
-    """The conformance suite of one method on the embedded data."""
-    from benchmark.data.prepared import load
-    from benchmark.engine.conformance import STEPS, Bench, conformance
-    from benchmark.runs.request import Request, specify
-
-    small = {"train.steps": STEPS, "train.batch_labelled": 4, "train.batch_unlabelled": 4, "evaluate.times": 1}
-    spec, split = specify(Request(name, "synthetic", preset="demo", overrides=small), device.type)
-    return conformance(Bench(spec, load("synthetic", spec.values["data.size"]), split, device), only)
+    else:
+        print(f"{broken} of {len(answers)} broken" if broken else f"{len(answers)} checks, all kept")
+    return CHECK_FAILED if broken else OK

@@ -1,14 +1,11 @@
-"""`doctor`: versions, device, memory, disk, data, and a short self-test of repetition and resume."""
+"""`doctor`: versions, device, memory, disk, threads, data, and a short self-test of repetition and resume."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 from typing import Any
 
-from benchmark.errors import CHECK_FAILED, OK, UserError
-from benchmark.paths import prepared_folder, raw_folder, results_folder
+from benchmark.errors import CHECK_FAILED, OK
 from benchmark.verbs import arguments as shared
 
 
@@ -22,40 +19,20 @@ def add(verbs: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what was found; exit code 4 when the self-test failed."""
-    import importlib.metadata
-
-    from benchmark.data.dataset import load_dataset
+    """Print what was found, and a verdict; exit code 4 when something is broken."""
     from benchmark.engine import device as devices
-    from benchmark.registry import DATASETS, METHODS
-    from benchmark.verbs.check import checks
+    from benchmark.runs.diagnosis import diagnose
 
-    device = devices.choose(arguments.device)
-    found: dict[str, Any] = devices.environment(device)
-    for package in ("torchvision", "numpy", "segmentation-models-pytorch", "timm"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "missing: ./run_all.sh setup installs it"
-    found["cores"] = os.cpu_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found["memory_gib"] = round(memory / 2**30, 1)
-    results = results_folder(arguments.results)
-    nearest = next(path for path in (results, *results.resolve().parents) if path.exists())
-    found["results"] = f"{results} ({shutil.disk_usage(nearest).free / 2**30:.0f} GiB free)"
-    found["prepared"] = str(prepared_folder())
-    for name in DATASETS.names():
-        try:
-            found[f"data {name}"] = str(load_dataset(name).find(raw_folder(arguments.data)) or "generated")
-        except UserError as error:
-            found[f"data {name}"] = f"not found: {error}"
-    wanted = ("repeats", "resumes_exactly")
-    self_test = {name: complaint or "ok" for name, complaint in checks(METHODS.names()[0], device, wanted)}
-    found |= {f"self-test {name.replace('_', ' ')}": answer for name, answer in self_test.items()}
+    found = diagnose(devices.choose(arguments.device), arguments.results, arguments.data)
     if arguments.json:
-        shared.print_json(found)
+        shared.print_json({**vars(found), "verdict": found.verdict})
     else:
-        width = max(map(len, found))
-        for name, value in found.items():
+        width = max(map(len, found.facts))
+        for name, value in found.facts.items():
             print(f"{name:<{width}}  {value}")
-    return OK if all(answer == "ok" for answer in self_test.values()) else CHECK_FAILED
+        for line in found.warnings:
+            print(f"warning: {line}")
+        for line in found.broken:
+            print(f"broken: {line}")
+        print(found.verdict)
+    return CHECK_FAILED if found.broken else OK

@@ -27,22 +27,32 @@ def run(arguments: argparse.Namespace) -> int:
         return OK
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
-        print(f"{row['name']:<{width}}  {row['about']}")
+        origin = f" [{row['from']}]" if "from" in row else ""
+        print(f"{row['name']:<{width}}  {row['about']}{origin}")
     return OK
 
 
 def _methods() -> list[dict[str, Any]]:
     from benchmark.registry import METHODS
 
-    return [
-        {"name": e.name, "about": e.summary, "year": e.year, "citation": e.citation} for e in METHODS.entries()
-    ]
+    ours = [{"name": e.name, "about": e.summary, "year": e.year, "citation": e.citation} for e in METHODS.entries()]
+    return ours + _outside(METHODS)
 
 
 def _datasets() -> list[dict[str, Any]]:
     from benchmark.registry import DATASETS
 
-    return [{"name": e.name, "about": e.summary} for e in DATASETS.entries()]
+    return [{"name": e.name, "about": e.summary} for e in DATASETS.entries()] + _outside(DATASETS)
+
+
+def _outside(registry: Any) -> list[dict[str, Any]]:
+    """What installed packages offer; one that is broken, or out of reach, says so in its own line."""
+    ours = registry.names()
+    return [
+        {"name": name, "from": entry.package,
+         "about": f"out of reach: a {registry.kind} of this name is here" if name in ours else entry.about()}
+        for name, entry in registry.outside().items()
+    ]
 
 
 def _nets() -> list[dict[str, Any]]:

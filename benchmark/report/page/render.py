@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.outside import portable
 from benchmark.protocols import PROTOCOLS
 from benchmark.report.cells import Group
 from benchmark.report.classes import classes_of
@@ -125,7 +126,8 @@ def _counted(groups: Sequence[Group]) -> list[tuple[int, str, bool]]:
     """What there is: a number, its word, and whether it is a lack. A run that several groups show counts once."""
     runs = {run.record["run_id"]: run for group in groups for run in group.runs}
     wanted = {entry.run_id: entry for group in groups for entry in group.wanted}
-    methods = {run.spec["method"] for run in runs.values()} | {entry.spec["method"] for entry in wanted.values()}
+    specs = [*(run.spec for run in runs.values()), *(entry.spec for entry in wanted.values())]
+    methods = {portable(spec["method"]) for spec in specs}
     datasets = {group.dataset for group in groups}
     numbers = [
         (len(runs), "run", False),

@@ -1,0 +1,316 @@
+"""Methods that break the contract, each in its own way: `check` must catch every one of them, and say where."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmark.method import Group, Method, Task, Teacher
+
+CALLS = [0]
+
+
+class Honest(Method):
+    """Nobody 2026: nothing is wrong with it."""
+
+    views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+        self.net = task.network()
+        self.register_buffer("mean", torch.zeros(()))
+
+    def loss(self, labelled):
+        return self.task.criterion(self.net(labelled.weak), labelled.mask)
+
+    def factor(self, labelled, unlabelled, clock):
+        """What most of the faults are in: the loss is multiplied with it."""
+        return 1
+
+    def losses(self, labelled, unlabelled, clock):
+        return {"supervised": self.loss(labelled) * self.factor(labelled, unlabelled, clock)}
+
+    def predict(self, image):
+        return self.net(image)
+
+
+def above(name):
+    """A variable of the harness, dug out of the call stack: what no method may do."""
+    frame = sys._getframe()
+    while name not in frame.f_locals or frame.f_globals is globals():
+        frame = frame.f_back
+    return frame.f_locals[name]
+
+
+class CountsInAnAttribute(Honest):
+    calls = 0
+
+    def factor(self, labelled, unlabelled, clock):
+        self.calls += 1
+        return self.calls
+
+
+class CountsWithoutAConsequence(CountsInAnAttribute):
+    def factor(self, labelled, unlabelled, clock):
+        return 1 if super().factor(labelled, unlabelled, clock) < 1000 else 2
+
+
+class CountsInTheClass(Honest):
+    calls = 0
+
+    def factor(self, labelled, unlabelled, clock):
+        CountsInTheClass.calls += 1
+        return 1
+
+
+class CountsInAGlobal(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        CALLS[0] += 1
+        return 1 + CALLS[0] / 100
+
+
+class RemembersImages(Honest):
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.beliefs = {}
+
+    def factor(self, labelled, unlabelled, clock):
+        with torch.no_grad():
+            self.beliefs[len(self.beliefs)] = self.net(unlabelled.weak).mean()
+        return 1
+
+
+class DrawsFromItsOwnGenerator(Honest):
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.generator = torch.Generator().manual_seed(0)
+
+    def factor(self, labelled, unlabelled, clock):
+        return 1 + torch.rand((), generator=self.generator)
+
+
+class DrawsFromPythonsGenerator(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        return 1 + random.random()
+
+
+class DrawsFromNumpysGenerator(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        return 1 + np.random.rand()
+
+
+class LooksAtTheTime(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        return 1 + time.perf_counter_ns() % 1000 / 1000
+
+
+class SeedsTorch(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        torch.manual_seed(0)
+        return 1
+
+
+class SetsTheDefaultDtype(Honest):
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        torch.set_default_dtype(torch.float64)
+
+
+class SwitchesGradientsOff(Honest):
+    def losses(self, labelled, unlabelled, clock):
+        terms = super().losses(labelled, unlabelled, clock)
+        torch.set_grad_enabled(False)
+        return terms
+
+
+class ChangesThreadsToPredict(Honest):
+    def predict(self, image):
+        torch.set_num_threads(torch.get_num_threads() + 1)
+        return self.net(image)
+
+
+class SeesImagesForTesting(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        return 1 + float(above("session").prepared.images[-1].mean())
+
+
+class SeesHiddenMasks(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        session = above("session")
+        return 1 + float(session.prepared.masks[session.prepared.position(session.split.unlabelled[0])][:16].mean())
+
+
+class AsksForAHiddenMask(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        return unlabelled.mask.float().mean()
+
+
+class OpensAFile(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        return len(Path(__file__).parent.parent.joinpath("LICENSE").read_text())
+
+
+class OpensPreparedArrays(Honest):
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.hint = float(np.load(above("prepared").folder / "masks.npy").mean())
+
+
+class StartsAProcess(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        return 1 + subprocess.run(["true"], check=True).returncode
+
+
+class ChangesItsBatch(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        unlabelled.weak.mul_(0.9)
+        return 1
+
+
+class LeavesEvaluationMode(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        self.net.eval()
+        return 1
+
+
+class PredictsInTrainingMode(Honest):
+    def predict(self, image):
+        self.net.train()
+        with torch.no_grad():
+            return self.net(image)
+
+
+class FreezesOnTheWay(Honest):
+    def after_step(self, clock):
+        next(self.net.parameters()).requires_grad_(False)
+
+
+class ReplacesAParameter(Honest):
+    def after_step(self, clock):
+        self.net.head.bias = nn.Parameter(self.net.head.bias * 0.9)
+
+
+class ReplacesABuffer(Honest):
+    def after_step(self, clock):
+        self.mean = self.mean + 1
+
+
+class AsksTheHost(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        return 1 if labelled.weak.sum().item() > 0 else 2
+
+
+class HasShapesThatDependOnData(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        return labelled.weak[labelled.weak > 0].mean()
+
+
+class DividesByZero(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        return 1 / (clock.step - 2)
+
+
+class HasAnInfiniteGradient(Honest):
+    def losses(self, labelled, unlabelled, clock):
+        bias = self.net.head.bias
+        return {"supervised": self.loss(labelled), "root": (bias - bias.detach()).square().sum().sqrt()}
+
+
+class CannotBearEmptyMasks(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        known = (labelled.mask == 1).sum()
+        return known / known
+
+
+class TeachesNothing(Honest):
+    def losses(self, labelled, unlabelled, clock):
+        return {"supervised": self.loss(labelled).detach()}
+
+
+class TeachesAPart(Honest):
+    def losses(self, labelled, unlabelled, clock):
+        logits = self.net(labelled.weak).detach() + self.net.head.bias.view(1, -1, 1, 1)
+        return {"supervised": self.task.criterion(logits, labelled.mask)}
+
+
+class TrainsWhatItDoesNotHave(Honest):
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.extra = [nn.Parameter(torch.ones(()))]
+
+    def factor(self, labelled, unlabelled, clock):
+        return self.extra[0]
+
+    def trained(self):
+        return [Group([*self.parameters(), *self.extra])]
+
+
+class TrainsItsTeacher(Honest):
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.teacher = Teacher(self.net)
+        self.teacher.net = self.net
+
+
+class KeepsAPlainTensor(Honest):
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.kernels = {"blur": torch.ones(1, 1, 3, 3)}
+
+
+class KeepsNetworksInAList(Honest):
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.experts = [task.network()]
+
+
+class PredictsWithWhatIsNotTrained(Honest):
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.other = task.network().requires_grad_(False)
+
+    def predict(self, image):
+        return self.other(image)
+
+
+class PredictsByChance(Honest):
+    def predict(self, image):
+        return self.net(image) + torch.rand(1)
+
+
+class PredictsByTheBatch(Honest):
+    def predict(self, image):
+        return self.net(image - image.mean())
+
+
+class PredictsOneClass(Honest):
+    def predict(self, image):
+        return self.net(image)[:, :1]
+
+
+class GivesANumber(Honest):
+    def losses(self, labelled, unlabelled, clock):
+        return {"supervised": self.loss(labelled), "weight": 0.5}
+
+
+class GivesOneTensor(Honest):
+    def losses(self, labelled, unlabelled, clock):
+        return self.loss(labelled)
+
+
+class GivesALossOfEveryPixel(Honest):
+    def losses(self, labelled, unlabelled, clock):
+        return {"supervised": self.net(labelled.weak)}
+
+
+class Raises(Honest):
+    def factor(self, labelled, unlabelled, clock):
+        return {}["nothing"]

@@ -1,0 +1,91 @@
+"""`new method`: what it writes works at once, and it overwrites nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmark.engine.conformance import CHECKS, conformance
+from benchmark.verbs import new
+from tests.conftest import ROOT, invoke, one_line_error
+from tests.test_conformance import bench
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_is_written_keeps_the_contract_and_passes_its_own_tests(here):
+    result = invoke("new", "method", "very_own", "--json")
+    said = json.loads(result.stdout)
+    assert said["class"] == "VeryOwn" and (said["method"], said["tests"]) == ("very_own.py", "test_very_own.py")
+    assert said["next"][0] == "python -m benchmark check very_own.py:VeryOwn"
+    complaints = dict(conformance(bench("very_own.py:VeryOwn")))
+    assert complaints.keys() == CHECKS.keys() and not any(complaints.values()), complaints
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_very_own.py"]
+    tested = subprocess.run(line, cwd=here, capture_output=True, text=True)
+    assert tested.returncode == 0 and "6 passed" in tested.stdout, tested.stdout
+
+
+def test_its_tests_notice_a_method_that_is_not_what_they_say(here):
+    invoke("new", "method", "very_own")
+    source = (here / "very_own.py").read_text()
+    (here / "very_own.py").write_text(source.replace("pseudo_label(unseen, self.threshold)", "pseudo_label(unseen)"))
+    line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_very_own.py"]
+    tested = subprocess.run(line, cwd=here, capture_output=True, text=True)
+    assert tested.returncode == 1 and "2 failed" in tested.stdout
+
+
+def test_the_names_of_the_template_are_replaced_everywhere(here):
+    invoke("new", "method", "very_own", "--output", "a folder/mine.py")
+    folder = here / "a folder"
+    for path in (folder / "mine.py", folder / "test_mine.py"):
+        assert new.MODULE not in path.read_text() and new.CLASS not in path.read_text()
+    assert "from mine import VeryOwn" in (folder / "test_mine.py").read_text()
+    shown = invoke("new", "method", "very_own", "--output", "a folder/other.py").stdout
+    assert "python -m benchmark check 'a folder/other.py:VeryOwn'" in shown
+
+
+def test_in_the_repository_it_goes_where_methods_and_tests_are(tmp_path, monkeypatch):
+    for name in ("methods", "tests"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(new, "ROOT", tmp_path)
+    said = invoke("new", "method", "very_own", "--in-repository").stdout
+    assert "python -m benchmark check very_own\n" in said
+    assert (tmp_path / "methods" / "very_own.py").is_file()
+    assert "from methods.very_own import VeryOwn" in (tmp_path / "tests" / "test_very_own.py").read_text()
+
+
+@pytest.mark.parametrize("there", ["very_own.py", "test_very_own.py"])
+def test_nothing_is_overwritten_and_nothing_half_written(there, here):
+    (here / there).write_text("mine")
+    assert there in one_line_error(invoke("new", "method", "very_own"))
+    assert (here / there).read_text() == "mine" and len(list(here.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["VeryOwn"], ["lower-case", "as in very_own"]), (["very-own"], ["as in very_own"]), (["2nd"], ["cannot be"]),
+        (["_own"], ["as in own"]), (["lambda"], ["word of Python"]), (["match"], ["word of Python"]),
+        (["supervised"], ["a method 'supervised' already"]), (["torch"], ["hide Python's module 'torch'"]),
+        (["very_own", "--output", "very own.py"], ["can be imported"]),
+        (["very_own", "--output", "own"], ["Python file"]),
+        (["very_own", "--output", "own.py", "--in-repository"], ["not allowed with"]), ([], ["name"]),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused_in_one_line(arguments, words, here):
+    line = one_line_error(invoke("new", "method", *arguments))
+    assert all(word in line for word in words), line
+    assert not list(here.iterdir())
+
+
+def test_the_templates_are_files_of_the_package():
+    assert {path.name for path in (ROOT / "benchmark" / "templates").glob("*own*")} == {
+        f"{new.MODULE}.py", f"test_{new.MODULE}.py"
+    }
