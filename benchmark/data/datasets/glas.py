@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.dataset import Dataset, Item, locate
-from benchmark.data.images import EXTENSIONS
+from benchmark.data.images import LOSSLESS
 from benchmark.errors import UserError
 
 SETS = ("train", "testA", "testB")
@@ -79,7 +79,7 @@ def _files(folder: Path) -> dict[str, Path]:
     """stem -> file, of everything named as in the release. UserError where one stem has two files."""
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in EXTENSIONS and NAME.fullmatch(path.stem):
+        if path.suffix.lower() in LOSSLESS and NAME.fullmatch(path.stem):
             if path.stem in found:
                 raise UserError(f"{path}: a second file for {path.stem} beside {found[path.stem].name}; keep one")
             found[path.stem] = path

@@ -1,0 +1,193 @@
+"""Decoding: what a viewer shows is what is read, a mask's numbers are kept, and a bad file is one clear line.
+
+tests/test_prepare.py has what a whole data set meets: truncated, empty and huge files, pages, folders named as images.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.data import images
+from benchmark.data.images import check_classes, check_ids, read_colour_mask, read_image, read_mask
+from benchmark.errors import UserError
+
+ORIENTATION = 0x0112  # EXIF
+ROWS, COLUMNS = np.mgrid[:48, :64]
+IDS = np.where((ROWS // 16 + COLUMNS // 16) % 2, ROWS // 16 * 4 + COLUMNS // 16 + 1, 0).astype(np.uint8)
+PHOTO = np.stack([ROWS * 5, COLUMNS * 3, (ROWS + COLUMNS) * 2], -1).astype(np.uint8)
+Turn = Callable[[np.ndarray], np.ndarray]
+WHITE, RED, BLUE = (255, 255, 255), (200, 0, 0), (0, 0, 250)
+
+
+def write(path: Path, array: np.ndarray, **options: object) -> Path:
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+def png(path: Path, width: int, bits: int, kind: int, row: bytes) -> Path:
+    """One row in a form that Pillow reads and does not write."""
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    return path
+
+
+def complaint(read: Callable[..., object], *arguments: object, **options: object) -> str:
+    with pytest.raises(UserError) as caught:
+        read(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def turned(path: Path, array: np.ndarray, orientation: int) -> Path:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return write(path, array, exif=exif)
+
+
+@pytest.mark.parametrize("extension", ["png", "tif"])
+@pytest.mark.parametrize(("orientation", "upright"), [
+    (1, lambda array: array), (2, lambda array: array[:, ::-1]), (3, lambda array: array[::-1, ::-1]),
+    (6, lambda array: np.rot90(array, -1)), (8, np.rot90),
+])
+def test_exif_turns_an_image_and_its_mask(tmp_path: Path, extension: str, orientation: int, upright: Turn) -> None:
+    for array, read in ((PHOTO, read_image), (IDS, read_mask)):
+        path = turned(tmp_path / f"a.{extension}", array, orientation)
+        assert np.array_equal(read(path), upright(array))
+
+
+def test_exif_turns_a_jpeg(tmp_path: Path) -> None:
+    plain, tagged = write(tmp_path / "a.jpg", PHOTO), turned(tmp_path / "b.jpg", PHOTO, 6)
+    assert np.array_equal(read_image(tagged), np.rot90(read_image(plain), -1))
+
+
+def test_images_may_be_jpeg_but_masks_not(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jpeg", PHOTO, quality=95)
+    assert np.abs(read_image(path).astype(int) - PHOTO).mean() < 3
+    assert {".jpg", ".jpeg"} == {*images.EXTENSIONS} - {*images.LOSSLESS}
+    masked = write(tmp_path / "mask.jpg", IDS * 20)
+    misnamed = masked.rename(tmp_path / "mask.png")
+    inside = write(tmp_path / "mask.tif", IDS * 20, compression="jpeg")
+    for path in (misnamed, inside):
+        for read, more in ((read_mask, ()), (read_colour_mask, ([WHITE],))):
+            assert "JPEG, which smears" in complaint(read, path, *more)
+
+
+def test_smeared_masks_are_told_from_masks(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:200, :300]
+    disk = (rows - 90) ** 2 + (columns - 120) ** 2 < 70**2
+    black_and_white = np.where(disk, 255, 0).astype(np.uint8)
+    stream = BytesIO()
+    Image.fromarray(black_and_white).save(stream, "JPEG", quality=90)
+    jpeg = np.asarray(Image.open(stream))
+    smooth = np.asarray(Image.fromarray(black_and_white).resize((250, 170), Image.Resampling.BICUBIC))
+    for mask in (jpeg, smooth):
+        assert "smeared" in complaint(check_ids, mask, "here")
+    points = np.zeros((48, 64), np.uint16)
+    points[::4, ::4] = np.arange(1, 12 * 16 + 1).reshape(12, 16)
+    for mask in (IDS, black_and_white, points, smooth > 127):
+        check_ids(mask, "here")
+
+
+def test_grey_of_few_bits_keeps_its_numbers(tmp_path: Path) -> None:
+    """Pillow spreads them over 0..255: class 3 of 2 bits would become 255, which is ignored."""
+    for bits, row, expected in ((2, 0b00011011, [0, 1, 2, 3]), (4, 0x1F, [1, 15])):
+        assert read_mask(png(tmp_path / "a.png", len(expected), bits, 0, bytes([row]))).tolist() == [expected]
+    bilevel = tmp_path / "bilevel.png"
+    Image.fromarray(IDS > 0).save(bilevel)
+    assert np.array_equal(read_mask(bilevel), IDS > 0)
+
+
+def test_palettes(tmp_path: Path) -> None:
+    picture = Image.fromarray(IDS % 3).convert("P")
+    picture.putdata((IDS % 3).ravel().tolist())
+    picture.putpalette([*WHITE, *RED, *BLUE])
+    picture.save(tmp_path / "a.png")
+    assert np.array_equal(read_mask(tmp_path / "a.png"), IDS % 3), "indices are the ids of objects"
+    assert np.array_equal(read_colour_mask(tmp_path / "a.png", [BLUE, WHITE, RED]), (IDS % 3 + 1) % 3)
+    assert set(map(tuple, read_image(tmp_path / "a.png").reshape(-1, 3).tolist())) == {WHITE, RED, BLUE}
+    picture.putpalette([*WHITE, *RED, 0, 0, 0])
+    picture.save(tmp_path / "b.png")
+    assert "black is index 2" in complaint(read_mask, tmp_path / "b.png")
+    picture.save(tmp_path / "c.png", transparency=1)
+    assert "transparent" in complaint(read_image, tmp_path / "c.png")
+
+
+def test_alpha(tmp_path: Path) -> None:
+    opaque = np.dstack([IDS, IDS, IDS, np.full_like(IDS, 255)])
+    assert np.array_equal(read_mask(write(tmp_path / "a.png", opaque)), IDS)
+    clear = opaque.copy()
+    clear[..., 3] = IDS
+    for read, more in ((read_mask, ()), (read_image, ()), (read_colour_mask, ([WHITE],))):
+        assert "transparent" in complaint(read, write(tmp_path / "b.png", clear), *more)
+
+
+def test_colour_masks(tmp_path: Path) -> None:
+    colours = [WHITE, RED, BLUE]
+    coloured = np.array(colours, np.uint8)[IDS % 3]
+    path = write(tmp_path / "a.png", coloured)
+    assert np.array_equal(read_colour_mask(path, colours), IDS % 3)
+    assert read_colour_mask(path, colours).dtype == np.uint8
+    assert np.array_equal(read_colour_mask(write(tmp_path / "b.png", np.dstack([coloured, coloured[..., 0] | 255])),
+                                           colours), IDS % 3)
+    assert read_colour_mask(write(tmp_path / "c.png", np.zeros((4, 4), np.uint8)), [WHITE, (0, 0, 0)]).all()
+    coloured[5, 7] = coloured[20, 3] = 201, 2, 0
+    coloured[2, 2] = 9, 9, 9
+    text = complaint(read_colour_mask, write(tmp_path / "d.png", coloured), colours)
+    assert "(201, 2, 0)" in text and "2 pixels, the first at row 5, column 7" in text and "1 more such" in text
+    assert "nearest colour of a class is (200, 0, 0)" in text and str(tmp_path / "d.png") in text
+
+
+def test_high_range(tmp_path: Path) -> None:
+    deep = (ROWS * 64 + COLUMNS).astype(np.uint16)
+    for name, array in (("a.png", deep), ("a.tif", deep), ("b.tif", deep.astype(np.int32))):
+        path = write(tmp_path / name, array)
+        assert "8 bits" in complaint(read_image, path)
+        grey = read_image(path, high_range=(500, 2500))
+        expected = np.rint(np.clip((deep.astype(float) - 500) / 2000, 0, 1) * 255)
+        assert grey.dtype == np.uint8 and grey.shape == (48, 64, 3) and np.array_equal(grey[..., 0], expected)
+        assert (grey == grey[..., :1]).all()
+    for wrong in ((5, 5), (-1, 5), (0, 70000)):
+        assert "low < high" in complaint(read_image, tmp_path / "a.png", high_range=wrong)
+    shallow = write(tmp_path / "c.png", PHOTO)
+    assert "8-bit pixels, but the range 0..4095" in complaint(read_image, shallow, high_range=(0, 4095))
+    floating = write(tmp_path / "d.tif", deep.astype(np.float32))
+    assert "F pixels" in complaint(read_image, floating, high_range=(0, 4095))
+
+
+def test_sixteen_bit_colours_are_not_cut_in_silence(tmp_path: Path) -> None:
+    path = png(tmp_path / "a.png", 2, 16, 2, bytes(range(12)))
+    for read, more in ((read_image, ()), (read_mask, ()), (read_colour_mask, ([WHITE],))):
+        assert "more than 8 bits" in complaint(read, path, *more)
+
+
+@pytest.mark.parametrize("name", ["two words", "Prüfung é 組織", "it's \"quoted\"", "-dash", "$HOME; ls", "a.b.c"])
+def test_any_name_is_read(tmp_path: Path, name: str) -> None:
+    assert np.array_equal(read_image(write(tmp_path / f"{name}.png", PHOTO)), PHOTO)
+    assert np.array_equal(read_mask(write(tmp_path / f"{name}_mask.png", IDS)), IDS)
+
+
+def test_class_masks_say_what_is_wrong_and_where() -> None:
+    mask = np.where(IDS > 0, 255, 0)
+    check_classes(mask, 2, "here")
+    mask[3, 4] = mask[9, 9] = 128
+    assert "values 128 are outside the classes 0..1" in complaint(check_classes, mask, 2, "here")
+    assert "in 2 pixels, the first at row 3, column 4" in complaint(check_classes, mask, 2, "here")
+
+
+def test_cmyk_and_links_to_nowhere(tmp_path: Path) -> None:
+    Image.new("CMYK", (9, 9)).save(tmp_path / "a.jpg")
+    assert "colour mode CMYK" in complaint(read_image, tmp_path / "a.jpg")
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+    assert "no such file" in complaint(read_image, tmp_path / "b.png")
