@@ -6,7 +6,7 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,15 +90,18 @@ class Prepared:
         Exact: counts of the 256 values, then float64. A deviation above 0.5 is impossible for such pixels."""
         if len(positions) == 0:
             raise UserError(f"{self.name}: statistics of no images")
-        return statistics(self.images[list(positions)])
+        return statistics(self.images[position] for position in positions)
 
 
-def statistics(images: np.ndarray) -> tuple[Channels, Channels]:
-    """Mean and standard deviation by channel of uint8 [N, H, W, 3], as pixels in [0, 1]."""
+def statistics(images: Iterable[np.ndarray]) -> tuple[Channels, Channels]:
+    """Mean and standard deviation by channel of images uint8 [H, W, 3], as pixels in [0, 1]; one is read at a time."""
     values = np.arange(256) / 255
+    counts = np.zeros((3, 256), dtype=np.int64)
+    for image in images:
+        counts += [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
     means, deviations = [], []
-    for channel in range(3):
-        share = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
+    for count in counts:
+        share = count / count.sum()
         means.append(float(share @ values))
         deviations.append(float(np.sqrt(share @ (values - means[-1]) ** 2)))
     assert max(deviations) <= 0.5, "no deviation of values in [0, 1] exceeds 0.5"

@@ -1,9 +1,9 @@
 """Rendering: a plan becomes a batch, in tensor code on one device, without generator or host sync.
 
 Everything a data set needs lies on the device as one flat array with four bytes a pixel: red, green, blue and
-label. A batch is one gather from it (the quickest of the variants measured on a CPU; a GPU does not care);
-colour, blur and CutMix follow on the gathered images. Safe to capture in a CUDA graph and to trace in
-FakeTensor mode.
+label; where it is too large for that, a plan brings the pixels of its batch along (`benchmark.data.stream`). A batch
+is one gather from it (the quickest of the variants measured on a CPU; a GPU does not care); colour, blur and CutMix
+follow on the gathered images. Safe to capture in a CUDA graph and to trace in FakeTensor mode.
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ from torch import Tensor
 from benchmark.data.augment import Augment
 from benchmark.data.colour import adjust, blur, taps
 from benchmark.data.geometry import Geometry
+from benchmark.data.stream import PIXELS
 from benchmark.targets import TARGETS
 
 
 def to_device(block: Mapping[str, np.ndarray], device: torch.device | str) -> dict[str, Tensor]:
-    """A block of plans as tensors [count, B, ...] on `device`; one copy per field, not one per step."""
-    return {name: torch.from_numpy(np.ascontiguousarray(values)).to(device) for name, values in block.items()}
+    """A block of plans as tensors [count, B, ...] on `device`; one copy per field, not one per step.
+
+    To a GPU they go from page-locked memory, so that the host need not wait for work that the GPU was given before.
+    """
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in block.items()}
+    if torch.device(device).type == "cuda":
+        tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
 
 
 def step_of(block: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
@@ -95,12 +102,12 @@ def paste(values: Tensor, box: Tensor) -> Tensor:
 class Renderer:
     """Renders the plans of one stream; all its arrays lie on the device of `images`.
 
-    `images` uint8 [N, 3, S, S]; `masks` uint8 [N, S, S], or None for an unlabelled stream; `targets` the
-    per-image targets by name, computed once from the whole masks ([N, ...] as `benchmark.targets` gives
-    them); with `wants_crop` (`augment.crop > 0`) they are computed anew for what is cropped. `mean` and `std`
-    (3 each, of pixels in [0, 1]) normalise; `views` are rendered. `blur_radius` is
-    `Augment.blur_radius(size)`; the default is that of the default augmentation. The images come in `dtype`,
-    and in channels-last memory when `channels_last`.
+    `images` uint8 [N, 3, S, S], N = 0 where plans bring their pixels and targets along; `masks` uint8
+    [N, S, S], or None for an unlabelled stream; `targets` the per-image targets by name, computed once from
+    the whole masks ([N, ...] as `benchmark.targets` gives them); with `wants_crop` (`augment.crop > 0`) they
+    are computed anew for what is cropped. `mean` and `std` (3 each, of pixels in [0, 1]) normalise; `views`
+    are rendered. `blur_radius` is `Augment.blur_radius(size)`; the default is that of the default
+    augmentation. The images come in `dtype`, and in channels-last memory when `channels_last`.
     """
 
     def __init__(
@@ -123,8 +130,8 @@ class Renderer:
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         label = torch.zeros_like(images[:, 0]) if masks is None else masks
         pixels = torch.cat([images, label[:, None]], 1).permute(0, 2, 3, 1).contiguous()
-        self.pixels = pixels.view(torch.int32).flatten()
-        self.targets = {} if masks is None else {name: _stored(values) for name, values in targets.items()}
+        self.pixels = pixels.flatten().view(torch.int32)
+        self.targets = {} if masks is None else {name: compact(values) for name, values in targets.items()}
         self.mean = torch.as_tensor(mean, dtype=torch.float32).view(1, 3, 1, 1).to(device)
         self.scale = torch.as_tensor(std, dtype=torch.float32).reciprocal().view(1, 3, 1, 1).to(device)
         radius = Augment().blur_radius(size) if blur_radius is None else blur_radius
@@ -138,9 +145,13 @@ class Renderer:
 
     def _render(self, plan: Mapping[str, Tensor]) -> Batch:
         index, size = plan["index"], self.size
+        rows, pixels, targets = index, self.pixels, self.targets
+        if PIXELS in plan:
+            rows, pixels = torch.arange(len(index), device=index.device), plan[PIXELS].flatten()
+            targets = {name: plan[name] for name in self.targets}
         geometry = Geometry(plan["code"], plan["crop"] if self.wants_crop else None, size)
-        sources = (geometry.sources() + index[:, None] * (size * size)).flatten()
-        gathered = self.pixels.index_select(0, sources).view(torch.uint8).view(-1, size, size, 4)
+        sources = (geometry.sources() + rows[:, None] * (size * size)).flatten()
+        gathered = pixels.index_select(0, sources).view(torch.uint8).view(-1, size, size, 4)
         planes = gathered[..., :3].permute(0, 3, 1, 2)
         image = geometry.zoom(planes.to(torch.float32, memory_format=torch.contiguous_format)).mul_(1 / 255)
 
@@ -158,16 +169,15 @@ class Renderer:
             fields[view] = self._normalise(strong.clone() if strong is image and view != "weak" else strong)
         if self.labelled:
             fields["mask"] = geometry.zoom(gathered[..., 3]).long()
-            for name in self.targets:
-                fields[name] = self._target(name, sources, fields["mask"], geometry.crop)
+            for name, stored in targets.items():
+                fields[name] = self._target(name, stored, sources, fields["mask"], geometry.crop)
         return Batch(index, fields, geometry, boxes, self.labelled)
 
     def _normalise(self, image: Tensor) -> Tensor:
         return image.sub_(self.mean).mul_(self.scale).to(self.dtype, memory_format=self.format)
 
-    def _target(self, name: str, sources: Tensor, mask: Tensor, crop: Tensor | None) -> Tensor:
+    def _target(self, name: str, stored: Tensor, sources: Tensor, mask: Tensor, crop: Tensor | None) -> Tensor:
         # [N, S, S] or [N, 1, S, S]: pixel for pixel in the order of the images
-        stored = self.targets[name]
         values = stored.flatten().index_select(0, sources).view(mask.shape[0], *stored.shape[1:])
         if crop is not None:
             # only cropped masks are measured anew; the others go in empty, which costs a CPU nothing
@@ -177,6 +187,6 @@ class Renderer:
         return values.to(self.dtype) if values.is_floating_point() else values.long()
 
 
-def _stored(values: Tensor) -> Tensor:
+def compact(values: Tensor) -> Tensor:
     """Whole-number targets take one byte a pixel until they are rendered."""
     return values.contiguous() if values.is_floating_point() else values.to(torch.uint8).contiguous()

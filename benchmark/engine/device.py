@@ -82,6 +82,13 @@ def name(device: torch.device) -> str | None:
     return _processor()
 
 
+def memory(device: torch.device) -> int:
+    """Bytes that a run may hope for: those of a GPU that nobody else has taken, or all of the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def settle(device: torch.device) -> None:
     """Wait until the device has done all that it was given."""
     if device.type == "cuda":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,22 +14,22 @@ from torch import Tensor
 from benchmark.data.dataset import load_dataset
 from benchmark.data.plan import Planner
 from benchmark.data.prepared import Prepared
-from benchmark.data.render import Renderer, step_of, to_device
+from benchmark.data.render import step_of, to_device
 from benchmark.data.splits import Split
+from benchmark.data.stream import Stream
 from benchmark.engine import device as devices
+from benchmark.engine import pixels
 from benchmark.engine.capture import CapturedStep
 from benchmark.engine.evaluate import Evaluator
 from benchmark.engine.numerics import numerics
 from benchmark.engine.optimisers import Optimisers
 from benchmark.engine.step import TrainStep
 from benchmark.errors import Decline, UserError
-from benchmark.losses import IGNORE
 from benchmark.method import Clock, Method, Task
 from benchmark.nets.network import Network
 from benchmark.registry import METHODS
 from benchmark.seeds import derive
 from benchmark.spec import Spec
-from benchmark.targets import TARGETS
 
 
 @dataclass
@@ -48,10 +48,14 @@ class Session:
     evaluator: Evaluator
     steps: int
     numerics: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
+    streams: dict[str, Stream] = field(default_factory=dict)  # of images that do not lie on the device
+    remarks: list[str] = field(default_factory=list)  # on how it runs, for the user
 
     def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
         """The plans of `count` steps from `first`, drawn at once and moved to the device together."""
         blocks: dict[str, dict[str, np.ndarray]] = {s: p.block(first, count) for s, p in self.planners.items()}
+        for name, stream in self.streams.items():
+            blocks[name] |= stream.gather(blocks[name]["index"])
         rates = [self.optimisers.rates_at(step) for step in range(first, first + count)]
         blocks["optimiser"] = {"rates": np.asarray(rates, dtype=np.float32)}
         moved = {stream: to_device(block, self.device) for stream, block in blocks.items()}
@@ -147,42 +151,23 @@ def assemble(
     lists = {"labelled": labelled, "unlabelled": [prepared.position(name) for name in split.unlabelled]}
     batch = {"labelled": train.batch_labelled, "unlabelled": train.batch_unlabelled}
     augment = spec.section("augment")
-    images = torch.from_numpy(np.ascontiguousarray(prepared.images.transpose(0, 3, 1, 2))).to(device)
-    masks, targets = labelled_targets(prepared, labelled, method.targets, device)
-    planners, renderers = {}, {}
-    for stream, views in method.views.items():
-        planners[stream] = Planner(
-            derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views
-        )
-        known = stream == "labelled"
-        renderers[stream] = Renderer(
-            images, masks if known else None, targets if known else {}, mean, std, views,
-            wants_crop=augment.crop > 0, blur_radius=augment.blur_radius(prepared.size), dtype=dtype,
-            channels_last=layout is torch.channels_last,
-        )
+    planners = {
+        stream: Planner(derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views)
+        for stream, views in method.views.items()
+    }
+    remarks = [line] if (line := pixels.why_streamed(prepared, method, device)) else []
+    renderers, streams = pixels.renderers(
+        prepared, lists, method, bool(remarks), device, mean=mean, std=std, wants_crop=augment.crop > 0,
+        blur_radius=augment.blur_radius(prepared.size), dtype=dtype, channels_last=layout is torch.channels_last,
+    )
     step: Any = TrainStep(method, clock, renderers, optimisers, device, train.precision)
     if train.capture == "on" and device.type == "cuda" and method.capturable:
         step = CapturedStep(step)
     evaluator = Evaluator(prepared, split, mean, std, device, train.precision, dtype, layout, spec.section("evaluate"))
     return Session(
         spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,
+        streams, remarks,
     )
-
-
-def labelled_targets(
-    prepared: Prepared, labelled: list[int], names: tuple[str, ...], device: torch.device
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Masks of all images, 255 throughout for those whose label the method may not see, and targets made from them."""
-    masks = np.full_like(prepared.masks, IGNORE)
-    masks[labelled] = prepared.masks[labelled]
-    known = torch.from_numpy(masks[labelled]).long()
-    targets = {}
-    for name in names:
-        made = TARGETS[name](known)
-        whole = torch.zeros((len(masks), *made.shape[1:]), dtype=made.dtype)
-        whole[labelled] = made
-        targets[name] = whole.to(device)
-    return torch.from_numpy(masks).to(device), targets
 
 
 def as_cpu(tree: Any) -> Any:

@@ -98,6 +98,8 @@ def attempt(
     """Train; a method's refusal and a full memory are outcomes, too."""
     try:
         session = assemble(spec, prepared, split, device, versions)
+        for remark in session.remarks:
+            say(remark)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         try:

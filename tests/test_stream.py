@@ -1,0 +1,126 @@
+"""Images too many for the device are streamed from their file: the same plans, the same batches, the same weights."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.data.prepared import load, statistics
+from benchmark.data.stream import Stream
+from benchmark.engine import pixels
+from benchmark.engine.conformance import CHECKS, STEPS, Bench, advance, differences
+from benchmark.runs.request import Request, specify
+from tests.conftest import TINY, invoke, one_line_error, tiny_settings
+
+
+@pytest.fixture
+def no_room(monkeypatch):
+    """A device that has room for nothing, from here on."""
+    return lambda: monkeypatch.setenv("SEMIHISTO_RESIDENT", "0")
+
+
+def bench(method, **more):
+    overrides = TINY | {key.replace("__", "."): value for key, value in more.items()}
+    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=overrides), "cpu")
+    return Bench(spec, load("synthetic", 32), split, torch.device("cpu"))
+
+
+def test_a_block_brings_the_pixels_masks_and_targets_of_its_images():
+    rng = np.random.default_rng(0)
+    images, masks = (rng.integers(0, 256, shape, dtype=np.uint8) for shape in ((9, 8, 8, 3), (9, 8, 8)))
+    labelled = [7, 2, 5]
+    sdf = rng.normal(size=(3, 1, 8, 8)).astype(np.float32)
+    index = np.array([[5, 2], [7, 5], [2, 2]])
+    fields = Stream(images, masks, labelled, {"sdf": sdf}).gather(index)
+    assert {name: values.shape for name, values in fields.items()} == {"pixels": (3, 2, 8, 8), "sdf": (3, 2, 1, 8, 8)}
+    four = fields["pixels"].view(np.uint8).reshape(3, 2, 8, 8, 4)
+    np.testing.assert_array_equal(four[..., :3], images[index])
+    np.testing.assert_array_equal(four[..., 3], masks[index])
+    np.testing.assert_array_equal(fields["sdf"][1], sdf[[0, 2]])
+    blind = Stream(images, None, [0, 1, 3], {}).gather(np.array([[3, 0]]))
+    assert not blind["pixels"].view(np.uint8).reshape(-1, 4)[:, 3].any()
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        ("supervised", {}), ("semimoe", {"augment__crop": 0.5}), ("unimatch", {"augment__grey": 0.3}),
+        ("mean_teacher", {"train__precision": "fp64"}),
+    ],
+)
+def test_a_streamed_run_has_the_weights_of_a_resident_one(no_room, method, more):
+    tried = bench(method, **more)
+    resident = tried.session()
+    no_room()
+    streamed = tried.session()
+    assert streamed.streams and not resident.streams
+    rows, others = advance(resident, 0, 6), advance(streamed, 0, 6)
+    assert rows == others
+    assert not differences(resident.method.state_dict(), streamed.method.state_dict())
+
+
+def test_a_streamed_run_holds_no_image_and_draws_the_same_plans(no_room):
+    tried = bench("semimoe")
+    resident = tried.session()
+    no_room()
+    streamed = tried.session()
+    for renderer in streamed.step.renderers.values():
+        assert renderer.pixels.numel() == 0 and all(t.numel() == 0 for t in renderer.targets.values())
+    for drawn, brought in zip(resident.plans(3, 2), streamed.plans(3, 2), strict=True):
+        assert set(brought["labelled"]) - set(drawn["labelled"]) == {"pixels", "sdf", "boundary"}
+        assert set(brought["unlabelled"]) - set(drawn["unlabelled"]) == {"pixels"}
+        for stream, fields in drawn.items():
+            assert all(torch.equal(values, brought[stream][name]) for name, values in fields.items())
+
+
+@pytest.mark.parametrize("check", ["resumes_exactly", "hidden_masks_change_nothing", "step_can_be_captured"])
+def test_a_streamed_run_keeps_the_contract(no_room, check):
+    no_room()
+    CHECKS[check](bench("semimoe", train__steps=STEPS))
+
+
+def test_what_streams_is_decided_by_the_share_of_the_device(monkeypatch):
+    tried = bench("semimoe")
+    method, prepared, device = tried.session().method, tried.prepared, tried.device
+    needed = len(prepared.ids) * 32 * 32 * 4 * (2 + 2)  # two streams, two targets
+    monkeypatch.setattr("benchmark.engine.device.memory", lambda _: 4 * needed)
+    assert pixels.why_streamed(prepared, method, device) == ""  # a quarter, and not more
+    monkeypatch.setattr("benchmark.engine.device.memory", lambda _: 4 * needed - 4)
+    assert str(prepared.folder) in pixels.why_streamed(prepared, method, device)
+    monkeypatch.setenv("SEMIHISTO_RESIDENT", "1")
+    assert pixels.why_streamed(prepared, method, device) == ""
+
+
+def test_a_run_says_that_it_streams_and_is_the_same_run(no_room, tmp_path):
+    line = ["run", "--method", "mean_teacher", "--dataset", "synthetic", "--preset", "demo", "--json", *tiny_settings()]
+    resident = json.loads(invoke(*line, "--results", tmp_path / "resident").stdout)
+    no_room()
+    told = invoke(*line, "--results", tmp_path / "streamed")
+    streamed = json.loads(told.stdout)
+    assert "are streamed from" in told.stderr
+    assert streamed["run_id"] == resident["run_id"] and streamed["weights_sha256"] == resident["weights_sha256"]
+
+
+def test_a_share_that_is_none_is_refused(monkeypatch):
+    line = ["profile", "--method", "supervised", "--preset", "demo", "--count-only", *tiny_settings()]
+    for text in ("half", "1.5", "-1", "nan"):
+        monkeypatch.setenv("SEMIHISTO_RESIDENT", text)
+        assert "SEMIHISTO_RESIDENT" in one_line_error(invoke(*line))
+
+
+def test_statistics_read_one_image_at_a_time():
+    images = np.random.default_rng(1).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
+    mean, deviation = statistics(image for image in images)
+    np.testing.assert_allclose(mean, images.mean((0, 1, 2)) / 255)
+    np.testing.assert_allclose(deviation, images.std((0, 1, 2)) / 255)
+
+
+def test_a_resident_run_holds_the_masks_of_labelled_images_alone():
+    tried = bench("supervised")
+    known = sorted(tried.prepared.position(name) for name in tried.split.labelled)
+    shown = pixels.visible(tried.prepared.masks, known)
+    assert np.array_equal(shown[known], tried.prepared.masks[known])
+    assert (np.delete(shown, known, axis=0) == 255).all()
