@@ -6,27 +6,16 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import NoReturn
 
 from benchmark import __version__
 from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, suggest
-from benchmark.verbs import (
-    check,
-    clean,
-    data,
-    doctor,
-    explain,
-    grid,
-    listing,
-    new,
-    profile,
-    records,
-    report,
-    run,
-    status,
-)
 
-VERBS = (run, grid, status, report, records, clean, listing, explain, data, profile, new, check, doctor)
+VERBS = (
+    "run", "grid", "status", "report", "records", "clean", "listing", "explain", "data", "profile", "new", "check",
+    "doctor",
+)  # files in benchmark/verbs, in the order of --help
 
 DESCRIPTION = "Compare semi-supervised segmentation methods on identical images, folds and label ratios."
 EXAMPLES = """examples:
@@ -61,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"semihisto {__version__}")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", parser_class=Parser)
     for verb in VERBS:
-        verb.add(verbs)
+        import_module(f"benchmark.verbs.{verb}").add(verbs)
     return parser
 
 
