@@ -203,6 +203,8 @@ def test_an_installed_method_and_data_set_run_by_name(packages, here):
     assert record["run_id"].startswith("fine-") and record["numerics"]["source"]
     assert numerics("fine", "tiles")["dataset"] == DATASETS.load("synthetic").version
     assert DATASETS.load("tiles").__name__ == "Tiles"
+    line = one_line_error(invoke("run", "--method", "fine", "--dataset", "tiles", "--preset", "demo"))
+    assert "ake them with 'python -m benchmark data split tiles'" in line
     assert METHODS.load("supervised").__module__ == "methods.supervised"  # a name of ours is ours
 
 

@@ -84,8 +84,8 @@ class Dataset:
 
 
 def names() -> list[str]:
-    """Every data set there is, by file name."""
-    return DATASETS.names()
+    """Every data set there is by name, ours and those of installed packages."""
+    return [*DATASETS.names(), *DATASETS.outside()]
 
 
 def load_dataset(name: str) -> Dataset:

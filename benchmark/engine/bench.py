@@ -39,6 +39,12 @@ class Bench:
         """A fresh session; the same one every time."""
         return assemble(self.spec, prepared or self.prepared, self.split, self.device)
 
+    def eager_session(self) -> Session:
+        """The same, whose every step runs the method's own code, be it on a GPU; for watching what that does."""
+        session = self.session()
+        session.step = getattr(session.step, "eager", session.step)
+        return session
+
     @cached_property
     def reference(self) -> dict[str, Tensor]:
         """The method's state after an undisturbed run of all steps."""

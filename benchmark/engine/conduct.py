@@ -40,7 +40,7 @@ def files_are_left_alone(bench: Bench) -> None:
             seen.append(f"{verb} {what}{place}")
 
     with watched(listen):
-        session = bench.session()
+        session = bench.eager_session()
         training = True
         advance(session, 0, 2)
         predict(bench, session.method)
@@ -50,7 +50,7 @@ def files_are_left_alone(bench: Bench) -> None:
 
 def batches_are_left_alone(bench: Bench) -> None:
     """No tensor of a batch is changed in place: others use it, too."""
-    session = bench.session()
+    session = bench.eager_session()
     session.enter_step(0)
     batches = session.step.batches(session.plans(0, 1)[0])
     before = {stream: {name: t.clone() for name, t in batch.tensors.items()} for stream, batch in batches.items()}
@@ -63,7 +63,7 @@ def batches_are_left_alone(bench: Bench) -> None:
 
 def modes_are_kept(bench: Bench) -> None:
     """No network is left in another mode, and no parameter with or without gradients, than it was found in."""
-    session = bench.session()
+    session = bench.eager_session()
     method = session.method
     for where, mode in (("a step", True), ("predict()", False)):
         method.train(mode)
@@ -90,7 +90,7 @@ def process_is_left_alone(bench: Bench) -> None:
     train = bench.spec.section("train")
     devices.configure(bench.device, train.threads, train.deterministic)
     before = surroundings()
-    session = bench.session()
+    session = bench.eager_session()
     compare("the constructor", before, surroundings() | {SEED: before[SEED]})  # the harness seeds it itself
     plan = session.plans(0, 1)[0]
     session.enter_step(0)
@@ -112,7 +112,7 @@ def compare(where: str, before: Mapping[str, bytes], after: Mapping[str, bytes])
 
 def nothing_is_remembered_elsewhere(bench: Bench) -> None:
     """Attributes, class attributes and globals settle in the first two steps: what goes on changing is hidden state."""
-    session = bench.session()
+    session = bench.eager_session()
     advance(session, 0, STEPS // 2)
     before = remembered(bench, session.method)
     advance(session, STEPS // 2, STEPS - STEPS // 2)
