@@ -180,7 +180,9 @@ def _read(dataset: str, split: str, folder: Path) -> dict[str, Any]:
     if known is None:
         raise UserError(f"unknown dataset '{dataset}'.{suggest(dataset, names())} Known: {', '.join(names())}.")
     if split not in known:
-        has = f"it has {', '.join(known)}" if known else f"make them with 'python -m benchmark data split {dataset}'"
+        has = f"it has {', '.join(known)}"
+        if not known:
+            has = f"none is made yet: 'python -m benchmark data split {dataset} --write' does it where its images are"
         raise UserError(f"{dataset} has no split '{split}'.{suggest(split, known)} {has[0].upper()}{has[1:]}.")
     path = folder / dataset / f"{split}.json"
     try:
