@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from benchmark.data.naming import short
 from benchmark.sections import SECTIONS
 
 
@@ -44,15 +45,19 @@ class Spec:
         return replace(self, values={**self.values, **values})
 
     def canonical(self) -> str:
-        """The text that is hashed: sorted JSON of everything that decides the run's numbers."""
-        return json.dumps({**self.to_json(), "preset": None}, sort_keys=True, separators=(",", ":"))
+        """The text that is hashed: sorted JSON of everything that decides the run's numbers.
+
+        Of a folder of one's own its name alone: it may be moved, and records say by a digest what was in it.
+        """
+        decisive = {**self.to_json(), "dataset": short(self.dataset), "preset": None}
+        return json.dumps(decisive, sort_keys=True, separators=(",", ":"))
 
     @cached_property
     def run_id(self) -> str:
         """A readable part and ten hexadecimal digits of the hash."""
         digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
         method = self.method.rsplit(":", 1)[-1].lower()
-        parts = [method, self.dataset, self.split, f"r{self.ratio}", f"f{self.fold}", f"s{self.seed}", digest]
+        parts = [method, short(self.dataset), self.split, f"r{self.ratio}", f"f{self.fold}", f"s{self.seed}", digest]
         return "-".join(part.replace("/", "_") for part in parts)
 
     def to_json(self) -> dict[str, Any]:
