@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmark import yaml_files
 from benchmark.bind import Field, bind, fields_of
+from benchmark.data.naming import short
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
 from benchmark.sections import SECTIONS
@@ -89,6 +90,7 @@ def compose(
     experiment: Mapping[str, Any] | None = None,
 ) -> Configuration:
     """The configuration of `method` on `dataset` under `preset`, with an experiment's values and `--set` on top."""
+    dataset = short(dataset)
     configuration = Configuration(method, method_class)
     defaults = CONFIGS / "defaults.yaml"
     configuration.update(_known_keys(defaults, {"about", "values"}).get("values") or {}, "defaults.yaml")

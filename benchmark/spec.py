@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from benchmark.outside import portable, short
+from benchmark import outside
+from benchmark.data import naming
 from benchmark.sections import SECTIONS
 
 
@@ -47,17 +48,19 @@ class Spec:
     def canonical(self) -> str:
         """The text that is hashed: sorted JSON of everything that decides the run's numbers.
 
-        Of a method's file from outside its name alone: records say by its digest which file that was.
+        Of what lies outside, a method's file or a folder of images, its name alone: it may be moved, and records say by
+        a digest what was in it.
         """
-        decisive = {**self.to_json(), "method": portable(self.method), "preset": None}
+        names = {"method": outside.portable(self.method), "dataset": naming.short(self.dataset)}
+        decisive = {**self.to_json(), **names, "preset": None}
         return json.dumps(decisive, sort_keys=True, separators=(",", ":"))
 
     @cached_property
     def run_id(self) -> str:
         """A readable part and ten hexadecimal digits of the hash."""
         digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
-        method = short(self.method).lower()
-        parts = [method, self.dataset, self.split, f"r{self.ratio}", f"f{self.fold}", f"s{self.seed}", digest]
+        method, dataset = outside.short(self.method).lower(), naming.short(self.dataset)
+        parts = [method, dataset, self.split, f"r{self.ratio}", f"f{self.fold}", f"s{self.seed}", digest]
         return "-".join(part.replace("/", "_") for part in parts)
 
     def to_json(self) -> dict[str, Any]:

@@ -12,7 +12,9 @@ import pytest
 
 from benchmark.data import splits
 from benchmark.data.dataset import names
-from benchmark.data.make_splits import Member, apportion, deal, make_all, percent, shuffled
+from benchmark.data.deal import deal
+from benchmark.data.fold_lists import Member, apportion, percent, shuffled
+from benchmark.data.make_splits import make_all
 from benchmark.data.prepared import Prepared
 from benchmark.data.splits import Split, available, compare, match, resolve, write
 from benchmark.errors import UserError

@@ -99,7 +99,7 @@ def _statistics(prepared: Prepared) -> list[str]:
     mean, deviation = prepared.statistics(_places(prepared).get("train") or range(len(prepared.ids)))
     both = f"mean {_channels(mean)}, standard deviation {_channels(deviation)}"
     lines = [f"training images at {prepared.size} px: {both}"]
-    published = load_dataset(prepared.name).published_statistics
+    published = load_dataset(prepared.dataset).published_statistics
     if published is not None:
         line = f"published statistics: mean {_channels(published[0])}, standard deviation {_channels(published[1])}"
         impossible = "; more than 0.5 is impossible for values in [0, 1]" if max(published[1]) > 0.5 else ""

@@ -1,4 +1,4 @@
-"""What a data set is (`Dataset`, `Item`), and how one is found by name. Nothing here imports torch."""
+"""What a data set is (`Dataset`, `Item`), and how one is found by name or path. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data import images
+from benchmark.data.dataset_yaml import FILE, Tile, describe
+from benchmark.data.naming import folder_of, is_own, path_of, short
 from benchmark.errors import UserError
 from benchmark.registry import DATASETS
 
@@ -25,8 +27,8 @@ class Item:
 
     image: uint8 [H, W, 3]. mask: integers [H, W]; 0 is background, each object has its own id (or, where the data
     set says `instances = False`, each pixel its class). ignore: True where the truth is unknown.
-    groups: at least {"set": "train"} or another set's name (every other set is for testing); "patient" and "grade"
-    where they are known.
+    groups: at least {"set": "train"}, "validation" or another set's name (every other set is for testing); "patient",
+    "grade" and so on where they are known.
     """
 
     id: str
@@ -41,10 +43,23 @@ class Dataset:
 
     name: str = ""
     classes: tuple[str, ...] = ("background", "gland")
-    version: int = 1  # bumped by hand when the same files would give other arrays
+    version: int | str = 1  # bumped by hand when the same files would give other arrays
     instances: bool = True  # masks hold object ids; False: class indices, 255 = ignore
+    may_lack_masks: bool = False  # an item without a mask is an unlabelled training image; False: a mistake
+    tile: Tile | None = None  # images are cut at native size before they are resized
+    home: Path | None = None  # the folder of a data set of one's own
     published_statistics: Statistics | None = None
     publishable: bool = False  # whether pictures of it may lie in a repository
+
+    @property
+    def full_name(self) -> str:
+        """What `load_dataset` finds it by."""
+        return self.name if self.home is None else f"{path_of(self.home)}:{self.name}"
+
+    @property
+    def prepared_name(self) -> str:
+        """What the folder of its prepared arrays is called; versions of one's own data lie side by side."""
+        return self.name if self.home is None else f"{self.name}-{self.version}"
 
     def find(self, raw: Path) -> Path:
         """The folder with the images, or the archive that holds it.
@@ -89,10 +104,32 @@ def names() -> list[str]:
 
 
 def load_dataset(name: str) -> Dataset:
-    """The data set of this name. UserError, with a suggestion, where there is none."""
-    dataset: Dataset = DATASETS.load(name)()
+    """The data set of this name, or in the folder of this path. UserError, with a suggestion, where there is none."""
+    full = full_name(name)
+    if is_own(full):
+        from benchmark.data.own import Own  # a Dataset itself
+
+        return Own(folder_of(full))
+    dataset: Dataset = DATASETS.load(full)()
     dataset.name = dataset.name or name
     return dataset
+
+
+def full_name(given: str) -> str:
+    """`given` as specifications have it: a name of ours as it is, a folder of one's own as `path/to/folder:name`.
+
+    The path may be that of the folder or of its dataset.yaml, with or without the name. UserError where there is no
+    such folder, where it is none of a data set, or where its file says another name."""
+    path = Path(given)
+    folder = path.parent if path.name == FILE else path
+    if given in names() or not (is_own(given) or (folder / FILE).is_file()):
+        return given
+    named = ":" in given and not folder.exists()
+    folder = folder_of(given) if named else folder
+    name = describe(folder).name
+    if named and name != short(given):
+        raise UserError(f"{folder / FILE}: the data set is called '{name}', not '{short(given)}'")
+    return f"{path_of(folder)}:{name}"
 
 
 def is_archive(path: Path) -> bool:

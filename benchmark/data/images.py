@@ -51,6 +51,19 @@ def read_image(path: Path, *, high_range: tuple[int, int] | None = None) -> np.n
     return np.asarray(_opaque(image, path).convert("RGB"))
 
 
+def read_levels(path: Path) -> np.ndarray | None:
+    """uint16 [H, W]: the numbers of a grey image of 16 bits; None for one of 8, which `read_image` reads.
+
+    UserError: as for images, and for numbers outside 0..65535."""
+    image = _decode(path).image
+    if not image.mode.startswith("I"):
+        return None
+    levels = np.asarray(image)
+    if levels.min() < 0 or levels.max() > np.iinfo(np.uint16).max:
+        raise UserError(f"{path}: grey values from {levels.min()} to {levels.max()}; they must lie in 0..65535")
+    return levels.astype(np.uint16)
+
+
 def read_mask(path: Path) -> np.ndarray:
     """uint8 or uint16 [H, W]: the numbers in the file. A palette's indices are the numbers, its colours are not.
 

@@ -1,25 +1,22 @@
-"""Make the committed split lists: nested, stratified, the same on every machine.
-
-Chance is a sort by sha256 of a key with the image's id: no library's random numbers, which may change. In each
-stratum (grade) the order of one fold gives all its lists: labelled lists are its beginning, at each ratio a longer
-one, and the validation list is its end.
-"""
+"""Make the split lists of a data set: which splits it has, and their folds."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-from benchmark.data.prepared import Prepared
+import numpy as np
 
-RATIOS = (5, 10, 20, 50)  # percent of the training images
-VALIDATION = 20  # percent
+from benchmark.data.deal import deal
+from benchmark.data.fold_lists import Member, fold_of
+from benchmark.data.naming import folder_of, is_own
+from benchmark.data.own_lists import own_folds
+from benchmark.data.prepared import Prepared
+from benchmark.errors import UserError
+
 FOLDS = 3
-ORDERS = 50  # starting orders tried when patients are dealt to folds
-PATIENT_WEIGHT = 5  # a patient weighs as 5 images in the balance: intervals resample patients, so folds need several
 
 # arXiv 2604.09169, the only public id lists for this task: numbers of training images. Validation images are held
 # out of training there, not used as unlabelled ones.
@@ -29,76 +26,118 @@ PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
         "20": (4, 9, 17, 20, 23, 28, 42, 52, 55, 60, 69, 70, 74, 85),
         "validation": (7, 27, 33, 37, 45, 54, 62, 63, 66, 71, 76, 82),
     },
+    "crag": {
+        "10": (7, 44, 54, 60, 74, 77, 81, 83, 99, 100, 116, 126, 146, 154, 157, 158),
+        "20": (7, 17, 18, 34, 44, 50, 52, 54, 58, 60, 62, 65, 74, 77, 81, 83, 99, 100, 110, 114, 116, 126, 131, 137,
+               138, 143, 146, 154, 157, 158, 159),
+        "validation": (6, 8, 12, 40, 69, 82, 90, 97, 104, 105, 106, 119, 122, 124, 130, 149, 150, 152, 155, 162),
+    },
 }
 
 
 @dataclass(frozen=True)
-class Member:
-    """An image as the splits see it."""
+class Made:
+    """A split: what is said of it, its folds, and whether its validation images are no training images at all."""
 
-    id: str
-    set: str
-    stratum: str
-    patient: str
+    about: str
+    folds: list[dict[str, Any]]
+    held_out: bool = False
 
 
 def members(prepared: Prepared) -> list[Member]:
-    """All images in order. Without grades there is one stratum; without patients every image is its own."""
-    blank = ("",) * len(prepared.ids)
-    grades, patients = prepared.groups.get("grade", blank), prepared.groups.get("patient", prepared.ids)
-    return [Member(*row) for row in zip(prepared.ids, prepared.groups["set"], grades, patients, strict=True)]
+    """All images in order.
+
+    Strata are grades or, without them, which classes occur. Without patients it is slides that are kept apart, and
+    without either, and where the patient is not known, every image is its own."""
+    ids, groups = prepared.ids, prepared.groups
+    strata = groups.get("grade") or tuple(_occurring(prepared, name) for name in ids)
+    known = groups.get("patient") or groups.get("slide") or ids
+    return [
+        Member(name, chosen, stratum, patient or name, name not in prepared.unmasked)
+        for name, chosen, stratum, patient in zip(ids, groups["set"], strata, known, strict=True)
+    ]
+
+
+def _occurring(prepared: Prepared, name: str) -> str:
+    """The classes of an image at native size, so that lists do not depend on the working size."""
+    return "" if name in prepared.unmasked else " ".join(map(str, np.unique(prepared.native_classes(name))))
 
 
 def make_all(prepared: Prepared) -> dict[str, dict[str, Any]]:
-    """split name -> the content of its file, for every split this data set has."""
+    """split name -> the content of its file, for every split this data set has.
+
+    UserError where there are too few images with masks, and for a mistake in lists of one's own."""
+    source = str(folder_of(prepared.dataset)) if is_own(prepared.dataset) else prepared.name
+    return {
+        name: {
+            "dataset": prepared.name, "split": name, "about": made.about,
+            "made_by": f"python -m benchmark data split {shlex.quote(source)} --write",
+            "dataset_fingerprint": prepared.fingerprint, "validation_held_out": made.held_out, "folds": made.folds,
+        }
+        for name, made in _made(prepared).items()
+    }
+
+
+def _made(prepared: Prepared) -> dict[str, Made]:
     images = members(prepared)
-    made: dict[str, tuple[str, list[dict[str, Any]]]] = {"official": (
-        "The released training and test images. Each fold is another draw of the labelled and validation lists.",
-        official(prepared.name, images),
-    )}
-    if shared_patients(images):
-        made["patients"] = (
-            "Cross-validation over all images: no patient is in both training and test. Folds are balanced in images, "
-            "grades and patients; the labelled and validation lists are drawn from the training images.",
-            patients(prepared.name, images),
+    made: dict[str, Made] = {}
+    if any(image.tests for image in images):
+        made["official"] = Made(
+            "The released training and test images. Each fold is another draw of the labelled and validation lists.",
+            official(prepared.name, images), any(image.set == "validation" for image in images),
+        )
+        if shared_patients(images):
+            made["patients"] = Made(
+                "Cross-validation over all images: no patient is in both training and test. Folds are balanced in "
+                "images, grades and patients; the labelled and validation lists are drawn from the training images.",
+                cross_validation(prepared.name, "patients", images),
+            )
+    if is_own(prepared.dataset):
+        made |= {
+            name: Made("Lists of one's own, named in dataset.yaml.", folds, held_out)
+            for name, (folds, held_out) in own_folds(folder_of(prepared.dataset), prepared.name, images).items()
+        }
+    if not made:
+        made["folds"] = Made(
+            "Cross-validation over all images that have a mask. No patient (or slide, or image where neither is known) "
+            "is in both training and test; folds are balanced in images, in grades or classes, and in patients.",
+            cross_validation(prepared.name, "folds", images),
         )
     lists = PUBLISHED.get(prepared.name, {})
     if lists and all(f"train_{number}" in prepared.ids for numbers in lists.values() for number in numbers):
-        made["published"] = (
+        made["published"] = Made(
             "The only id lists published for this task (arXiv 2604.09169). Validation images are held out of training.",
-            [published(images, lists)],
+            [published(images, lists)], True,
         )
-    return {
-        name: {
-            "dataset": prepared.name, "split": name, "about": about,
-            "made_by": f"python -m benchmark data split {prepared.name} --write",
-            "dataset_fingerprint": prepared.fingerprint, "validation_held_out": name == "published", "folds": folds,
-        }
-        for name, (about, folds) in made.items()
-    }
+    return made
 
 
 def shared_patients(images: Sequence[Member]) -> set[str]:
     """Patients with images both in the training set and in a test set."""
-    training = {image.patient for image in images if image.set == "train"}
-    return training & {image.patient for image in images if image.set != "train"}
+    training = {image.patient for image in images if not image.tests}
+    return training & {image.patient for image in images if image.tests}
 
 
 def official(dataset: str, images: Sequence[Member]) -> list[dict[str, Any]]:
-    """FOLDS draws on the released sets."""
+    """FOLDS draws on the released sets; a validation set that is among them is every draw's."""
     train = [image for image in images if image.set == "train"]
-    test = [image.id for image in images if image.set != "train"]
-    return [_fold(train, test, f"{dataset}/official/{number}") for number in range(FOLDS)]
+    test = [image.id for image in images if image.tests]
+    validation = [image.id for image in images if image.set == "validation"] or None
+    return [fold_of(train, test, f"{dataset}/official/{number}", validation) for number in range(FOLDS)]
 
 
-def patients(dataset: str, images: Sequence[Member]) -> list[dict[str, Any]]:
-    """FOLDS folds, disjoint in patients; each image is tested once."""
-    home = deal(images, FOLDS, f"{dataset}/patients")
+def cross_validation(dataset: str, split: str, images: Sequence[Member]) -> list[dict[str, Any]]:
+    """FOLDS folds, disjoint in patients; each image that has a mask is tested once."""
+    tested = [image for image in images if image.masked]
+    if len({image.patient for image in tested}) < FOLDS:
+        raise UserError(f"{dataset}: {FOLDS} folds need {FOLDS} patients (or slides, or images) with masks; name test "
+                        "images by a column `set` of the groups, or give lists of your own under `splits`")
+    home = deal(tested, FOLDS, f"{dataset}/{split}")
     made = []
     for number in range(FOLDS):
-        train = [image for image in images if home[image.patient] != number]
-        test = [image.id for image in images if home[image.patient] == number]
-        made.append(_fold(train, test, f"{dataset}/patients/{number}"))
+        train = [image for image in images if home.get(image.patient) != number]
+        test = [image.id for image in tested if home[image.patient] == number]
+        made.append(fold_of(train, test, f"{dataset}/{split}/{number}"))
     return made
 
 
@@ -111,103 +150,3 @@ def published(images: Sequence[Member], lists: Mapping[str, Sequence[int]]) -> d
         "labelled": named,
         "test": [image.id for image in images if image.set != "train"],
     }
-
-
-def _fold(train: Sequence[Member], test: list[str], key: str) -> dict[str, Any]:
-    strata: dict[str, list[str]] = {}
-    for image in train:
-        strata.setdefault(image.stratum, []).append(image.id)
-    orders = {name: shuffled(ids, key) for name, ids in sorted(strata.items())}
-    sizes = {name: len(ids) for name, ids in orders.items()}
-    place = {image.id: number for number, image in enumerate(train)}
-    counts = dict.fromkeys(sizes, 0)
-    labelled = {}
-    for ratio in RATIOS:
-        counts = apportion(percent(ratio, len(train)), sizes, counts)
-        chosen = [name for stratum, ids in orders.items() for name in ids[:counts[stratum]]]
-        labelled[str(ratio)] = sorted(chosen, key=place.__getitem__)
-    held = apportion(percent(VALIDATION, len(train)), sizes)
-    chosen = [name for stratum, ids in orders.items() for name in ids[len(ids) - held[stratum]:]]
-    fold = {
-        "train": [image.id for image in train], "validation": sorted(chosen, key=place.__getitem__),
-        "labelled": labelled, "test": test,
-    }
-    _check(fold)
-    return fold
-
-
-def _check(fold: Mapping[str, Any]) -> None:
-    lists = [set(fold["labelled"][str(ratio)]) for ratio in RATIOS]
-    assert all(small <= large for small, large in pairwise(lists)), "labelled lists must be nested"
-    honest = [names for ratio, names in zip(RATIOS, lists, strict=True) if ratio <= VALIDATION]
-    assert not set(fold["validation"]) & set().union(*honest), "validation images must not be labelled ones"
-
-
-def percent(ratio: int, total: int) -> int:
-    """`ratio` percent of `total`, halves up, at least one."""
-    return max(1, (2 * ratio * total + 100) // 200)
-
-
-def apportion(total: int, sizes: Mapping[str, int], least: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Seats by largest remainder: `total` over strata in proportion to `sizes`, none below `least`.
-
-    One seat at a time to the stratum furthest below its share (whole numbers: share minus seats, times the sum); from
-    zero that is the largest-remainder rule, and from a smaller list's seats it keeps lists nested."""
-    whole = sum(sizes.values())
-    seats = dict(least) if least else dict.fromkeys(sizes, 0)
-    while sum(seats.values()) < total:
-        open_ = [name for name in sorted(sizes) if seats[name] < sizes[name]]
-        neediest = max(open_, key=lambda name: total * sizes[name] - seats[name] * whole)
-        seats[neediest] += 1
-    return seats
-
-
-def shuffled(names: Iterable[str], key: str) -> list[str]:
-    """The names in the order of sha256(key/name)."""
-    return sorted(names, key=lambda name: hashlib.sha256(f"{key}/{name}".encode()).digest())
-
-
-def deal(images: Sequence[Member], folds: int, key: str) -> dict[str, int]:
-    """patient -> fold, with counts as equal as can be: images in all, images in each stratum, patients.
-
-    From each of ORDERS orders: put each patient where the sum of squared counts grows least, then move or swap
-    patients while that helps. The best result is kept, the first of equals."""
-    strata = sorted({image.stratum for image in images})
-    weight: dict[str, list[int]] = {}
-    for image in images:
-        counts = weight.setdefault(image.patient, [PATIENT_WEIGHT, 0] + [0] * len(strata))
-        counts[1] += 1
-        counts[2 + strata.index(image.stratum)] += 1
-    best: tuple[int, dict[str, int]] | None = None
-    for attempt in range(ORDERS):
-        home: dict[str, int] = {}
-        for patient in shuffled(weight, f"{key}/{attempt}"):
-            costs = [_cost({**home, patient: fold}, weight, folds) for fold in range(folds)]
-            home[patient] = costs.index(min(costs))
-        cost = _improve(home, weight, folds)
-        if best is None or cost < best[0]:
-            best = cost, home
-    assert best is not None
-    return best[1]
-
-
-def _cost(home: Mapping[str, int], weight: Mapping[str, Sequence[int]], folds: int) -> int:
-    columns = len(next(iter(weight.values())))
-    sums = [[0] * columns for _ in range(folds)]
-    for patient, fold in home.items():
-        for column, count in enumerate(weight[patient]):
-            sums[fold][column] += count
-    return sum(value * value for row in sums for value in row)
-
-
-def _improve(home: dict[str, int], weight: Mapping[str, Sequence[int]], folds: int) -> int:
-    cost = _cost(home, weight, folds)
-    patients_ = sorted(home)
-    while True:
-        trials = [{patient: fold} for patient in patients_ for fold in range(folds)]
-        trials += [{a: home[b], b: home[a]} for a in patients_ for b in patients_ if a < b and home[a] != home[b]]
-        found, change = min(((_cost({**home, **trial}, weight, folds), place) for place, trial in enumerate(trials)))
-        if found >= cost:
-            return cost
-        cost = found
-        home.update(trials[change])

@@ -20,6 +20,7 @@ from benchmark.claims import Claim
 from benchmark.data.archive import extract
 from benchmark.data.dataset import IGNORE, Dataset, Item, is_archive
 from benchmark.data.prepared import FORMAT, Prepared, Unusable, arrays_fingerprint, read, statistics
+from benchmark.data.tiles import Box, boxes
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import sha256
 
@@ -104,12 +105,13 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
     ids = [item.id for item in items]
     if len(set(ids)) < len(ids):
         raise UserError(f"{source}: {dataset.name} has the same id for two images")
-    images = np.empty((len(items), size, size, 3), np.uint8)
-    masks = np.empty((len(items), size, size), np.uint8)
+    parts: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
     pixels = hashlib.sha256()
     hashes, sizes = [], []
+    tiles: list[list[Box]] = []
     with zipfile.ZipFile(folder / "native.npz", "w") as native:
-        for place, item in enumerate(items):
+        for item in items:
             image, mask, ignore = _decoded(dataset, item)
             hashes.append(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest())
             sizes.append(mask.shape)
@@ -121,17 +123,24 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
             classes = (mask > 0).astype(np.uint8) if dataset.instances else mask.astype(np.uint8)
             if ignore is not None:
                 classes[ignore] = IGNORE
-            images[place] = resize(image, size, Image.Resampling.BILINEAR)
-            masks[place] = resize(classes, size, Image.Resampling.NEAREST)
+            height, width = mask.shape
+            tiles.append([(0, 0, height, width)])
+            if dataset.tile:
+                tiles[-1] = boxes(height, width, dataset.tile.size, dataset.tile.overlap)
+            for y, x, h, w in tiles[-1]:
+                parts.append(resize(image[y : y + h, x : x + w], size, Image.Resampling.BILINEAR))
+                labels.append(resize(classes[y : y + h, x : x + w], size, Image.Resampling.NEAREST))
             objects = dataset.relabel(item, mask) if dataset.instances else _components(classes)
             _add(native, item.id, objects.astype(np.uint8 if objects.max(initial=0) < 256 else np.uint16))
             if len(dataset.classes) > 2:
                 _add(native, f"{item.id}.classes", classes)
             if ignore is not None and ignore.any():
                 _add(native, f"{item.id}.ignore", ignore)
+    images, masks = np.stack(parts), np.stack(labels)
     np.save(folder / "images.npy", images)
     np.save(folder / "masks.npy", masks)
-    training = [place for place, item in enumerate(items) if item.groups["set"] == "train"]
+    sets = [item.groups["set"] for item, cut in zip(items, tiles, strict=True) for _ in cut]
+    training = [row for row, name in enumerate(sets) if name == "train"]
     mean, std = statistics(images[training] if training else images)
     keys = sorted({key for item in items for key in item.groups})
     index: dict[str, Any] = {
@@ -139,16 +148,23 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
         "classes": dataset.classes, "fingerprint": pixels.hexdigest(),
         "arrays_fingerprint": arrays_fingerprint(ids, images, masks),
         "native_sha256": sha256(folder / "native.npz"),
-        "training_statistics": {"images": len(training) or len(items), "mean": mean, "std": std},
+        "training_statistics": {"images": len(training) or len(images), "mean": mean, "std": std},
         "ids": ids, "groups": {key: [item.groups.get(key, "") for item in items] for key in keys},
         "native_sizes": sizes, "hashes": hashes,
     }
+    if dataset.tile:
+        index["tiles"] = tiles
+    if unmasked := [item.id for item in items if item.mask is None]:
+        index["unmasked"] = unmasked
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in index.items())
     (folder / "index.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")
 
 
 def _decoded(dataset: Dataset, item: Item) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    image, mask, ignore = dataset.read_image(item), dataset.read_mask(item), dataset.read_ignore(item)
+    image = dataset.read_image(item)
+    if item.mask is None and dataset.may_lack_masks:
+        return image, np.zeros(image.shape[:2], np.uint16), np.ones(image.shape[:2], bool)
+    mask, ignore = dataset.read_mask(item), dataset.read_ignore(item)
     for what, part, array in (("mask", item.mask, mask), ("ignore mask", item.ignore, ignore)):
         if array is not None and array.shape != image.shape[:2]:
             shown = item.id if callable(item.image) else str(item.image)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.data.dataset import IGNORE, Dataset, load_dataset
+from benchmark.data.tiles import Box
 from benchmark.errors import UserError
 from benchmark.files import sha256
 from benchmark.paths import prepared_folder, raw_folder
@@ -30,13 +31,16 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """One data set at one working size. N images, S pixels a side."""
+    """One data set at one working size. N images, S pixels a side.
+
+    An image is one row of the arrays, or, where the data set is tiled, one a tile. All else is per image.
+    """
 
     name: str
     size: int
     folder: Path
-    images: np.ndarray  # uint8 [N, S, S, 3], memory-mapped
-    masks: np.ndarray  # uint8 [N, S, S]: class index, 255 = ignore
+    images: np.ndarray  # uint8 [rows, S, S, 3], memory-mapped
+    masks: np.ndarray  # uint8 [rows, S, S]: class index, 255 = ignore
     ids: tuple[str, ...]
     groups: dict[str, tuple[str, ...]]  # "set", and "patient" and "grade" where known; one value an image
     classes: tuple[str, ...]
@@ -44,13 +48,39 @@ class Prepared:
     arrays_fingerprint: str  # of ids, images and masks at this size
     native_sizes: tuple[tuple[int, int], ...]  # (H, W)
     hashes: tuple[str, ...]  # of each decoded source image
+    unmasked: frozenset[str] = frozenset()  # images without a mask: 255 throughout, never labelled, never tested
+    tiles: tuple[tuple[Box, ...], ...] = ()  # of each image, at native size; empty where images are whole
+    found_by: str = ""  # what `load_dataset` finds it by, where that is not its name
+
+    @property
+    def dataset(self) -> str:
+        """What `load_dataset` finds it by."""
+        return self.found_by or self.name
 
     @cached_property
     def _places(self) -> dict[str, int]:
         return {name: place for place, name in enumerate(self.ids)}
 
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum([0, *map(len, self.tiles)])
+
+    def rows(self, id: str) -> range:
+        """The rows of an image in the arrays: one, or one a tile, in the order of `boxes`."""
+        place = self.position(id)
+        return range(self._ends[place], self._ends[place + 1]) if self.tiles else range(place, place + 1)
+
+    def rows_of(self, ids: Iterable[str]) -> list[int]:
+        """The rows of several images, one image after the other."""
+        return [row for name in ids for row in self.rows(name)]
+
+    def boxes(self, id: str) -> tuple[Box, ...]:
+        """Where an image's rows lie in it, at native size: tiles, or the image itself."""
+        place = self.position(id)
+        return self.tiles[place] if self.tiles else ((0, 0, *self.native_sizes[place]),)
+
     def position(self, id: str) -> int:
-        """The row of an image in the arrays."""
+        """The place of an image among `ids`, and so among groups, sizes and hashes."""
         if id not in self._places:
             raise UserError(f"{self.name}: no image '{id}' in {self.folder}")
         return self._places[id]
@@ -84,13 +114,13 @@ class Prepared:
             raise UserError(f"{self.folder / 'native.npz'}: cannot read the mask {key} ({error}); delete the folder "
                             "and prepare the data again") from None
 
-    def statistics(self, positions: Sequence[int]) -> tuple[Channels, Channels]:
-        """Mean and standard deviation of the three channels over these images' pixels in [0, 1].
+    def statistics(self, rows: Sequence[int]) -> tuple[Channels, Channels]:
+        """Mean and standard deviation of the three channels over these rows' pixels in [0, 1].
 
         Exact: counts of the 256 values, then float64. A deviation above 0.5 is impossible for such pixels."""
-        if len(positions) == 0:
+        if len(rows) == 0:
             raise UserError(f"{self.name}: statistics of no images")
-        return statistics(self.images[position] for position in positions)
+        return statistics(self.images[row] for row in rows)
 
 
 def statistics(images: Iterable[np.ndarray]) -> tuple[Channels, Channels]:
@@ -127,8 +157,10 @@ def read(folder: Path, dataset: Dataset, size: int) -> Prepared:
         if versions != wanted:
             raise Unusable(f"is of another version (has {versions}, needed is {wanted})")
         ids = tuple(index["ids"])
-        images = _array(folder / "images.npy", (len(ids), size, size, 3))
-        masks = _array(folder / "masks.npy", (len(ids), size, size))
+        tiles = tuple(tuple((y, x, h, w) for y, x, h, w in boxes) for boxes in index.get("tiles", ()))
+        rows = sum(map(len, tiles)) if tiles else len(ids)
+        images = _array(folder / "images.npy", (rows, size, size, 3))
+        masks = _array(folder / "masks.npy", (rows, size, size))
         if sha256(folder / "native.npz") != index["native_sha256"]:
             raise Unusable("is damaged (native.npz is not as it was written)")
         if arrays_fingerprint(ids, images, masks) != index["arrays_fingerprint"]:
@@ -138,6 +170,7 @@ def read(folder: Path, dataset: Dataset, size: int) -> Prepared:
             {key: tuple(values) for key, values in index["groups"].items()}, tuple(index["classes"]),
             index["fingerprint"], index["arrays_fingerprint"],
             tuple((int(h), int(w)) for h, w in index["native_sizes"]), tuple(index["hashes"]),
+            frozenset(index.get("unmasked", ())), tiles, dataset.full_name,
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -157,13 +190,14 @@ def load(
 ) -> Prepared:
     """The data set at this working size, prepared first where it is not yet, or damaged, or to be made `again`.
 
-    raw: where raw data sets lie (else SEMIHISTO_DATA, else ./data). root: where prepared ones are kept.
+    name: of ours, or the path of a folder of one's own. raw: where raw data sets lie (else SEMIHISTO_DATA, else
+    ./data). root: where prepared ones are kept.
     UserError: unknown name; no raw data (what to get and where to put it); bad files; `prepare=False` and not there.
     """
     from benchmark.data.prepare import prepare as make  # prepare.py reads back what it wrote with this file
 
     dataset = load_dataset(name)
-    folder = prepared_folder(str(root) if root else None) / name / str(size)
+    folder = prepared_folder(str(root) if root else None) / dataset.prepared_name / str(size)
     if again:
         return make(dataset, size, raw_folder(str(raw) if raw else None), folder, again=True, say=say)
     try:

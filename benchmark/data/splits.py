@@ -1,12 +1,14 @@
 """Splits: which images a run learns from with labels, which without, which choose its epoch and which test it.
 
-They are committed lists, configs/splits/<dataset>/<split>.json, verified against their fingerprint when read.
+They are lists in files, verified against their fingerprint when read: configs/splits/<dataset>/<split>.json, which are
+committed, and of a folder of one's own <folder>/splits/<split>.json.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data.dataset import names
-from benchmark.data.make_splits import VALIDATION, make_all
+from benchmark.data.fold_lists import VALIDATION
+from benchmark.data.id_lists import lines_of
+from benchmark.data.make_splits import make_all
+from benchmark.data.naming import folder_of, is_own, short
 from benchmark.data.prepared import Prepared
 from benchmark.errors import UserError, suggest
+from benchmark.files import write_atomically
 from benchmark.paths import CONFIGS
 
 FOLDER = CONFIGS / "splits"
@@ -50,32 +56,34 @@ def resolve(
     dataset: str, split: str, ratio: int, fold: int, *, labelled_file: str | Path | None = None,
     folder: Path = FOLDER,
 ) -> Split:
-    """The lists of one run.
+    """The lists of one run. `ratio` is of the training images that have a mask: at 100 % the others are unlabelled.
 
     Validation images are also unlabelled training images (as in the published counts 9 + 76 and 17 + 68 of GlaS)
-    unless the split holds them out. At 100 % everything is labelled. With `labelled_file` (ids, one a line) the
+    unless the split holds them out. With `labelled_file` (ids, one a line) the
     labelled list is the user's own, `ratio` follows from its length and the name becomes "<split>+<8 hex of it>".
     UserError: a split, ratio or fold that does not exist (says which do), an edited file, a bad list of one's own.
     """
     content = _read(dataset, split, folder)
     folds = content["folds"]
     if fold not in range(len(folds)):
-        raise UserError(f"split '{split}' of {dataset} has no fold {fold}; it has {_spoken(range(len(folds)))}")
+        raise UserError(f"split '{split}' of {short(dataset)} has no fold {fold}; it has {_spoken(range(len(folds)))}")
     lists = folds[fold]
     train, validation, test = lists["train"], lists["validation"], lists["test"]
+    unmasked = set(lists.get("unmasked", ()))
+    masked = [name for name in train if name not in unmasked]
     held_out = set(validation) if content["validation_held_out"] else set()
     if labelled_file is not None:
-        labelled = read_list(Path(labelled_file), train, test)
+        labelled = read_list(Path(labelled_file), train, test, unmasked)
         held_out -= set(labelled)
         validation = [name for name in validation if name not in set(labelled)]
         split += "+" + hashlib.sha256("\n".join(labelled).encode()).hexdigest()[:8]
-        ratio = 100 if len(labelled) == len(train) else min(99, max(1, round(100 * len(labelled) / len(train))))
+        ratio = 100 if len(labelled) == len(masked) else min(99, max(1, round(100 * len(labelled) / len(masked))))
     else:
         ratios = [*map(int, lists["labelled"]), 100]
         if ratio not in ratios:
-            raise UserError(f"split '{split}' of {dataset} has no labelled list at {ratio} %; it has "
+            raise UserError(f"split '{split}' of {short(dataset)} has no labelled list at {ratio} %; it has "
                             f"{_spoken(ratios)}, or give your own with --labelled FILE")
-        labelled = [name for name in train if name not in held_out] if ratio == 100 else lists["labelled"][str(ratio)]
+        labelled = [name for name in masked if name not in held_out] if ratio == 100 else lists["labelled"][str(ratio)]
         if ratio > VALIDATION and not held_out:
             validation = []
     known = held_out | set(labelled)
@@ -97,15 +105,29 @@ def match(split: Split, prepared: Prepared, folder: Path = FOLDER) -> list[str]:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         raise UserError(f"split '{split.name}' needs the image {lost[0]}{more}, which the prepared {prepared.name} in "
                         f"{prepared.folder} lacks; is the data set complete?")
-    content = _read(prepared.name, split.name.partition("+")[0], folder)
+    bare = [name for name in (*split.labelled, *split.validation, *split.test) if name in prepared.unmasked]
+    if bare:
+        raise UserError(f"split '{split.name}' needs the mask of {bare[0]}, which is not there any more; put it back, "
+                        f"or make the lists again with {_command(prepared.dataset)}")
+    content = _read(prepared.dataset, split.name.partition("+")[0], folder)
     if content["dataset_fingerprint"] == prepared.fingerprint:
         return []
+    marks = f"({prepared.fingerprint[:12]}, not {content['dataset_fingerprint'][:12]})"
+    if is_own(prepared.dataset):
+        return [f"{prepared.name} is not what the split '{split.name}' was made from {marks}: "
+                f"{_command(prepared.dataset)} makes the lists anew, with what was added"]
     return [f"your copy of {prepared.name} does not have the pixels that the split '{split.name}' was made from "
-            f"({prepared.fingerprint[:12]}, not {content['dataset_fingerprint'][:12]}): results may differ"]
+            f"{marks}: results may differ"]
+
+
+def default_split(dataset: str) -> str:
+    """`official` where the data set has it or has none yet, else the first of its splits."""
+    known = _splits(dataset, FOLDER)
+    return "official" if "official" in known or not known else known[0]
 
 
 def available(dataset: str, folder: Path = FOLDER) -> list[Offer]:
-    """Every committed split of a data set, with its ratios and number of folds."""
+    """Every split of a data set, with its ratios and number of folds."""
     offers = []
     for name in _splits(dataset, folder):
         content = _read(dataset, name, folder)
@@ -114,25 +136,18 @@ def available(dataset: str, folder: Path = FOLDER) -> list[Offer]:
     return offers
 
 
-def read_list(path: Path, train: Iterable[str], test: Iterable[str]) -> list[str]:
-    """A user's own labelled list: ids, one a line; blank lines and lines from '#' on are passed over."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file; expected image ids, one a line") from None
-    except OSError as error:
-        raise UserError(f"{path}: the labelled list cannot be read ({error.strerror})") from None
-    lines = ((number, line.partition("#")[0].strip()) for number, line in enumerate(text.splitlines(), 1))
-    training, testing = list(train), set(test)
+def read_list(path: Path, train: Iterable[str], test: Iterable[str], unmasked: Iterable[str] = ()) -> list[str]:
+    """A user's own labelled list; see `lines_of` for its form."""
+    training, testing, bare = list(train), set(test), set(unmasked)
     found: dict[str, int] = {}
-    for number, name in lines:
+    for number, name in lines_of(path):
         where = f"{path}, line {number}: '{name[:60]}'"
-        if not name:
-            continue
         if name in testing:
             raise UserError(f"{where} is a test image of this split; it must not be learned from")
         if name not in training:
             raise UserError(f"{where} is no training image of this split.{suggest(name, training)}")
+        if name in bare:
+            raise UserError(f"{where} has no mask; it can only be an unlabelled training image")
         if name in found:
             raise UserError(f"{where} is listed twice (first in line {found[name]})")
         found[name] = number
@@ -145,10 +160,11 @@ def write(prepared: Prepared, folder: Path = FOLDER) -> list[str]:
     """Make and write every split of a data set; a line for each file."""
     lines = []
     for name, content in make_all(prepared).items():
-        path = folder / prepared.name / f"{name}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_text({**content, "fingerprint": _digest(content)}), encoding="utf-8")
-        lines.append(f"wrote {path}")
+        path = _place(prepared.dataset, folder) / f"{name}.json"
+        text = _text({**content, "fingerprint": _digest(content)}).encode()
+        other = path.is_file() and path.read_bytes() != text
+        write_atomically(path, lambda stream, text=text: stream.write(text))  # type: ignore[misc]
+        lines.append(f"wrote {path}" + " over another version of it" * other)
     return lines
 
 
@@ -156,12 +172,12 @@ def compare(prepared: Prepared, folder: Path = FOLDER) -> tuple[bool, list[str]]
     """Whether the committed files are what `make_all` gives from these data, and a line for each."""
     fine, lines = True, []
     made = make_all(prepared)
-    for name in sorted({*made, *_splits(prepared.name, folder)}):
-        path = folder / prepared.name / f"{name}.json"
+    for name in sorted({*made, *_splits(prepared.dataset, folder)}):
+        path = _place(prepared.dataset, folder) / f"{name}.json"
         if name not in made or not path.is_file():
             fine, verdict = False, "not a split that is made" if name not in made else "missing; use --write"
         else:
-            held = _read(prepared.name, name, folder)
+            held = _read(prepared.dataset, name, folder)
             same = held["folds"] == made[name]["folds"]
             fine &= same
             verdict = "the same lists" if same else "DIFFERENT lists; use --write if that is meant"
@@ -171,27 +187,44 @@ def compare(prepared: Prepared, folder: Path = FOLDER) -> tuple[bool, list[str]]
     return fine, lines
 
 
+def _place(dataset: str, folder: Path) -> Path:
+    """Where the files of a data set's splits lie."""
+    return folder_of(dataset) / "splits" if is_own(dataset) else folder / dataset
+
+
 def _splits(dataset: str, folder: Path) -> list[str]:
-    return sorted(path.stem for path in (folder / dataset).glob("*.json"))
+    return sorted(path.stem for path in _place(dataset, folder).glob("*.json") if not path.name.startswith("."))
+
+
+def _command(dataset: str) -> str:
+    source = str(folder_of(dataset)) if is_own(dataset) else dataset
+    return f"'python -m benchmark data split {shlex.quote(source)} --write'"
 
 
 def _read(dataset: str, split: str, folder: Path) -> dict[str, Any]:
-    known = _splits(dataset, folder) if dataset in names() or (folder / dataset).is_dir() else None
+    there = is_own(dataset) or dataset in names() or (folder / dataset).is_dir()
+    known = _splits(dataset, folder) if there else None
     if known is None:
         raise UserError(f"unknown dataset '{dataset}'.{suggest(dataset, names())} Known: {', '.join(names())}.")
     if split not in known:
-        has = f"it has {', '.join(known)}" if known else f"make them with 'python -m benchmark data split {dataset}'"
-        raise UserError(f"{dataset} has no split '{split}'.{suggest(split, known)} {has[0].upper()}{has[1:]}.")
-    path = folder / dataset / f"{split}.json"
+        has = f"it has {', '.join(known)}"
+        if not known:
+            has = f"none is made yet: {_command(dataset)} does it where its images are"
+        raise UserError(f"{short(dataset)} has no split '{split}'.{suggest(split, known)} {has[0].upper()}{has[1:]}.")
+    path = _place(dataset, folder) / f"{split}.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         claimed = content.pop("fingerprint")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: not a split file ({error}); restore it with git") from None
+        raise UserError(f"{path}: not a split file ({error}); {_restore(dataset)}") from None
     if _digest(content) != claimed:
-        raise UserError(f"{path}: the lists do not have their fingerprint, the file was edited; restore it with git, "
+        raise UserError(f"{path}: the lists do not have their fingerprint, the file was edited; {_restore(dataset)}, "
                         "or give your own list with --labelled FILE")
     return content
+
+
+def _restore(dataset: str) -> str:
+    return f"make it anew with {_command(dataset)}" if is_own(dataset) else "restore it with git"
 
 
 def _digest(content: Any) -> str:

@@ -1,0 +1,122 @@
+"""CRAG's adapter on a made-up tree of its layout: the real files are not at hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.configuration import compose
+from benchmark.data import splits
+from benchmark.data.make_splits import PUBLISHED
+from benchmark.data.prepared import Prepared, load
+from benchmark.errors import UserError
+from benchmark.registry import DATASETS, METHODS
+from tests.conftest import invoke, one_line_error, tiny_settings
+
+NUMBERS = {"train": (1, 2, 3, 10, 11, 12, 20, 21), "valid": (1, 2, 3)}
+SIDE = 40
+
+
+def picture(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image and its gland ids: one gland of id 7, or two of ids 1 and 300."""
+    rows, columns = np.mgrid[:SIDE, : SIDE + 4]
+    ids = np.zeros(rows.shape, np.uint16)
+    for gland, place in (((1, 10), (300, 30)) if number % 2 else ((7, 20),)):
+        ids[(rows - 20) ** 2 + (columns - place) ** 2 < 60] = gland
+    image = np.stack([220 - 90 * (ids > 0), 150 + 0 * rows, 100 + number + columns], -1)
+    return image.astype(np.uint8), ids
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    for folder, numbers in NUMBERS.items():
+        for part in ("Images", "Annotation", "Overlay"):
+            (tmp_path / "raw" / "CRAG" / folder / part).mkdir(parents=True)
+        for number in numbers:
+            name = f"{'train' if folder == 'train' else 'test'}_{number}.png"
+            for part, array in zip(("Images", "Annotation"), picture(number), strict=True):
+                Image.fromarray(array).save(tmp_path / "raw" / "CRAG" / folder / part / name)
+    return tmp_path / "raw"
+
+
+def opened(tmp_path: Path, raw: Path) -> Prepared:
+    return load("crag", 32, raw=raw, root=tmp_path / "prepared")
+
+
+def test_the_two_folders_are_training_and_test_images_in_order_of_their_numbers(tmp_path: Path, raw: Path) -> None:
+    (raw / "CRAG" / "train" / "Images" / "._train_1.png").write_bytes(b"of a Mac")
+    (raw / "CRAG" / "train" / "Images" / "Thumbs.db").write_bytes(b"of Windows")
+    data = opened(tmp_path, raw)
+    assert data.ids == (*(f"train_{number}" for number in NUMBERS["train"]), "test_1", "test_2", "test_3")
+    assert data.groups == {"set": ("train",) * 8 + ("test",) * 3}
+    assert data.native_sizes == ((SIDE, SIDE + 4),) * 11 and set(np.unique(data.masks)) == {0, 1}
+    assert np.array_equal(data.native("train_11"), picture(11)[1]) and data.native("train_11").max() == 300
+
+
+def test_it_is_found_by_its_folders(tmp_path: Path, raw: Path) -> None:
+    assert DATASETS.load("crag")().find(raw) == raw / "CRAG" == DATASETS.load("crag")().find(raw / "CRAG")
+    with pytest.raises(UserError, match=r"no CRAG images under .*nowhere.*research only.*nowhere/crag.*--data"):
+        opened(tmp_path, tmp_path / "nowhere")
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no masks' folder": (lambda crag: (crag / "valid" / "Annotation").rename(crag / "valid" / "masks"),
+                         r"valid/Annotation is missing; the release has Images and Annotation"),
+    "lost mask": (lambda crag: (crag / "train" / "Annotation" / "train_3.png").unlink(),
+                  r"train/Images/train_3.png: its mask is missing from"),
+    "lost images": (lambda crag: [(crag / "train" / "Images" / f"train_{n}.png").unlink() for n in (3, 10)],
+                    r"train/Annotation/train_3.png: a mask without its image .*\(and 1 more\)"),
+    "no images": (lambda crag: [path.unlink() for path in (crag / "valid" / "Images").iterdir()],
+                  r"valid/Images: no images in it"),
+    "two files": (lambda crag: (crag / "train" / "Images" / "train_03.png").write_bytes(b""),
+                  r"train_3.png: a second file for number 3 beside train_03.png"),
+    "another name": (lambda crag: (crag / "train" / "Images" / "scan_3_copy.png").write_bytes(b""),
+                     r"scan_3_copy.png: not a name of the release"),
+    "broken image": (lambda crag: (crag / "train" / "Images" / "train_3.png").write_bytes(b"no"),
+                     r"train_3.png: not an image"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_layout_gets_one_clear_line(tmp_path: Path, raw: Path, case: str) -> None:
+    spoil, words = WRONG[case]
+    spoil(raw / "CRAG")
+    with pytest.raises(UserError, match=words) as caught:
+        opened(tmp_path, raw)
+    assert "\n" not in str(caught.value)
+
+
+def test_list_says_that_the_real_files_were_never_seen() -> None:
+    assert "untested on the real files" in DATASETS.describe("crag").summary
+    assert "were not at hand" in DATASETS.describe("crag").text
+
+
+def test_the_paper_crops_here_and_says_how_large_while_its_code_says_how_often() -> None:
+    settings = compose("semimoe", METHODS.load("semimoe"), "crag", "paper").settings
+    assert (settings["augment.crop"].value, settings["augment.crop"].source) == (0.5, "authors_code")
+    assert (settings["augment.crop_scale"].value * 256, settings["augment.crop_scale"].source) == (224, "paper")
+    assert settings["method.gamma"].value == 0.8
+    assert compose("semimoe", METHODS.load("semimoe"), "crag", "fair").settings["augment.crop"].value == 0
+
+
+def test_the_published_lists_are_nested_and_as_many_as_published() -> None:
+    lists = {key: set(numbers) for key, numbers in PUBLISHED["crag"].items()}
+    assert {key: len(numbers) for key, numbers in lists.items()} == {"10": 16, "20": 31, "validation": 20}
+    assert lists["10"] < lists["20"] and not lists["20"] & lists["validation"]
+    assert all(1 <= number <= 173 for numbers in lists.values() for number in numbers)
+
+
+def test_lists_are_made_where_the_images_are(tmp_path: Path, raw: Path) -> None:
+    arguments = ("run", "--method", "supervised", "--dataset", "crag", "--preset", "demo", "--ratio", "20", "--json",
+                 "--data", raw, "--results", tmp_path / "results", *tiny_settings())
+    assert "'python -m benchmark data split crag --write'" in one_line_error(invoke(*arguments))
+    splits.write(opened(tmp_path, raw), tmp_path / "splits")
+    split = splits.resolve("crag", "official", 20, 0, folder=tmp_path / "splits")
+    assert (len(split.labelled), len(split.unlabelled), len(split.test)) == (2, 6, 3)
+    content = json.loads((tmp_path / "splits" / "crag" / "official.json").read_text())
+    assert content["made_by"] == "python -m benchmark data split crag --write"
