@@ -45,6 +45,7 @@ class Dataset:
     instances: bool = True  # masks hold object ids; False: class indices, 255 = ignore
     published_statistics: Statistics | None = None
     publishable: bool = False  # whether pictures of it may lie in a repository
+    licence: str = "not stated; ask who made the images"  # a sentence for the card of what is trained on them
 
     def find(self, raw: Path) -> Path:
         """The folder with the images, or the archive that holds it.
