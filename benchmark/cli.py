@@ -10,9 +10,23 @@ from typing import NoReturn
 
 from benchmark import __version__
 from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, suggest
-from benchmark.verbs import check, clean, data, doctor, explain, grid, listing, profile, records, report, run, status
+from benchmark.verbs import (
+    check,
+    clean,
+    data,
+    doctor,
+    explain,
+    grid,
+    listing,
+    predict,
+    profile,
+    records,
+    report,
+    run,
+    status,
+)
 
-VERBS = (run, grid, status, report, records, clean, listing, explain, data, profile, check, doctor)
+VERBS = (run, grid, status, report, predict, records, clean, listing, explain, data, profile, check, doctor)
 
 DESCRIPTION = "Compare semi-supervised segmentation methods on identical images, folds and label ratios."
 EXAMPLES = """examples:
