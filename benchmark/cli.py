@@ -15,6 +15,7 @@ from benchmark.verbs import (
     clean,
     data,
     doctor,
+    evaluate,
     explain,
     grid,
     listing,
@@ -26,7 +27,7 @@ from benchmark.verbs import (
     status,
 )
 
-VERBS = (run, grid, status, report, predict, records, clean, listing, explain, data, profile, check, doctor)
+VERBS = (run, grid, status, report, predict, evaluate, records, clean, listing, explain, data, profile, check, doctor)
 
 DESCRIPTION = "Compare semi-supervised segmentation methods on identical images, folds and label ratios."
 EXAMPLES = """examples:
