@@ -73,7 +73,7 @@ def test_a_run_leaves_a_whole_record(finished, method):
     assert np.array_equal(counts["test_images"].sum(0), counts["test_pooled"][-1])
     folder = results / "runs" / record["run_id"]
     left = {path.name for path in folder.iterdir()}
-    assert left == {"claim", "log.jsonl", "masks.npz", "spec.json", "weights.pt"}
+    assert left == {"claim", "log.jsonl", "masks.npz", "model.json", "spec.json", "weights.pt"}
 
 
 def test_another_results_folder_gives_the_same(finished, tmp_path):

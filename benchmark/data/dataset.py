@@ -50,6 +50,7 @@ class Dataset:
     home: Path | None = None  # the folder of a data set of one's own
     published_statistics: Statistics | None = None
     publishable: bool = False  # whether pictures of it may lie in a repository
+    licence: str = "not stated; ask who made the images"  # a sentence for the card of what is trained on them
 
     @property
     def full_name(self) -> str:

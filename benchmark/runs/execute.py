@@ -17,7 +17,8 @@ from benchmark.engine.numerics import numerics
 from benchmark.engine.session import assemble
 from benchmark.engine.trainer import Outcome, Outdated, train
 from benchmark.errors import Decline, Interrupted, UserError
-from benchmark.runs.compile import check_current, compile_record
+from benchmark.runs import model
+from benchmark.runs.compile import check_current, compile_record, weights_digest
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.records import digest, read_counts, read_record, set_aside, write_record
 from benchmark.runs.request import Request, specify
@@ -68,6 +69,7 @@ def execute(
             folder.save_masks(outcome.masks)
             if keep != "nothing":
                 folder.save_weights(weights)
+                model.write(folder.path, model.describe(spec, prepared, split, weights_digest(weights)))
         record = compile_record(spec, prepared, split, device, outcome, weights, versions, request.command)
         folder.claim.check()
         path = write_record(results / "records", record, outcome.evidence if done else None)

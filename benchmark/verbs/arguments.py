@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError
+from benchmark.paths import results_folder
 
 if TYPE_CHECKING:
+    from benchmark.runs.finished import Finished
     from benchmark.runs.request import Request
 
 
@@ -45,6 +48,12 @@ def add_folders(parser: argparse.ArgumentParser, *, results: bool = True, data: 
                             help="folder of raw data sets (default: $SEMIHISTO_DATA or ./data)")
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Which finished run."""
+    parser.add_argument("run", metavar="RUN",
+                        help="a run's id, the beginning of one, its record or folder, or an export's folder")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Machine-readable output."""
     parser.add_argument("--json", action="store_true", help="print one JSON value on stdout")
@@ -64,6 +73,14 @@ def request(arguments: argparse.Namespace) -> Request:
         method, arguments.dataset, arguments.split, arguments.ratio, arguments.fold, arguments.seed, arguments.preset,
         parse_overrides(arguments.overrides), labelled,
     )
+
+
+def finished(arguments: argparse.Namespace) -> Finished:
+    """The run that the arguments name, with its weights on the device."""
+    from benchmark.runs.finished import load
+
+    return load(arguments.run, results_folder(arguments.results), raw=arguments.data, device_name=arguments.device,
+                say=lambda line: print(line, file=sys.stderr))
 
 
 def print_json(value: Any) -> None:

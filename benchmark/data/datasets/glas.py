@@ -29,6 +29,7 @@ class GlaS(Dataset):
     Groups: set (train, testA, testB), patient (the release's number), grade (benign, malignant).
     """
 
+    licence = "for research only, not commercial (MICCAI 2015 Gland Segmentation challenge, University of Warwick)"
     # Of the published code. A deviation of 0.512 is impossible for values in [0, 1]: for the `paper` preset only.
     published_statistics = ((0.787803, 0.512017, 0.784938), (0.428206, 0.507778, 0.426366))
 

@@ -1,0 +1,140 @@
+"""Masks and overlays of a folder of images; what cannot be read is told, and the rest goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from benchmark.data.images import EXTENSIONS, read_image
+from benchmark.data.overlay import indexed, overlay, shares
+from benchmark.errors import UserError
+from benchmark.files import write_atomically
+from benchmark.runs.finished import Finished
+
+KINDS = tuple(dict.fromkeys((*EXTENSIONS, ".jpg", ".jpeg")))
+TABLE = "areas.csv"
+LARGER = 1.5  # times as long as the training images on a side: seen whole, tissue has another scale than was learnt
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Windows of (H, W) pixels that share `overlap` pixels."""
+
+    side: tuple[int, int]
+    overlap: int
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where the answers for one image go; no overlay where none is wanted."""
+
+    image: Path
+    mask: Path
+    overlay: Path | None
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.mask] + ([self.overlay] if self.overlay else [])
+
+
+def images_of(paths: Sequence[Path]) -> list[Path]:
+    """The images that these files and folders (not those in them) are or hold; UserError for a path that has none."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS and not p.name.startswith("."))
+            if not inside:
+                raise UserError(f"{path}: no images in it ({', '.join(KINDS)})")
+            found |= dict.fromkeys(inside)
+        elif path.exists():
+            found[path] = None
+        else:
+            raise UserError(f"{path}: no such file or folder")
+    return list(found)
+
+
+def outputs(images: Sequence[Path], folder: Path, with_overlay: bool, again: bool) -> list[Output]:
+    """Where everything goes. UserError where two images would go to one place, or, unless `again`, something is there.
+    """
+    planned: dict[str, Output] = {}
+    for image in images:
+        if image.stem in planned:
+            raise UserError(f"{image} and {planned[image.stem].image} would have masks of one name; rename one, or "
+                            "predict them in turn with another --output")
+        drawn = folder / "overlays" / f"{image.stem}.png" if with_overlay else None
+        planned[image.stem] = Output(image, folder / "masks" / f"{image.stem}.png", drawn)
+    for path in (*(file for output in planned.values() for file in output.files), folder / TABLE):
+        if path.exists() and not again:
+            raise UserError(f"{path} is there already; --again overwrites what was predicted, --output names another "
+                            "folder")
+    return list(planned.values())
+
+
+def tiling(finished: Finished, tile: str | None, overlap: int | None) -> Tiling | None:
+    """What `--tile` and `--overlap` mean for this run; None: images are seen whole."""
+    if tile is None:
+        if overlap is not None:
+            raise UserError("--overlap is of windows: give --tile, too")
+        return None
+    if tile == "auto":
+        side = finished.model.native_size
+    elif tile.isdecimal() and 16 <= int(tile) <= 4096:
+        side = int(tile), int(tile)
+    else:
+        raise UserError(f"--tile {tile}: expected auto, or a number of pixels from 16 to 4096")
+    overlap = min(side) // 4 if overlap is None else overlap
+    if not 0 <= overlap < min(side):
+        raise UserError(f"--overlap {overlap}: must be at least 0 and less than the window's {min(side)} pixels")
+    return Tiling(side, overlap)
+
+
+def predict(finished: Finished, planned: Sequence[Output], cut: Tiling | None) -> Iterator[dict[str, Any]]:
+    """Write the answers for each image; a row for each: `image`, files and `areas` (class -> share), or an `error`."""
+    predictor, names = finished.predictor, finished.model.classes
+    for output in planned:
+        row: dict[str, Any] = {"image": str(output.image)}
+        try:
+            image = read_image(output.image)
+        except UserError as error:
+            yield row | {"error": str(error)}
+            continue
+        classes = predictor.whole(image) if cut is None else predictor.tiled(image, cut.side, cut.overlap)
+        areas = shares(classes, names)
+        _save(output.mask, indexed(classes, len(names)))
+        if output.overlay:
+            _save(output.overlay, overlay(image, classes, areas))
+        yield row | {
+            "mask": str(output.mask), "overlay": str(output.overlay) if output.overlay else None,
+            "height": image.shape[0], "width": image.shape[1], "areas": areas,
+            "remark": None if cut else _remark(image, finished.model.native_size),
+        }
+
+
+def write_table(folder: Path, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Path:
+    """The areas of all images that were predicted, as CSV."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "width", "height", *names])
+    for row in rows:
+        table.writerow([row["image"], row["width"], row["height"], *(f"{row['areas'][name]:.6f}" for name in names)])
+    write_atomically(folder / TABLE, lambda stream: stream.write(text.getvalue().encode()))
+    return folder / TABLE
+
+
+def _remark(image: np.ndarray, trained: tuple[int, int]) -> str | None:
+    height, width = image.shape[:2]
+    if height <= LARGER * trained[0] and width <= LARGER * trained[1]:
+        return None
+    return (f"{width} x {height} pixels, where the training images had {trained[1]} x {trained[0]}: seen whole, it is "
+            "at another scale; --tile auto cuts it into windows of their size")
+
+
+def _save(path: Path, picture: Image.Image) -> None:
+    write_atomically(path, lambda stream: picture.save(stream, format="PNG"))
