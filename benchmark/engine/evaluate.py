@@ -6,17 +6,17 @@ counted at the argmax, each against the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from benchmark.data.dataset import IGNORE
 from benchmark.data.prepared import Prepared
 from benchmark.data.splits import Split
+from benchmark.data.tiles import stitch
 from benchmark.engine.device import autocast
 from benchmark.method import Method, named_logits
 from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
@@ -47,15 +47,18 @@ class Evaluator:
         self.outputs: list[str] = []
         self.pooled: dict[str, list[np.ndarray]] = {name: [] for name in self.lists}
 
-    def images(self, names: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Tensor, Tensor]]:
-        """Batches of ids, normalised images [B, 3, S, S] and masks [B, S, S]."""
-        for start in range(0, len(names), self.settings.batch):
-            chosen = names[start : start + self.settings.batch]
-            rows = [self.prepared.position(name) for name in chosen]
+    def images(self, names: Sequence[str]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Batches of rows of the prepared arrays, normalised images [B, 3, S, S] and masks [B, S, S].
+
+        An image is one row, or one a tile; images follow each other.
+        """
+        every = self.prepared.rows_of(names)
+        for start in range(0, len(every), self.settings.batch):
+            rows = every[start : start + self.settings.batch]
             pixels = torch.from_numpy(np.ascontiguousarray(self.prepared.images[rows].transpose(0, 3, 1, 2)))
             image = (pixels.to(self.device, self.dtype) / 255 - self.mean) / self.std
             mask = torch.from_numpy(np.ascontiguousarray(self.prepared.masks[rows])).to(self.device)
-            yield chosen, image.contiguous(memory_format=self.layout), mask
+            yield rows, image.contiguous(memory_format=self.layout), mask
 
     @torch.inference_mode()
     def logits(self, method: Method, image: Tensor) -> dict[str, Tensor]:
@@ -63,10 +66,23 @@ class Evaluator:
         with autocast(self.device, self.precision):
             return {name: logits.float() for name, logits in named_logits(method.predict(image)).items()}
 
+    def predictions(self, method: Method, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Each image with its logits [rows, C, S, S] by output name."""
+        tiles: dict[str, list[Tensor]] = {}
+        waiting = list(reversed(names))
+        for _, image, _ in self.images(names):
+            for output, logits in self.logits(method, image).items():
+                tiles.setdefault(output, []).extend(logits)
+            here = len(next(iter(tiles.values())))
+            while waiting and here >= (count := len(self.prepared.rows(waiting[-1]))):
+                yield waiting.pop(), {output: torch.stack(found[:count]) for output, found in tiles.items()}
+                tiles = {output: found[count:] for output, found in tiles.items()}
+                here -= count
+
     def observe(self, method: Method, step: int) -> dict[str, np.ndarray]:
         """One evaluation: appends pooled counts, returns counts per image {list: int64 [n, O, T, 3]}.
 
-        T: thresholds; of several classes, all but the background.
+        T: thresholds; of several classes, all but the background. Pixels that several tiles share count in each.
         """
         was = method.training
         method.eval()
@@ -77,7 +93,8 @@ class Evaluator:
                 by_output = self.logits(method, image)
                 self.outputs = list(by_output)
                 rows.append(torch.stack([self._counts(logits, mask) for logits in by_output.values()], 1))
-            per_image[name] = torch.cat(rows).cpu().numpy()
+            first_rows = np.cumsum([0, *(len(self.prepared.rows(each)) for each in ids[:-1])])
+            per_image[name] = np.add.reduceat(torch.cat(rows).cpu().numpy(), first_rows)
             self.pooled[name].append(per_image[name].sum(0))
         self.steps.append(step)
         method.train(was)
@@ -123,25 +140,20 @@ class Evaluator:
         Counts are int64 [n, O, 3]; of several classes, [n, O, classes - 1, 3].
         """
         counts, pixels, scores, surfaces, masks = [], [], [], [], {}
-        for chosen, image, _ in self.images(ids):
-            by_output = self.logits(method, image)
-            for place, name in enumerate(chosen):
-                truth = self.prepared.native_classes(name)
-                row = []
-                for number, logits in enumerate(by_output.values()):
-                    native = functional.interpolate(
-                        logits[place : place + 1], size=truth.shape, mode="bilinear", align_corners=False
-                    )
-                    predicted = native.argmax(1)[0].to(torch.uint8).cpu().numpy()
-                    row.append(self._of_classes(class_confusion(predicted, truth, self.classes)))
-                    if number == 0:
-                        masks[name] = predicted if self.classes > 2 else predicted.astype(bool)
-                counts.append(row)
-                pixels.append(np.count_nonzero(truth != IGNORE))
-                if objects and self.settings.objects:
-                    found = [self._objects(name, masks[name], truth, kind) for kind in range(1, self.classes)]
-                    scores.append(self._of_classes([each[:3] for each in found]))
-                    surfaces.append(self._of_classes([each[3:] for each in found]))
+        for name, by_output in self.predictions(method, ids):
+            truth, row = self.prepared.native_classes(name), []
+            for number, tiles in enumerate(by_output.values()):
+                native = stitch(tiles, self.prepared.boxes(name), truth.shape)
+                predicted = native.argmax(0).to(torch.uint8).cpu().numpy()
+                row.append(self._of_classes(class_confusion(predicted, truth, self.classes)))
+                if number == 0:
+                    masks[name] = predicted if self.classes > 2 else predicted.astype(bool)
+            counts.append(row)
+            pixels.append(np.count_nonzero(truth != IGNORE))
+            if objects and self.settings.objects:
+                found = [self._objects(name, masks[name], truth, kind) for kind in range(1, self.classes)]
+                scores.append(self._of_classes([each[:3] for each in found]))
+                surfaces.append(self._of_classes([each[3:] for each in found]))
         extra = {"test_pixels": np.asarray(pixels, dtype=np.int64)}
         if scores:
             extra |= {"test_objects": np.asarray(scores), "test_surface": np.asarray(surfaces)}
