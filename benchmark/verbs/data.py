@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import CHECK_FAILED, OK
+from benchmark.verbs import arguments as shared
 
 
 def add(verbs: Any) -> None:
@@ -15,7 +16,7 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser("data", help="prepare, check, preview or split a data set", allow_abbrev=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
     _action(actions, "prepare", "read, check and resize a data set into arrays", prepare)
-    _action(actions, "check", "tell what will be trained on, and what looks wrong", check)
+    shared.add_json(_action(actions, "check", "tell what will be trained on, and what looks wrong", check))
     shown = _action(actions, "preview", "draw a contact sheet with the masks' outlines", preview)
     shown.add_argument("--output", metavar="PNG", help="where to (default: NAME-SIZE.png)")
     shown.add_argument("--count", type=int, default=40, help="how many images (default: 40)")
@@ -54,11 +55,16 @@ def prepare(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Print the description."""
-    from benchmark.data.check import describe
+    """Print the description; exit code 4 where a split tests on what it learns from."""
+    from benchmark.data.check import examine
+    from benchmark.data.describe import certain, describe
 
-    print("\n".join(describe(_load(arguments))))
-    return OK
+    facts = examine(_load(arguments), arguments.name)
+    if arguments.json:
+        shared.print_json(facts)
+    else:
+        print("\n".join(describe(facts)))
+    return CHECK_FAILED if certain(facts) else OK
 
 
 def preview(arguments: argparse.Namespace) -> int:
