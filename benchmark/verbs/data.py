@@ -19,7 +19,12 @@ def add(verbs: Any) -> None:
     shared.add_json(_action(actions, "check", "tell what will be trained on, and what looks wrong", check))
     shown = _action(actions, "preview", "draw a contact sheet with the masks' outlines", preview)
     shown.add_argument("--output", metavar="PNG", help="where to (default: NAME-SIZE.png)")
-    shown.add_argument("--count", type=int, default=40, help="how many images (default: 40)")
+    chosen = shown.add_mutually_exclusive_group()
+    chosen.add_argument("--count", type=int, default=40, help="how many images (default: 40)")
+    chosen.add_argument("--ids", metavar="ID,ID", help="these images, in this order")
+    shown.add_argument("--split", help="tell what each image is in this split; see `list splits`")
+    shown.add_argument("--fold", type=int, default=0, help="of the split (default: 0)")
+    shown.add_argument("--ratio", type=int, default=20, help="labelled share of the split, percent (default: 20)")
     split = _action(actions, "split", "make the committed lists, or compare them with what is made", make_splits)
     what = split.add_mutually_exclusive_group()
     what.add_argument("--write", action="store_true", help="write configs/splits/NAME/*.json")
@@ -70,10 +75,13 @@ def check(arguments: argparse.Namespace) -> int:
 def preview(arguments: argparse.Namespace) -> int:
     """Write the contact sheet."""
     from benchmark.data.preview import preview as draw
+    from benchmark.data.splits import resolve
 
+    split = resolve(arguments.name, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
     prepared = _load(arguments)
     path = Path(arguments.output or f"{prepared.name}-{prepared.size}.png")
-    print(draw(prepared, path, count=arguments.count))
+    ids = [name.strip() for name in arguments.ids.split(",")] if arguments.ids else None
+    print(draw(prepared, path, ids=ids, count=arguments.count, split=split))
     return OK
 
 
