@@ -10,6 +10,7 @@ Found are copies of whole images. A crop, or the neighbouring piece of a slide t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,11 +45,9 @@ class Alike:
     correlation: float  # of the fine coefficients
 
 
-def lookalikes(images: np.ndarray) -> list[Alike]:
-    """Every pair of uint8 [N, S, S, 3] that looks alike, equal images too, in order of rows; N at most MOST."""
-    if len(images) < 2:
-        return []
-    waves = np.stack([_transformed(image) for image in images])
+def lookalikes(images: Iterable[np.ndarray]) -> list[Alike]:
+    """Every pair of N images, uint8 [S, S, 3], that looks alike, equal images too, in order of rows; N at most MOST."""
+    waves = np.array([_transformed(image) for image in images], np.float32).reshape(-1, SIDE, SIDE)
     fine = waves.copy()
     fine[:, :COARSE, :COARSE] = 0
     strength = np.linalg.norm(fine, axis=(1, 2))
