@@ -53,13 +53,15 @@ def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:
     facts = examined(tmp_path, train_1=(0, 1, 1, 0), train_2=(0, 1, 255, 255), test_1=(0, 0, 1, 2))
     lines = describe(facts)
     for line in (
-        "train: 1 of 3 images have no mask (unlabelled)",
-        "train: shares of pixels, in how many of 2 images: a 50.0% in 2, b 50.0% in 2, c 0.0% in 0, d 0.0% in 0",
-        "train: 2 objects, 1 to 1 an image; 25.0% of pixels are to be ignored",
-        "test: 1 of 2 images have no mask (unlabelled), and cannot be scored",
-        "test: shares of pixels, in how many of 1 image: a 50.0% in 1, b 25.0% in 1, c 25.0% in 1, d 0.0% in 0",
-        "class c: occurs in test, never in train: nothing can learn it",
-        "class d: never occurs; is it what the masks call 255? That value is ignored",
+        "train: 3 images; 1 without a mask, which can only be unlabelled training images",
+        "test: 2 images; 1 without a mask, which cannot be scored",
+        "train: 50.0% of pixels are b (in 2 images), 0.0% of pixels are c (in 0 images), 0.0% of pixels are d (in 0 "
+        "images), 2 objects, 1 to 1 an image; 25.0% of pixels are to be ignored",
+        "test: 25.0% of pixels are b (in 1 image), 25.0% of pixels are c (in 1 image), 0.0% of pixels are d (in 0 "
+        "images), 2 objects, 2 to 2 an image",
+        "class 'c' is in no training mask, only in test: it cannot be learned",
+        "class 'd' is in no mask: it can neither be learned nor scored; is it what the masks call 255, which is "
+        "ignored?",
         "no image that is learned from is also tested on (splits: as released)",
     ):
         assert line in lines
@@ -68,9 +70,9 @@ def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:
 
 def test_a_class_that_is_never_tested_and_a_set_without_masks(tmp_path: Path) -> None:
     lines = describe(examined(tmp_path, train_1=(0, 1, 2, 3)))
-    assert "class d: occurs in train only: no test image shows whether it was learned" in lines
+    assert "class 'd' is in training masks only: no test image shows whether it was learned" in lines
     assert [line for line in lines if line.startswith("test: ")] == [
-        "test: 2 images", "test: 2 of 2 images have no mask (unlabelled), and cannot be scored"
+        "test: 2 images; 2 without a mask, which cannot be scored"
     ]
 
 

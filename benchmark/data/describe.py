@@ -37,28 +37,24 @@ def _set(name: str, found: Facts) -> str:
         line += f" ({', '.join(f'{count} {grade}' for grade, count in found['grades'].items())})"
     if "patients" in found:
         line += f" of {_count(found['patients'], 'patient')}"
+    if found["unlabelled"]:
+        means = "can only be unlabelled training images" if name == "train" else "cannot be scored"
+        line += f"; {found['unlabelled']} without a mask, which {means}"
     return line
 
 
 def _contents(name: str, found: Facts, classes: Sequence[str]) -> list[str]:
-    lines = []
     labelled = found["images"] - found["unlabelled"]
-    if found["unlabelled"]:
-        scored = "" if name == "train" else ", and cannot be scored"
-        lines.append(f"{name}: {found['unlabelled']} of {found['images']} images have no mask (unlabelled){scored}")
     if not labelled:
-        return lines
+        return []
     objects = found["objects"]
-    counted = f"{objects['all']:,} objects, {objects['fewest']} to {objects['most']} an image"
-    if found["ignored"]:
-        counted += f"; {found['ignored']:.1%} of pixels are to be ignored"
-    if len(classes) == 2:
-        lines.append(f"{name}: {found['classes'][classes[1]]['pixels']:.1%} of pixels are {classes[1]}, {counted}")
-    else:
-        shares = (f"{label} {part['pixels']:.1%} in {part['images']}" for label, part in found["classes"].items())
-        lines += [f"{name}: shares of pixels, in how many of {_count(labelled, 'image')}: {', '.join(shares)}",
-                  f"{name}: {counted}"]
-    return lines
+    words = [f"{found['classes'][label]['pixels']:.1%} of pixels are {label}" for label in classes[1:]]
+    if len(classes) > 2:
+        words = [f"{said} (in {_count(found['classes'][label]['images'], 'image')})"
+                 for said, label in zip(words, classes[1:], strict=True)]
+    line = (f"{name}: {', '.join(words)}, {objects['all']:,} objects, {objects['fewest']} to {objects['most']} an "
+            "image")
+    return [line + (f"; {found['ignored']:.1%} of pixels are to be ignored" if found["ignored"] else "")]
 
 
 def _absent(facts: Facts) -> list[str]:
@@ -68,14 +64,13 @@ def _absent(facts: Facts) -> list[str]:
     for label in facts["classes"]:
         where = [name for name, found in sets.items() if found["classes"][label]["images"]]
         if not where:
-            line = f"class {label}: never occurs"
-            if any(found["ignored"] for found in sets.values()):
-                line += "; is it what the masks call 255? That value is ignored"
-            lines.append(line)
-        elif "train" not in where:
-            lines.append(f"class {label}: occurs in {', '.join(where)}, never in train: nothing can learn it")
+            ignored = any(found["ignored"] for found in sets.values())
+            hint = "is it what the masks call 255, which is ignored?" if ignored else "is its value right?"
+            lines.append(f"class '{label}' is in no mask: it can neither be learned nor scored; {hint}")
+        elif "train" in sets and "train" not in where:
+            lines.append(f"class '{label}' is in no training mask, only in {', '.join(where)}: it cannot be learned")
         elif where == ["train"] and len(sets) > 1:
-            lines.append(f"class {label}: occurs in train only: no test image shows whether it was learned")
+            lines.append(f"class '{label}' is in training masks only: no test image shows whether it was learned")
     return lines
 
 
