@@ -1,127 +1,105 @@
-"""What a data set holds, in lines for a person: counts, sizes, classes, shared patients, statistics, duplicates."""
+"""What a data set holds: counts, sizes, classes, shared patients, statistics, images that occur twice."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from benchmark.data.dataset import load_dataset
+from benchmark.data.dataset import IGNORE, load_dataset
+from benchmark.data.leaks import duplicates, leaks, sides
+from benchmark.data.lookalikes import MOST, Alike, lookalikes
 from benchmark.data.make_splits import members, shared_patients
-from benchmark.data.prepared import Prepared, load
+from benchmark.data.prepared import Prepared
+
+Facts = dict[str, Any]
 
 
-def check(
-    name: str, size: int = 96, *, raw: str | Path | None = None, root: str | Path | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> list[str]:
-    """Prepare the data set if need be (which reads and checks every file) and describe it.
+def examine(prepared: Prepared, dataset: str) -> Facts:
+    """Everything that `data check` tells, as JSON has it; `describe` puts it into words.
 
-    UserError for the first file that is wrong, as in preparing."""
-    return describe(load(name, size, raw=raw, root=root, say=say))
-
-
-def describe(prepared: Prepared) -> list[str]:
-    """The lines of `check` for prepared data."""
-    return [
-        f"{prepared.name}: {len(prepared.ids)} images, pixels {prepared.fingerprint[:12]}",
-        *_sets(prepared),
-        _sizes(prepared),
-        *_contents(prepared),
-        _patients(prepared),
-        *_statistics(prepared),
-        _duplicates(prepared),
-    ]
-
-
-def _places(prepared: Prepared) -> dict[str, list[int]]:
-    """set -> rows, in order of appearance."""
+    dataset: as the user gave it, for what is known beside the arrays: published statistics and committed splits.
+    Shares are fractions of the pixels whose truth is known, at native size."""
     places: dict[str, list[int]] = {}
     for place, name in enumerate(prepared.groups["set"]):
         places.setdefault(name, []).append(place)
-    return places
+    same = duplicates(prepared)
+    alike = None if len(prepared.ids) > MOST else _different(prepared, lookalikes(prepared.images))
+    of = sides(dataset, prepared)
+    mean, deviation = prepared.statistics(places.get("train") or range(len(prepared.ids)))
+    published = load_dataset(dataset).published_statistics
+    return {
+        "dataset": prepared.name, "size": prepared.size, "images": len(prepared.ids),
+        "fingerprint": prepared.fingerprint, "classes": list(prepared.classes),
+        "sets": {name: _set(prepared, rows) for name, rows in places.items()},
+        "native_sizes": dict(Counter(f"{width} x {height}" for height, width in prepared.native_sizes).most_common()),
+        "patients": _patients(prepared),
+        "statistics": {"mean": mean, "standard_deviation": deviation},
+        "published_statistics": published and {"mean": published[0], "standard_deviation": published[1]},
+        "duplicates": same,
+        "lookalikes": None if alike is None else [
+            {"images": [prepared.ids[pair.first], prepared.ids[pair.second]], **_looks(pair)} for pair in alike
+        ],
+        "splits": sorted({side.split for side in of}),
+        "leaks": [
+            {"split": leak.split, "folds": leak.folds, "training": leak.training, "test": leak.test,
+             "same_pixels": leak.alike is None, **(_looks(leak.alike) if leak.alike else {})}
+            for leak in leaks(prepared.ids, same, alike or [], of)
+        ],
+    }
 
 
-def _sets(prepared: Prepared) -> list[str]:
-    lines = []
-    for name, places in _places(prepared).items():
-        line = f"{name}: {len(places)} images"
-        if "grade" in prepared.groups:
-            grades = Counter(prepared.groups["grade"][place] for place in places)
-            line += f" ({', '.join(f'{count} {grade}' for grade, count in sorted(grades.items()))})"
-        if "patient" in prepared.groups:
-            line += f" of {_count(len({prepared.groups['patient'][place] for place in places}), 'patient')}"
-        lines.append(line)
-    return lines
+def _set(prepared: Prepared, places: Sequence[int]) -> Facts:
+    """Counts of one set. Images whose truth is nowhere known are unlabelled, and count for nothing else here."""
+    pixels = np.zeros(len(prepared.classes), np.int64)
+    images = np.zeros(len(prepared.classes), np.int64)
+    ignored = unlabelled = 0
+    objects = []
+    for name in (prepared.ids[place] for place in places):
+        counts = np.bincount(prepared.native_classes(name).ravel(), minlength=IGNORE + 1)
+        held = counts[:len(prepared.classes)]
+        if not held.any():
+            unlabelled += 1
+            continue
+        pixels += held
+        images += held > 0
+        ignored += int(counts[IGNORE])
+        objects.append(int(np.count_nonzero(np.bincount(prepared.native(name).ravel())[1:])))
+    known = max(1, int(pixels.sum()))
+    found: Facts = {
+        "images": len(places), "unlabelled": unlabelled, "ignored": ignored / (known + ignored),
+        "classes": {
+            name: {"pixels": int(count) / known, "images": int(number)}
+            for name, count, number in zip(prepared.classes, pixels, images, strict=True)
+        },
+        "objects": {"all": sum(objects), "fewest": min(objects, default=0), "most": max(objects, default=0)},
+    }
+    if "grade" in prepared.groups:
+        found["grades"] = dict(sorted(Counter(prepared.groups["grade"][place] for place in places).items()))
+    if "patient" in prepared.groups:
+        found["patients"] = len({prepared.groups["patient"][place] for place in places})
+    return found
 
 
-def _sizes(prepared: Prepared) -> str:
-    sizes = Counter(f"{width} x {height}" for height, width in prepared.native_sizes)
-    return "native sizes: " + ", ".join(f"{size} ({count})" for size, count in sizes.most_common())
-
-
-def _contents(prepared: Prepared) -> list[str]:
-    """Shares of pixels and numbers of objects, at native size."""
-    lines = []
-    for name, places in _places(prepared).items():
-        foreground = known = total = 0
-        objects = []
-        for place in places:
-            ids, valid = prepared.native(prepared.ids[place]), prepared.native_valid(prepared.ids[place])
-            foreground += int(np.count_nonzero((ids > 0) & valid))
-            known += int(np.count_nonzero(valid))
-            total += ids.size
-            objects.append(np.count_nonzero(np.bincount(ids.ravel())[1:]))
-        share = foreground / max(known, 1)
-        line = (f"{name}: {share:.1%} of pixels are {' or '.join(prepared.classes[1:])}, {sum(objects):,} objects, "
-                f"{min(objects)} to {max(objects)} an image")
-        lines.append(line + (f"; {1 - known / total:.1%} of pixels are to be ignored" if known < total else ""))
-    return lines
-
-
-def _patients(prepared: Prepared) -> str:
+def _patients(prepared: Prepared) -> Facts | None:
+    """Of the test sets: images and patients, and how many of each are shared with training."""
     if "patient" not in prepared.groups:
-        return "patients: not known"
+        return None
     images = members(prepared)
     shared = shared_patients(images)
     test = [image for image in images if image.set != "train"]
-    both = sum(image.patient in shared for image in test)
-    if not both:
-        return f"patients: none of the {len(test)} test images comes from a patient who is also in training"
-    patients = {image.patient for image in test}
-    return (f"patients: {both} of the {len(test)} test images come from patients who are also in training "
-            f"({len(shared)} of {len(patients)} test patients); the split 'patients' keeps them apart")
+    return {
+        "test_images": len(test), "test_images_shared": sum(image.patient in shared for image in test),
+        "test_patients": len({image.patient for image in test}), "test_patients_shared": len(shared),
+    }
 
 
-def _statistics(prepared: Prepared) -> list[str]:
-    mean, deviation = prepared.statistics(_places(prepared).get("train") or range(len(prepared.ids)))
-    both = f"mean {_channels(mean)}, standard deviation {_channels(deviation)}"
-    lines = [f"training images at {prepared.size} px: {both}"]
-    published = load_dataset(prepared.dataset).published_statistics
-    if published is not None:
-        line = f"published statistics: mean {_channels(published[0])}, standard deviation {_channels(published[1])}"
-        impossible = "; more than 0.5 is impossible for values in [0, 1]" if max(published[1]) > 0.5 else ""
-        lines.append(line + impossible)
-    return lines
+def _different(prepared: Prepared, pairs: Sequence[Alike]) -> list[Alike]:
+    """Those whose pixels are not the same, which is told as such."""
+    return [pair for pair in pairs if prepared.hashes[pair.first] != prepared.hashes[pair.second]]
 
 
-def _duplicates(prepared: Prepared) -> str:
-    same: dict[str, list[str]] = {}
-    for name, digest in zip(prepared.ids, prepared.hashes, strict=True):
-        same.setdefault(digest, []).append(name)
-    groups = [" = ".join(names) for names in same.values() if len(names) > 1]
-    return f"images with the same pixels: {_listed(groups)}" if groups else "no two images have the same pixels"
-
-
-def _listed(words: Sequence[str], limit: int = 10) -> str:
-    return ", ".join(words[:limit]) + (f" and {len(words) - limit} more" if len(words) > limit else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _channels(values: Iterable[float]) -> str:
-    return f"({', '.join(f'{value:.4f}' for value in values)})"
+def _looks(pair: Alike) -> Facts:
+    return {"position": pair.position, "bits": pair.bits, "correlation": pair.correlation}

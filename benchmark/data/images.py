@@ -33,7 +33,7 @@ def read_image(path: Path, *, high_range: tuple[int, int] | None = None) -> np.n
     """uint8 [H, W, 3]. Grey and palette images become RGB; an opaque alpha channel is dropped.
 
     high_range: the lowest and highest grey value, 0 <= low < high <= 65535, of images with one channel of more than
-    8 bits: low and less becomes 0, high and more 255, what is between in proportion. Other images are then refused.
+    8 bits: low and less becomes 0, high and more 255, what is between in proportion. Images of 8 bits are as without.
     UserError: not there, not an image, truncated, too large, more than one page, more than 8 bits (without
     `high_range`, or in colour), CMYK, transparent.
     """
@@ -45,9 +45,6 @@ def read_image(path: Path, *, high_range: tuple[int, int] | None = None) -> np.n
                             "which range of grey values to read")
         return _eight_bits(np.asarray(image), *high_range)
     _check_colours(decoded, path)
-    if high_range is not None:
-        raise UserError(f"{path}: 8-bit pixels, but the range {high_range[0]}..{high_range[1]} is for grey images of "
-                        "more than 8 bits; keep the two kinds in data sets of their own")
     return np.asarray(_opaque(image, path).convert("RGB"))
 
 

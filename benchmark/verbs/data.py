@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import CHECK_FAILED, OK
+from benchmark.verbs import arguments as shared
 
 
 def add(verbs: Any) -> None:
@@ -15,10 +16,15 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser("data", help="prepare, check, preview or split a data set", allow_abbrev=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
     _action(actions, "prepare", "read, check and resize a data set into arrays", prepare)
-    _action(actions, "check", "tell what will be trained on, and what looks wrong", check)
+    shared.add_json(_action(actions, "check", "tell what will be trained on, and what looks wrong", check))
     shown = _action(actions, "preview", "draw a contact sheet with the masks' outlines", preview)
     shown.add_argument("--output", metavar="PNG", help="where to (default: NAME-SIZE.png)")
-    shown.add_argument("--count", type=int, default=40, help="how many images (default: 40)")
+    chosen = shown.add_mutually_exclusive_group()
+    chosen.add_argument("--count", type=int, default=40, help="how many images (default: 40)")
+    chosen.add_argument("--ids", metavar="ID,ID", help="these images, in this order")
+    shown.add_argument("--split", help="tell what each image is in this split; see `list splits`")
+    shown.add_argument("--fold", type=int, default=0, help="of the split (default: 0)")
+    shown.add_argument("--ratio", type=int, default=20, help="labelled share of the split, percent (default: 20)")
     split = _action(actions, "split", "make the committed lists, or compare them with what is made", make_splits)
     what = split.add_mutually_exclusive_group()
     what.add_argument("--write", action="store_true", help="write configs/splits/NAME/*.json")
@@ -54,20 +60,28 @@ def prepare(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Print the description."""
-    from benchmark.data.check import describe
+    """Print the description; exit code 4 where a split tests on what it learns from."""
+    from benchmark.data.check import examine
+    from benchmark.data.describe import certain, describe
 
-    print("\n".join(describe(_load(arguments))))
-    return OK
+    facts = examine(_load(arguments), arguments.name)
+    if arguments.json:
+        shared.print_json(facts)
+    else:
+        print("\n".join(describe(facts)))
+    return CHECK_FAILED if certain(facts) else OK
 
 
 def preview(arguments: argparse.Namespace) -> int:
     """Write the contact sheet."""
     from benchmark.data.preview import preview as draw
+    from benchmark.data.splits import resolve
 
+    split = resolve(arguments.name, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
     prepared = _load(arguments)
     path = Path(arguments.output or f"{prepared.name}-{prepared.size}.png")
-    print(draw(prepared, path, count=arguments.count))
+    ids = [name.strip() for name in arguments.ids.split(",")] if arguments.ids else None
+    print(draw(prepared, path, ids=ids, count=arguments.count, split=split))
     return OK
 
 

@@ -1,0 +1,136 @@
+"""`data check`: what several classes, missing masks and images that occur twice look like in its lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.data.check import Facts, examine
+from benchmark.data.dataset import Dataset, Item
+from benchmark.data.describe import certain, describe
+from benchmark.data.leaks import Side, leaks
+from benchmark.data.lookalikes import Alike
+from benchmark.data.prepare import prepare
+from benchmark.data.prepared import load
+from tests.conftest import invoke
+from tests.fake_glas import write_tree
+
+HERE = f"{__file__}:Tissue"
+
+
+class Tissue(Dataset):
+    """Four classes on noise: `b` and `c` lie where `masks` says; an image without an entry there has no mask."""
+
+    name = "tissue"
+    classes = ("a", "b", "c", "d")
+    instances = False
+    masks: dict[str, tuple[int, ...]] = {}
+
+    def find(self, raw: Path) -> Path:
+        return raw
+
+    def items(self, folder: Path) -> Iterator[Item]:
+        for number, name in enumerate(("train_1", "train_2", "train_3", "test_1", "test_2")):
+            image = np.random.Generator(np.random.PCG64(number)).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            mask = np.full((40, 40), 255, np.uint8)
+            for place, value in enumerate(self.masks.get(name, ())):
+                mask[place * 10:place * 10 + 10] = value
+            yield Item(name, lambda image=image: image, lambda mask=mask: mask, {"set": name.partition("_")[0]})
+
+
+def examined(tmp_path: Path, **masks: tuple[int, ...]) -> Facts:
+    dataset = Tissue()
+    dataset.masks = masks
+    return examine(prepare(dataset, 32, tmp_path, tmp_path / "tissue" / "32"), HERE)
+
+
+def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:
+    facts = examined(tmp_path, train_1=(0, 1, 1, 0), train_2=(0, 1, 255, 255), test_1=(0, 0, 1, 2))
+    lines = describe(facts)
+    for line in (
+        "train: 3 images; 1 without a mask, which can only be unlabelled training images",
+        "test: 2 images; 1 without a mask, which cannot be scored",
+        "train: 50.0% of pixels are b (in 2 images), 0.0% of pixels are c (in 0 images), 0.0% of pixels are d (in 0 "
+        "images), 2 objects, 1 to 1 an image; 25.0% of pixels are to be ignored",
+        "test: 25.0% of pixels are b (in 1 image), 25.0% of pixels are c (in 1 image), 0.0% of pixels are d (in 0 "
+        "images), 2 objects, 2 to 2 an image",
+        "class 'c' is in no training mask, only in test: it cannot be learned",
+        "class 'd' is in no mask: it can neither be learned nor scored; is it what the masks call 255, which is "
+        "ignored?",
+        "no image that is learned from is also tested on (splits: as released)",
+    ):
+        assert line in lines
+    assert facts["sets"]["train"]["classes"]["b"] == {"pixels": 0.5, "images": 2} and not certain(facts)
+
+
+def test_a_class_that_is_never_tested_and_a_set_without_masks(tmp_path: Path) -> None:
+    lines = describe(examined(tmp_path, train_1=(0, 1, 2, 3)))
+    assert "class 'd' is in training masks only: no test image shows whether it was learned" in lines
+    assert [line for line in lines if line.startswith("test: ")] == [
+        "test: 2 images; 2 without a mask, which cannot be scored"
+    ]
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """As GlaS, with noise as images, so that no two look alike."""
+    folder = write_tree(tmp_path / "raw" / "glas")
+    for number, path in enumerate(sorted(path for path in folder.glob("*.png") if "anno" not in path.name)):
+        noise = np.random.Generator(np.random.PCG64(number)).integers(0, 255, (11, 15, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((60, 44), Image.Resampling.BICUBIC).save(path)
+    return tmp_path / "raw"
+
+
+def checked(tmp_path: Path, raw: Path) -> Facts:
+    return examine(load("glas", 32, raw=raw, root=tmp_path / "prepared", again=True), "glas")
+
+
+def test_the_same_image_in_training_and_test_is_certainly_wrong(tmp_path: Path, raw: Path) -> None:
+    assert checked(tmp_path, raw)["leaks"] == []
+    same = Image.open(raw / "glas" / "train_2.png")
+    same.save(raw / "glas" / "testA_2.png")
+    same.save(raw / "glas" / "train_4.png")
+    facts = checked(tmp_path, raw)
+    assert facts["duplicates"] == [["train_2", "train_4", "testA_2"]] and facts["lookalikes"] == []
+    official = [leak for leak in facts["leaks"] if leak["split"] == "official"]
+    assert [(leak["training"], leak["test"], leak["folds"]) for leak in official] == [
+        ("train_2", "testA_2", (0, 1, 2)), ("train_4", "testA_2", (0, 1, 2))
+    ]
+    assert certain(facts)
+    assert ("WRONG: split official, folds 0, 1, 2: the training image train_2 is the test image testA_2; leave one of "
+            "them out") in describe(facts)
+    result = invoke("data", "check", "glas", "--size", 32, "--from", raw)
+    assert result.returncode == 4 and "WRONG: split official" in result.stdout
+
+
+def test_the_same_image_twice_in_training_is_told_and_not_wrong(tmp_path: Path, raw: Path) -> None:
+    Image.open(raw / "glas" / "testA_1.png").save(raw / "glas" / "testA_2.png")
+    facts = checked(tmp_path, raw)
+    assert "images with the same pixels: testA_1 = testA_2" in describe(facts)
+    assert [leak for leak in facts["leaks"] if leak["split"] == "official"] == []
+
+
+def test_a_copy_that_looks_alike_is_told_and_is_not_certain(tmp_path: Path, raw: Path) -> None:
+    copy = Image.open(raw / "glas" / "train_3.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    copy.point(lambda value: value * 0.9).save(raw / "glas" / "testB_1.png")
+    facts = checked(tmp_path, raw)
+    assert [pair["images"] for pair in facts["lookalikes"]] == [["train_3", "testB_1"]]
+    lines = [line for line in describe(facts) if "split official" in line]
+    assert len(lines) == 1 and "train_3 looks like the test image testB_1 (mirrored left to right, corr" in lines[0]
+    assert not certain(facts)
+    result = invoke("data", "check", "glas", "--size", 32, "--from", raw, "--json")
+    assert result.returncode == 0 and json.loads(result.stdout)["leaks"][0]["test"] == "testB_1"
+
+
+def test_folds_are_gathered_and_both_directions_seen() -> None:
+    of = [Side("s", 0, frozenset("ab"), frozenset("cd")), Side("s", 1, frozenset("cd"), frozenset("ab")),
+          Side("s", 2, frozenset("ab"), frozenset("c"))]
+    found = leaks("abcd", [["a", "c"]], [Alike(1, 3, "", 2, 0.9)], of)
+    assert [(leak.training, leak.test, leak.folds, leak.alike is None) for leak in found] == [
+        ("a", "c", (0, 2), True), ("c", "a", (1,), True), ("b", "d", (0,), False), ("d", "b", (1,), False)
+    ]

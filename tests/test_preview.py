@@ -1,0 +1,121 @@
+"""The contact sheet: a colour for each class, what has no mask, and what each image is in a split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.data.dataset import Dataset, Item
+from benchmark.data.prepare import prepare
+from benchmark.data.prepared import Prepared, load
+from benchmark.data.preview import GAP, LINE, OUTLINES, ROLES, outlined, preview, role_of
+from benchmark.data.splits import Split, resolve
+from benchmark.errors import UserError
+from tests.conftest import invoke
+
+TILE = 64
+
+
+class Regions(Dataset):
+    """Image `all` has three classes and unknown pixels, `none` has no mask; both are pink."""
+
+    name = "regions"
+    classes = ("stroma", "gland", "vessel")
+    instances = False
+
+    def find(self, raw: Path) -> Path:
+        return raw
+
+    def items(self, folder: Path) -> Iterator[Item]:
+        mask = np.zeros((64, 64), np.uint8)
+        mask[4:30, 4:30], mask[34:60, 34:60], mask[:, 62:] = 1, 2, 255
+        for name, truth in (("all é", mask), ("none", np.full_like(mask, 255))):
+            yield Item(name, lambda: np.full((64, 64, 3), (230, 150, 200), np.uint8), lambda truth=truth: truth,
+                       {"set": "train"})
+
+
+@pytest.fixture(scope="module")
+def regions(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    folder = tmp_path_factory.mktemp("regions")
+    return prepare(Regions(), 64, folder, folder / "64")
+
+
+def drawn(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def count(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int((picture == colour).all(-1).sum())
+
+
+def test_classes_have_colours_of_their_own_and_a_legend(tmp_path: Path, regions: Prepared) -> None:
+    sheet = drawn(preview(regions, tmp_path / "sheet.png", tile=TILE, columns=1))
+    top = sheet.shape[0] - 2 * (TILE + LINE + GAP)
+    assert top > LINE, "there is a legend"
+    tiles = sheet[top:, GAP:GAP + TILE]
+    for colour in OUTLINES[:2]:
+        assert count(sheet[:top], colour) > 80, "a swatch of the legend"
+        assert 26 * 4 < count(tiles[:TILE], colour) < 26 * 4 * 2 + 20, "an outline, not the whole region"
+    assert count(sheet, OUTLINES[2]) == 0, "there are two classes beside the first"
+    tinted = tuple((value + 128) // 2 for value in (230, 150, 200))
+    assert count(tiles[:TILE], tinted) == 2 * TILE, "unknown pixels are tinted"
+
+
+def test_an_image_without_a_mask_says_so_and_can_be_seen(tmp_path: Path, regions: Prepared) -> None:
+    sheet = drawn(preview(regions, tmp_path / "sheet.png", ids=["none"], tile=TILE * 2))
+    tile = sheet[-(TILE * 2 + LINE + GAP):-(LINE + GAP), GAP:-GAP]
+    assert count(tile[4:4 + LINE, 4:80], (255, 255, 255)) > 300, "a badge with a word"
+    assert (tile[30:] == (230, 150, 200)).all(), "no tint, no outline"
+
+
+def test_two_classes_look_as_always(tmp_path: Path) -> None:
+    data = load("synthetic", 64)
+    sheet = drawn(preview(data, tmp_path / "sheet.png", count=3, tile=TILE))
+    assert sheet.shape == (GAP + TILE + LINE + GAP, GAP + 3 * (TILE + GAP), 3), "no legend"
+    assert np.array_equal(sheet[GAP:GAP + TILE, GAP:GAP + TILE], outlined(data.images[0], data.masks[0], TILE))
+    assert count(sheet, OUTLINES[0]) > 100 and not any(count(sheet, colour) for colour in OUTLINES[1:4])
+
+
+def test_roles_of_a_split(tmp_path: Path) -> None:
+    split = Split("s", 20, 0, ("a",), ("b", "c"), ("c", "d"), ("e",), "")
+    assert [role_of(name, split) for name in "abcdef"] == [
+        "labelled", "unlabelled", "unlabelled, validation", "validation", "test", "not used"
+    ]
+    data = load("synthetic", 64)
+    lists = resolve("synthetic", "official", 20, 1)
+    ids = [lists.labelled[0], lists.test[0]]
+    sheet = drawn(preview(data, tmp_path / "sheet.png", ids=ids, tile=TILE, split=lists))
+    strip = sheet[GAP + TILE:GAP + TILE + LINE]
+    for place, role in enumerate(("labelled", "test")):
+        here = strip[:, GAP + place * (TILE + GAP):][:, :TILE]
+        assert count(here, ROLES[role]) > TILE * LINE / 2
+
+
+def test_the_command_shows_chosen_images(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.png"
+    base = ("data", "preview", "synthetic", "--size", 64, "--output", path)
+    result = invoke(*base, "--ids", "train_3, test_2", "--split", "official", "--fold", 2, "--ratio", 10)
+    assert (result.returncode, result.stdout) == (0, f"{path}\n")
+    assert drawn(path).shape[1] == GAP + 2 * (192 + GAP)
+    for more, words in (
+        (("--ids", "train_3,train_999"), "no image 'train_999'"), (("--split", "oficial"), "Did you mean 'official'?"),
+        (("--split", "official", "--fold", 9), "no fold 9"), (("--count", 0), "ask for one at least"),
+        (("--count", 3, "--ids", "train_1"), "not allowed with"),
+    ):
+        result = invoke(*base, *more)
+        assert result.returncode == 2 and words in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_only_a_preview_is_written_over(tmp_path: Path, regions: Prepared) -> None:
+    path = preview(regions, tmp_path / "sheet.png", ids=["none"])
+    assert preview(regions, path) == path
+    Image.new("RGB", (9, 9)).save(path)
+    with pytest.raises(UserError, match="not a preview, so it is not overwritten"):
+        preview(regions, path)
+    assert Image.open(path).size == (9, 9)
+    with pytest.raises(UserError, match="a file stands where a folder is needed"):
+        preview(regions, path / "deeper.png")
