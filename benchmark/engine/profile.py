@@ -111,7 +111,7 @@ class FixedBatches(TrainStep):
     """A step on batches that were rendered once."""
 
     def __init__(self, step: TrainStep, plan: Plan) -> None:
-        super().__init__(step.method, step.clock, step.renderers, step.optimisers, step.device, step.precision)
+        super().__init__(*step.made_of)
         self.fixed = step.batches(plan)
 
     def batches(self, plan: Plan) -> dict[str, Any]:
