@@ -101,5 +101,5 @@ def why_eager(name: str, method: Method) -> str:
 
 @cache
 def side_stream(device: torch.device) -> torch.cuda.Stream:
-    """Where warm-up and capture happen: one a process, since a library keeps a workspace for every stream it has seen."""
+    """Where warm-up and capture happen: one a process, since libraries keep a workspace for every stream they see."""
     return torch.cuda.Stream(device)

@@ -1,4 +1,4 @@
-"""The most memory that tensors hold at once, on a device whose allocator does not say, and what a backward pass keeps."""
+"""The most memory that tensors hold at once, where no allocator says so, and what is kept for a backward pass."""
 
 from __future__ import annotations
 
