@@ -24,11 +24,12 @@ from benchmark.nets.network import Network
 from benchmark.seeds import derive
 
 __all__ = [
-    "Clock", "Counted", "Decline", "Group", "Logits", "Losses", "Method", "Ramp", "Task", "Teacher", "jittered",
-    "named_logits", "require", "require_between", "require_share", "suggest",
+    "Clock", "Counted", "Decline", "Group", "Logits", "Losses", "Method", "Parts", "Ramp", "Task", "Teacher",
+    "jittered", "named_logits", "require", "require_between", "require_share", "suggest",
 ]
 
-Losses = Mapping[str, Tensor] | Iterator[Mapping[str, Tensor]]
+Parts = Iterator[Mapping[str, Tensor]]
+Losses = Mapping[str, Tensor] | Parts
 Logits = Tensor | Mapping[str, Tensor]
 Ramp = Literal["linear", "sigmoid", "constant"]
 Counted = Literal["steps", "epochs"]
@@ -107,6 +108,13 @@ class Task:
         if self.forward == "separate":
             return tuple(net(image) for image in images)
         return net(torch.cat(images)).split([len(image) for image in images])
+
+    def in_turn(self, net: Callable[[Tensor], Tensor], *images: Tensor) -> Iterator[Tensor]:
+        """As `each`, but a separate pass is made when it is asked for: the one before may be back-propagated by then.
+
+        For `losses` that yield their parts: half the activations. A joint pass is back-propagated once, by the harness.
+        """
+        return (net(image) for image in images) if self.forward == "separate" else iter(self.each(net, *images))
 
 
 class Clock:
@@ -209,6 +217,7 @@ class Method(nn.Module):
     targets: tuple[str, ...] = ()
     phases: Mapping[str, float] = {"train": 0.0}
     capturable: bool = True
+    uncapturable: str = ""  # why it is not, told to the user
     phase: str = "train"  # the phase that the current step belongs to; set by the harness
     numerics: int = 1  # bump when the same specification no longer gives the same numbers
 
@@ -219,6 +228,7 @@ class Method(nn.Module):
     def losses(self, labelled: Batch, unlabelled: Any, clock: Clock) -> Losses:
         """Named scalars whose sum is minimised, or a generator of such parts, each back-propagated at once.
 
+        Parts lie in one graph where `train.forward` is joint: they are then back-propagated together, at the end.
         `unlabelled` is a Batch without masks, or None for a method whose `views` name no such stream.
         """
         raise NotImplementedError

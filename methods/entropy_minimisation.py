@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from benchmark.losses import entropy
-from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, require_between
+from benchmark.method import Clock, Logits, Method, Parts, Ramp, Task, require_between
 
 
 class EntropyMinimisation(Method):
@@ -30,13 +30,14 @@ class EntropyMinimisation(Method):
         self.task, self.weight, self.ramp, self.labelled_weight = task, weight, ramp, labelled_weight
         self.net = task.network()
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
-        seen, unseen = self.task.each(self.net, labelled.weak, unlabelled.weak)
-        return {
+    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
+        passes = self.task.in_turn(self.net, labelled.weak, unlabelled.weak)
+        seen = next(passes)
+        yield {
             "supervised": self.task.criterion(seen, labelled.mask),
-            "entropy": self.weight * clock.ramp(self.ramp) * self.doubt(unseen),
             "labelled_entropy": self.labelled_weight * self.doubt(seen),
         }
+        yield {"entropy": self.weight * clock.ramp(self.ramp) * self.doubt(next(passes))}
 
     def doubt(self, logits: Tensor) -> Tensor:
         """Mean entropy as a share of the largest possible one."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.losses import IGNORE, cross_entropy, pseudo_label
-from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, require_between
+from benchmark.method import Clock, Logits, Method, Parts, Ramp, Task, require_between
 
 
 class FixMatch(Method):
@@ -38,18 +38,16 @@ class FixMatch(Method):
         self.net = task.network()
         self.weight, self.threshold, self.ramp, self.rejected = weight, threshold, ramp, rejected
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
+    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
         with torch.no_grad():
             label = pseudo_label(self.net(unlabelled.weak), self.threshold)
         self.watch("confident", (label != IGNORE).float().mean())
         if self.rejected == "background":
             label = torch.where(label == IGNORE, 0, label)
-        seen, strong = self.task.each(self.net, labelled.weak, unlabelled.strong)
-        surprise = cross_entropy(strong, unlabelled.mix("strong", label), over="all")
-        return {
-            "supervised": self.task.criterion(seen, labelled.mask),
-            "strong": self.weight * clock.ramp(self.ramp) * surprise,
-        }
+        passes = self.task.in_turn(self.net, labelled.weak, unlabelled.strong)
+        yield {"supervised": self.task.criterion(next(passes), labelled.mask)}
+        surprise = cross_entropy(next(passes), unlabelled.mix("strong", label), over="all")
+        yield {"strong": self.weight * clock.ramp(self.ramp) * surprise}
 
     def predict(self, image: Tensor) -> Logits:
         return self.net(image)

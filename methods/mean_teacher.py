@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from benchmark.losses import mse
-from benchmark.method import Clock, Counted, Logits, Losses, Method, Ramp, Task, Teacher, jittered, require_between
+from benchmark.method import Clock, Counted, Logits, Method, Parts, Ramp, Task, Teacher, jittered, require_between
 
 
 class MeanTeacher(Method):
@@ -37,13 +37,11 @@ class MeanTeacher(Method):
         self.teacher = Teacher(self.net, buffers)
         self.decay, self.weight, self.noise, self.ramp, self.counted = decay, weight, noise, ramp, counted
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
+    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
         belief = self.teacher(jittered(unlabelled.weak, self.noise)).softmax(1)
-        seen, student = self.task.each(self.net, labelled.weak, unlabelled.weak)
-        return {
-            "supervised": self.task.criterion(seen, labelled.mask),
-            "consistency": self.weight * clock.ramp(self.ramp) * mse(student.softmax(1), belief),
-        }
+        passes = self.task.in_turn(self.net, labelled.weak, unlabelled.weak)
+        yield {"supervised": self.task.criterion(next(passes), labelled.mask)}
+        yield {"consistency": self.weight * clock.ramp(self.ramp) * mse(next(passes).softmax(1), belief)}
 
     def after_step(self, clock: Clock) -> None:
         self.teacher.follow(self.net, clock.ema(self.decay, self.counted))

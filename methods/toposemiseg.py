@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from benchmark.losses import soft_cross_entropy
-from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, Teacher, require_between
+from benchmark.method import Clock, Logits, Method, Parts, Ramp, Task, Teacher, require_between
 from methods._persistence import topological_terms
 
 
@@ -38,7 +38,8 @@ class TopoSemiSeg(Method):
     """
 
     views = {"labelled": ("weak",), "unlabelled": ("weak", "photometric")}
-    capturable = False  # persistence is computed on the host
+    capturable = False
+    uncapturable = "persistence is computed on the host"
 
     def __init__(
         self, task: Task, *, weight: float = 0.1, ramp: Ramp = "sigmoid", topology: float = 0.002, start: float = 0.8,
@@ -58,20 +59,19 @@ class TopoSemiSeg(Method):
         self.phases |= {"topology": start} if start < 1 else {}
         self.phase = next(iter(self.phases))
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
+    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
         belief = self.teacher(unlabelled.weak).softmax(1)
-        seen, student = self.task.each(self.net, labelled.weak, unlabelled.photometric)
-        terms = {
-            "supervised": self.task.criterion(seen, labelled.mask),
-            "consistency": self.weight * clock.ramp(self.ramp) * soft_cross_entropy(student, belief),
-        }
+        passes = self.task.in_turn(self.net, labelled.weak, unlabelled.photometric)
+        yield {"supervised": self.task.criterion(next(passes), labelled.mask)}
+        student = next(passes)
+        terms = {"consistency": self.weight * clock.ramp(self.ramp) * soft_cross_entropy(student, belief)}
         if self.phase == "topology":
             topology, noise = topological_terms(
                 foregrounds(student.softmax(1)), foregrounds(belief), signal=self.signal, tile=self.tile,
                 released=self.released_targets,
             )
             terms |= {"topology": self.topology * topology, "noise": self.topology * noise}
-        return terms
+        yield terms
 
     def after_step(self, clock: Clock) -> None:
         self.teacher.follow(self.net, clock.ema(self.decay))

@@ -14,8 +14,8 @@ from benchmark.method import (
     Clock,
     Counted,
     Logits,
-    Losses,
     Method,
+    Parts,
     Ramp,
     Task,
     Teacher,
@@ -72,16 +72,14 @@ class UAMT(Method):
         passes = self.judge(image.repeat(self.passes, 1, 1, 1)).chunk(self.passes)
         return (entropy(mean_logits(passes)) < (0.75 + 0.25 * ramp) * self.most).unsqueeze(1)
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
+    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
         image, ramp = unlabelled.weak, clock.ramp(self.ramp)
         belief, mask = self.judge(image).softmax(1), self.certain(image, clock.ramp("sigmoid"))
-        seen, unseen = self.task.each(lambda batch: self.dropped(self.net, batch), labelled.weak, image)
-        squared = mask * (unseen.softmax(1) - belief).square()
         self.watch("certain", mask.float().mean())
-        return {
-            "supervised": self.task.criterion(seen, labelled.mask),
-            "consistency": self.weight * ramp * squared.sum() / (self.task.classes * mask.sum()).clamp(min=1),
-        }
+        passes = self.task.in_turn(lambda batch: self.dropped(self.net, batch), labelled.weak, image)
+        yield {"supervised": self.task.criterion(next(passes), labelled.mask)}
+        squared = mask * (next(passes).softmax(1) - belief).square()
+        yield {"consistency": self.weight * ramp * squared.sum() / (self.task.classes * mask.sum()).clamp(min=1)}
 
     def after_step(self, clock: Clock) -> None:
         self.teacher.follow(self.net, clock.ema(self.decay, self.counted))

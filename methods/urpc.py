@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.losses import kl_divergence, mean_logits
-from benchmark.method import Clock, Decline, Logits, Losses, Method, Ramp, Task, require_between
+from benchmark.method import Clock, Decline, Logits, Method, Parts, Ramp, Task, require_between
 from methods._perturbations import dropout, feature_noise
 
 SCALES = 4
@@ -71,13 +71,11 @@ class URPC(Method):
             logits.append(F.interpolate(head(features), image.shape[-2:], mode="nearest"))
         return torch.stack(logits, 1)
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
-        seen, unseen = self.task.each(self.scales, labelled.weak, unlabelled.weak)
-        supervised = [self.task.criterion(logits, labelled.mask) for logits in seen.unbind(1)]
-        return {
-            "supervised": torch.stack(supervised).mean(),
-            "consistency": self.weight * clock.ramp(self.ramp) * rectified(unseen.unbind(1), self.kl),
-        }
+    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
+        passes = self.task.in_turn(self.scales, labelled.weak, unlabelled.weak)
+        supervised = [self.task.criterion(logits, labelled.mask) for logits in next(passes).unbind(1)]
+        yield {"supervised": torch.stack(supervised).mean()}
+        yield {"consistency": self.weight * clock.ramp(self.ramp) * rectified(next(passes).unbind(1), self.kl)}
 
     def predict(self, image: Tensor) -> Logits:
         return self.net(image)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.losses import dice_loss, pseudo_label
-from benchmark.method import Clock, Decline, Logits, Losses, Method, Ramp, Task, require, require_between, suggest
+from benchmark.method import Clock, Decline, Logits, Method, Parts, Ramp, Task, require, require_between, suggest
 from methods._two_branches import TwoBranches
 from methods._wavelets import NAMES, high_frequency, low_frequency
 
@@ -57,14 +57,13 @@ class XNet(Method):
         """Logits of the low-frequency and then of the high-frequency branch: [B, 2C, H, W]."""
         return torch.cat(self.net(*self.split(image)), dim=1)
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
-        seen, unseen = (z.chunk(2, 1) for z in self.task.each(self.both, labelled.weak, unlabelled.weak))
-        low, high = unseen
+    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
+        passes = self.task.in_turn(self.both, labelled.weak, unlabelled.weak)
+        low, high = next(passes).chunk(2, 1)
+        yield {"supervised": self.task.criterion(low, labelled.mask) + self.task.criterion(high, labelled.mask)}
+        low, high = next(passes).chunk(2, 1)
         cross = dice_loss(low, pseudo_label(high)) + dice_loss(high, pseudo_label(low))
-        return {
-            "supervised": self.task.criterion(seen[0], labelled.mask) + self.task.criterion(seen[1], labelled.mask),
-            "cross": self.weight * clock.ramp(self.ramp) * cross,
-        }
+        yield {"cross": self.weight * clock.ramp(self.ramp) * cross}
 
     def predict(self, image: Tensor) -> Logits:
         low, high = self.net(*self.split(image))

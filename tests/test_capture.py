@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import pytest
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from benchmark.data.prepared import load
 from benchmark.engine.bench import Bench, advance, differences, frozen
-from benchmark.engine.capture import WARM_UP, CapturedStep
+from benchmark.engine.capture import WARM_UP, CapturedStep, why_eager
 from benchmark.engine.conformance import CHECKS
+from benchmark.engine.step import TrainStep
+from benchmark.method import Clock
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
+from methods.supervised import Supervised
+from methods.toposemiseg import TopoSemiSeg
+from tests.conftest import invoke, tiny_settings
 
 SETTINGS = {
     "data.size": 32, "train.steps": 8, "train.batch_labelled": 3, "train.batch_unlabelled": 3, "evaluate.times": 1,
 }
 GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
+
+
+def on_gpu(test):
+    """What only a CUDA device can show: `pytest -m gpu tests/test_capture.py`, minutes."""
+    return GPU[0](GPU[1](test))
 
 
 def bench(method, device="cpu", **more):
@@ -40,6 +57,7 @@ def warm_up(session, first, spoil):
     saved = captured._snapshot()
     addresses = {name: tensor.data_ptr() for name, tensor in session.method.state_dict().items()}
     before = frozen(session.method.state_dict())
+    assert all(tensor.device.type == "cpu" for tensor in saved.values())
     advance(session, first, WARM_UP)
     if spoil:
         session.clock.stopped.fill_(True)
@@ -88,8 +106,71 @@ def test_a_captured_step_shows_what_the_eager_one_has():
     assert captured.names == ["supervised"] and captured.terms == 1
 
 
-def gpu_bench(method, capture):
-    return bench(method, "cuda", train__capture=capture, train__precision="fp32", train__deterministic=True)
+class Eyes(TorchDispatchMode):
+    """Sees every tensor that an operation takes or gives, and remembers where one lay on the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_host: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        answer = func(*args, **(kwargs or {}))
+        seen = (leaf for leaf in tree_leaves((args, kwargs, answer)) if isinstance(leaf, Tensor))
+        self.on_host |= {str(func) for tensor in seen if tensor.device.type == "cpu"}
+        return answer
+
+
+def forward_on_a_pretended_gpu(session) -> set[str]:
+    """Render, losses and what follows the optimiser on fake CUDA tensors; operations that met a tensor of the host."""
+    plan, method, renderers = session.plans(0, 1)[0], session.method, session.step.renderers
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+
+        def moved(tree):
+            return tree_map_only(Tensor, lambda tensor: mode.from_tensor(tensor.detach()).to("cuda"), tree)
+
+        for module in method.modules():
+            for name, tensor in module._parameters.items():
+                if tensor is not None:
+                    module._parameters[name] = torch.nn.Parameter(moved(tensor), tensor.requires_grad)
+            module._buffers.update(moved(module._buffers))
+        for renderer in renderers.values():
+            vars(renderer).update(moved(vars(renderer)))
+        device = torch.device("cuda")
+        idle = SimpleNamespace(found_inf=torch.zeros((), device=device), step=lambda rates: None)
+        step = TrainStep(method, Clock(session.steps, device), renderers, idle, device, "fp32")
+        plan = moved(plan)
+        with Eyes() as eyes:
+            terms = {name: term for part in step._parts(step.batches(plan)) for name, term in part.items()}
+            step.update(terms, plan["optimiser"]["rates"])
+    return eyes.on_host
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_a_step_leaves_the_host_alone(method):
+    """A copy from the host, of as little as one number, cannot be captured; FakeTensorMode alone would let it pass."""
+    more = {"method__vat": 0} if method == "cct" else {}  # its backward within the forward needs a device
+    session = bench(method, augment__crop=0.5, **more).session()
+    session.method.train()
+    assert not forward_on_a_pretended_gpu(session)
+
+
+def test_a_number_that_comes_from_the_host_is_seen(monkeypatch):
+    def losses(self, labelled, unlabelled, clock):
+        return {"supervised": torch.tensor(2.0) * self.task.criterion(self.net(labelled.weak), labelled.mask)}
+
+    monkeypatch.setattr(Supervised, "losses", losses)
+    assert forward_on_a_pretended_gpu(bench("supervised").session())
+
+
+def test_a_method_that_is_not_captured_says_why():
+    line = why_eager("toposemiseg", bench("toposemiseg").session().method)
+    assert line == "toposemiseg runs step by step, without a CUDA graph: persistence is computed on the host"
+    assert not TopoSemiSeg.capturable
+    assert why_eager("another", bench("supervised").session().method).endswith("it says capturable = False")
+
+
+def gpu_bench(method, capture, **more):
+    return bench(method, "cuda", train__capture=capture, train__precision="fp32", train__deterministic=True, **more)
 
 
 @pytest.mark.parametrize("method", [pytest.param(name, marks=GPU) for name in METHODS.names()])
@@ -107,3 +188,86 @@ def test_captured_and_eager_losses_are_the_same(method):
 def test_a_captured_run_repeats_and_resumes_exactly(method):
     CHECKS["repeats"](gpu_bench(method, "on"))
     CHECKS["resumes_exactly"](gpu_bench(method, "on"))
+
+
+class TwoPhases(Supervised):
+    """Another loss in the second half."""
+
+    phases = {"first": 0.0, "second": 0.5}
+
+    def losses(self, labelled, unlabelled, clock):
+        terms = super().losses(labelled, unlabelled, clock)
+        return terms if self.phase == "first" else {"late": 3 * terms["supervised"]}
+
+
+@on_gpu
+def test_every_phase_has_a_graph_of_its_own(monkeypatch):
+    monkeypatch.setattr(METHODS, "load", lambda name: TwoPhases)
+    captured, eager = gpu_bench("supervised", "on").session(), gpu_bench("supervised", "off").session()
+    rows, others = advance(captured, 0, 8), advance(eager, 0, 8)
+    assert [list(row) for row in rows] == [["supervised"]] * 4 + [["late"]] * 4
+    assert [list(row.values()) for row in rows] == [pytest.approx(list(row.values()), rel=1e-4) for row in others]
+
+
+@pytest.mark.parametrize("method", ["mean_teacher", "semimoe", "unimatch", "cct"])
+@on_gpu
+def test_no_step_waits_for_the_device(method):
+    session = bench(method, "cuda").session()
+    advance(session, 0, 2)  # captures
+    plans = session.plans(2, 4)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step, plan in enumerate(plans, start=2):
+            session.enter_step(step)
+            session.step(plan)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@on_gpu
+def test_memory_is_flat(streamed, monkeypatch):
+    monkeypatch.setenv("SEMIHISTO_RESIDENT", "0" if streamed else "1")
+    session = bench("semimoe", "cuda", train__steps=320).session()
+    held = []
+    for first in range(0, 320, 16):
+        advance(session, first, 16)
+        torch.cuda.synchronize()
+        held.append((torch.cuda.memory_allocated(), torch.cuda.memory_reserved()))
+    assert len(set(held[2:])) == 1
+
+
+@on_gpu
+def test_a_streamed_run_computes_what_a_resident_one_does(monkeypatch):
+    tried = gpu_bench("semimoe", "on")
+    resident = tried.session()
+    monkeypatch.setenv("SEMIHISTO_RESIDENT", "0")
+    streamed = tried.session()
+    assert streamed.streams and advance(resident, 0, 8) == advance(streamed, 0, 8)
+    assert not differences(resident.method.state_dict(), streamed.method.state_dict())
+
+
+@on_gpu
+def test_several_runs_share_a_gpu(tmp_path):
+    """As one after the other, bit for bit: `--slots 3` on one device."""
+    experiment = tmp_path / "three.yaml"
+    settings = {**SETTINGS, "train.deterministic": True}
+    experiment.write_text(json.dumps({
+        "about": "three methods", "preset": "demo", "datasets": ["synthetic"], "ratios": [20], "draws": [0],
+        "rows": {"all": {"methods": ["supervised", "mean_teacher", "semimoe"], "set": settings}},
+    }))
+    weights = []
+    for slots in ("1", "3"):
+        results = tmp_path / slots
+        line = ["grid", experiment, "--device", "cuda", "--gpus", "0", "--slots", slots, "--results", results]
+        assert invoke(*line).returncode == 0
+        records = sorted((results / "records").glob("*.json"))
+        weights.append([json.loads(path.read_text())["weights_sha256"] for path in records])
+    assert len(weights[0]) == 3 and weights[0] == weights[1]
+
+
+@on_gpu
+def test_a_run_that_cannot_be_captured_says_so(tmp_path):
+    line = ["run", "--method", "toposemiseg", "--dataset", "synthetic", "--preset", "demo", "--results", tmp_path]
+    told = invoke(*line, "--device", "cuda", *tiny_settings())
+    assert told.returncode == 0 and "without a CUDA graph: persistence" in told.stderr

@@ -11,6 +11,7 @@ from benchmark.data.prepared import load
 from benchmark.engine.anatomy import PARTS, TimedStep, anatomy
 from benchmark.engine.bench import Bench
 from benchmark.engine.measure import reached_parameters
+from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
 from tests.conftest import TINY, invoke, one_line_error, tiny_settings
 
@@ -86,3 +87,28 @@ def test_flops_grow_with_the_method():
         for m in ("supervised", "mean_teacher")
     )
     assert 2.2 < two / one < 2.5
+
+
+def test_all_methods_are_profiled_in_one_go(monkeypatch):
+    monkeypatch.setattr(METHODS, "names", lambda: ["ensemble", "mean_teacher", "semimoe"])
+    line = ["profile", "--method", "all", "--preset", "demo", *tiny_settings(train__forward="joint")]
+    found = json.loads(invoke(*line, "--seconds", "0.1", "--json").stdout)
+    assert [costs["method"] for costs in found] == ["ensemble", "mean_teacher", "semimoe"]
+    assert "in turn" in found[2]["declined"] and found[0]["peak_memory_bytes"] > 2**20
+    table = invoke(*line, "--count-only").stdout.splitlines()
+    assert table[0] == "| method | parameters |" and table[2] == "| ensemble | 5,441,958 |"
+    assert table[4].startswith("| semimoe | declined: ")
+
+
+def test_a_table_of_all_has_a_line_a_method_and_the_parts_of_a_step(monkeypatch):
+    monkeypatch.setattr(METHODS, "names", lambda: ["supervised"])
+    head, rule, row = invoke("profile", "--method", "all", "--preset", "demo", "--seconds", "1", *tiny_settings()
+                             ).stdout.splitlines()
+    assert len(head.split("|")) == len(rule.split("|")) == len(row.split("|"))
+    assert "overhead" in head and "backward" in head and row.startswith("| supervised | 1,813,986 |")
+    shares = dict(zip(head.split(" | "), row.split(" | "), strict=True))
+    assert float(shares["forward"]) > 0.05 and float(shares["plan"]) < 0.1
+
+
+def test_a_trace_is_of_one_method():
+    assert "--trace" in one_line_error(invoke("profile", "--method", "all", "--trace", "x.json"))

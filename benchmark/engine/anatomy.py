@@ -29,7 +29,7 @@ class TimedStep(TrainStep):
     """An eager step that notes the seconds of its parts; the device is waited for at every boundary."""
 
     def __init__(self, step: TrainStep) -> None:
-        super().__init__(step.method, step.clock, step.renderers, step.optimisers, step.device, step.precision)
+        super().__init__(*step.made_of)
         self.seconds: dict[str, float] = defaultdict(float)
 
     def batches(self, plan: Plan) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from functools import cache
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.engine.step import Plan, TrainStep
+from benchmark.method import Method
 
 WARM_UP = 3
 
@@ -17,13 +20,15 @@ class CapturedStep:
     """Replays a TrainStep from static buffers; a plan is copied into them first.
 
     Capture needs some eager steps to settle the libraries; whatever those change (weights, momentum, BatchNorm's
-    statistics, the clock) is put back, so that a captured run computes what an eager one does.
+    statistics, the clock) is put back, so that a captured run computes what an eager one does. There is one graph at a
+    time: it holds the memory of a whole step, and a phase that has ended does not return.
     """
 
     def __init__(self, step: TrainStep) -> None:
         self.eager = step
         self.flops = 0
-        self.graphs: dict[str, tuple[torch.cuda.CUDAGraph, Plan, Tensor]] = {}
+        self.phase = ""
+        self.graph: tuple[torch.cuda.CUDAGraph, Plan, Tensor] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.eager, name)
@@ -31,9 +36,10 @@ class CapturedStep:
     def __call__(self, plan: Plan) -> Tensor:
         """One step; returns a copy of the logged values."""
         phase = self.eager.method.phase
-        if phase not in self.graphs:
-            self.graphs[phase] = self._capture(plan)
-        graph, static, values = self.graphs[phase]
+        if self.graph is None or self.phase != phase:
+            self.graph = None  # gives its memory back
+            self.graph, self.phase = self._capture(plan), phase
+        graph, static, values = self.graph
         for stream, fields in plan.items():
             for name, field in fields.items():
                 static[stream][name].copy_(field, non_blocking=True)
@@ -41,25 +47,26 @@ class CapturedStep:
         return values.clone()
 
     def _capture(self, plan: Plan) -> tuple[torch.cuda.CUDAGraph, Plan, Tensor]:
+        device = self.eager.device
+        gc.collect()  # what is garbage now must not be freed, and its graph not destroyed, while capture goes on
         static = {stream: {k: field.clone() for k, field in fields.items()} for stream, fields in plan.items()}
         saved = self._snapshot()
-        random = torch.cuda.get_rng_state(self.eager.device)
-        side = torch.cuda.Stream(self.eager.device)
-        side.wait_stream(torch.cuda.current_stream())
+        random = torch.cuda.get_rng_state(device)
+        side, current = side_stream(device), torch.cuda.current_stream(device)
+        side.wait_stream(current)
         with torch.cuda.stream(side):
             with FlopCounterMode(display=False) as counter:
                 self.eager(static)
             self.flops = counter.get_total_flops()
             for _ in range(WARM_UP - 1):
                 self.eager(static)
-        torch.cuda.current_stream().wait_stream(side)
+        current.wait_stream(side)
         self._restore(saved)
         self.eager.optimisers.zero_grad()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=side):
             values = self.eager(static)
-        self._restore(saved)
-        torch.cuda.set_rng_state(random, self.eager.device)
+        torch.cuda.set_rng_state(random, device)
         return graph, static, values
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -74,7 +81,8 @@ class CapturedStep:
         return tensors
 
     def _snapshot(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
+        """Copies on the host: on the device they would count as the run's own peak memory."""
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._tensors().items()}
 
     @torch.no_grad()
     def _restore(self, saved: dict[str, Tensor]) -> None:
@@ -84,3 +92,14 @@ class CapturedStep:
                 tensor.copy_(saved[name])
             else:
                 tensor.zero_()
+
+
+def why_eager(name: str, method: Method) -> str:
+    """One line on a method that is not captured though the run asks for it."""
+    return f"{name} runs step by step, without a CUDA graph: {method.uncapturable or 'it says capturable = False'}"
+
+
+@cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Where warm-up and capture happen: one a process, since libraries keep a workspace for every stream they see."""
+    return torch.cuda.Stream(device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import time
@@ -87,6 +88,14 @@ def memory(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def clear(device: torch.device) -> None:
+    """Free what earlier runs of this process have left on a GPU, and count the most memory in use from here on."""
+    if device.type == "cuda":
+        gc.collect()  # a run's objects may hold each other
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def settle(device: torch.device) -> None:

@@ -56,6 +56,7 @@ class Optimisers:
             extra: dict[str, Any] = {"momentum": settings.momentum} if name == "sgd" else {"capturable": cuda}
             optimiser = KINDS[name](parameters, lr=rate, weight_decay=decay, fused=True, **extra)
             optimiser.found_inf = self.found_inf  # the fused kernels read it, as they do for GradScaler
+            optimiser._warned_capturable_if_run_uncaptured = True  # it is, while a capture is warmed up
             self.optimisers.append(optimiser)
             self.rates.append((rate, base, schedule))
 

@@ -12,11 +12,14 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from benchmark.engine import device as devices
 from benchmark.engine.anatomy import anatomy, ceiling
 from benchmark.engine.capture import CapturedStep
 from benchmark.engine.measure import reached_parameters
+from benchmark.engine.memory import peak_bytes
 from benchmark.engine.session import Session
 from benchmark.engine.step import Plan, TrainStep
 from benchmark.engine.trainer import BLOCK, CHECKPOINT_SECONDS, Progress, run_block
@@ -60,9 +63,9 @@ def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
         return timed(lambda: run_block(session, run, keeper, count, lambda: False)) / count
 
     first = timed(lambda: run_block(session, progress, keeper, 1, lambda: False))
-    cuda = session.device.type == "cuda"
-    peak = torch.cuda.max_memory_allocated(session.device) if cuda else None
-    bare_step = BareStep(session, session.plans(0, 1)[0])
+    plan = session.plans(1, 1)[0]
+    peak = peak_memory(session, plan)
+    bare_step = BareStep(session, plan)
     once = timed(bare_step)
     full, bare, steps = [first], [once], 1
     warm = first + once < seconds
@@ -92,6 +95,19 @@ def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
     }
 
 
+def peak_memory(session: Session, plan: Plan) -> int:
+    """The most bytes in use at once so far, by a GPU's own count; on a CPU those of the tensors alive in a step.
+
+    There, what the run holds all the time (images, weights, what optimisers remember) is included.
+    """
+    if session.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(session.device)
+    renderers = [vars(renderer) for renderer in session.step.renderers.values()]
+    state = session.method.state_dict(keep_vars=True), session.optimisers.state_dict(), renderers
+    held = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
+    return peak_bytes(lambda: session.step(plan), held)
+
+
 def measured(session: Session, steps: int, step_seconds: float) -> dict[str, Any]:
     """Seconds by part, the device's ceiling, and the share of a whole run that is neither training nor reading back."""
     parts = anatomy(session, steps)
@@ -111,7 +127,7 @@ class FixedBatches(TrainStep):
     """A step on batches that were rendered once."""
 
     def __init__(self, step: TrainStep, plan: Plan) -> None:
-        super().__init__(step.method, step.clock, step.renderers, step.optimisers, step.device, step.precision)
+        super().__init__(*step.made_of)
         self.fixed = step.batches(plan)
 
     def batches(self, plan: Plan) -> dict[str, Any]:

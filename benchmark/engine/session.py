@@ -19,7 +19,7 @@ from benchmark.data.splits import Split
 from benchmark.data.stream import Stream
 from benchmark.engine import device as devices
 from benchmark.engine import pixels
-from benchmark.engine.capture import CapturedStep
+from benchmark.engine.capture import CapturedStep, why_eager
 from benchmark.engine.evaluate import Evaluator
 from benchmark.engine.numerics import numerics
 from benchmark.engine.optimisers import Optimisers
@@ -160,9 +160,14 @@ def assemble(
         prepared, lists, method, bool(remarks), device, mean=mean, std=std, wants_crop=augment.crop > 0,
         blur_radius=augment.blur_radius(prepared.size), dtype=dtype, channels_last=layout is torch.channels_last,
     )
-    step: Any = TrainStep(method, clock, renderers, optimisers, device, train.precision)
-    if train.capture == "on" and device.type == "cuda" and method.capturable:
-        step = CapturedStep(step)
+    step: Any = TrainStep(
+        method, clock, renderers, optimisers, device, train.precision, in_turn=train.forward == "separate"
+    )
+    if train.capture == "on" and device.type == "cuda":
+        if method.capturable:
+            step = CapturedStep(step)
+        else:
+            remarks.append(why_eager(spec.method, method))
     evaluator = Evaluator(prepared, split, mean, std, device, train.precision, dtype, layout, spec.section("evaluate"))
     return Session(
         spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,

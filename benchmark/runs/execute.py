@@ -99,11 +99,10 @@ def attempt(
 ) -> tuple[Outcome, dict[str, torch.Tensor]]:
     """Train; a method's refusal and a full memory are outcomes, too."""
     try:
+        devices.clear(device)
         session = assemble(spec, prepared, split, device, versions)
         for remark in session.remarks:
             say(remark)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
         try:
             outcome = train(session, folder, **loop)
         except Outdated as error:
@@ -133,6 +132,8 @@ def explain_failure(error: Exception, spec: Spec) -> str | None:
         return f"out of memory: {cause} Try train.batch_labelled={half}, or a smaller net.name or data.size."
     if "more than 1 value per channel" in cause:
         return f"BatchNorm cannot work on one value a channel: {cause}. Use larger batches or a larger data.size."
+    if "captur" in cause:  # "operation not permitted when stream is capturing", and its kin
+        return f"a step cannot be captured in a CUDA graph: {cause} Use train.capture=off, or see `check`."
     if "deterministic" in cause:
         return f"an operation has no deterministic kernel here: {cause} Use train.deterministic=false."
     return None
