@@ -25,9 +25,13 @@ from benchmark.verbs import (
     report,
     run,
     status,
+    verify,
 )
 
-VERBS = (run, grid, status, report, predict, evaluate, records, clean, listing, explain, data, profile, check, doctor)
+VERBS = (
+    run, grid, status, report, predict, evaluate, records, clean, listing, explain, data, profile, check, verify,
+    doctor,
+)
 
 DESCRIPTION = "Compare semi-supervised segmentation methods on identical images, folds and label ratios."
 EXAMPLES = """examples:
