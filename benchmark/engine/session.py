@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data.dataset import load_dataset
+from benchmark.data.naming import short
 from benchmark.data.plan import Planner
 from benchmark.data.prepared import Prepared
 from benchmark.data.render import Renderer, step_of, to_device
@@ -84,7 +85,7 @@ def build_method(
     spec: Spec, split_sizes: tuple[int, int, int], classes: int,
     statistics: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 ) -> Method:
-    """The method of `spec`, its weights seeded by the run's seed; `split_sizes`: labelled, unlabelled, all images."""
+    """The method of `spec`, its weights seeded by the run's seed; `split_sizes`: labelled, unlabelled, all rows."""
     kind: Any = METHODS.load(spec.method)
     labelled, unlabelled, images = split_sizes
     net, train = spec.section("net"), spec.section("train")
@@ -118,10 +119,10 @@ def statistics(spec: Spec, prepared: Prepared, split: Split) -> tuple[tuple[floa
     if choice == "published":
         published = load_dataset(spec.dataset).published_statistics
         if published is None:
-            raise UserError(f"nobody published statistics of {spec.dataset}; use --set data.normalise=training")
+            raise UserError(f"nobody published statistics of {short(spec.dataset)}; use --set data.normalise=training")
         return published
     training = sorted({*split.labelled, *split.unlabelled}, key=prepared.position)
-    return prepared.statistics([prepared.position(name) for name in training])
+    return prepared.statistics(prepared.rows_of(training))
 
 
 def assemble(
@@ -136,7 +137,9 @@ def assemble(
     if len(prepared.classes) != 2:
         raise UserError(f"{spec.dataset} has {len(prepared.classes)} classes; scores are defined for two so far")
     devices.configure(device, train.threads, train.deterministic)
-    sizes = (len(split.labelled), len(split.unlabelled), len(prepared.ids))
+    labelled = prepared.rows_of(split.labelled)
+    lists = {"labelled": labelled, "unlabelled": prepared.rows_of(split.unlabelled)}
+    sizes = (len(labelled), len(lists["unlabelled"]), len(prepared.images))
     layout = torch.channels_last if train.memory_format == "channels_last" else torch.contiguous_format
     mean, std = statistics(spec, prepared, split)
     method = build_method(spec, sizes, len(prepared.classes), (mean, std))
@@ -145,8 +148,6 @@ def assemble(
     steps = total_steps(spec, split)
     clock = Clock(steps, device, steps_an_epoch(spec, split))
     optimisers = Optimisers(method, spec.section("optimiser"), steps, device)
-    labelled = [prepared.position(name) for name in split.labelled]
-    lists = {"labelled": labelled, "unlabelled": [prepared.position(name) for name in split.unlabelled]}
     batch = {"labelled": train.batch_labelled, "unlabelled": train.batch_unlabelled}
     augment = spec.section("augment")
     images = torch.from_numpy(np.ascontiguousarray(prepared.images.transpose(0, 3, 1, 2))).to(device)
@@ -174,7 +175,7 @@ def assemble(
 def labelled_targets(
     prepared: Prepared, labelled: list[int], names: tuple[str, ...], device: torch.device
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Masks of all images, 255 throughout for those whose label the method may not see, and targets made from them."""
+    """Masks of all rows, 255 throughout for those whose label the method may not see, and targets made from them."""
     masks = np.full_like(prepared.masks, IGNORE)
     masks[labelled] = prepared.masks[labelled]
     known = torch.from_numpy(masks[labelled]).long()

@@ -103,7 +103,7 @@ def lay_out(group: Group, results: Path, everything: bool = False) -> tuple[Layo
     if not runs:
         return None, "no finished run has its masks here"
     try:
-        prepared = load(group.dataset, runs[0].spec["values"]["data.size"], prepare=False)
+        prepared = load(group.source, runs[0].spec["values"]["data.size"], prepare=False)
     except (UserError, KeyError) as error:
         return None, f"the images are not here ({error})"
     if prepared.fingerprint != group.fingerprint:

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what was found; exit code 4 when the self-test failed."""
     import importlib.metadata
 
-    from benchmark.data.dataset import load_dataset
+    from benchmark.data.dataset import FILE, load_dataset
     from benchmark.engine import device as devices
     from benchmark.registry import DATASETS, METHODS
     from benchmark.verbs.check import checks
@@ -49,6 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
             found[f"data {name}"] = str(load_dataset(name).find(raw_folder(arguments.data)) or "generated")
         except UserError as error:
             found[f"data {name}"] = f"not found: {error}"
+    for path in sorted(raw_folder(arguments.data).glob(f"*/{FILE}")):
+        try:
+            found[f"data {path.parent}"] = load_dataset(str(path)).full_name
+        except UserError as error:
+            found[f"data {path.parent}"] = str(error)
     wanted = ("repeats", "resumes_exactly")
     self_test = {name: complaint or "ok" for name, complaint in checks(METHODS.names()[0], device, wanted)}
     found |= {f"self-test {name.replace('_', ' ')}": answer for name, answer in self_test.items()}
