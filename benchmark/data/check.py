@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.dataset import load_dataset
+from benchmark.data.dataset import IGNORE, load_dataset
 from benchmark.data.make_splits import members, shared_patients
 from benchmark.data.prepared import Prepared, load
 
@@ -51,34 +51,48 @@ def _sets(prepared: Prepared) -> list[str]:
         if "grade" in prepared.groups:
             grades = Counter(prepared.groups["grade"][place] for place in places)
             line += f" ({', '.join(f'{count} {grade}' for grade, count in sorted(grades.items()))})"
-        if "patient" in prepared.groups:
-            line += f" of {_count(len({prepared.groups['patient'][place] for place in places}), 'patient')}"
-        lines.append(line)
+        for kind in ("patient", "slide"):
+            if kind in prepared.groups:
+                line += f" of {_count(len({prepared.groups[kind][place] for place in places}), kind)}"
+        bare = sum(prepared.ids[place] in prepared.unmasked for place in places)
+        lines.append(line + (f"; {bare} without a mask, which can only be unlabelled training images" if bare else ""))
     return lines
 
 
 def _sizes(prepared: Prepared) -> str:
     sizes = Counter(f"{width} x {height}" for height, width in prepared.native_sizes)
-    return "native sizes: " + ", ".join(f"{size} ({count})" for size, count in sizes.most_common())
+    line = "native sizes: " + ", ".join(f"{size} ({count})" for size, count in sizes.most_common())
+    return line + (f"; cut into {len(prepared.images)} tiles" if prepared.tiles else "")
 
 
 def _contents(prepared: Prepared) -> list[str]:
-    """Shares of pixels and numbers of objects, at native size."""
-    lines = []
+    """Shares of pixels and numbers of objects of the images that have a mask, at native size."""
+    lines, everywhere = [], np.zeros(IGNORE + 1, np.int64)
     for name, places in _places(prepared).items():
-        foreground = known = total = 0
+        pixels = np.zeros(IGNORE + 1, np.int64)
         objects = []
-        for place in places:
-            ids, valid = prepared.native(prepared.ids[place]), prepared.native_valid(prepared.ids[place])
-            foreground += int(np.count_nonzero((ids > 0) & valid))
-            known += int(np.count_nonzero(valid))
-            total += ids.size
-            objects.append(np.count_nonzero(np.bincount(ids.ravel())[1:]))
-        share = foreground / max(known, 1)
-        line = (f"{name}: {share:.1%} of pixels are {' or '.join(prepared.classes[1:])}, {sum(objects):,} objects, "
-                f"{min(objects)} to {max(objects)} an image")
-        lines.append(line + (f"; {1 - known / total:.1%} of pixels are to be ignored" if known < total else ""))
+        for image in (prepared.ids[place] for place in places):
+            if image not in prepared.unmasked:
+                pixels += np.bincount(prepared.native_classes(image).ravel(), minlength=IGNORE + 1)
+                objects.append(np.count_nonzero(np.bincount(prepared.native(image).ravel())[1:]))
+        everywhere += pixels
+        if objects:
+            lines.append(f"{name}: {_shares(prepared.classes, pixels)}, {sum(objects):,} objects, {min(objects)} to "
+                         f"{max(objects)} an image{_ignored(pixels)}")
+    for number, label in enumerate(prepared.classes):
+        if not everywhere[number]:
+            lines.append(f"class '{label}' is in no mask: it can neither be learned nor scored; is its value right?")
     return lines
+
+
+def _shares(classes: Sequence[str], pixels: np.ndarray) -> str:
+    known = max(int(pixels[:IGNORE].sum()), 1)
+    shares = [f"{pixels[number] / known:.1%} of pixels are {classes[number]}" for number in range(1, len(classes))]
+    return ", ".join(shares)
+
+
+def _ignored(pixels: np.ndarray) -> str:
+    return f"; {pixels[IGNORE] / pixels.sum():.1%} of pixels are to be ignored" if pixels[IGNORE] else ""
 
 
 def _patients(prepared: Prepared) -> str:
@@ -86,7 +100,9 @@ def _patients(prepared: Prepared) -> str:
         return "patients: not known"
     images = members(prepared)
     shared = shared_patients(images)
-    test = [image for image in images if image.set != "train"]
+    test = [image for image in images if image.tests]
+    if not test:
+        return "patients: no test images are named; the split 'folds' makes some and keeps patients apart"
     both = sum(image.patient in shared for image in test)
     if not both:
         return f"patients: none of the {len(test)} test images comes from a patient who is also in training"
@@ -96,7 +112,8 @@ def _patients(prepared: Prepared) -> str:
 
 
 def _statistics(prepared: Prepared) -> list[str]:
-    mean, deviation = prepared.statistics(_places(prepared).get("train") or range(len(prepared.ids)))
+    training = [prepared.ids[place] for place in _places(prepared).get("train", [])] or prepared.ids
+    mean, deviation = prepared.statistics(prepared.rows_of(training))
     both = f"mean {_channels(mean)}, standard deviation {_channels(deviation)}"
     lines = [f"training images at {prepared.size} px: {both}"]
     published = load_dataset(prepared.dataset).published_statistics

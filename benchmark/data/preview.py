@@ -35,7 +35,7 @@ def preview(
     font = ImageFont.load_default()
     for number, place in enumerate(places):
         x, y = GAP + number % columns * (tile + GAP), GAP + number // columns * (tile + CAPTION + GAP)
-        sheet.paste(Image.fromarray(outlined(prepared.images[place], prepared.masks[place], tile)), (x, y))
+        sheet.paste(Image.fromarray(outlined(*prepared.picture(prepared.ids[place]), tile)), (x, y))
         words = [prepared.ids[place], *(prepared.groups[key][place] for key in ("grade",) if key in prepared.groups)]
         draw.text((x, y + tile + 1), "  ".join(words), fill="black", font=font)
     try:

@@ -139,7 +139,7 @@ def _shown(
     found = {label: by_image[name] for label, by_image in masks.items()}
     if any(mask.shape != truth.shape for mask in found.values()):
         raise UserError(f"{name}: masks of another size than the image's")
-    image = np.asarray(prepared.images[prepared.position(name)])
+    image = np.asarray(prepared.picture(name)[0])
     return Shown(name, rule, image, truth, found, {label: scores[label][name] for label in found})
 
 
