@@ -26,12 +26,16 @@ def examine(prepared: Prepared, dataset: str) -> Facts:
     for place, name in enumerate(prepared.groups["set"]):
         places.setdefault(name, []).append(place)
     same = duplicates(prepared)
-    alike = None if len(prepared.ids) > MOST else _different(prepared, lookalikes(prepared.images))
+    alike = None
+    if len(prepared.ids) <= MOST:
+        alike = _different(prepared, lookalikes(prepared.picture(name)[0] for name in prepared.ids))
     of = sides(dataset, prepared)
-    mean, deviation = prepared.statistics(places.get("train") or range(len(prepared.ids)))
+    training = [prepared.ids[place] for place in places.get("train", ())] or prepared.ids
+    mean, deviation = prepared.statistics(prepared.rows_of(training))
     published = load_dataset(dataset).published_statistics
     return {
         "dataset": prepared.name, "size": prepared.size, "images": len(prepared.ids),
+        "tiles": len(prepared.images) if prepared.tiles else None,
         "fingerprint": prepared.fingerprint, "classes": list(prepared.classes),
         "sets": {name: _set(prepared, rows) for name, rows in places.items()},
         "native_sizes": dict(Counter(f"{width} x {height}" for height, width in prepared.native_sizes).most_common()),
@@ -89,7 +93,7 @@ def _patients(prepared: Prepared) -> Facts | None:
         return None
     images = members(prepared)
     shared = shared_patients(images)
-    test = [image for image in images if image.set != "train"]
+    test = [image for image in images if image.tests]
     return {
         "test_images": len(test), "test_images_shared": sum(image.patient in shared for image in test),
         "test_patients": len({image.patient for image in test}), "test_patients_shared": len(shared),

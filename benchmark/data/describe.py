@@ -15,7 +15,7 @@ def describe(facts: Facts) -> list[str]:
     return [
         f"{facts['dataset']}: {facts['images']} images, pixels {facts['fingerprint'][:12]}",
         *(_set(name, found) for name, found in facts["sets"].items()),
-        "native sizes: " + ", ".join(f"{size} ({count})" for size, count in facts["native_sizes"].items()),
+        _sizes(facts),
         *(line for name, found in facts["sets"].items() for line in _contents(name, found, facts["classes"])),
         *_absent(facts),
         _patients(facts),
@@ -24,6 +24,11 @@ def describe(facts: Facts) -> list[str]:
         _lookalikes(facts),
         *_leaks(facts),
     ]
+
+
+def _sizes(facts: Facts) -> str:
+    line = "native sizes: " + ", ".join(f"{size} ({count})" for size, count in facts["native_sizes"].items())
+    return line + (f"; cut into {facts['tiles']} tiles" if facts["tiles"] else "")
 
 
 def certain(facts: Facts) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from benchmark.data.dataset import IGNORE, Dataset, load_dataset
 from benchmark.data.tiles import Box
@@ -73,6 +74,22 @@ class Prepared:
     def rows_of(self, ids: Iterable[str]) -> list[int]:
         """The rows of several images, one image after the other."""
         return [row for name in ids for row in self.rows(name)]
+
+    def picture(self, id: str) -> tuple[np.ndarray, np.ndarray]:
+        """An image, uint8 [S, S, 3], and its mask [S, S], to be looked at; of tiles, put together from small ones."""
+        rows = self.rows(id)
+        if len(rows) == 1:
+            return self.images[rows[0]], self.masks[rows[0]]
+        image, mask = np.zeros((self.size, self.size, 3), np.uint8), np.zeros((self.size, self.size), np.uint8)
+        scale = self.size / np.array(self.native_sizes[self.position(id)])
+        for row, (y, x, height, width) in zip(rows, self.boxes(id), strict=True):
+            top, left = (scale * (y, x)).astype(int)
+            bottom, right = np.ceil(scale * (y + height, x + width)).astype(int)
+            shape = int(right - left), int(bottom - top)
+            part = Image.fromarray(self.images[row]).resize(shape, Image.Resampling.BILINEAR)
+            label = Image.fromarray(self.masks[row]).resize(shape, Image.Resampling.NEAREST)
+            image[top:bottom, left:right], mask[top:bottom, left:right] = np.asarray(part), np.asarray(label)
+        return image, mask
 
     def boxes(self, id: str) -> tuple[Box, ...]:
         """Where an image's rows lie in it, at native size: tiles, or the image itself."""

@@ -63,7 +63,7 @@ def preview(
             draw.text((x + SWATCH + GAP, y + 1), label, fill="black", font=font)
     for number, place in enumerate(places):
         x, y = GAP + number % columns * (tile + GAP), top + number // columns * height
-        picture = outlined(prepared.images[place], prepared.masks[place], tile, thickness)
+        picture = outlined(*prepared.picture(prepared.ids[place]), tile, thickness)
         sheet.paste(Image.fromarray(picture), (x, y))
         if _without_mask(prepared, place):
             _badge(draw, (x + 4, y + 4), "unlabelled", font)
@@ -128,7 +128,7 @@ def _outline(value: int) -> Colour:
 
 
 def _without_mask(prepared: Prepared, place: int) -> bool:
-    return bool((prepared.masks[place] == IGNORE).all())
+    return prepared.ids[place] in prepared.unmasked
 
 
 def _legend(prepared: Prepared, places: Sequence[int]) -> list[tuple[str, Colour]]:
@@ -136,8 +136,8 @@ def _legend(prepared: Prepared, places: Sequence[int]) -> list[tuple[str, Colour
     if len(prepared.classes) == 2:
         return []
     named = [(name, _outline(value)) for value, name in enumerate(prepared.classes) if value]
-    shown = prepared.masks[list(places)]
-    ignored = (shown == IGNORE).any() and not all(_without_mask(prepared, place) for place in places)
+    masks = [prepared.picture(prepared.ids[place])[1] for place in places if not _without_mask(prepared, place)]
+    ignored = any((mask == IGNORE).any() for mask in masks)
     return [*named, *([("not known", UNKNOWN)] if ignored else [])]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from benchmark.files import write_atomically
 from benchmark.paths import CONFIGS
 
 FOLDER = CONFIGS / "splits"
+WIDTH = 110  # of the lines of a file
 
 
 @dataclass(frozen=True)
@@ -232,20 +232,30 @@ def _digest(content: Any) -> str:
 
 
 def _text(value: Any, indent: str = "") -> str:
-    """JSON to be read: one key a line, lists of ids wrapped at 110 columns."""
+    """JSON to be read: one key a line, lists of ids in lines of WIDTH."""
     deeper = indent + "  "
     if isinstance(value, dict):
         inner = ",\n".join(f"{deeper}{json.dumps(key)}: {_text(part, deeper).lstrip()}" for key, part in value.items())
         text = f"{{\n{inner}\n{indent}}}"
     elif isinstance(value, list) and all(isinstance(part, str) for part in value):
-        body = textwrap.fill(json.dumps(value)[1:-1], 110, initial_indent=deeper, subsequent_indent=deeper,
-                             break_long_words=False, break_on_hyphens=False)
-        text = f"[\n{body}\n{indent}]"
+        text = "[\n" + "\n".join(_wrapped([json.dumps(part) for part in value], deeper)) + f"\n{indent}]"
     elif isinstance(value, list):
         text = "[\n" + ",\n".join(deeper + _text(part, deeper) for part in value) + f"\n{indent}]"
     else:
         text = json.dumps(value)
     return text if indent else text + "\n"
+
+
+def _wrapped(words: list[str], indent: str) -> list[str]:
+    """Lines of words with commas between them, broken between words alone: there may be blanks in one."""
+    lines: list[str] = []
+    for number, word in enumerate(words):
+        word += "," * (number < len(words) - 1)
+        if lines and len(lines[-1]) + 1 + len(word) <= WIDTH:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(indent + word)
+    return lines or [""]
 
 
 def _spoken(values: Iterable[int]) -> str:

@@ -55,7 +55,7 @@ def renderers(
 ) -> tuple[dict[str, Renderer], dict[str, Stream]]:
     """The renderer of every stream that the method wants, and where `streamed`, what their plans take pixels from.
 
-    lists: the places of each stream's images. options: of every Renderer.
+    lists: the rows of each stream. options: of every Renderer.
     """
     labelled, streams = lists["labelled"], {}
     made = labelled_targets(prepared, labelled, method.targets)
@@ -84,7 +84,7 @@ def labelled_targets(prepared: Prepared, labelled: Sequence[int], names: Sequenc
 
 
 def visible(masks: np.ndarray, labelled: Sequence[int]) -> np.ndarray:
-    """The masks of all images, 255 throughout for those whose label the method may not see."""
+    """The masks of all rows, 255 throughout for those whose label the method may not see."""
     shown = np.full(masks.shape, IGNORE, dtype=masks.dtype)
     shown[list(labelled)] = masks[list(labelled)]
     return shown

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data.dataset import load_dataset
+from benchmark.data.naming import short
 from benchmark.data.plan import Planner
 from benchmark.data.prepared import Prepared
 from benchmark.data.render import step_of, to_device
@@ -88,7 +89,7 @@ def build_method(
     spec: Spec, split_sizes: tuple[int, int, int], classes: int,
     statistics: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 ) -> Method:
-    """The method of `spec`, its weights seeded by the run's seed; `split_sizes`: labelled, unlabelled, all images."""
+    """The method of `spec`, its weights seeded by the run's seed; `split_sizes`: labelled, unlabelled, all rows."""
     kind: Any = METHODS.load(spec.method)
     labelled, unlabelled, images = split_sizes
     net, train = spec.section("net"), spec.section("train")
@@ -122,10 +123,10 @@ def statistics(spec: Spec, prepared: Prepared, split: Split) -> tuple[tuple[floa
     if choice == "published":
         published = load_dataset(spec.dataset).published_statistics
         if published is None:
-            raise UserError(f"nobody published statistics of {spec.dataset}; use --set data.normalise=training")
+            raise UserError(f"nobody published statistics of {short(spec.dataset)}; use --set data.normalise=training")
         return published
     training = sorted({*split.labelled, *split.unlabelled}, key=prepared.position)
-    return prepared.statistics([prepared.position(name) for name in training])
+    return prepared.statistics(prepared.rows_of(training))
 
 
 def assemble(
@@ -138,7 +139,8 @@ def assemble(
     versions = versions or numerics(spec.method, spec.dataset)
     train = spec.section("train")
     devices.configure(device, train.threads, train.deterministic)
-    sizes = (len(split.labelled), len(split.unlabelled), len(prepared.ids))
+    lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
+    sizes = (len(lists["labelled"]), len(lists["unlabelled"]), len(prepared.images))
     layout = torch.channels_last if train.memory_format == "channels_last" else torch.contiguous_format
     mean, std = statistics(spec, prepared, split)
     method = build_method(spec, sizes, len(prepared.classes), (mean, std))
@@ -147,8 +149,6 @@ def assemble(
     steps = total_steps(spec, split)
     clock = Clock(steps, device, steps_an_epoch(spec, split))
     optimisers = Optimisers(method, spec.section("optimiser"), steps, device)
-    labelled = [prepared.position(name) for name in split.labelled]
-    lists = {"labelled": labelled, "unlabelled": [prepared.position(name) for name in split.unlabelled]}
     batch = {"labelled": train.batch_labelled, "unlabelled": train.batch_unlabelled}
     augment = spec.section("augment")
     planners = {

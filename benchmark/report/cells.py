@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmark import protocols
 from benchmark.configuration import compose
+from benchmark.data import naming
 from benchmark.errors import UserError
 from benchmark.metrics import counts as pixels
 from benchmark.outside import portable, short
@@ -100,6 +101,12 @@ class Group:
     published: str | None = None
     elsewhere: int = 0  # records of the experiment's runs that were made from other data, and are in another group
 
+    @property
+    def source(self) -> str:
+        """What `load_dataset` finds the data by: of a folder of one's own also where it lies, or last lay."""
+        specs = [entry.spec for entry in self.wanted] + [run.spec for run in reversed(self.runs)]
+        return str(specs[0]["dataset"]) if specs else self.dataset
+
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Rows: in the experiment's order, else in that of the alphabet."""
@@ -156,7 +163,7 @@ def group_runs(records: Records) -> list[Group]:
     buckets: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
     for record, counts in records:
         spec = record["spec"]
-        place = spec["dataset"], spec["split"], spec["preset"], record["data"].get("fingerprint", "")
+        place = naming.short(spec["dataset"]), spec["split"], spec["preset"], record["data"].get("fingerprint", "")
         buckets[place].append(Run(record, counts))
     names = [safe_name(*place[:3]) for place in sorted(buckets)]
     groups = []
@@ -181,12 +188,12 @@ def group_experiment(
     buckets: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for record, counts in records:
         spec = record["spec"]
-        place = spec["dataset"], spec["split"], record["data"].get("fingerprint", "")
+        place = naming.short(spec["dataset"]), spec["split"], record["data"].get("fingerprint", "")
         buckets[place].append(Run(record, counts, rows[record["run_id"]]))
-    places = list(dict.fromkeys((entry.spec["dataset"], entry.spec["split"]) for entry in wanted))
+    places = list(dict.fromkeys((naming.short(entry.spec["dataset"]), entry.spec["split"]) for entry in wanted))
     groups = []
     for dataset, split in places:
-        mine = tuple(entry for entry in wanted if (entry.spec["dataset"], entry.spec["split"]) == (dataset, split))
+        mine = tuple(e for e in wanted if (naming.short(e.spec["dataset"]), e.spec["split"]) == (dataset, split))
         found = [place[2] for place in buckets if place[:2] == (dataset, split)] or [""]
         found.sort(key=lambda fingerprint: (-len(buckets[dataset, split, fingerprint]), fingerprint))
         several = [dataset] * (len({d for d, _ in places}) > 1) + [split] * (len({s for _, s in places}) > 1)

@@ -103,7 +103,7 @@ def lay_out(group: Group, results: Path, everything: bool = False) -> tuple[Layo
     if not runs:
         return None, "no finished run has its masks here"
     try:
-        prepared = load(group.dataset, runs[0].spec["values"]["data.size"], prepare=False)
+        prepared = load(group.source, runs[0].spec["values"]["data.size"], prepare=False)
     except (UserError, KeyError) as error:
         return None, f"the images are not here ({error})"
     if prepared.fingerprint != group.fingerprint:
@@ -142,7 +142,7 @@ def _shown(
     found = {label: by_image[name] for label, by_image in masks.items()}
     if any(mask.shape != truth.shape for mask in found.values()):
         raise UserError(f"{name}: masks of another size than the image's")
-    image = np.asarray(prepared.images[prepared.position(name)])
+    image = np.asarray(prepared.picture(name)[0])
     return Shown(name, rule, image, truth, found, {label: scores[label][name] for label in found})
 
 

@@ -32,7 +32,7 @@ def publish(groups: Sequence[Group], tables: Mapping[str, Sequence[Table]], resu
         found, reason = gallery(group, results)
         if not found:
             pages.remarks.append(f"{group.name}: no pictures on the page, {reason}")
-        (shown if may_be_published(group.dataset) else private)[group.name] = found
+        (shown if may_be_published(group.source) else private)[group.name] = found
     write_atomically(public, _writer(render(groups, tables, shown, provenance)))
     pages.paths.append(public)
     if any(private.values()):

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmark.data.dataset import load_dataset
+from benchmark.data.dataset import FILE, load_dataset
 from benchmark.data.prepared import FORMAT
 from benchmark.engine import device as devices
 from benchmark.errors import UserError
@@ -157,6 +157,11 @@ def look_at_data(found: Diagnosis, raw: Path, prepared: Path) -> None:
             found.facts[f"data {name}"] = str(load_dataset(name).find(raw))
         except UserError as error:
             found.facts[f"data {name}"] = f"not found: {error}"
+    for description in sorted(raw.glob(f"*/{FILE}")):
+        try:
+            found.facts[f"data {description.parent}"] = load_dataset(str(description)).full_name
+        except UserError as error:
+            found.facts[f"data {description.parent}"] = str(error)
     for index in sorted(prepared.glob("*/*/index.json")):
         folder = index.parent
         size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())

@@ -2,6 +2,7 @@
 
 A file in configs/experiments says `about`, the axes (`preset`, `split`, `datasets`, `ratios`, `draws`) and `rows`, each
 a method (or `methods: all`, or a list of names) with settings under `set` and, where they differ, axes of its own.
+Data sets are names, or paths of folders of one's own; without a split, `official` or the first that they have is taken.
 Draw d is fold d; at 100 % labels, where lists do not differ, it is seed d, too. `except` leaves cells out and says why.
 For its report, `reference` names the row that all others are compared with, `published` a table in configs/paper.
 """
@@ -16,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import yaml_files
+from benchmark.data.dataset import full_name
+from benchmark.data.splits import default_split
 from benchmark.errors import UserError, suggest
 from benchmark.outside import short
 from benchmark.paths import CONFIGS
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request
 
-AXES: dict[str, Any] = {"preset": "fair", "split": "official", "datasets": None, "ratios": (20,), "draws": (0, 1, 2)}
+AXES: dict[str, Any] = {"preset": "fair", "split": None, "datasets": None, "ratios": (20,), "draws": (0, 1, 2)}
 LISTS = {"datasets": str, "ratios": int, "draws": int}  # of what
 ROW = {"method", "methods", "set", *AXES}
 EXCEPT = {"row", "method", "dataset", "ratio", "draw", "reason"}
@@ -131,7 +134,7 @@ class _Reader:
             value = axes[key] = given.get(key, axes[key])
             kind = LISTS.get(key)
             if kind is None:
-                if not isinstance(value, str):
+                if not isinstance(value, str | type(AXES[key])):
                     raise UserError(f"{where}: {key} must be a name, not {value!r}")
                 continue
             if not isinstance(value, list | tuple) or not value:
@@ -166,11 +169,19 @@ class _Reader:
         where = self._where(*keys)
         for dataset, ratio, draw in product(axes["datasets"], axes["ratios"], axes["draws"]):
             seed = draw if ratio == 100 else 0
+            split = axes["split"] or self._split(dataset, where)
             request = Request(
-                method, dataset, axes["split"], ratio, draw, seed, axes["preset"], experiment=values
+                method, dataset, split, ratio, draw, seed, axes["preset"], experiment=values
             )
             place = {"row": label, "method": method, "dataset": dataset, "ratio": ratio, "draw": draw}
             yield Cell(label, request, self._reason(place), where)
+
+    def _split(self, dataset: str, where: str) -> str:
+        """The split of a data set for which none is named."""
+        try:
+            return default_split(full_name(dataset))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
 
     def _exceptions(self) -> list[tuple[dict[str, str], str]]:
         """What is excepted, as text by key, and why."""

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.configuration import compose
+from benchmark.data.dataset import full_name, load_dataset
 from benchmark.data.splits import Split, resolve
 from benchmark.engine import device as devices
 from benchmark.errors import UserError
-from benchmark.registry import DATASETS, METHODS
+from benchmark.registry import METHODS
 from benchmark.spec import Spec
 
 
@@ -36,7 +37,8 @@ class Request:
     @property
     def command(self) -> str:
         """The command line that asks for this."""
-        parts = ["python -m benchmark run", f"--method {shlex.quote(self.method)} --dataset {self.dataset}"]
+        parts = ["python -m benchmark run", f"--method {shlex.quote(self.method)}"]
+        parts.append(f"--dataset {shlex.quote(self.dataset)}")
         parts.append(f"--split {self.split} --ratio {self.ratio} --fold {self.fold} --seed {self.seed}")
         parts.append(f"--preset {self.preset}")
         for key, value in {**self.experiment, **self.overrides}.items():
@@ -59,35 +61,43 @@ class Specifier:
         self.device_kind = device_kind
         self._split = cache(resolve)
         self._method = cache(METHODS.load)
-        self._dataset = cache(DATASETS.load)
+        self._dataset = cache(_known_dataset)
         self._known: dict[str, dict[str, Any]] = {}
 
     def specify(self, request: Request) -> tuple[Spec, Split]:
         """As the function of this name."""
-        self._dataset(request.dataset)
+        dataset = self._dataset(request.dataset)
         self._method(request.method)
         split = self._split(
-            request.dataset, request.split, request.ratio, request.fold, labelled_file=request.labelled_file
+            dataset, request.split, request.ratio, request.fold, labelled_file=request.labelled_file
         )
         if request.seed < 0:
             raise UserError(f"--seed must not be negative, it is {request.seed}")
         spec = Spec(
-            request.method, request.dataset, split.name, split.ratio, split.fold, request.seed, request.preset,
+            request.method, dataset, split.name, split.ratio, split.fold, request.seed, request.preset,
             self._values(request),
         )
         return spec, split
 
     def _values(self, request: Request) -> dict[str, Any]:
         layers = dict(request.overrides), dict(request.experiment)
-        key = json.dumps([request.method, request.dataset, request.preset, *layers], default=str)
+        dataset = self._dataset(request.dataset)
+        key = json.dumps([request.method, dataset, request.preset, *layers], default=str)
         if key not in self._known:
             values = compose(
-                request.method, self._method(request.method), request.dataset, request.preset, *layers
+                request.method, self._method(request.method), dataset, request.preset, *layers
             ).values()
             values.update(devices.resolve(values, self.device_kind))
             check_ranges(values)
             self._known[key] = values
         return self._known[key]
+
+
+def _known_dataset(given: str) -> str:
+    """The full name of a data set that there is; what its folder holds is looked at, not read."""
+    name = full_name(given)
+    load_dataset(name)
+    return name
 
 
 def check_ranges(values: Mapping[str, Any]) -> None:

@@ -20,8 +20,8 @@ def add_cell(parser: argparse.ArgumentParser, *, dataset_default: str | None = N
     """What names one cell of a table, and its settings."""
     parser.add_argument("--method", required=True, help="a name from `list methods`, or path/to/file.py:Class")
     parser.add_argument("--dataset", required=dataset_default is None, default=dataset_default,
-                        help="see `list datasets`")
-    parser.add_argument("--split", default="official", help="list of training and test images (default: official)")
+                        help="a name from `list datasets`, or the path of a folder with a dataset.yaml")
+    parser.add_argument("--split", help="list of training and test images (default: official, or the first there is)")
     parser.add_argument("--ratio", type=int, default=20,
                         help="labelled share of the training images, percent (default: 20)")
     parser.add_argument("--fold", type=int, default=0,
@@ -62,16 +62,20 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def request(arguments: argparse.Namespace) -> Request:
     """The request that the shared arguments make."""
     from benchmark.configuration import parse_overrides
+    from benchmark.data.dataset import full_name
+    from benchmark.data.splits import default_split
     from benchmark.registry import METHODS
     from benchmark.runs.request import Request
 
     labelled = Path(arguments.labelled) if arguments.labelled else None
     if labelled is not None and not labelled.is_file():
         raise UserError(f"--labelled {labelled}: no such file")
-    method = METHODS.full_name(arguments.method)
+    split = arguments.split
+    if split is None and (split := default_split(full_name(arguments.dataset))) != "official":
+        print(f"split: {split}", file=sys.stderr)
     return Request(
-        method, arguments.dataset, arguments.split, arguments.ratio, arguments.fold, arguments.seed, arguments.preset,
-        parse_overrides(arguments.overrides), labelled,
+        METHODS.full_name(arguments.method), arguments.dataset, split, arguments.ratio, arguments.fold, arguments.seed,
+        arguments.preset, parse_overrides(arguments.overrides), labelled,
     )
 
 

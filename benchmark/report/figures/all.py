@@ -53,7 +53,7 @@ def draw_all(
         if layout is None:
             drawn.remarks.append(f"{group.name}: no panel of images, {reason}")
         else:
-            place = folder if may_be_published(group.dataset) else _local(folder)
+            place = folder if may_be_published(group.source) else _local(folder)
             drawn.paths.extend(save(draw_layout(layout), place / f"{group.name}-panel", formats, provenance))
     return drawn
 

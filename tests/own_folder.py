@@ -1,0 +1,41 @@
+"""A small folder of one's own: images with disks of two classes, of five patients, some without a mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+HEIGHT, WIDTH = 40, 52
+PATIENTS = "ABCDE"
+COLOURS = np.array([[230, 200, 220], [150, 70, 140], [90, 110, 190]])
+
+
+def picture(number: int, classes: int = 3, height: int = HEIGHT, width: int = WIDTH) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [H, W, 3] and class indices [H, W]: a large disk of class 1 and, of three classes, a small one of 2."""
+    rows, columns = np.mgrid[:height, :width]
+    truth = np.zeros((height, width), np.uint8)
+    truth[(rows - height // 2 + number % 5) ** 2 + (columns - width // 3) ** 2 < (9 + number % 4) ** 2] = 1
+    if classes > 2:
+        truth[(rows - height // 3) ** 2 + (columns - width * 3 // 4) ** 2 < 40] = 2
+    noise = np.random.default_rng(number).integers(-12, 13, (height, width, 3))
+    return np.clip(COLOURS[truth] + noise, 0, 255).astype(np.uint8), truth
+
+
+def write_folder(
+    folder: Path, images: int = 20, bare: int = 4, classes: int = 3, values: tuple[int, ...] = (0, 1, 2),
+) -> Path:
+    """Write images/, masks/ (the last `bare` images have none) and groups.csv; masks hold `values`."""
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    lines = ["id,patient,grade"]
+    for number in range(images):
+        image, truth = picture(number, classes)
+        name = f"{PATIENTS[number % len(PATIENTS)]}_{number}"
+        Image.fromarray(image).save(folder / "images" / f"{name}.png")
+        if number < images - bare:
+            Image.fromarray(np.array(values, np.uint8)[truth]).save(folder / "masks" / f"{name}.png")
+        lines.append(f"{name},{PATIENTS[number % len(PATIENTS)]},{'low' if number % 3 else 'high'}")
+    (folder / "groups.csv").write_text("\n".join(lines) + "\n")
+    return folder

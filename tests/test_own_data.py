@@ -1,0 +1,542 @@
+"""A folder of one's own: what it may hold, what becomes of it, and one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.data.check import describe as tell
+from benchmark.data.dataset import full_name, load_dataset
+from benchmark.data.naming import folder_of, is_own, short
+from benchmark.data.prepared import Prepared, load
+from benchmark.data.splits import available, compare, match, resolve, write
+from benchmark.errors import UserError
+from benchmark.spec import Spec
+from tests.conftest import invoke, one_line_error
+from tests.own_folder import PATIENTS, picture, write_folder
+
+YAML = "name: cells\nclasses: {background: 0, one: 1, two: 2}\ngroups: groups.csv\n"
+SIZE = 16
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = write_folder(tmp_path / "cells")
+    (made / "dataset.yaml").write_text(YAML)
+    return made
+
+
+def opened(folder: Path) -> Prepared:
+    return load(str(folder), SIZE, root=folder.parent / "prepared")
+
+
+def said(folder: Path, text: str) -> None:
+    (folder / "dataset.yaml").write_text(text)
+
+
+def test_values(folder: Path):
+    data = opened(folder)
+    assert data.name == "cells" and data.classes == ("background", "one", "two")
+    assert data.ids[:3] == ("A_0", "A_5", "A_10"), "numbers in names are numbers"
+    assert data.groups["patient"][:5] == ("A",) * 4 + ("B",) and set(data.groups["set"]) == {"train"}
+    for name in data.ids:
+        number = int(name.split("_")[1])
+        image, truth = picture(number)
+        expected = np.asarray(Image.fromarray(image).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+        assert np.array_equal(data.images[data.position(name)], expected)
+        assert np.array_equal(data.native_classes(name), truth if number < 16 else np.full_like(truth, 255))
+    assert data.unmasked == {"B_16", "C_17", "D_18", "E_19"}
+    assert (data.masks[data.position("B_16")] == 255).all() and not data.native("B_16").any()
+
+
+@pytest.mark.parametrize("case", ["values", "colours", "names", "instances", "ignore", "suffix", "palette"])
+def test_every_way_to_write_masks_gives_the_same_classes(folder: Path, case: str):
+    first, masks = opened(folder), sorted((folder / "masks").iterdir())
+    classes = "{background: 0, one: 1, two: 2}"
+    for path in masks:
+        truth = np.array(Image.open(path))
+        if case == "values":
+            Image.fromarray(np.array([7, 255, 3], np.uint8)[truth]).save(path)
+            classes = "{background: 7, one: 255, two: 3}"
+        elif case == "colours":
+            Image.fromarray(np.array([[255, 255, 255], [255, 0, 0], [1, 2, 3]], np.uint8)[truth]).save(path)
+            classes = "{background: [255, 255, 255], one: [255, 0, 0], two: [1, 2, 3]}"
+        elif case == "names":
+            classes = "[background, one, two]"
+        elif case == "ignore":
+            truth[:, :5] = 9
+            Image.fromarray(truth).save(path)
+        elif case == "suffix":
+            path.rename(path.with_name(f"{path.stem}-labels.png"))
+        elif case == "palette":
+            indexed = Image.fromarray(truth).convert("P")
+            indexed.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+            indexed.putdata(truth.ravel().tolist())
+            indexed.save(path)
+        elif case == "instances":
+            Image.fromarray(np.array([0, 4, 900], np.uint16)[truth]).save(path)
+    more = {"ignore": "ignore: 9\n", "suffix": "mask_suffix: -labels\n", "instances": "masks: instances\n"}
+    said(folder, f"name: cells\nclasses: {'[nothing, cell]' if case == 'instances' else classes}\n{more.get(case, '')}")
+    again = opened(folder)
+    for name in set(first.ids) - first.unmasked:
+        expected = first.native_classes(name).copy()
+        if case == "ignore":
+            expected[:, :5] = 255
+        if case == "instances":
+            assert set(np.unique(again.native(name))) == ({0, 4, 900} if expected.max() == 2 else {0, 4})
+            expected = (expected > 0).astype(np.uint8)
+        assert np.array_equal(again.native_classes(name), expected)
+
+
+def test_instances_may_have_a_value_to_ignore(folder: Path):
+    said(folder, "classes: [nothing, cell]\nmasks: instances\nignore: 2\n")
+    data = opened(folder)
+    assert set(np.unique(data.native("A_0"))) == {0, 1}
+    assert np.array_equal(data.native_valid("A_0"), picture(0)[1] != 2)
+
+
+def test_sixteen_bits_are_scaled_by_the_range_that_the_file_says(folder: Path):
+    levels = np.arange(40 * 52, dtype=np.uint16).reshape(40, 52) * 20
+    for path in (folder / "images").iterdir():
+        Image.fromarray(levels).save(path)
+    with pytest.raises(UserError, match=r"A_0\.png: 16 bits a pixel; say in dataset\.yaml .*range: \[0, 65535\]"):
+        opened(folder)
+    said(folder, YAML + "pixels: grey\nrange: [1000, 21000]\n")
+    dataset = load_dataset(str(folder))
+    image = dataset.read_image(next(iter(dataset.items(folder))))
+    expected = np.clip(np.floor((levels.astype(float) - 1000) / 20000 * 255 + 0.5), 0, 255)
+    assert image.dtype == np.uint8 and np.array_equal(image, np.repeat(expected[..., None], 3, -1))
+
+
+def test_grey_makes_colours_their_brightness(folder: Path):
+    said(folder, YAML + "pixels: grey\n")
+    dataset = load_dataset(str(folder))
+    image = dataset.read_image(next(iter(dataset.items(folder))))
+    known = np.asarray(Image.open(folder / "images" / "A_0.png").convert("L")).astype(int)
+    assert (image == image[..., :1]).all() and np.abs(image[..., 0] - known).max() <= 1
+
+
+def test_groups_come_from_a_table_or_from_names(folder: Path):
+    first = opened(folder)
+    said(folder, YAML.replace("groups: groups.csv", "pattern: '^(?P<patient>[A-Z])_(?P<slide>\\d)'"))
+    second = opened(folder)
+    assert second.groups["patient"] == first.groups["patient"] and "grade" not in second.groups
+    assert second.groups["slide"][2] == "1"
+    rows = (folder / "groups.csv").read_text().replace(",", ";").replace("A_0;", "A_0.png;").splitlines()
+    (folder / "groups.csv").write_text("\ufeff" + "\r\n".join([rows[0], *reversed(rows[1:]), "", ";;"]))
+    said(folder, YAML)
+    assert opened(folder).groups == first.groups
+
+
+def test_a_mask_that_is_added_makes_it_another_version_and_a_comment_does_not(folder: Path):
+    first = load_dataset(str(folder)).version
+    said(folder, "# ours\n" + YAML + "licence: CC BY 4.0\npublishable: true\n")
+    assert load_dataset(str(folder)).version == first and load_dataset(str(folder)).publishable
+    shutil.copy(folder / "masks" / "A_0.png", folder / "masks" / "B_16.png")
+    second = load_dataset(str(folder)).version
+    assert second != first
+    (folder / "groups.csv").write_text((folder / "groups.csv").read_text().replace("high", "low"))
+    third = load_dataset(str(folder)).version
+    said(folder, YAML.replace("two: 2", "two: 3"))
+    assert len({first, second, third, load_dataset(str(folder)).version}) == 4
+
+
+def test_versions_lie_side_by_side_and_a_folder_that_moves_stays_the_same_data(folder: Path, tmp_path: Path):
+    first = opened(folder)
+    assert first.folder.parent.name == f"cells-{load_dataset(str(folder)).version}"
+    moved = tmp_path / "elsewhere, née «x»"
+    folder.rename(moved)
+    second = load(str(moved), SIZE, root=tmp_path / "prepared", prepare=False)
+    assert second.folder == first.folder and second.dataset == f"{moved}:cells"
+    here, there = (Spec("m", f"{place}:cells", "folds", 20, 0, 0, "fair", {}) for place in (folder, moved))
+    assert here.run_id == there.run_id and here.run_id.startswith("m-cells-folds-r20")
+    assert here.run_id != Spec("m", f"{folder}:other", "folds", 20, 0, 0, "fair", {}).run_id
+
+
+def test_names_and_paths(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder.parent)
+    assert full_name("cells") == full_name("./cells/") == full_name("cells/dataset.yaml") == "./cells:cells"
+    assert full_name("./cells:cells") == "./cells:cells" and full_name("glas") == "glas"
+    assert is_own("./cells:cells") and (short("./cells:cells"), folder_of("./cells:cells")) == ("cells", Path("cells"))
+    assert not is_own("glas") and short("glas") == "glas"
+    with pytest.raises(UserError, match="the data set is called 'cells', not 'tissue'"):
+        load_dataset("./cells:tissue")
+    with pytest.raises(UserError, match="nowhere/x: no such folder"):
+        load_dataset("nowhere/x")
+    said(folder, YAML.replace("name: cells\n", ""))
+    folder.rename("Zellen – größer, 2. Teil")
+    assert load_dataset("./Zellen – größer, 2. Teil").name == "Zellen_groer_2._Teil"
+
+
+YAML_MISTAKES = {
+    "clases: [a, b]": "line 1: unknown key 'clases'. Did you mean 'classes'?",
+    "name: x\nmasks: instance\nclasses: [a, b]": "line 2: masks must be one of classes, instances",
+    "classes: [a, b]\npublishable: 3": "line 2: publishable must be bool, not 3",
+    "classes: [a, b]\nname: glas": "line 2: 'glas' is the name of a data set of ours",
+    "classes: [a, b]\nname: my-set": "line 2: 'my-set' is not a plain name",
+    "name: x": "classes is missing",
+    "classes: [a]": "line 1: classes must be two different names or more",
+    "classes: [a, a]": "line 1: classes must be two different names or more",
+    "classes:\n  a: 0\n  b: 0": "line 3: class 'b' has another class's value, 0",
+    "classes:\n  a: 0\n  b: [255, 0, 0]": "line 1: classes must be all numbers or all colours",
+    "classes:\n  a: 0\n  b: #ff0000": "line 3: b must be a number of the masks, 0 to 65535, or a colour",
+    "classes: {a: 0, b: 1}\nmasks: instances": "line 1: masks of instances have two classes, names alone",
+    "classes: {a: 0, b: 1}\nignore: 1": "line 2: ignore is 1, which is a class",
+    "classes: {a: 0, b: 1}\nignore: [0, 0, 0]": "line 2: ignore must be a number",
+    "classes: {a: 0, b: 1}\nrange: [9, 3]": "line 2: range must be [low, high]",
+    "classes: {a: 0, b: 1}\ntile: 512": "line 2: tile must be {size: 512, overlap: 64}",
+    "classes: {a: 0, b: 1}\ntile: {size: 64, overlap: 64}": "line 2: tiles need a size of 16 pixels or more",
+    "classes: {a: 0, b: 1}\ntile: {size: 64, ovrlap: 4}": "line 2: tile: unknown key 'ovrlap'. Did you mean 'overlap'?",
+    "classes: {a: 0, b: 1}\npattern: '(?P<patient>'": "line 2: not a regular expression",
+    "classes: {a: 0, b: 1}\npattern: '[A-Z]'": "line 2: no named group in it",
+    "classes: {a: 0, b: 1}\nsplits: {official: {train: a, test: b}}": "the split 'official' is one that the suite",
+    "classes: {a: 0, b: 1}\nsplits:\n  mine: {train: a.txt}": "line 3: mine must name files of ids",
+    "classes: {a: 0, b: 1}\nsplits:\n  mine: {train: a, test: b, tets: c}": "line 3: mine: unknown key 'tets'",
+    "classes: [a, b": "not valid YAML",
+}
+
+
+@pytest.mark.parametrize("text", YAML_MISTAKES)
+def test_a_mistake_in_the_file_is_one_line_with_its_line(folder: Path, text: str):
+    said(folder, text + "\n")
+    with pytest.raises(UserError) as caught:
+        load_dataset(str(folder))
+    message = str(caught.value)
+    assert YAML_MISTAKES[text] in message and str(folder / "dataset.yaml") in message and "\n" not in message
+
+
+def _outside(folder: Path) -> None:
+    shutil.copy(folder / "images" / "A_0.png", folder.parent / "secret.png")
+    (folder / "images" / "A_0.png").unlink()
+    (folder / "images" / "A_0.png").symlink_to(folder.parent / "secret.png")
+
+
+def _masks_outside(folder: Path) -> None:
+    (folder / "masks").rename(folder.parent / "masks")
+    (folder / "masks").symlink_to(folder.parent / "masks")
+
+
+def _paint(value: int) -> Callable[[Path], None]:
+    def paint(folder: Path) -> None:
+        mask = np.array(Image.open(folder / "masks" / "A_0.png"))
+        mask[:2, :3] = value
+        Image.fromarray(mask).save(folder / "masks" / "A_0.png")
+
+    return paint
+
+
+def _append(line: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "groups.csv").write_text((folder / "groups.csv").read_text() + line)
+
+
+def _replace(old: str, new: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "groups.csv").write_text((folder / "groups.csv").read_text().replace(old, new))
+
+
+BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "link out": (_outside, r"images/A_0\.png: leads out of the folder, to .*secret\.png"),
+    "folder out": (_masks_outside, r"cells/masks: leads out of the folder"),
+    "two of one name": (lambda f: shutil.copy(f / "images" / "A_0.png", f / "images" / "A_0.tif"),
+                        r"A_0\.tif: a second file called 'A_0' beside A_0\.png; keep one"),
+    "accents twice": (lambda f: [shutil.copy(f / "images" / "A_0.png", f / "images" / name)
+                                 for name in ("é.png", "e\u0301.png")], "a second file called 'é'"),
+    "orphan": (lambda f: (f / "images" / "A_0.png").unlink(), r"masks/A_0\.png: a mask without its image"),
+    "no images": (lambda f: shutil.rmtree(f / "images"), "no folder 'images' in it"),
+    "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], "masks: no masks in it"),
+    "folder in it": (lambda f: (f / "images" / "more").mkdir(), "images/more: a folder"),
+    "a slide": (lambda f: (f / "images" / "x.svs").write_bytes(b""), r"x\.svs: not an image by its name"),
+    "broken image": (lambda f: (f / "images" / "A_0.png").write_bytes(b"no"), r"images/A_0\.png: not an image"),
+    "broken mask": (lambda f: (f / "masks" / "A_0.png").write_bytes(b"no"), r"masks/A_0\.png: not an image"),
+    "other size": (lambda f: Image.new("L", (9, 9)).save(f / "masks" / "A_0.png"), r"A_0\.png.*9 x 9; they must be"),
+    "name of ours": (lambda f: shutil.copy(f / "images" / "A_0.png", f / "images" / "a.ignore.png"), "plainer"),
+    "line in name": (lambda f: shutil.copy(f / "images" / "A_0.png", f / "images" / "a\nb.png"), "plainer name"),
+    "value": (_paint(7), r"masks/A_0\.png: mask values 7 in 6 pixels are no class of dataset\.yaml \(background 0, "),
+    "no table": (lambda f: (f / "groups.csv").unlink(), r"groups\.csv: no such file; dataset\.yaml names it"),
+    "binary table": (lambda f: (f / "groups.csv").write_bytes(b"\xff\xfe\x00"), "not a text table in UTF-8"),
+    "no id": (_replace("id,", "image,"), "line 1: expected different plain names of columns, id among them"),
+    "unknown row": (_append("A_00,A,low\n"), r"line 22: there is no image 'A_00'\. Did you mean 'A_0'\?"),
+    "row twice": (_append("A_0,A,low\n"), "line 22: a second row for the image 'A_0'"),
+    "short row": (_append("A_0,A\n"), "line 22: 2 cells under 3 columns"),
+    "lost row": (_replace("A_0,A,high\n", ""), r"no row for the image 'A_0'"),
+    "unclear set": (_replace("grade\n", "set\n"), "is in set 'high'|no mask"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_wrong_file_gets_one_clear_line(folder: Path, case: str):
+    spoil, words = BAD_FILES[case]
+    spoil(folder)
+    with pytest.raises(UserError, match=words) as caught:
+        opened(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_set_must_be_clear_and_a_test_image_needs_its_mask(folder: Path):
+    table = (folder / "groups.csv").read_text()
+    for old, new, words in (("E_4,E,low", "E_4,E,val", "write train, or validation"),
+                            ("E_4,E,low", "E_4,E,", "is in set ''"),
+                            ("E_19,E,low", "E_19,E,test", "E_19.png: is in set 'test' and has no mask")):
+        text = table.replace("grade", "set").replace(old, new)
+        text = text.replace(",high", ",train").replace(",low", ",train")
+        (folder / "groups.csv").write_text(text)
+        with pytest.raises(UserError, match=words):
+            opened(folder)
+
+
+def test_names_with_blanks_accents_and_quotes_are_names(folder: Path):
+    for part in ("images", "masks"):
+        (folder / part / "A_0.png").rename(folder / part / "l'été \"1\" #2.png")
+    (folder / "groups.csv").write_text((folder / "groups.csv").read_text().replace("A_0,", "\"l'été \"\"1\"\" #2\","))
+    data = opened(folder)
+    name = "l'été \"1\" #2"
+    assert name in data.ids and np.array_equal(data.native_classes(name), picture(0)[1])
+    write(data)
+    (folder / "mine.txt").write_text("A_5\n")
+    assert resolve(data.dataset, "folds", 20, 0).test
+
+
+def test_folds_keep_patients_apart_and_leave_images_without_masks_to_training(folder: Path):
+    data = opened(folder)
+    write(data)
+    assert [(offer.split, offer.ratios, offer.folds) for offer in available(data.dataset)] == [
+        ("folds", (5, 10, 20, 50, 100), 3)]
+    assert (folder / "splits" / "folds.json").is_file() and compare(data)[0]
+    tested = []
+    for fold in range(3):
+        for ratio in (5, 20, 100):
+            split = resolve(data.dataset, "folds", ratio, fold)
+            learnt = {*split.labelled, *split.unlabelled}
+            assert not {name[0] for name in learnt} & {name[0] for name in split.test}
+            assert not {*split.labelled, *split.validation, *split.test} & data.unmasked
+            assert not set(split.labelled) & {*split.validation, *split.test} and match(split, data) == []
+        assert set(split.unlabelled) == {name for name in data.unmasked if name[0] not in {t[0] for t in split.test}}
+        assert len(split.labelled) + len(split.test) == 16
+        tested += split.test
+    assert sorted(tested) == sorted(set(data.ids) - data.unmasked), "each is tested once"
+
+
+def test_ratios_are_percentages_of_the_images_that_have_a_mask(tmp_path: Path):
+    folder = write_folder(tmp_path / "many", images=60, bare=40, classes=2, values=(0, 255))
+    said(folder, "classes: {background: 0, cell: 255}\npattern: '(?P<patient>.)_'\n")
+    data = opened(folder)
+    write(data)
+    half, whole = (resolve(data.dataset, "folds", ratio, 0) for ratio in (50, 100))
+    assert len(whole.labelled) == 20 - len(whole.test) and len(half.labelled) == round(len(whole.labelled) / 2 + 0.01)
+    assert set(whole.unlabelled) < data.unmasked and len(whole.unlabelled) >= 20
+    own = tmp_path / "own.txt"
+    own.write_text(f"{whole.labelled[0]}\n{whole.unlabelled[0]}\n")
+    with pytest.raises(UserError, match=r"line 2: .* has no mask; it can only be an unlabelled training image"):
+        resolve(data.dataset, "folds", 20, 0, labelled_file=own)
+    own.write_text("\n".join(whole.labelled))
+    assert resolve(data.dataset, "folds", 20, 0, labelled_file=own).ratio == 100
+
+
+def test_sets_make_it_official_and_a_validation_set_is_held_out(folder: Path):
+    rows = ["id,patient,set"]
+    for number in range(20):
+        patient = PATIENTS[number % 5]
+        chosen = {"A": "test", "B": "validation" if number < 16 else "train"}.get(patient, "train")
+        rows.append(f"{patient}_{number},{patient},{chosen}")
+    (folder / "groups.csv").write_text("\n".join(rows))
+    data = opened(folder)
+    write(data)
+    split = resolve(data.dataset, "official", 50, 0)
+    assert {name[0] for name in split.test} == {"A"} and {name[0] for name in split.validation} == {"B"}
+    assert {name[0] for name in split.labelled} <= set("CDE") and "B_16" in split.unlabelled
+    assert not set(split.validation) & {*split.labelled, *split.unlabelled}
+    assert [offer.split for offer in available(data.dataset)] == ["official"]
+
+
+def test_strata_are_the_classes_that_occur_where_no_grade_is_known(folder: Path):
+    said(folder, YAML.replace("groups: groups.csv\n", ""))
+    for number in range(0, 16, 2):
+        path = folder / "masks" / f"{PATIENTS[number % 5]}_{number}.png"
+        Image.fromarray(np.minimum(np.array(Image.open(path)), 1)).save(path)
+    data = opened(folder)
+    write(data)
+    for fold in range(3):
+        split = resolve(data.dataset, "folds", 50, fold)
+        even = sum(int(name.split("_")[1]) % 2 == 0 for name in split.labelled)
+        assert abs(2 * even - len(split.labelled)) <= 1
+        assert abs(2 * sum(int(name.split("_")[1]) % 2 == 0 for name in split.test) - len(split.test)) <= 1
+
+
+def test_too_few_patients_for_folds_is_said(folder: Path):
+    (folder / "groups.csv").write_text("id,patient\n" + "".join(
+        f"{path.stem},{'A' if path.stem < 'C' else 'B'}\n" for path in (folder / "images").iterdir()))
+    with pytest.raises(UserError, match="3 folds need 3 patients"):
+        write(opened(folder))
+
+
+def test_lists_of_ones_own(folder: Path):
+    masked = [path.stem for path in (folder / "masks").iterdir()]
+    parts = {"train": "CDE", "test": "A", "val": "B"}
+    for part, patients in parts.items():
+        names = sorted(name for name in masked if name[0] in patients) + (["C_17"] if part == "train" else [])
+        (folder / f"{part}.txt").write_text("# of the clinic\n" + "\n".join(names) + "\n")
+    (folder / "few.txt").write_text("C_2\n")
+    said(folder, YAML + "splits:\n  mine: {train: train.txt, test: test.txt, validation: val.txt, "
+                        "labelled: {10: few.txt}}\n")
+    data = opened(folder)
+    assert write(data) == [f"wrote {folder / 'splits' / 'mine.json'}"]
+    split = resolve(data.dataset, "mine", 10, 0)
+    assert split.labelled == ("C_2",) and {name[0] for name in split.validation} == {"B"} and "C_17" in split.unlabelled
+    assert len(resolve(data.dataset, "mine", 100, 0).labelled) == sum(name[0] in "CDE" for name in masked)
+    lists = {name: (folder / name).read_text() for name in ("train.txt", "test.txt", "val.txt", "few.txt")}
+    for name, line, words in (
+        ("test.txt", "A_99\n", r"test\.txt, line 6: 'A_99' is no image of this data set\. Did you mean"),
+        ("test.txt", "A_5\n", r"test\.txt, line 6: 'A_5' is listed twice \(first in line \d\)"),
+        ("train.txt", "A_5\n", r"test\.txt: 'A_5' is also in train\.txt"),
+        ("test.txt", "C_2\n", r"test\.txt: 'C_2' is also in train\.txt"),
+        ("test.txt", "B_16\n", r"test\.txt, line 6: 'B_16' has no mask"),
+        ("train.txt", "B_16\n", None),
+        ("few.txt", "A_5\n", r"few\.txt: 'A_5' is no training image of train\.txt"),
+        ("few.txt", None, r"few\.txt: the list is empty"),
+    ):
+        (folder / name).write_text(lists[name] + line if line else "# none\n")
+        if words:
+            with pytest.raises(UserError, match=words):
+                write(data)
+        else:
+            assert write(data) == [f"wrote {folder / 'splits' / 'mine.json'} over another version of it"]
+        (folder / name).write_text(lists[name])
+    (folder / "train.txt").write_text(lists["train.txt"].replace("C_7\n", ""))
+    (folder / "test.txt").write_text(lists["test.txt"] + "C_7\n")
+    with pytest.raises(UserError, match=r"train\.txt: 'C_\d+' is of 'C', as is 'C_7' of test\.txt; a patient or slide"):
+        write(data)
+
+
+def test_lists_of_folds_of_ones_own(folder: Path):
+    for number, patient in enumerate("AB"):
+        names = [path.stem for path in (folder / "masks").iterdir()]
+        (folder / f"train {number}.txt").write_text("\n".join(name for name in names if name[0] != patient))
+        (folder / f"test {number}.txt").write_text("\n".join(name for name in names if name[0] == patient))
+    said(folder, YAML + "splits:\n  mine:\n" + "".join(
+        f"    - {{train: train {number}.txt, test: test {number}.txt}}\n" for number in range(2)))
+    write(data := opened(folder))
+    assert [(offer.split, offer.folds) for offer in available(data.dataset)] == [("mine", 2)]
+    assert {name[0] for name in resolve(data.dataset, "mine", 20, 1).test} == {"B"}
+
+
+def test_what_was_added_after_the_lists_were_made_is_said(folder: Path):
+    data = opened(folder)
+    write(data)
+    split = resolve(data.dataset, "folds", 20, 0)
+    shutil.copy(folder / "masks" / "A_0.png", folder / "masks" / "B_16.png")
+    (remark,) = match(split, opened(folder))
+    assert "is not what the split 'folds' was made from" in remark and f"data split {folder} --write" in remark
+    (folder / "masks" / f"{split.labelled[0]}.png").unlink()
+    with pytest.raises(UserError, match=f"needs the mask of {split.labelled[0]}, which is not there any more"):
+        match(split, opened(folder))
+    path = folder / "splits" / "folds.json"
+    path.write_text(path.read_text().replace("A_0", "A_00"))
+    with pytest.raises(UserError, match=r"the file was edited; make it anew with .*data split"):
+        resolve(data.dataset, "folds", 20, 0)
+
+
+def test_check_says_what_will_be_trained_on(folder: Path):
+    said(folder, YAML.replace("two: 2", "two: 2, three: 3"))
+    text = "\n".join(tell(opened(folder)))
+    for words in ("train: 20 images (7 high, 13 low) of 5 patients; 4 without a mask",
+                  "% of pixels are one", "class 'three' is in no mask: it can neither be learned nor scored",
+                  "no test images are named; the split 'folds' makes some"):
+        assert words in text
+    assert "to be ignored" not in text, "images without a mask do not count"
+
+
+def look(folder: Path, *arguments: str) -> tuple[str, str]:
+    (folder / "dataset.yaml").unlink(missing_ok=True)
+    result = invoke("data", "new", folder, *arguments)
+    assert result.returncode == 0, result.stderr
+    load_dataset(str(folder))
+    return result.stdout, (folder / "dataset.yaml").read_text()
+
+
+def test_new_writes_what_it_sees_and_says_what_it_guesses(folder: Path):
+    told, text = look(folder)
+    assert "20 images, 16 with a mask; the 4 without one" in told and "taken for classes: give them names" in told
+    assert text == ('name: cells\nclasses:\n  background: 0\n  class_1: 1\n  class_2: 2\ngroups: "groups.csv"\n')
+    assert opened(folder).groups["grade"]
+    (folder / "groups.csv").unlink()
+    told, text = look(folder, "--tile", "32", "--overlap", "4")
+    assert "groups: none seen" in told and "tile: {size: 32, overlap: 4}\n" in text
+    again = one_line_error(invoke("data", "new", folder))
+    assert "dataset.yaml: is there already" in again and (folder / "dataset.yaml").read_text() == text
+
+
+def test_new_knows_colours_instances_suffixes_ignore_and_sixteen_bits(folder: Path):
+    masks = {path: np.array(Image.open(path)) for path in (folder / "masks").iterdir()}
+    for path, truth in masks.items():
+        Image.fromarray(np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)[truth]).save(path)
+    assert "  background: [0, 0, 0]\n  class_1: [255, 0, 0]\n  class_2: [0, 0, 255]\n" in look(folder)[1]
+    for number, (path, truth) in enumerate(masks.items()):
+        ids = np.where(truth > 0, truth + (2 * (number % 2)), 0).astype(np.uint8)
+        ids[38:, :3] = ids.max() + 1 if number % 2 == 0 else 0
+        ids = np.unique(ids, return_inverse=True)[1].reshape(ids.shape).astype(np.uint8)
+        Image.fromarray(ids).save(path)
+    told, text = look(folder)
+    assert "masks: instances\nclasses: [background, object]\n" in text and "if they are classes" in told
+    for path, truth in masks.items():
+        truth = truth.copy()
+        truth[:3] = 255
+        path.unlink()
+        Image.fromarray(truth).save(path.with_name(f"{path.stem}_mask.png"))
+    told, text = look(folder)
+    assert "ignore: 255\n" in text and 'mask_suffix: "_mask"\n' in text and "to be ignored" in told
+    for number, path in enumerate((folder / "images").iterdir()):
+        Image.fromarray((np.arange(2080).reshape(40, 52) + 500 + number).astype(np.uint16)).save(path)
+    told, text = look(folder)
+    assert "pixels: grey\n" in text and "range: [508, 2590]" in text and "508 becomes black" in told
+
+
+def test_new_refuses_what_is_no_data_set(folder: Path, tmp_path: Path):
+    (folder / "dataset.yaml").unlink()
+    assert "no such folder" in one_line_error(invoke("data", "new", tmp_path / "nowhere"))
+    assert "say --tile SIZE" in one_line_error(invoke("data", "new", folder, "--overlap", "3"))
+    assert "tiles need a size" in one_line_error(invoke("data", "new", folder, "--tile", "3"))
+    noise = np.random.default_rng(0).integers(0, 256, (40, 52), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "masks" / "A_0.png")
+    assert "neither instances" in one_line_error(invoke("data", "new", folder))
+    Image.fromarray(np.stack([noise, noise.T.reshape(40, 52), noise], -1)).save(folder / "masks" / "A_0.png")
+    assert "too many for classes" in one_line_error(invoke("data", "new", folder))
+    assert not (folder / "dataset.yaml").exists()
+
+
+def test_prepare_sets_the_tiling_once(folder: Path):
+    told = invoke("data", "prepare", folder, "--size", SIZE, "--tile", "32", "--overlap", "8")
+    assert "added tile: {size: 32, overlap: 8}" in told.stderr and "20 images in 80 tiles" in told.stdout
+    assert (folder / "dataset.yaml").read_text() == YAML + "tile: {size: 32, overlap: 8}\n"
+    again = invoke("data", "prepare", folder, "--size", SIZE, "--tile", "32", "--overlap", "8")
+    assert "says so already" in again.stderr
+    wrong = one_line_error(invoke("data", "prepare", folder, "--size", SIZE, "--tile", "64"))
+    assert "has tile: {size: 32, overlap: 8}; change it there" in wrong
+    assert "is prepared whole" in one_line_error(invoke("data", "prepare", "synthetic", "--tile", "64"))
+    assert "leave --from out" in one_line_error(invoke("data", "check", folder, "--from", folder))
+
+
+def test_verbs_take_the_path_and_say_how_to_begin(folder: Path, tmp_path: Path):
+    arguments = ("--method", "supervised", "--dataset", folder, "--preset", "demo")
+    assert f"'python -m benchmark data split {folder} --write'" in one_line_error(invoke("run", *arguments))
+    assert "data.size" in invoke("explain", *arguments).stdout
+    write(opened(folder))
+    explained = invoke("explain", *arguments)
+    assert explained.returncode == 0 and "split: folds" in explained.stderr
+    (folder / "dataset.yaml").rename(folder / "other.yaml")
+    assert "no dataset.yaml in it; 'python -m benchmark data new FOLDER'" in one_line_error(invoke("run", *arguments))
+    assert "data new" in one_line_error(invoke("data", "check", folder))
+
+
+def test_lists_and_prepared_data_are_read_as_what_they_are_by_all(folder: Path):
+    """A folder given with a blank and without one, relative or not, is one data set."""
+    write(opened(folder))
+    content = json.loads((folder / "splits" / "folds.json").read_text())
+    assert content["dataset"] == "cells" and "unmasked" in content["folds"][0]
+    relative = os.path.relpath(folder)
+    assert resolve(full_name(relative), "folds", 20, 0) == resolve(full_name(str(folder)), "folds", 20, 0)

@@ -1,0 +1,90 @@
+"""Tiles: they cover an image, and their predictions make it whole again."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from benchmark.data.prepared import Prepared, load
+from benchmark.data.tiles import boxes, stitch
+from tests.own_folder import picture, write_folder
+
+YAML = "name: large\nclasses: {background: 0, one: 1, two: 2}\ntile: {size: 32, overlap: 8}\n"
+
+
+@pytest.mark.parametrize(("height", "width", "size", "overlap"), [
+    (100, 130, 32, 0), (100, 130, 32, 8), (32, 32, 32, 8), (20, 90, 32, 31), (33, 64, 32, 0), (5, 6, 32, 4),
+])
+def test_boxes_cover_an_image_and_none_reaches_beyond_it(height, width, size, overlap):
+    cut = boxes(height, width, size, overlap)
+    times = np.zeros((height, width), int)
+    for y, x, h, w in cut:
+        assert 0 <= y <= y + h <= height and 0 <= x <= x + w <= width
+        assert (h, w) == (min(size, height), min(size, width))
+        times[y : y + h, x : x + w] += 1
+    assert times.min() >= 1 and len(set(cut)) == len(cut)
+    columns = sorted({x for _, x, _, _ in cut})
+    assert all(left + size - right >= overlap for left, right in pairwise(columns))
+
+
+def test_stitching_at_native_size_gives_the_image_back():
+    torch.manual_seed(0)
+    whole = torch.randn(3, 50, 70, dtype=torch.float64)
+    cut = boxes(50, 70, 24, 10)
+    tiles = torch.stack([whole[:, y : y + h, x : x + w] for y, x, h, w in cut])
+    assert torch.allclose(stitch(tiles, cut, (50, 70)), whole, atol=1e-12)
+
+
+def test_pixels_of_several_tiles_are_their_mean():
+    cut = boxes(4, 6, 4, 2)
+    assert cut == [(0, 0, 4, 4), (0, 2, 4, 4)]
+    tiles = torch.stack([torch.full((1, 8, 8), 1.0), torch.full((1, 8, 8), 4.0)])
+    assert stitch(tiles, cut, (4, 6))[0, 0].tolist() == [1, 1, 2.5, 2.5, 4, 4]
+
+
+def test_one_box_gives_what_resizing_alone_gives():
+    logits = torch.randn(1, 2, 16, 16)
+    resized = functional.interpolate(logits, size=(40, 52), mode="bilinear", align_corners=False)
+    assert torch.equal(stitch(logits, [(0, 0, 40, 52)], (40, 52)), resized[0])
+
+
+def test_a_missing_tile_is_an_error():
+    with pytest.raises(ValueError):
+        stitch(torch.zeros(1, 2, 8, 8), boxes(4, 6, 4, 2), (4, 6))
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Prepared:
+    folder = write_folder(tmp_path / "large", images=4, bare=1)
+    image, truth = picture(7, 3, 70, 90)
+    Image.fromarray(image).save(folder / "images" / "big.png")
+    Image.fromarray(truth).save(folder / "masks" / "big.png")
+    (folder / "dataset.yaml").write_text(YAML)
+    return load(str(folder), 16, root=tmp_path / "prepared")
+
+
+def test_rows_are_tiles_and_all_else_is_an_image(large: Prepared):
+    assert large.ids == ("A_0", "B_1", "C_2", "D_3", "big")
+    counts = [len(boxes(*size, 32, 8)) for size in large.native_sizes]
+    assert [len(large.rows(name)) for name in large.ids] == counts == [2 * 2] * 4 + [3 * 4]
+    assert len(large.images) == len(large.masks) == sum(counts) and large.rows("big") == range(16, 28)
+    assert large.rows_of(["B_1", "A_0"]) == [4, 5, 6, 7, 0, 1, 2, 3]
+    assert len(large.groups["set"]) == len(large.hashes) == 5 and large.native_classes("big").shape == (70, 90)
+    truth = picture(7, 3, 70, 90)[1]
+    for row, (y, x, h, w) in zip(large.rows("big"), large.boxes("big"), strict=True):
+        cut = np.asarray(Image.fromarray(truth[y : y + h, x : x + w]).resize((16, 16), Image.Resampling.NEAREST))
+        assert np.array_equal(large.masks[row], cut)
+    assert (large.masks[large.rows_of(["D_3"])] == 255).all(), "it has no mask"
+
+
+def test_an_image_of_tiles_can_be_looked_at_whole(large: Prepared):
+    image, mask = large.picture("big")
+    assert image.shape == (16, 16, 3) and set(np.unique(mask)) == {0, 1, 2}
+    small = np.asarray(Image.fromarray(picture(7, 3, 70, 90)[0]).resize((16, 16), Image.Resampling.BILINEAR))
+    assert np.abs(image.astype(int) - small).mean() < 10
