@@ -12,7 +12,7 @@ from pathlib import Path
 
 def is_own(dataset: str) -> bool:
     """Whether this names a folder of one's own, not a data set of ours or a class in a Python file."""
-    return os.sep in dataset and ".py:" not in dataset
+    return os.sep in dataset and ".py:" not in dataset and not dataset.endswith(".py")
 
 
 def short(dataset: str) -> str:
