@@ -204,7 +204,7 @@ def test_an_installed_method_and_data_set_run_by_name(packages, here):
     assert numerics("fine", "tiles")["dataset"] == DATASETS.load("synthetic").version
     assert DATASETS.load("tiles").__name__ == "Tiles"
     line = one_line_error(invoke("run", "--method", "fine", "--dataset", "tiles", "--preset", "demo"))
-    assert "ake them with 'python -m benchmark data split tiles'" in line
+    assert "'python -m benchmark data split tiles --write'" in line
     assert METHODS.load("supervised").__module__ == "methods.supervised"  # a name of ours is ours
 
 

@@ -83,6 +83,8 @@ def _patients(facts: Facts) -> str:
     known = facts["patients"]
     if known is None:
         return "patients: not known"
+    if not known["test_images"]:
+        return "patients: no test images are named; the split 'folds' makes some and keeps patients apart"
     if not known["test_images_shared"]:
         return (f"patients: none of the {known['test_images']} test images comes from a patient who is also in "
                 "training")

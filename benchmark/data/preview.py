@@ -128,7 +128,7 @@ def _outline(value: int) -> Colour:
 
 
 def _without_mask(prepared: Prepared, place: int) -> bool:
-    return prepared.ids[place] in prepared.unmasked
+    return bool((prepared.picture(prepared.ids[place])[1] == IGNORE).all())
 
 
 def _legend(prepared: Prepared, places: Sequence[int]) -> list[tuple[str, Colour]]:
