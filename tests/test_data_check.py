@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data.check import Facts, examine
-from benchmark.data.dataset import Dataset, Item
+from benchmark.data.dataset import Dataset, Item, load_dataset
 from benchmark.data.describe import certain, describe
 from benchmark.data.leaks import Side, leaks
 from benchmark.data.lookalikes import Alike
@@ -19,16 +19,15 @@ from benchmark.data.prepare import prepare
 from benchmark.data.prepared import load
 from tests.conftest import invoke
 from tests.fake_glas import write_tree
-
-HERE = f"{__file__}:Tissue"
+from tests.own_folder import write_folder
 
 
 class Tissue(Dataset):
     """Four classes on noise: `b` and `c` lie where `masks` says; an image without an entry there has no mask."""
 
-    name = "tissue"
     classes = ("a", "b", "c", "d")
     instances = False
+    may_lack_masks = True
     masks: dict[str, tuple[int, ...]] = {}
 
     def find(self, raw: Path) -> Path:
@@ -40,13 +39,14 @@ class Tissue(Dataset):
             mask = np.full((40, 40), 255, np.uint8)
             for place, value in enumerate(self.masks.get(name, ())):
                 mask[place * 10:place * 10 + 10] = value
-            yield Item(name, lambda image=image: image, lambda mask=mask: mask, {"set": name.partition("_")[0]})
+            truth = (lambda mask=mask: mask) if name in self.masks else None
+            yield Item(name, lambda image=image: image, truth, {"set": name.partition("_")[0]})
 
 
 def examined(tmp_path: Path, **masks: tuple[int, ...]) -> Facts:
-    dataset = Tissue()
-    dataset.masks = masks
-    return examine(prepare(dataset, 32, tmp_path, tmp_path / "tissue" / "32"), HERE)
+    dataset = load_dataset(f"{__file__}:Tissue")
+    dataset.masks = masks  # type: ignore[attr-defined]
+    return examine(prepare(dataset, 32, tmp_path, tmp_path / "tissue" / "32"))
 
 
 def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def checked(tmp_path: Path, raw: Path) -> Facts:
-    return examine(load("glas", 32, raw=raw, root=tmp_path / "prepared", again=True), "glas")
+    return examine(load("glas", 32, raw=raw, root=tmp_path / "prepared", again=True))
 
 
 def test_the_same_image_in_training_and_test_is_certainly_wrong(tmp_path: Path, raw: Path) -> None:
@@ -134,3 +134,18 @@ def test_folds_are_gathered_and_both_directions_seen() -> None:
     assert [(leak.training, leak.test, leak.folds, leak.alike is None) for leak in found] == [
         ("a", "c", (0, 2), True), ("c", "a", (1,), True), ("b", "d", (0,), False), ("d", "b", (1,), False)
     ]
+
+
+def test_a_folder_of_ones_own_is_checked_against_its_own_splits(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "cells")
+    (folder / "dataset.yaml").write_text("classes: [background, one, two]\ngroups: groups.csv\n")
+    common = (folder, "--size", 16)
+    assert invoke("data", "check", *common).returncode == 0, "there are no splits yet, and nothing to test on"
+    assert invoke("data", "split", *common, "--write").returncode == 0
+    assert invoke("data", "check", *common).stdout.endswith("also tested on (splits: folds)\n")
+    for name in ("B_1", "C_2", "D_3", "E_4"):
+        (folder / "images" / f"{name}.png").write_bytes((folder / "images" / "A_0.png").read_bytes())
+    result = invoke("data", "check", *common)
+    assert result.returncode == 4 and "WRONG: split folds, fold" in result.stdout
+    result = invoke("data", "preview", *common, "--ids", "A_0,B_16", "--split", "folds", "--output", tmp_path / "a.png")
+    assert result.returncode == 0

@@ -14,7 +14,7 @@ from PIL import Image
 
 from benchmark.data.check import examine
 from benchmark.data.dataset import full_name, load_dataset
-from benchmark.data.describe import describe as tell
+from benchmark.data.describe import describe
 from benchmark.data.naming import folder_of, is_own, short
 from benchmark.data.prepared import Prepared, load
 from benchmark.data.splits import available, compare, match, resolve, write
@@ -444,7 +444,7 @@ def test_what_was_added_after_the_lists_were_made_is_said(folder: Path):
 
 def test_check_says_what_will_be_trained_on(folder: Path):
     said(folder, YAML.replace("two: 2", "two: 2, three: 3"))
-    text = "\n".join(tell(examine(opened(folder), str(folder))))
+    text = "\n".join(describe(examine(opened(folder))))
     for words in ("train: 20 images (7 high, 13 low) of 5 patients; 4 without a mask",
                   "% of pixels are one", "class 'three' is in no mask: it can neither be learned nor scored",
                   "no test images are named; the split 'folds' makes some"):

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from benchmark.data.dataset import Dataset, Item
+from benchmark.data.overlay import COLOURS
 from benchmark.data.prepare import prepare
 from benchmark.data.prepared import Prepared, load
-from benchmark.data.preview import GAP, LINE, OUTLINES, ROLES, outlined, preview, role_of
+from benchmark.data.preview import GAP, LINE, ROLES, outlined, preview, role_of
 from benchmark.data.splits import Split, resolve
 from benchmark.errors import UserError
 from tests.conftest import invoke
@@ -57,10 +58,10 @@ def test_classes_have_colours_of_their_own_and_a_legend(tmp_path: Path, regions:
     top = sheet.shape[0] - 2 * (TILE + LINE + GAP)
     assert top > LINE, "there is a legend"
     tiles = sheet[top:, GAP:GAP + TILE]
-    for colour in OUTLINES[:2]:
+    for colour in COLOURS[:2]:
         assert count(sheet[:top], colour) > 80, "a swatch of the legend"
         assert 26 * 4 < count(tiles[:TILE], colour) < 26 * 4 * 2 + 20, "an outline, not the whole region"
-    assert count(sheet, OUTLINES[2]) == 0, "there are two classes beside the first"
+    assert count(sheet, COLOURS[2]) == 0, "there are two classes beside the first"
     tinted = tuple((value + 128) // 2 for value in (230, 150, 200))
     assert count(tiles[:TILE], tinted) == 2 * TILE, "unknown pixels are tinted"
 
@@ -77,7 +78,7 @@ def test_two_classes_look_as_always(tmp_path: Path) -> None:
     sheet = drawn(preview(data, tmp_path / "sheet.png", count=3, tile=TILE))
     assert sheet.shape == (GAP + TILE + LINE + GAP, GAP + 3 * (TILE + GAP), 3), "no legend"
     assert np.array_equal(sheet[GAP:GAP + TILE, GAP:GAP + TILE], outlined(data.images[0], data.masks[0], TILE))
-    assert count(sheet, OUTLINES[0]) > 100 and not any(count(sheet, colour) for colour in OUTLINES[1:4])
+    assert count(sheet, COLOURS[0]) > 100 and not any(count(sheet, colour) for colour in COLOURS[1:4])
 
 
 def test_roles_of_a_split(tmp_path: Path) -> None:

@@ -10,35 +10,34 @@ import numpy as np
 
 from benchmark.data.dataset import IGNORE, load_dataset
 from benchmark.data.leaks import duplicates, leaks, sides
-from benchmark.data.lookalikes import MOST, Alike, lookalikes
+from benchmark.data.lookalikes import MOST, SIDE, Alike, lookalikes
 from benchmark.data.make_splits import members, shared_patients
 from benchmark.data.prepared import Prepared
 
 Facts = dict[str, Any]
 
 
-def examine(prepared: Prepared, dataset: str) -> Facts:
+def examine(prepared: Prepared) -> Facts:
     """Everything that `data check` tells, as JSON has it; `describe` puts it into words.
 
-    dataset: as the user gave it, for what is known beside the arrays: published statistics and committed splits.
     Shares are fractions of the pixels whose truth is known, at native size."""
     places: dict[str, list[int]] = {}
     for place, name in enumerate(prepared.groups["set"]):
         places.setdefault(name, []).append(place)
     same = duplicates(prepared)
     alike = None
-    if len(prepared.ids) <= MOST:
+    if len(prepared.ids) <= MOST and prepared.size >= SIDE:
         alike = _different(prepared, lookalikes(prepared.picture(name)[0] for name in prepared.ids))
-    of = sides(dataset, prepared)
-    training = [prepared.ids[place] for place in places.get("train", ())] or prepared.ids
+    of = sides(prepared)
+    training = [prepared.ids[place] for place in places.get("train", [])] or prepared.ids
     mean, deviation = prepared.statistics(prepared.rows_of(training))
-    published = load_dataset(dataset).published_statistics
+    published = load_dataset(prepared.dataset).published_statistics
     return {
         "dataset": prepared.name, "size": prepared.size, "images": len(prepared.ids),
-        "tiles": len(prepared.images) if prepared.tiles else None,
         "fingerprint": prepared.fingerprint, "classes": list(prepared.classes),
         "sets": {name: _set(prepared, rows) for name, rows in places.items()},
         "native_sizes": dict(Counter(f"{width} x {height}" for height, width in prepared.native_sizes).most_common()),
+        "tiles": len(prepared.images) if prepared.tiles else None,
         "patients": _patients(prepared),
         "statistics": {"mean": mean, "standard_deviation": deviation},
         "published_statistics": published and {"mean": published[0], "standard_deviation": published[1]},
@@ -56,24 +55,23 @@ def examine(prepared: Prepared, dataset: str) -> Facts:
 
 
 def _set(prepared: Prepared, places: Sequence[int]) -> Facts:
-    """Counts of one set. Images whose truth is nowhere known are unlabelled, and count for nothing else here."""
+    """Counts of one set; images without a mask count for nothing but their number."""
+    ids = [prepared.ids[place] for place in places]
+    masked = [name for name in ids if name not in prepared.unmasked]
     pixels = np.zeros(len(prepared.classes), np.int64)
     images = np.zeros(len(prepared.classes), np.int64)
-    ignored = unlabelled = 0
+    ignored = 0
     objects = []
-    for name in (prepared.ids[place] for place in places):
+    for name in masked:
         counts = np.bincount(prepared.native_classes(name).ravel(), minlength=IGNORE + 1)
         held = counts[:len(prepared.classes)]
-        if not held.any():
-            unlabelled += 1
-            continue
         pixels += held
         images += held > 0
         ignored += int(counts[IGNORE])
         objects.append(int(np.count_nonzero(np.bincount(prepared.native(name).ravel())[1:])))
     known = max(1, int(pixels.sum()))
     found: Facts = {
-        "images": len(places), "unlabelled": unlabelled, "ignored": ignored / (known + ignored),
+        "images": len(ids), "unlabelled": len(ids) - len(masked), "ignored": ignored / (known + ignored),
         "classes": {
             name: {"pixels": int(count) / known, "images": int(number)}
             for name, count, number in zip(prepared.classes, pixels, images, strict=True)
@@ -82,8 +80,9 @@ def _set(prepared: Prepared, places: Sequence[int]) -> Facts:
     }
     if "grade" in prepared.groups:
         found["grades"] = dict(sorted(Counter(prepared.groups["grade"][place] for place in places).items()))
-    if "patient" in prepared.groups:
-        found["patients"] = len({prepared.groups["patient"][place] for place in places})
+    for kind in ("patient", "slide"):
+        if kind in prepared.groups:
+            found[f"{kind}s"] = len({prepared.groups[kind][place] for place in places})
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from benchmark.data.check import Facts
-from benchmark.data.lookalikes import MOST
+from benchmark.data.lookalikes import MOST, SIDE
 
 LIMIT = 10  # of a list that may be long
 
@@ -26,11 +26,6 @@ def describe(facts: Facts) -> list[str]:
     ]
 
 
-def _sizes(facts: Facts) -> str:
-    line = "native sizes: " + ", ".join(f"{size} ({count})" for size, count in facts["native_sizes"].items())
-    return line + (f"; cut into {facts['tiles']} tiles" if facts["tiles"] else "")
-
-
 def certain(facts: Facts) -> bool:
     """Whether something is wrong beyond doubt: a split tests on an image that it also learns from."""
     return any(leak["same_pixels"] for leak in facts["leaks"])
@@ -40,12 +35,18 @@ def _set(name: str, found: Facts) -> str:
     line = f"{name}: {found['images']} images"
     if "grades" in found:
         line += f" ({', '.join(f'{count} {grade}' for grade, count in found['grades'].items())})"
-    if "patients" in found:
-        line += f" of {_count(found['patients'], 'patient')}"
+    for kind in ("patient", "slide"):
+        if f"{kind}s" in found:
+            line += f" of {_count(found[f'{kind}s'], kind)}"
     if found["unlabelled"]:
         means = "can only be unlabelled training images" if name == "train" else "cannot be scored"
         line += f"; {found['unlabelled']} without a mask, which {means}"
     return line
+
+
+def _sizes(facts: Facts) -> str:
+    line = "native sizes: " + ", ".join(f"{size} ({count})" for size, count in facts["native_sizes"].items())
+    return line + (f"; cut into {facts['tiles']:,} tiles" if facts["tiles"] else "")
 
 
 def _contents(name: str, found: Facts, classes: Sequence[str]) -> list[str]:
@@ -115,7 +116,7 @@ def _duplicates(facts: Facts) -> str:
 
 def _lookalikes(facts: Facts) -> str:
     if facts["lookalikes"] is None:
-        return f"images that look alike: not looked for among more than {MOST:,}"
+        return f"images that look alike: not looked for among more than {MOST:,}, or below {SIDE} px"
     pairs = [" ~ ".join(pair["images"]) + _looks(pair) for pair in facts["lookalikes"]]
     return f"images that look alike: {_listed(pairs)}" if pairs else "no two images look alike, turned or mirrored"
 

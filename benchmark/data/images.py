@@ -5,6 +5,7 @@ An image that its EXIF tag turns (as cameras and phones write it) is turned as v
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,31 +91,37 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def read_colour_mask(path: Path, colours: Sequence[Colour]) -> np.ndarray:
-    """uint8 [H, W]: each pixel's place in `colours`, which are distinct (at most 255) RGB values of 8 bits.
+    """uint8 [H, W]: each pixel's place in `colours`, which are distinct (at most 256) RGB values of 8 bits.
 
     Only equal colours match; a palette's colours count, not its indices. UserError: as for images, for JPEG, and for
     a colour that is not in the list: which, how often, where, and the nearest that is."""
     decoded = _decode(path)
     _check_lossless(decoded, path)
     _check_colours(decoded, path)
-    channels = np.asarray(_opaque(decoded.image, path).convert("RGB")).astype(np.uint32)
-    pixels = channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
+    pixels = numbers_of(np.asarray(_opaque(decoded.image, path).convert("RGB")))
     indices = np.zeros(pixels.shape, np.uint8)
     known = np.zeros(pixels.shape, bool)
-    for index, (red, green, blue) in enumerate(colours):
-        here = pixels == (red << 16 | green << 8 | blue)
+    for index, colour in enumerate(colours):
+        here = pixels == numbers_of(np.array(colour))
         indices[here] = index
         known |= here
     if known.all():
         return indices
     strange, counts = np.unique(pixels[~known], return_counts=True)
-    row, column = np.argwhere(pixels == strange[counts.argmax()])[0]
-    colour = channels[row, column].astype(int)
-    nearest = min(colours, key=lambda candidate: int(((colour - candidate) ** 2).sum()))
+    number = int(strange[counts.argmax()])
+    row, column = np.argwhere(pixels == number)[0]
+    wrong = number >> 16, number >> 8 & 255, number & 255
+    nearest = min(colours, key=lambda candidate: math.dist(candidate, wrong))
     others = f", and {len(strange) - 1} more such colours" if len(strange) > 1 else ""
-    raise UserError(f"{path}: the colour {_rgb(colour)} is of no class ({counts.max()} pixels, the first at row {row}, "
-                    f"column {column}, from 0{others}); the nearest colour of a class is {_rgb(nearest)}; name its "
+    raise UserError(f"{path}: the colour {wrong} is of no class ({counts.max()} pixels, the first at row {row}, "
+                    f"column {column}, from 0{others}); the nearest colour of a class is {nearest}; name its "
                     "class, or save the mask without smoothing and loss")
+
+
+def numbers_of(colours: np.ndarray) -> np.ndarray:
+    """Integers [..., 3] from 0 to 255 -> uint32 [...], a number for each colour."""
+    red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
+    return red << 16 | green << 8 | blue
 
 
 def check_ids(mask: np.ndarray, where: str) -> None:
@@ -221,12 +228,9 @@ def _eight_bits(values: np.ndarray, low: int, high: int) -> np.ndarray:
     """Grey values [H, W] -> uint8 [H, W, 3], by a table: 100 million pixels need no floating-point copy."""
     if not 0 <= low < high <= 65535:
         raise UserError(f"grey values from {low} to {high}: must be 0 <= low < high <= 65535")
-    table = np.rint((np.clip(np.arange(65536), low, high) - low) * (255 / (high - low))).astype(np.uint8)
+    share = (np.clip(np.arange(65536), low, high) - low) * 510 + (high - low)  # halves up
+    table = (share // (2 * (high - low))).astype(np.uint8)
     return np.stack([table[np.clip(values, 0, 65535)]] * 3, axis=-1)
-
-
-def _rgb(colour: Sequence[int] | np.ndarray) -> str:
-    return f"({', '.join(str(int(value)) for value in colour)})"
 
 
 def _opaque(image: Image.Image, path: Path) -> Image.Image:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmark.data.lookalikes import Alike
+from benchmark.data.make_splits import members
 from benchmark.data.prepared import Prepared
 from benchmark.data.splits import available, resolve
 
@@ -31,16 +32,16 @@ class Leak:
     alike: Alike | None  # None: the pixels are the same
 
 
-def sides(dataset: str, prepared: Prepared) -> list[Side]:
-    """Of every fold of every committed split; where there is none, of the sets as they are."""
+def sides(prepared: Prepared) -> list[Side]:
+    """Of every fold of every split that is made; where there is none, of the sets as they are."""
     found = []
-    for offer in available(dataset):
+    for offer in available(prepared.dataset):
         for fold in range(offer.folds):
-            lists = resolve(dataset, offer.split, 100, fold)
+            lists = resolve(prepared.dataset, offer.split, 100, fold)
             found.append(Side(offer.split, fold, frozenset(lists.labelled + lists.unlabelled), frozenset(lists.test)))
     if not found:
-        of = list(zip(prepared.ids, prepared.groups["set"], strict=True))
-        training = frozenset(name for name, group in of if group == "train")
+        images = members(prepared)
+        training = frozenset(image.id for image in images if not image.tests)
         found.append(Side("as released", 0, training, frozenset(prepared.ids) - training))
     return found
 

@@ -46,7 +46,8 @@ class Alike:
 
 
 def lookalikes(images: Iterable[np.ndarray]) -> list[Alike]:
-    """Every pair of N images, uint8 [S, S, 3], that looks alike, equal images too, in order of rows; N at most MOST."""
+    """Every pair of N images, uint8 [S, S, 3], that looks alike, equal images too, in order of rows; N at most MOST,
+    S at least SIDE."""
     waves = np.array([_transformed(image) for image in images], np.float32).reshape(-1, SIDE, SIDE)
     fine = waves.copy()
     fine[:, :COARSE, :COARSE] = 0

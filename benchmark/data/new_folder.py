@@ -13,7 +13,6 @@ import numpy as np
 from benchmark.data import images
 from benchmark.data.dataset_yaml import FILE, Tile, checked_tile, default_name, describe
 from benchmark.data.folder_files import IMAGES, MASKS, Files, files_of, listed
-from benchmark.data.own import numbers_of
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 
@@ -108,7 +107,7 @@ def _add_masks(text: _Text, files: Files) -> None:
             pixels = images.read_image(path)
             if not (pixels != pixels[..., :1]).any():
                 raise
-            _count(colours, numbers_of(pixels))
+            _count(colours, images.numbers_of(pixels))
             continue
         _count(values, mask)
         looks.append(_look(mask))

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 
-COLOURS: tuple[Colour, ...] = (
-    (0, 230, 118), (255, 193, 7), (33, 150, 243), (233, 30, 99), (156, 39, 176), (0, 188, 212), (255, 87, 34),
+COLOURS: tuple[Colour, ...] = (  # they stand out on pink and violet
+    (0, 230, 118), (255, 234, 0), (0, 200, 255), (255, 87, 34), (255, 255, 255), (41, 98, 255), (141, 110, 99),
 )
 TINT = 0.2  # of a class's colour inside its outline
 LINE = 300  # an outline is one pixel for so many of the image's longer side

@@ -55,14 +55,11 @@ class Own(Dataset):
 
     def read_image(self, item: Item) -> np.ndarray:
         """uint8 [H, W, 3]; numbers of 16 bits are scaled by the file's `range`, colours made grey where it says so."""
-        path = _path(item.image)
-        limits = self.description.range
-        if limits is not None and (levels := images.read_levels(path)) is not None:
-            return scaled(levels, limits[0], limits[1])
+        path, limits = _path(item.image), self.description.range
         try:
-            pixels = images.read_image(path)
+            pixels = images.read_image(path, high_range=(limits[0], limits[1]) if limits else None)
         except UserError:
-            if images.read_levels(path) is None:
+            if limits or images.read_levels(path) is None:
                 raise
             raise UserError(f"{path}: 16 bits a pixel; say in dataset.yaml what becomes black and white, as in "
                             "range: [0, 65535] ('data new' measures it)") from None
@@ -77,7 +74,11 @@ class Own(Dataset):
             ids = images.read_mask(path)
             images.check_ids(ids, str(path))
             return np.where(ids == self.description.ignore, 0, ids).astype(np.uint16)
-        numbers = numbers_of(images.read_image(path)) if self.description.coloured else images.read_mask(path)
+        if self.description.coloured:
+            found = images.read_colour_mask(path, self._colours).astype(np.uint16)
+            found[found == len(self.classes)] = IGNORE
+            return found
+        numbers = images.read_mask(path)
         found = self._table[numbers]
         if (found == UNKNOWN).any():
             raise UserError(f"{path}: {self._complaint(numbers[found == UNKNOWN])}")
@@ -87,51 +88,33 @@ class Own(Dataset):
         """bool [H, W]: of instances the pixels with the value to ignore; of classes the mask says it."""
         return None if item.ignore is None else images.read_mask(_path(item.ignore)) == self.description.ignore
 
+    @property
+    def _colours(self) -> list[Colour]:
+        """Those of the classes, then the one to ignore, where there is one."""
+        return [value for value in (*self.description.values, self.description.ignore) if isinstance(value, tuple)]
+
     @cached_property
     def _table(self) -> np.ndarray:
-        """uint16: a mask's number, of a colour the one that `numbers_of` gives it -> class index, 255 or UNKNOWN."""
-        table = np.full(1 << (24 if self.description.coloured else 16), UNKNOWN, np.uint16)
-        for index, value in enumerate(self.description.values):
-            table[_number(value)] = index
+        """uint16 [65536]: a mask's number -> class index, 255 or UNKNOWN."""
+        table = np.full(1 << 16, UNKNOWN, np.uint16)
+        table[list(self.description.values)] = np.arange(len(self.classes))
         if self.description.ignore is not None:
-            table[_number(self.description.ignore)] = IGNORE
+            table[self.description.ignore] = IGNORE
         return table
 
     def _complaint(self, wrong: np.ndarray) -> str:
         values, counts = np.unique(wrong, return_counts=True)
-        coloured = self.description.coloured
-        order = np.argsort(-counts, kind="stable")[:SHOWN]
-        shown = ", ".join(f"{_colour(int(v)) if coloured else v}" for v in values[order])
+        shown = ", ".join(map(str, values[np.argsort(-counts, kind="stable")[:SHOWN]]))
         known = ", ".join(f"{n} {v}" for n, v in zip(self.classes, self.description.values, strict=True))
         more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
         hint = "; was it saved with loss, as JPEG is?" if len(values) > SHOWN else ""
-        return (f"mask {'colours' if coloured else 'values'} {shown}{more} in {len(wrong):,} pixels are no class of "
-                f"dataset.yaml ({known}) and not its ignore value{hint}")
-
-
-def scaled(levels: np.ndarray, low: int, high: int) -> np.ndarray:
-    """uint16 [H, W] -> uint8 [H, W, 3]: `low` and below is 0, `high` and above 255, linear between, halves up."""
-    share = (levels.astype(np.int64) - low) * 510 + (high - low)
-    grey = np.clip(share // (2 * (high - low)), 0, 255).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, -1)
+        return (f"mask values {shown}{more} in {len(wrong):,} pixels are no class of dataset.yaml ({known}) and not "
+                f"its ignore value{hint}")
 
 
 def luminance(pixels: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] -> [H, W]: 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601), halves up."""
     return ((pixels.astype(np.int64) @ np.array([299, 587, 114]) + 500) // 1000).astype(np.uint8)
-
-
-def numbers_of(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] -> int64 [H, W], a number for each colour."""
-    return pixels.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
-
-
-def _number(value: int | Colour) -> int:
-    return value if isinstance(value, int) else (value[0] << 16) + (value[1] << 8) + value[2]
-
-
-def _colour(number: int) -> str:
-    return str([number >> 16, number >> 8 & 255, number & 255])
 
 
 def _path(source: object) -> Path:

@@ -10,17 +10,12 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from benchmark.data.dataset import IGNORE
+from benchmark.data.overlay import Colour, colour
 from benchmark.data.prepared import Prepared
 from benchmark.data.splits import Split
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 
-Colour = tuple[int, int, int]
-# Of the classes after the first, which is not outlined; they stand out on pink and violet. After the last, again.
-OUTLINES: tuple[Colour, ...] = (
-    (0, 230, 118), (255, 234, 0), (0, 200, 255), (255, 87, 34), (255, 255, 255), (33, 33, 33), (41, 98, 255),
-    (141, 110, 99),
-)
 UNKNOWN = (128, 128, 128)
 ROLES: dict[str, Colour] = {
     "labelled": (27, 122, 61), "unlabelled": (69, 90, 120), "unlabelled, validation": (94, 70, 140),
@@ -46,34 +41,33 @@ def preview(
     if ids is None:
         total = len(prepared.ids)
         ids = [prepared.ids[place] for place in np.linspace(0, total - 1, min(count, total)).round().astype(int)]
-    places = [prepared.position(name) for name in ids]
+    pictures = [prepared.picture(name) for name in ids]
     font = _font()
     thickness = 1 if len(prepared.classes) == 2 else 2  # thin lines hide less, and colours need some width
-    columns = max(1, min(columns, len(places)))
+    columns = max(1, min(columns, len(pictures)))
     width = GAP + columns * (tile + GAP)
-    lines = _laid_out(_legend(prepared, places), width, font)
+    lines = _laid_out(_legend(prepared, [mask for _, mask in pictures]), width, font)
     top = GAP + len(lines) * (LINE + 2) + GAP * bool(lines)
     height = tile + LINE * (1 if split is None else 2) + GAP
-    sheet = Image.new("RGB", (width, top + -(-len(places) // columns) * height), "white")
+    sheet = Image.new("RGB", (width, top + -(-len(pictures) // columns) * height), "white")
     draw = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
-        for x, (label, colour) in line:
+        for x, (label, tone) in line:
             y = GAP + number * (LINE + 2)
-            draw.rectangle((x, y + 1, x + SWATCH, y + 1 + SWATCH), fill=colour, outline="black")
+            draw.rectangle((x, y + 1, x + SWATCH, y + 1 + SWATCH), fill=tone, outline="black")
             draw.text((x + SWATCH + GAP, y + 1), label, fill="black", font=font)
-    for number, place in enumerate(places):
+    for number, (name, (image, mask)) in enumerate(zip(ids, pictures, strict=True)):
         x, y = GAP + number % columns * (tile + GAP), top + number // columns * height
-        picture = outlined(*prepared.picture(prepared.ids[place]), tile, thickness)
-        sheet.paste(Image.fromarray(picture), (x, y))
-        if _without_mask(prepared, place):
+        sheet.paste(Image.fromarray(outlined(image, mask, tile, thickness)), (x, y))
+        if (mask == IGNORE).all():
             _badge(draw, (x + 4, y + 4), "unlabelled", font)
         caption = y + tile
         if split is not None:
-            role = role_of(prepared.ids[place], split)
+            role = role_of(name, split)
             draw.rectangle((x, caption, x + tile - 1, caption + LINE - 1), fill=ROLES[role])
             draw.text((x + 4, caption + 2), role, fill="white", font=font)
             caption += LINE
-        words = [prepared.ids[place], *(prepared.groups[key][place] for key in ("grade",) if key in prepared.groups)]
+        words = [name, prepared.groups["grade"][prepared.position(name)]] if "grade" in prepared.groups else [name]
         draw.text((x, caption + 1), _shortened("  ".join(words), tile, font), fill="black", font=font)
     marked = PngInfo()
     marked.add_text("Title", f"{MARK.decode()} of {prepared.name}")
@@ -105,7 +99,7 @@ def outlined(image: np.ndarray, mask: np.ndarray, side: int, thickness: int = 1)
             top, left = thickness + row, thickness + column
             inner &= padded[top:top + side, left:left + side] == regions
     for value in (int(value) for value in np.unique(regions) if 0 < value < IGNORE):
-        picture[~inner & (regions == value)] = _outline(value)
+        picture[~inner & (regions == value)] = colour(value)
     return picture
 
 
@@ -123,21 +117,12 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", LETTERS)
 
 
-def _outline(value: int) -> Colour:
-    return OUTLINES[(value - 1) % len(OUTLINES)]
-
-
-def _without_mask(prepared: Prepared, place: int) -> bool:
-    return bool((prepared.picture(prepared.ids[place])[1] == IGNORE).all())
-
-
-def _legend(prepared: Prepared, places: Sequence[int]) -> list[tuple[str, Colour]]:
+def _legend(prepared: Prepared, masks: Sequence[np.ndarray]) -> list[tuple[str, Colour]]:
     """Names and colours of what is drawn; none where there is one class beside the background, as in GlaS."""
     if len(prepared.classes) == 2:
         return []
-    named = [(name, _outline(value)) for value, name in enumerate(prepared.classes) if value]
-    masks = [prepared.picture(prepared.ids[place])[1] for place in places if not _without_mask(prepared, place)]
-    ignored = any((mask == IGNORE).any() for mask in masks)
+    named = [(name, colour(value)) for value, name in enumerate(prepared.classes) if value]
+    ignored = any((mask == IGNORE).any() and not (mask == IGNORE).all() for mask in masks)
     return [*named, *([("not known", UNKNOWN)] if ignored else [])]
 
 

@@ -103,7 +103,7 @@ def check(arguments: argparse.Namespace) -> int:
     from benchmark.data.check import examine
     from benchmark.data.describe import certain, describe
 
-    facts = examine(_load(arguments), arguments.name)
+    facts = examine(_load(arguments))
     if arguments.json:
         shared.print_json(facts)
     else:
@@ -116,8 +116,8 @@ def preview(arguments: argparse.Namespace) -> int:
     from benchmark.data.preview import preview as draw
     from benchmark.data.splits import resolve
 
-    split = resolve(arguments.name, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
     prepared = _load(arguments)
+    split = resolve(prepared.dataset, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
     path = Path(arguments.output or f"{prepared.name}-{prepared.size}.png")
     ids = [name.strip() for name in arguments.ids.split(",")] if arguments.ids else None
     print(draw(prepared, path, ids=ids, count=arguments.count, split=split))
