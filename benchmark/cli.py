@@ -17,6 +17,7 @@ from benchmark.verbs import (
     doctor,
     evaluate,
     explain,
+    export,
     grid,
     listing,
     predict,
@@ -29,8 +30,8 @@ from benchmark.verbs import (
 )
 
 VERBS = (
-    run, grid, status, report, predict, evaluate, records, clean, listing, explain, data, profile, check, verify,
-    doctor,
+    run, grid, status, report, records, clean, predict, evaluate, export, verify, listing, explain, data, profile,
+    check, doctor,
 )
 
 DESCRIPTION = "Compare semi-supervised segmentation methods on identical images, folds and label ratios."
