@@ -13,8 +13,8 @@ from benchmark import __version__
 from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, suggest
 
 VERBS = (
-    "run", "grid", "status", "report", "predict", "evaluate", "verify", "records", "clean", "listing", "explain",
-    "data", "profile", "new", "check", "doctor",
+    "run", "grid", "status", "report", "records", "clean", "predict", "evaluate", "export", "verify", "listing",
+    "explain", "data", "profile", "new", "check", "doctor",
 )  # files in benchmark/verbs, in the order of --help
 
 DESCRIPTION = "Compare semi-supervised segmentation methods on identical images, folds and label ratios."

@@ -12,8 +12,8 @@ import pytest
 from benchmark.cli import build_parser
 from tests.conftest import ROOT, command, invoke, one_line_error
 
-VERBS = ["run", "grid", "status", "report", "predict", "evaluate", "verify", "records", "clean", "list", "explain",
-         "data", "profile", "new", "check", "doctor"]
+VERBS = ["run", "grid", "status", "report", "records", "clean", "predict", "evaluate", "export", "verify", "list",
+         "explain", "data", "profile", "new", "check", "doctor"]
 
 
 def test_the_verbs_are_these():

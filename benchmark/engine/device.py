@@ -69,6 +69,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "device": name(device),
         "device_type": device.type,
+        "instructions": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else None,
         "torch": torch.__version__,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "python": platform.python_version(),

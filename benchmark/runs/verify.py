@@ -63,8 +63,10 @@ def doubts(record: Mapping[str, Any], device_name: str) -> list[str]:
     if device.type != kind:
         raise UserError(f"{record['run_id']} was made on {kind}; on {device.type} it would be another run")
     here = devices.environment(devices.choose(str(device)))
-    found = [f"it was made with {key} {made.get(key)}, here is {here[key]}" for key in ("device", "torch", "cuda")
-             if made.get(key) != here[key]]
+    found = [
+        f"it was made with {key} {made.get(key, 'unknown')}, here is {here[key]}"
+        for key in ("device", "instructions", "torch", "cuda") if made.get(key) != here[key]
+    ]
     if not record["exact"]:
         found.append("its kind of device repeats a run bit for bit only with train.deterministic=true")
     if record["numerics"] != (now := numerics(record["spec"]["method"], record["spec"]["dataset"])):
