@@ -74,8 +74,8 @@ def main() -> None:
             note()
 
     session.plans, session.evaluator.observe = block, look  # type: ignore[method-assign]
-    with tempfile.TemporaryDirectory() as place:
-        train(session, RunFolder(Path(place), spec), tell=tell, checkpoint_seconds=5.0)
+    with tempfile.TemporaryDirectory() as place, (folder := RunFolder(Path(place), spec)).claimed():
+        train(session, folder, tell=tell, checkpoint_seconds=5.0)
     ends = np.array([step for step, *_ in seen])
     counts = np.diff(ends, prepend=0)
     seconds = np.array([spent for _, spent, _, _ in seen]) / counts
