@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 import torch
 
 from benchmark.data.prepared import load
@@ -40,7 +39,8 @@ def test_profile_gives_all_cost_keys():
     assert parts["after_step"] > 0 and parts["evaluation"] > 0 and parts["checkpoint"] > 0
     assert 0 < costs["evaluation_fraction"] + costs["checkpoint_fraction"] < 1
     used = costs["flops_per_step"] / costs["seconds_per_step"] / costs["ceiling_flops_per_second"]
-    assert costs["model_flops_utilisation"] == pytest.approx(used)
+    assert 0.99 * used < costs["model_flops_utilisation"] < 1.5  # by processor time, of which there is less
+    assert costs["peak_memory_bytes"] > 20 * costs["parameters_trained"]  # two networks, gradients and two moments
 
 
 def test_a_timed_step_computes_what_a_plain_one_does():

@@ -75,6 +75,19 @@ def test_time_left_is_measured_steps_times_missing_steps(experiment, tmp_path):
     assert Speeds(tmp_path, "cuda").estimate([(spec, split)]) == Estimate(0, 0, ("supervised",), None)
 
 
+def test_runs_that_would_crowd_a_gpu_are_told_of(experiment, tmp_path):
+    cell = read_experiment(str(experiment)).cells[0]
+    execute(cell.request, results=tmp_path)
+    path = next((tmp_path / "records").glob("*.json"))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"cost": record["cost"] | {"peak_memory_bytes": 3 * 2**30}}))
+    estimate = Speeds(tmp_path, "cpu").estimate([specify(cell.request, "cpu")])
+    assert estimate.memory == 3 * 2**30 and estimate.crowd(2, 6 * 2**30) == ""
+    told = estimate.crowd(4, 7 * 2**30)
+    assert told == "4 runs a GPU may take 12.0 GiB, by runs measured there, and 7.0 are free: 2 would fit"
+    assert Estimate(0, 0, ("supervised",), None).crowd(99, 0) == ""  # nothing is measured
+
+
 def test_a_running_run_tells_how_far_it_is_and_who_is_at_it(experiment, tmp_path, monkeypatch):
     monkeypatch.setenv("SEMIHISTO_BEAT", "0.05")
     spec, _ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")

@@ -49,12 +49,14 @@ class TimedStep(TrainStep):
     def timed(self, part: str, work: Callable[[], Any]) -> Any:
         """What `work` returns; its seconds go to `part`."""
         answers: list[Any] = []
-        self.seconds[part] += devices.seconds(self.device, lambda: answers.append(work()))
+        self.seconds[part] += devices.own_seconds(self.device, lambda: answers.append(work()))
         return answers[0]
 
 
 def anatomy(session: Session, steps: int) -> dict[str, float]:
     """Seconds of each of PARTS a step, mean over `steps` eager ones; also of one evaluation and of one checkpoint.
+
+    On a CPU seconds are of processor time here.
 
     Under capture the parts run without gaps between them, so their sum here is more than a captured step takes.
     """
@@ -68,15 +70,15 @@ def anatomy(session: Session, steps: int) -> dict[str, float]:
         plans = step.timed("plan", lambda: session.plans(0, steps))
         total = 0.0
         for plan in plans:
-            total += devices.seconds(session.device, partial(step, plan))
+            total += devices.own_seconds(session.device, partial(step, plan))
     finally:
         del method.after_step, optimisers.step
     parts = dict(step.seconds)
     parts["rest"] = max(0.0, total - sum(seconds for name, seconds in parts.items() if name != "plan"))
     found = {name: parts.get(name, 0.0) / steps for name in PARTS}
-    found["evaluation"] = devices.seconds(session.device, lambda: session.evaluator.observe(method, steps))
+    found["evaluation"] = devices.own_seconds(session.device, lambda: session.evaluator.observe(method, steps))
     state = {"method": method.state_dict(), "optimisers": optimisers.state_dict()}
-    found["checkpoint"] = devices.seconds(session.device, lambda: torch.save(as_cpu(state), io.BytesIO()))
+    found["checkpoint"] = devices.own_seconds(session.device, lambda: torch.save(as_cpu(state), io.BytesIO()))
     return found
 
 
@@ -88,7 +90,7 @@ def ceiling(device: torch.device, precision: str) -> float:
     kind = torch.bfloat16 if precision == "bf16" else devices.DTYPES[precision]
     side = SIDE[device.type]
     one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
-    times = [devices.seconds(device, lambda: one @ other) for _ in range(12)]
+    times = [devices.own_seconds(device, lambda: one @ other) for _ in range(12)]
     return 2 * side**3 / min(times)  # the best: other work on the machine only ever slows one down
 
 

@@ -107,11 +107,22 @@ def settle(device: torch.device) -> None:
 
 def seconds(device: torch.device, work: Callable[[], Any]) -> float:
     """How long `work` takes, all of it on the device included, and nothing that was given before."""
+    return both_seconds(device, work)[0]
+
+
+def own_seconds(device: torch.device, work: Callable[[], Any]) -> float:
+    """How long `work` takes where other work on the machine has no part in it."""
+    return both_seconds(device, work)[1]
+
+
+def both_seconds(device: torch.device, work: Callable[[], Any]) -> tuple[float, float]:
+    """`seconds` and `own_seconds`: the latter are, on a CPU, the time that this process had of it."""
     settle(device)
-    begun = time.perf_counter()
+    begun, had = time.perf_counter(), time.process_time()
     work()
     settle(device)
-    return time.perf_counter() - begun
+    passed = time.perf_counter() - begun
+    return passed, time.process_time() - had if device.type == "cpu" else passed
 
 
 def _processor() -> str:

@@ -2,7 +2,8 @@
 
 Bare = the same method, same capture mode, on one fixed rendered batch: losses, backward, optimiser, `after_step`.
 Full = that, plus drawing plans, moving them, rendering, reading losses back. Both are measured in turns, block by
-block, so that a machine that slows down slows both.
+block, so that a machine that slows down slows both; on a CPU their ratio is one of processor time, which other work
+does not move.
 """
 
 from __future__ import annotations
@@ -50,48 +51,47 @@ def count(session: Session) -> dict[str, Any]:
 
 
 def profile(session: Session, seconds: float = 60.0) -> dict[str, Any]:
-    """Costs of `session`, timed for about `seconds` after a warm-up.
+    """Costs of `session`, timed for about `seconds` (of processor time, on a CPU) after a warm-up.
 
     Where one step takes so long, the first one and a bare one are all there is; they give no `overhead_ratio` (null).
     """
-    keeper, progress, timed = _Nowhere(), Progress(), partial(devices.seconds, session.device)
+    keeper, progress, timed = _Nowhere(), Progress(), partial(devices.both_seconds, session.device)
     session.method.train()
 
-    def full_steps(count: int) -> float:
+    def full_steps(count: int) -> None:
         session.clock.step.zero_()
-        run = Progress(step=1)
-        return timed(lambda: run_block(session, run, keeper, count, lambda: False)) / count
+        run_block(session, Progress(step=1), keeper, count, lambda: False)
 
     first = timed(lambda: run_block(session, progress, keeper, 1, lambda: False))
     plan = session.plans(1, 1)[0]
     peak = peak_memory(session, plan)
     bare_step = BareStep(session, plan)
     once = timed(bare_step)
-    full, bare, steps = [first], [once], 1
-    warm = first + once < seconds
+    pairs, steps = [(first, once)], 1
+    warm = first[1] + once[1] < seconds
     if warm:
-        steps = max(1, min(BLOCK, int(seconds / (8 * once))))
-        rounds = range(max(1, int(seconds / (2 * steps * once))))
-        pairs = [(full_steps(steps), timed(lambda: bare_step.repeat(steps)) / steps) for _ in rounds]
-        full, bare = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    waits = [timed(lambda: session.plans(1, steps)) / steps for _ in full]
-    full_seconds, bare_seconds = statistics.median(full), statistics.median(bare)
-    ratios = [ours / theirs for ours, theirs in zip(full, bare, strict=True)]
+        steps = max(1, min(BLOCK, int(seconds / (8 * once[1]))))
+        rounds = range(max(1, int(seconds / (2 * steps * once[1]))))
+        pairs = [(timed(lambda: full_steps(steps)), timed(lambda: bare_step.repeat(steps))) for _ in rounds]
+    waits = [timed(lambda: session.plans(1, steps))[0] / steps for _ in pairs]
+    full_seconds = statistics.median(full[0] / steps for full, _ in pairs)
+    bare_seconds = statistics.median(bare[0] / steps for _, bare in pairs)
+    own_seconds = statistics.median(full[1] / steps for full, _ in pairs)
     images = sum(planner.batch for planner in session.planners.values())
-    found = measured(session, steps, full_seconds) if warm else {}
+    found = measured(session, steps, own_seconds) if warm else {}
     utilisation = None
     if found and progress.flops:
-        utilisation = progress.flops / full_seconds / found["ceiling_flops_per_second"]
+        utilisation = progress.flops / own_seconds / found["ceiling_flops_per_second"]
     return count(session) | found | {
         "flops_per_step": progress.flops or None,
         "peak_memory_bytes": peak,
         "seconds_per_step": full_seconds,
         "bare_seconds_per_step": bare_seconds,
-        "overhead_ratio": statistics.median(ratios) if warm else None,
+        "overhead_ratio": statistics.median(full[1] / bare[1] for full, bare in pairs) if warm else None,
         "data_wait_fraction": statistics.median(waits) / full_seconds,
         "images_per_second": images / full_seconds,
         "model_flops_utilisation": utilisation,
-        "wall_seconds": (sum(full) + sum(bare)) * steps,
+        "wall_seconds": sum(full[0] + bare[0] for full, bare in pairs),
     }
 
 

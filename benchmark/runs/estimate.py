@@ -1,4 +1,4 @@
-"""How long missing runs will take, from the step times of runs that are measured; nothing is guessed."""
+"""How long missing runs will take, and if several fit into a GPU, from runs that are measured; nothing is guessed."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Estimate:
     estimated: int
     unmeasured: tuple[str, ...]
     device: str | None
+    memory: int = 0  # bytes of the device that the largest of them takes; 0 where no record says
 
     def describe(self, slots: int = 1) -> str:
         """One line for a person; `slots` runs at a time."""
@@ -43,6 +44,15 @@ class Estimate:
             without = f"not counted: {', '.join(self.unmeasured)}" if self.estimated else "no estimate"
             parts.append(f"{without}, as nothing is measured on this device")
         return "; ".join(parts)
+
+    def crowd(self, slots: int, available: int) -> str:
+        """One line for a person where `slots` runs at a time may not fit into what a GPU has free; else empty."""
+        if slots * self.memory <= available:
+            return ""
+        needed, there = slots * self.memory / 2**30, available / 2**30
+        fitting = max(1, available // self.memory)
+        return (f"{slots} runs a GPU may take {needed:.1f} GiB, by runs measured there, and {there:.1f} are free: "
+                f"{fitting} would fit")
 
 
 class Speeds:
@@ -57,12 +67,14 @@ class Speeds:
         self.device = name if name in devices else max(devices, key=lambda d: (devices[d], d), default=None)
         self._exact: dict[Any, list[float]] = defaultdict(list)
         self._similar: dict[Any, list[float]] = defaultdict(list)
+        self._memory: dict[Any, int] = defaultdict(int)
         for record in records:
             if record["environment"]["device"] == self.device:
                 spec, cost = Spec.from_json(record["spec"]), record["cost"]
                 seconds = cost["wall_seconds"] / max(1, cost["steps"])
                 self._exact[exact(spec)].append(seconds)
                 self._similar[similar(spec)].append(seconds)
+                self._memory[similar(spec)] = max(self._memory[similar(spec)], cost["peak_memory_bytes"] or 0)
 
     def of(self, spec: Spec) -> float | None:
         """Seconds a step of this run, or of runs like it; None where there are none."""
@@ -71,14 +83,15 @@ class Speeds:
 
     def estimate(self, runs: Iterable[tuple[Spec, Split]]) -> Estimate:
         """What these runs will take together."""
-        seconds, estimated, unmeasured = 0.0, 0, set()
+        seconds, estimated, unmeasured, memory = 0.0, 0, set(), 0
         for spec, split in runs:
             step = self.of(spec)
             if step is None:
                 unmeasured.add(short(spec.method))
             else:
                 seconds, estimated = seconds + step * total_steps(spec, split), estimated + 1
-        return Estimate(seconds, estimated, tuple(sorted(unmeasured)), self.device)
+                memory = max(memory, self._memory[similar(spec)])
+        return Estimate(seconds, estimated, tuple(sorted(unmeasured)), self.device, memory)
 
 
 def exact(spec: Spec) -> Any:

@@ -124,6 +124,10 @@ def _foretell(chosen: Sequence[Any], arguments: argparse.Namespace, results: Pat
         if arguments.launcher == "local":
             slots = places(arguments.device, device.type, arguments.slots, arguments.gpus)
         print(f"{len(chosen)} to run: {estimate.describe(min(slots, len(chosen)))}", file=sys.stderr)
+        if arguments.launcher == "local" and device.type == "cuda" and devices.name(device):
+            gpus = places(arguments.device, device.type, None, arguments.gpus)
+            if line := estimate.crowd(-(-min(slots, len(chosen)) // gpus), devices.memory(device)):
+                print(line, file=sys.stderr)
 
 
 def _run_here(

@@ -5,9 +5,11 @@
 The plain loop is written from what the published code of this field does: float32; loaders whose worker processes read,
 turn and normalise one sample after the other, compute its boundary and signed distance whether or not the method wants
 them, and are started anew every epoch; two backward passes with both graphs kept; an average of weights parameter by
-parameter; the losses read by the host in every step, the cache emptied. Both train a mean teacher on the generated set
+parameter; the losses read by the host in every step, the cache emptied; on a GPU deterministic kernels without
+autotuning and TF32. Both train a mean teacher on the generated set
 with the same settings, and take turns, round by round; a loader's start is counted. With --seeds the mean supervised
-loss of the last quarter of training is compared over so many seeds.
+loss of the last quarter of training is compared over so many seeds. Peak memory: on a GPU the allocator's, less what
+the other holds meanwhile; on a CPU that of the tensors alive in one step.
 """
 
 from __future__ import annotations
@@ -16,17 +18,23 @@ import argparse
 import copy
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.data.prepared import Prepared, load
 from benchmark.data.splits import Split
+from benchmark.engine.memory import peak_bytes
+from benchmark.engine.profile import peak_memory
 from benchmark.engine.session import Session, assemble
 from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
@@ -80,12 +88,20 @@ class PlainLoop:
     def run(self, steps: int) -> float:
         """Some epochs of steps; seconds."""
         begun, left = time.perf_counter(), steps
-        while left:
-            labelled, unlabelled = self.loaders()
-            for seen, unseen in islice(zip(labelled, unlabelled, strict=True), left):
-                self.step(seen[0].to(self.device), seen[1].to(self.device), unseen[0].to(self.device))
-                left -= 1
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            while left:
+                labelled, unlabelled = self.loaders()
+                for seen, unseen in islice(zip(labelled, unlabelled, strict=True), left):
+                    self.step(seen[0].to(self.device), seen[1].to(self.device), unseen[0].to(self.device))
+                    left -= 1
         return time.perf_counter() - begun
+
+    def peak(self) -> int:
+        """Bytes of tensors alive at once in a step."""
+        image = torch.zeros(BATCH, 3, self.labelled[0][0].shape[-1], self.labelled[0][0].shape[-1])
+        held = [self.net.state_dict(), self.teacher.state_dict(), self.optimiser.state_dict()]
+        tensors = [leaf for leaf in tree_leaves(held) if isinstance(leaf, Tensor)]
+        return peak_bytes(lambda: self.step(image, torch.zeros_like(image[:, 0]).long(), image), tensors)
 
     def step(self, image: Tensor, mask: Tensor, unseen: Tensor) -> None:
         self.optimiser.zero_grad()
@@ -123,6 +139,29 @@ class Ours:
             self.history += rows
             self.done, left = self.done + count, left - count
         return time.perf_counter() - begun
+
+    def peak(self) -> int:
+        """Bytes of tensors alive at once in a step, its images included."""
+        return peak_memory(self.session, self.session.plans(0, 1)[0])
+
+
+class Meter:
+    """The peak memory of two trainers that take turns on one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.held, self.peaks = device, {"plain": 0, "ours": 0}, {"plain": 0, "ours": 0}
+
+    def run(self, name: str, work: Callable[[], Any]) -> Any:
+        """What `work` returns; what it leaves behind and the most that it used go to `name`."""
+        if self.device.type != "cuda":
+            return work()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        others = sum(self.held.values()) - self.held[name]
+        answer = work()
+        torch.cuda.synchronize(self.device)
+        self.held[name] = torch.cuda.memory_allocated(self.device) - others
+        self.peaks[name] = max(self.peaks[name], torch.cuda.max_memory_allocated(self.device) - others)
+        return answer
 
 
 def advance(session: Session, first: int, count: int) -> list[float]:
@@ -169,21 +208,28 @@ def main() -> None:
         write(prepared, Path(place))
         for seed in range(arguments.seeds):
             spec, split = specification(arguments, seed, device)
-            session = assemble(spec, prepared, split, device)
+            meter, steps = Meter(device), arguments.steps * arguments.rounds
+            session = meter.run("ours", partial(assemble, spec, prepared, split, device))
             session.method.train()
             torch.manual_seed(seed)
-            net = copy.deepcopy(session.method.net).to(memory_format=torch.contiguous_format)
-            plain = PlainLoop(Path(place), split, net, arguments.steps * arguments.rounds, device)
+            net = copy.deepcopy(session.method.net).cpu().to(memory_format=torch.contiguous_format)
+            plain = meter.run("plain", partial(PlainLoop, Path(place), split, net, steps, device))
             ours = Ours(session)
             for _ in range(arguments.rounds):
-                theirs, mine = plain.run(arguments.steps), ours.run(arguments.steps)
+                theirs = meter.run("plain", partial(plain.run, arguments.steps))
+                mine = meter.run("ours", partial(ours.run, arguments.steps))
                 ratios.append(theirs / mine)
                 print(f"seed {seed}: plain {arguments.steps / theirs:.2f}, ours {arguments.steps / mine:.2f} steps/s, "
                       f"ratio {ratios[-1]:.2f}", flush=True)
             last = len(plain.history) // 4
             ends["plain"].append(float(np.mean(plain.history[-last:])))
             ends["ours"].append(float(np.mean(ours.history[-last:])))
+            if device.type != "cuda":
+                meter.peaks = {"plain": plain.peak(), "ours": ours.peak()}
     print(f"steps a second, ours over plain: median {np.median(ratios):.2f} of {len(ratios)} paired rounds")
+    mib = {name: peak / 2**20 for name, peak in meter.peaks.items()}
+    share = mib["ours"] / mib["plain"]
+    print(f"peak memory: plain {mib['plain']:.0f} MiB, ours {mib['ours']:.0f} MiB, {share:.2f} of it")
     for name, values in ends.items():
         spread = f" ± {np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
         print(f"supervised loss over the last quarter, {name}: {np.mean(values):.4f}{spread} ({len(values)} seeds)")

@@ -1,0 +1,66 @@
+"""Over a run neither the tensors that are alive nor the time of a step grow."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.data.prepared import load
+from benchmark.engine.conformance import Bench
+from benchmark.engine.memory import LiveTensors
+from benchmark.engine.trainer import BLOCK, train
+from benchmark.runs.folder import RunFolder
+from benchmark.runs.request import Request, specify
+from tests.bench.steady import resident_bytes, slope
+from tests.conftest import TINY
+
+
+def run(method, blocks, folder, watch):
+    """A whole run of so many blocks with three evaluations, and a checkpoint after every block."""
+    settings = TINY | {"train.steps": BLOCK * blocks, "train.batch_labelled": 2, "train.batch_unlabelled": 2,
+                       "evaluate.times": 3}  # fmt: skip
+    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=settings), "cpu")
+    session = Bench(spec, load("synthetic", 32), split, torch.device("cpu")).session()
+    kept = RunFolder(folder, spec)
+    with kept.claimed():
+        train(session, kept, tell=lambda *_: watch(session), checkpoint_seconds=0.0)
+
+
+def test_as_many_bytes_of_tensors_are_alive_after_every_block(tmp_path):
+    alive = []
+    with LiveTensors() as live:
+
+        def look(_):
+            gc.collect()
+            alive.append(live.now)
+
+        run("mean_teacher", 3, tmp_path, look)
+    evaluation = 45 * 3 * 8 * 2 * 2  # what one leaves for good: int64 counts of two lists and two outputs
+    assert len(alive) == 3 and alive[2] - alive[0] <= 2 * evaluation
+
+
+def test_a_leak_would_be_seen():
+    kept = []
+    with LiveTensors() as live:
+        before = live.now
+        for _ in range(3):
+            kept.append(torch.zeros(1000))
+    assert live.now - before == 12000
+
+
+def test_the_process_does_not_grow(tmp_path):
+    """By the kernel's count, over the last two thirds of a run: half a megabyte a step would be 32."""
+    seen = []
+    run("supervised", 6, tmp_path, lambda _: seen.append(resident_bytes()))
+    assert max(seen[2:]) - seen[2] < 24 * 2**20
+
+
+def test_the_drift_of_step_times_is_the_slope_of_a_line():
+    steps = np.arange(40.0)
+    noise = np.random.default_rng(0).normal(0, 0.01, 40)
+    drift, error = slope(steps, 1 + 0.2 * steps / 39 + noise)
+    assert drift == pytest.approx(0.2 / 1.1, abs=4 * error) and error < 0.01
+    assert abs(slope(steps, 1 + noise)[0]) < 4 * slope(steps, 1 + noise)[1]
