@@ -7,7 +7,7 @@ import re
 import subprocess
 
 from benchmark.registry import METHODS
-from tests import methods_page
+from tests import methods_page, reproduction_page
 from tests.conftest import ROOT
 
 
@@ -103,6 +103,13 @@ def test_methods_import_the_contract_alone():
 def test_the_page_of_methods_is_current():
     """Written anew by `python -m tests.methods_page` from sources, presets, tests and records."""
     assert methods_page.PAGE.read_text() == methods_page.page()
+
+
+def test_the_tables_of_reproduction_are_current():
+    """Made anew by `python -m tests.reproduction_page` from the records."""
+    text = reproduction_page.PAGE.read_text()
+    assert len(re.findall("<!-- made: ", text)) == len(reproduction_page.BLOCKS)
+    assert text == reproduction_page.page(text)
 
 
 def test_methods_are_readable_in_one_sitting():
