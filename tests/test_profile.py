@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
 from benchmark.data.prepared import load
@@ -35,6 +36,8 @@ def test_profile_gives_all_cost_keys():
     assert costs["flops_per_step"] > 1e8
     parts = costs["seconds_by_part"]
     step = sum(parts[name] for name in PARTS)
+    ours = parts["plan"] + parts["render"] + parts["rest"]
+    assert costs["overhead_by_parts"] == pytest.approx(step / (step - ours)) and costs["overhead_by_parts"] < 1.3
     assert step < 3 * costs["seconds_per_step"] and parts["forward"] + parts["backward"] > 0.5 * step
     assert parts["after_step"] > 0 and parts["evaluation"] > 0 and parts["checkpoint"] > 0
     assert 0 < costs["evaluation_fraction"] + costs["checkpoint_fraction"] < 1

@@ -22,6 +22,7 @@ from benchmark.errors import UserError
 from benchmark.files import write_atomically
 
 PARTS = ("plan", "render", "forward", "backward", "optimiser", "after_step", "rest")
+HARNESS = ("plan", "render", "rest")  # those that a bare step on one fixed batch would be spared
 SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices that give the ceiling
 
 

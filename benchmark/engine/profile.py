@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from benchmark.engine import device as devices
-from benchmark.engine.anatomy import anatomy, ceiling
+from benchmark.engine.anatomy import HARNESS, PARTS, anatomy, ceiling
 from benchmark.engine.capture import CapturedStep
 from benchmark.engine.measure import reached_parameters
 from benchmark.engine.memory import peak_bytes
@@ -114,9 +114,11 @@ def measured(session: Session, steps: int, step_seconds: float) -> dict[str, Any
     settings = session.evaluator.settings
     training = session.steps * step_seconds
     evaluating = min(settings.times, session.steps) * parts["evaluation"]
+    ours = sum(parts[name] for name in HARNESS)
     saving = (training + evaluating) / CHECKPOINT_SECONDS * parts["checkpoint"]
     return {
         "seconds_by_part": parts,
+        "overhead_by_parts": 1 + ours / (sum(parts[name] for name in PARTS) - ours),
         "ceiling_flops_per_second": ceiling(session.device, session.spec.values["train.precision"]),
         "evaluation_fraction": evaluating / (training + evaluating + saving),
         "checkpoint_fraction": saving / (training + evaluating + saving),

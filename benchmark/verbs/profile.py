@@ -14,8 +14,8 @@ ALL = "all"
 COLUMNS = {
     "parameters": "parameters_trained", "GFLOP": "flops_per_step", "MiB": "peak_memory_bytes",
     "step s": "seconds_per_step", "bare s": "bare_seconds_per_step", "overhead": "overhead_ratio",
-    "images/s": "images_per_second", "of ceiling": "model_flops_utilisation", "evaluation": "evaluation_fraction",
-    "checkpoints": "checkpoint_fraction",
+    "by parts": "overhead_by_parts", "images/s": "images_per_second", "of ceiling": "model_flops_utilisation",
+    "evaluation": "evaluation_fraction", "checkpoints": "checkpoint_fraction",
 }
 UNITS = {"parameters": (1, ",.0f"), "GFLOP": (1e9, ".1f"), "MiB": (2**20, ".0f"), "images/s": (1, ".1f")}
 

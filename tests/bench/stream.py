@@ -2,13 +2,15 @@
 
     python -m tests.bench.stream [--method supervised] [--size 96] [--net unet_small] [--rounds 15] [--device cpu]
 
-Prints the seconds of a step either way, and the median of the ratios of paired rounds of sixteen steps.
+Prints the seconds of a step either way (of processor time on a CPU), and the median of the ratios of paired rounds of
+sixteen steps.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from functools import partial
 
 import numpy as np
 import torch
@@ -51,7 +53,8 @@ def main() -> None:
         block(session, 0)  # warms up, and captures
     seconds = []
     for first in range(BLOCK, BLOCK * (arguments.rounds + 1), BLOCK):
-        seconds.append([devices.seconds(device, lambda s=s, first=first: block(s, first)) / BLOCK for s in sessions])
+        works = [partial(block, session, first) for session in sessions]
+        seconds.append([devices.own_seconds(device, work) / BLOCK for work in works])
     resident, streamed = sessions
     times = np.array(seconds)
     differ = differences(resident.method.state_dict(), streamed.method.state_dict())
