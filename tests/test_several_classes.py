@@ -11,8 +11,10 @@ from sklearn.metrics import multilabel_confusion_matrix
 
 from benchmark import protocols
 from benchmark.data.dataset import Dataset, Item
+from benchmark.data.dataset_yaml import Tile
 from benchmark.data.prepare import prepare
 from benchmark.data.splits import Split
+from benchmark.data.tiles import stitch
 from benchmark.engine.conformance import Bench, advance
 from benchmark.engine.trainer import train
 from benchmark.errors import Decline
@@ -175,6 +177,28 @@ def test_the_report_has_a_score_for_each_class(three, outcome):
     assert list(table.header) == ["method", "labels", "gland", "tumour"]
     tumour = protocols.scores(outcome.evidence)["strict"]["classes"]["tumour"]["dice"]
     assert table.rows[0][3] == f"{100 * tumour:.2f} (n=1)"
+
+
+def test_a_cut_image_is_scored_once_on_its_tiles_put_together(tmp_path):
+    """Two tiles by two of 28 px, which overlap, of images of 40 x 48 px."""
+    dataset = ThreeClasses()
+    dataset.tile = Tile(28, 8)
+    cut = prepare(dataset, TINY["data.size"], tmp_path, tmp_path / "cut" / "32")
+    assert len(cut.images) == 4 * len(IDS)
+    session = bench(cut).session()
+    assert [int(each) for each in session.planners["labelled"].positions] == [*range(8)]
+    found = train(session, Nowhere())
+    session.method.eval()
+    for place, name in enumerate(IDS[6:]):
+        (_, image, mask), *more = session.evaluator.images([name])
+        assert not more and len(image) == 4
+        logits = session.evaluator.logits(session.method, image)["prediction"]
+        whole = stitch(logits, cut.boxes(name), (40, 48)).argmax(0).numpy()
+        np.testing.assert_array_equal(found.masks[name], whole)
+        wanted = class_confusion(whole, cut.native_classes(name), 3)
+        np.testing.assert_array_equal(found.evidence["test_native"][place, 0], wanted)
+        tiles = class_counts(logits.argmax(1), mask, 3).sum(0)
+        np.testing.assert_array_equal(found.evidence["test_images_classes"][place, 0], tiles)
 
 
 @pytest.mark.parametrize("method", METHODS.names())
