@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -115,6 +115,12 @@ class Installed:
 
 def installed(group: str) -> dict[str, Installed]:
     """The entry points of a group by name; of several with one name the first on the path."""
+    return dict(_installed(group, tuple(sys.path)))
+
+
+@cache
+def _installed(group: str, path: tuple[str, ...]) -> dict[str, Installed]:
+    """Read once for a path: a large grid asks for every cell."""
     from importlib.metadata import entry_points
 
     found: dict[str, Installed] = {}

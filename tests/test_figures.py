@@ -510,7 +510,8 @@ def test_missing_or_damaged_masks_and_other_images_are_told(results: Path, tmp_p
     copy = shutil.copytree(results, tmp_path / "copy")
     (group,) = group_runs(read_records(copy / "records"))
     assert gallery(replace(group, fingerprint="other"), copy) == ([], "the prepared images are not those of the runs")
-    assert "the images are not here" in gallery(replace(group, dataset="unheard of"), copy)[1]
+    runs = [replace(run, record=run.record | {"spec": run.spec | {"dataset": "unheard of"}}) for run in group.runs]
+    assert "the images are not here" in gallery(replace(group, runs=tuple(runs)), copy)[1]
     path = copy / "runs" / group.runs[0].record["run_id"] / "masks.npz"
     path.write_bytes(path.read_bytes()[:200])
     assert f"the masks of {group.runs[0].record['run_id']} are damaged" in gallery(group, copy)[1]
