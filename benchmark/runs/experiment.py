@@ -81,6 +81,7 @@ class _Reader:
         self.path = path
         self.content = yaml_files.read(path)
         self.lines = yaml_files.lines(path)
+        self.splits: dict[str, str] = {}  # of data sets for which none is named
         self._known(self.content, {"about", "reference", "published", "rows", "except", *AXES}, ())
         if not isinstance(self.content.get("rows"), dict):
             raise UserError(f"{self._where('rows')}: rows must be a mapping of names to methods")
@@ -177,9 +178,11 @@ class _Reader:
             yield Cell(label, request, self._reason(place), where)
 
     def _split(self, dataset: str, where: str) -> str:
-        """The split of a data set for which none is named."""
+        """The split of a data set for which none is named; asked of the disk once for a file."""
         try:
-            return default_split(full_name(dataset))
+            if dataset not in self.splits:
+                self.splits[dataset] = default_split(full_name(dataset))
+            return self.splits[dataset]
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
 
