@@ -39,7 +39,7 @@ def compile_record(
             "unlabelled": len(split.unlabelled),
             "validation": len(split.validation),
             "test": len(split.test),
-        },
+        } | ({"labelled_ids": list(split.labelled)} if "+" in split.name else {}),  # of a list that is the user's own
         "scores": scores(outcome.evidence) if done else {},
         "cost": outcome.cost,
         "weights_sha256": weights_digest(weights) if done else None,

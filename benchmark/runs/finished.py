@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,8 @@ from benchmark.errors import UserError, suggest
 from benchmark.runs.compile import weights_digest
 from benchmark.runs.folder import folder_of
 from benchmark.runs.model import FILE, Model, describe, read
-from benchmark.runs.records import read_record, record_files
+from benchmark.runs.records import read_record, record_files, spec_of
+from benchmark.runs.request import recorded
 from benchmark.spec import Spec
 
 WEIGHTS = "weights.pt"
@@ -137,17 +139,19 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def _from_data(record: dict[str, Any] | None, raw: str | None, say: Callable[[str], None]) -> Model:
     """The model of a run whose folder has no model file, from the data that it was trained on."""
-    assert record is not None  # an export has its file
-    spec = Spec.from_json(record["spec"])
-    words = shlex.split(record["command"])
-    labelled = words[words.index("--labelled") + 1] if "--labelled" in words else None
+    if record is None:
+        raise UserError("this export is of an older version, which did not say how images are read; export the run "
+                        "anew")
+    spec = spec_of(record)
     prepared = prepared_data.load(spec.dataset, spec.values["data.size"], raw=raw, say=say)
-    split = resolve(spec.dataset, spec.split.partition("+")[0], spec.ratio, spec.fold, labelled_file=labelled)
+    with tempfile.TemporaryDirectory(prefix="semihisto-list-") as place:
+        asked = recorded(record, spec, Path(place))
+        split = resolve(spec.dataset, asked.split, spec.ratio, spec.fold, labelled_file=asked.labelled_file)
     match(split, prepared)
     made = record["data"]["arrays_fingerprint"], record["data"]["split_fingerprint"]
     if made != (prepared.arrays_fingerprint, split.fingerprint):
-        raise UserError(f"{spec.run_id} has no {FILE} beside its weights, and the {spec.dataset} that is here is not "
-                        "what it was trained on; give its data with --data, or make the run again")
+        raise UserError(f"{spec.run_id} has no {FILE} of this version beside its weights, and the {spec.dataset} "
+                        "that is here is not what it was trained on; give its data with --data, or make the run again")
     return describe(spec, prepared, split, record["weights_sha256"])
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from benchmark.errors import UserError
 from benchmark.files import remove_unfinished, sha256, write_atomically
+from benchmark.spec import Spec
 
 SCHEMA = 1
 STATUSES = ("done", "diverged", "failed", "skipped")
@@ -74,6 +76,15 @@ def read_record(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     check_record(record, path)
     return record
+
+
+def spec_of(record: Mapping[str, Any]) -> Spec:
+    """The specification in a record; UserError where it is not whole."""
+    try:
+        return Spec.from_json(record["spec"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{record['run_id']}: damaged record, its specification is not whole ({error}); restore the "
+                        "file, or move it away and run again") from None
 
 
 def digest(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,8 @@ from benchmark.errors import Interrupted, UserError
 from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.grid import plan
-from benchmark.runs.records import read_counts, read_record
-from benchmark.runs.request import Request, specify
-from benchmark.spec import Spec
+from benchmark.runs.records import read_counts, read_record, spec_of
+from benchmark.runs.request import Request, recorded, specify
 
 ASPECTS = ("specification", "data", "counts", "scores", "weights")
 FINGERPRINTS = ("fingerprint", "arrays_fingerprint", "split_fingerprint")
@@ -69,16 +68,17 @@ def doubts(record: Mapping[str, Any], device_name: str) -> list[str]:
     ]
     if not record["exact"]:
         found.append("its kind of device repeats a run bit for bit only with train.deterministic=true")
-    if record["numerics"] != (now := numerics(record["spec"]["method"], record["spec"]["dataset"])):
+    spec = spec_of(record)
+    if record["numerics"] != (now := numerics(spec.method, spec.dataset)):
         found.append(f"it is stale: made with numerics {record['numerics']}, now {now}")
     return found
 
 
 def verify(
-    path: Path, asked: Request, device_name: str, *, raw: str | None = None,
+    path: Path, asked: Callable[[], Request], device_name: str, *, raw: str | None = None,
     say: Callable[[str], None] = lambda line: None, **loop: Any,
 ) -> Verdict:
-    """Make the run of the record at `path` again; `asked`: what the record's command asks for. Nothing is changed.
+    """Make the run of the record at `path` again; `asked` says what its command asks for. Nothing is changed.
 
     The specification that is compared is what the command comes to now; the run is made from the record's own.
     """
@@ -86,13 +86,15 @@ def verify(
     if record["status"] == "failed":
         raise UserError(f"{path}: this run failed ({record['reason']}); there is nothing to compare")
     before = counts_of(path, record)
-    spec, verdict = Spec.from_json(record["spec"]), Verdict(record["run_id"], doubts(record, device_name))
+    spec, verdict = spec_of(record), Verdict(record["run_id"], doubts(record, device_name))
     kind = record["environment"].get("device_type", "cpu")
     device_name = kind if device_name == "auto" else device_name
-    verdict.differences["specification"] = specification(record, specify(asked, kind)[0])
-    same = replace(asked, preset=spec.preset, overrides=dict(spec.values), experiment={})
+    verdict.differences["specification"] = specification(record, asked, kind)
     with tempfile.TemporaryDirectory(prefix="semihisto-verify-") as folder:
-        results = Path(folder)
+        results, same = Path(folder) / "results", recorded(record, spec, Path(folder))
+        if (found := specify(same, kind)[0].split) != spec.split:
+            raise UserError(f"{same.labelled_file}: not the list that {spec.run_id} was given: with it the split is "
+                            f"{found}; put the file back as it was")
         try:
             again, _ = execute(
                 same, results=results, raw=raw, device_name=device_name, keep="nothing", say=say, **loop
@@ -114,11 +116,15 @@ def counts_of(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
     return read_counts(path, record) if record["status"] == "done" else {}
 
 
-def specification(record: Mapping[str, Any], now: Spec) -> str | None:
+def specification(record: Mapping[str, Any], asked: Callable[[], Request], kind: str) -> str | None:
     """How the specification that a record's command comes to now differs from the record's; also from its own name."""
-    then = Spec.from_json(record["spec"])
+    then = spec_of(record)
     if then.run_id != record["run_id"]:
         return f"the record's specification is that of {then.run_id}: it was edited"
+    try:
+        now = specify(asked(), kind)[0]
+    except UserError as error:
+        return f"the record's command does not work any more: {error}"
     return changes(then.to_json(), now.to_json(), "the command now gives {}")
 
 

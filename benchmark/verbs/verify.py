@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     work, verdicts = [], []
     for path in _paths(arguments):  # doubts and mistakes come before anything is run
         record = read_record(path)
-        work.append((path, requested(record["command"])))
+        work.append((path, partial(requested, record.get("command", ""))))
         for doubt in doubts(record, arguments.device):
             print(f"{path.stem}: equal numbers cannot be expected, {doubt} (docs/using-models.md)", file=sys.stderr)
     for path, asked in work:
@@ -85,11 +86,15 @@ class _Parser(argparse.ArgumentParser):
     """Reads the command in a record, which may be of another version."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"the record's command is not understood any more: {message}")
+        raise UserError(message)
 
 
 def requested(command: str) -> Request:
-    """What a record's command asks for."""
+    """What a record's command asks for; UserError where it is not understood."""
     parser = _Parser(add_help=False)
-    run_verb.add(parser.add_subparsers(parser_class=_Parser))
-    return shared.request(parser.parse_args(shlex.split(command)[3:]))  # after `python -m benchmark`
+    run_verb.add(parser.add_subparsers(parser_class=_Parser, required=True, dest="verb"))
+    try:
+        words = shlex.split(command)[3:]  # after `python -m benchmark`
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return shared.request(parser.parse_args(words))
