@@ -84,7 +84,7 @@ def explain(error: OSError, path: Path) -> UserError:
         )
     if isinstance(error, NotADirectoryError):
         file = next((part for part in (*reversed(path.parents), path) if part.exists() and not part.is_dir()), path)
-        return UserError(f"{file}: a file stands where a folder is needed; move it, or name another --results")
+        return UserError(f"{file}: a file stands where a folder is needed; move it, or name another folder")
     return UserError(f"{path}: {error.strerror or error}", RUN_FAILED)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from benchmark.data import images
 from benchmark.data.dataset_yaml import FILE, Tile, describe
 from benchmark.data.naming import folder_of, is_own, path_of, short
+from benchmark.data.reading import Reading
 from benchmark.errors import UserError
 from benchmark.registry import DATASETS
 
@@ -47,6 +48,7 @@ class Dataset:
     instances: bool = True  # masks hold object ids; False: class indices, 255 = ignore
     may_lack_masks: bool = False  # an item without a mask is an unlabelled training image; False: a mistake
     tile: Tile | None = None  # images are cut at native size before they are resized
+    reading: Reading = Reading()  # how files become pixels, for images that a run predicts later
     home: Path | None = None  # the folder of a data set of one's own
     published_statistics: Statistics | None = None
     publishable: bool = False  # whether pictures of it may lie in a repository
@@ -78,7 +80,7 @@ class Dataset:
 
     def read_image(self, item: Item) -> np.ndarray:
         """uint8 [H, W, 3]."""
-        return item.image() if callable(item.image) else images.read_image(item.image)
+        return item.image() if callable(item.image) else self.reading.read(item.image, "save it as 8-bit RGB")
 
     def read_mask(self, item: Item) -> np.ndarray:
         """uint16 [H, W], as released. UserError where there is none, or where it cannot be a mask."""

@@ -15,6 +15,7 @@ from benchmark.data.dataset import IGNORE, Dataset, Item
 from benchmark.data.dataset_yaml import Colour, Description, describe
 from benchmark.data.folder_files import files_of, inside
 from benchmark.data.groups import TRAIN, read_groups
+from benchmark.data.reading import Reading
 from benchmark.errors import UserError
 
 UNKNOWN = 65535  # in a table from mask values to classes
@@ -35,6 +36,8 @@ class Own(Dataset):
         self.description = said = describe(folder)
         self.name, self.classes, self.instances = said.name, said.classes, said.masks == "instances"
         self.publishable, self.tile = said.publishable, said.tile
+        self.licence = " ".join(said.licence.split()) or self.licence
+        self.reading = Reading((said.range[0], said.range[1]) if said.range else None, said.pixels == "grey")
         self.files = files_of(folder, said.mask_suffix)
         self.version = _version(said, [*self.files.images.values(), *self.files.masks.values()])
 
@@ -55,17 +58,8 @@ class Own(Dataset):
 
     def read_image(self, item: Item) -> np.ndarray:
         """uint8 [H, W, 3]; numbers of 16 bits are scaled by the file's `range`, colours made grey where it says so."""
-        path, limits = _path(item.image), self.description.range
-        try:
-            pixels = images.read_image(path, high_range=(limits[0], limits[1]) if limits else None)
-        except UserError:
-            if limits or images.read_levels(path) is None:
-                raise
-            raise UserError(f"{path}: 16 bits a pixel; say in dataset.yaml what becomes black and white, as in "
-                            "range: [0, 65535] ('data new' measures it)") from None
-        if self.description.pixels == "grey" and (pixels != pixels[..., :1]).any():
-            return np.repeat(luminance(pixels)[..., None], 3, -1)
-        return pixels
+        return self.reading.read(_path(item.image), "say in dataset.yaml what becomes black and white, as in range: "
+                                 "[0, 65535] ('data new' measures it)")
 
     def read_mask(self, item: Item) -> np.ndarray:
         """uint16 [H, W]: object ids, or class indices and 255."""
@@ -110,11 +104,6 @@ class Own(Dataset):
         hint = "; was it saved with loss, as JPEG is?" if len(values) > SHOWN else ""
         return (f"mask values {shown}{more} in {len(wrong):,} pixels are no class of dataset.yaml ({known}) and not "
                 f"its ignore value{hint}")
-
-
-def luminance(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 3] -> [H, W]: 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601), halves up."""
-    return ((pixels.astype(np.int64) @ np.array([299, 587, 114]) + 500) // 1000).astype(np.uint8)
 
 
 def _path(source: object) -> Path:

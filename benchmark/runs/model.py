@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmark.data.dataset import load_dataset
 from benchmark.data.prepared import Prepared
+from benchmark.data.reading import Reading
 from benchmark.data.splits import Split
 from benchmark.engine.session import statistics
 from benchmark.errors import UserError
@@ -19,7 +20,8 @@ from benchmark.files import write_atomically
 from benchmark.spec import Spec
 
 FILE = "model.json"
-SCHEMA = 1
+SCHEMA = 2  # 1 did not say how images are cut and read; such a file is passed over
+LARGER = 1.5  # times as long as the training images on a side: tissue has another scale than was learnt
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,11 @@ class Model:
     classes: tuple[str, ...]  # by index, the background first
     mean: tuple[float, ...]  # of the three channels, of pixels in [0, 1]
     std: tuple[float, ...]
-    native_size: tuple[int, int]  # (H, W): the median of the training images, before they were resized
-    counts: tuple[int, int, int]  # labelled, unlabelled and all images, as the method was told
+    native_size: tuple[int, int]  # (H, W): the median of the training images or their tiles, before they were resized
+    tile: tuple[int, int] | None  # size and overlap of the tiles that it was trained on; None: on whole images
+    grey: bool  # see `Reading`
+    grey_range: tuple[int, int] | None
+    counts: tuple[int, int, int]  # labelled, unlabelled and all rows (images, or tiles), as the method was told
     trained_on: tuple[str, ...]  # hashes of the decoded training images
     licence: str  # of the data
     weights_sha256: str
@@ -41,6 +46,11 @@ class Model:
     def size(self) -> int:
         """The working size, pixels a side."""
         return int(self.spec.values["data.size"])
+
+    @property
+    def reading(self) -> Reading:
+        """How the training images were read, and new ones are."""
+        return Reading(self.grey_range, self.grey)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is its inverse."""
@@ -56,14 +66,23 @@ class Model:
 
 def describe(spec: Spec, prepared: Prepared, split: Split, weights_sha256: str) -> Model:
     """The model of a run on these data; `weights_sha256`: of its final weights."""
-    places = [prepared.position(name) for name in (*split.labelled, *split.unlabelled)]
+    dataset, names = load_dataset(spec.dataset), (*split.labelled, *split.unlabelled)
     mean, std = statistics(spec, prepared, split)
-    height, width = np.median([prepared.native_sizes[place] for place in places], axis=0)
+    counts = len(prepared.rows_of(split.labelled)), len(prepared.rows_of(split.unlabelled)), len(prepared.images)
     return Model(
-        spec.run_id, spec, prepared.classes, tuple(mean), tuple(std), (round(height), round(width)),
-        (len(split.labelled), len(split.unlabelled), len(prepared.ids)),
-        tuple(sorted(prepared.hashes[place] for place in places)), load_dataset(spec.dataset).licence, weights_sha256,
+        run_id=spec.run_id, spec=spec, classes=prepared.classes, mean=tuple(mean), std=tuple(std),
+        native_size=native_size(prepared, names),
+        tile=(dataset.tile.size, dataset.tile.overlap) if dataset.tile else None,
+        grey=dataset.reading.grey, grey_range=dataset.reading.range, counts=counts,
+        trained_on=tuple(sorted(prepared.hashes[prepared.position(name)] for name in names)),
+        licence=dataset.licence, weights_sha256=weights_sha256,
     )
+
+
+def native_size(prepared: Prepared, names: Iterable[str]) -> tuple[int, int]:
+    """(H, W): the median of these images, or of their tiles, before they are resized."""
+    height, width = np.median([box[2:] for name in names for box in prepared.boxes(name)], axis=0)
+    return round(height), round(width)
 
 
 def write(folder: Path, model: Model, more: Mapping[str, Any] | None = None) -> None:
@@ -73,11 +92,13 @@ def write(folder: Path, model: Model, more: Mapping[str, Any] | None = None) -> 
 
 
 def read(folder: Path) -> Model | None:
-    """The model in a folder, None where there is none; UserError where it is damaged, or of a later form."""
+    """The model in a folder, None where there is none or an older form; UserError: damaged, or of a later form."""
     path = folder / FILE
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["schema"] != SCHEMA:
+        if content["schema"] < SCHEMA:
+            return None
+        if content["schema"] > SCHEMA:
             raise UserError(f"{path}: has schema {content['schema']}, this version reads {SCHEMA}; update SemiHisto")
         return Model.from_json(content)
     except FileNotFoundError:

@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmark.data.images import EXTENSIONS, read_image
+from benchmark.data.folder_files import IMAGES
+from benchmark.data.images import EXTENSIONS
 from benchmark.data.overlay import indexed, overlay, shares
 from benchmark.errors import UserError
-from benchmark.files import write_atomically
+from benchmark.files import check_writable, write_atomically
 from benchmark.runs.finished import Finished
+from benchmark.runs.model import LARGER, Model
 
 KINDS = tuple(dict.fromkeys((*EXTENSIONS, ".jpg", ".jpeg")))
 TABLE = "areas.csv"
-LARGER = 1.5  # times as long as the training images on a side: seen whole, tissue has another scale than was learnt
+DEEP = "the data that this run was trained on say no range for those; save it as 8-bit RGB"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS and not p.name.startswith("."))
             if not inside:
-                raise UserError(f"{path}: no images in it ({', '.join(KINDS)})")
+                hint = f"; is {path / IMAGES} meant?" if (path / IMAGES).is_dir() else ""
+                raise UserError(f"{path}: no images in it ({', '.join(KINDS)}){hint}")
             found |= dict.fromkeys(inside)
         elif path.exists():
             found[path] = None
@@ -61,8 +64,9 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def outputs(images: Sequence[Path], folder: Path, with_overlay: bool, again: bool) -> list[Output]:
-    """Where everything goes. UserError where two images would go to one place, or, unless `again`, something is there.
-    """
+    """Where everything goes. UserError where two images would go to one place, where nothing can be written, or where,
+    unless `again`, something is there."""
+    check_writable(folder)
     planned: dict[str, Output] = {}
     for image in images:
         if image.stem in planned:
@@ -78,8 +82,11 @@ def outputs(images: Sequence[Path], folder: Path, with_overlay: bool, again: boo
 
 
 def tiling(finished: Finished, tile: str | None, overlap: int | None) -> Tiling | None:
-    """What `--tile` and `--overlap` mean for this run; None: images are seen whole."""
-    if tile is None:
+    """What `--tile` and `--overlap` mean for this run; None: images are seen whole.
+
+    A run that was trained on tiles knows tissue at their scale alone, so it sees windows unless told otherwise."""
+    tile = tile or ("auto" if finished.model.tile else "whole")
+    if tile == "whole":
         if overlap is not None:
             raise UserError("--overlap is of windows: give --tile, too")
         return None
@@ -88,7 +95,7 @@ def tiling(finished: Finished, tile: str | None, overlap: int | None) -> Tiling 
     elif tile.isdecimal() and 16 <= int(tile) <= 4096:
         side = int(tile), int(tile)
     else:
-        raise UserError(f"--tile {tile}: expected auto, or a number of pixels from 16 to 4096")
+        raise UserError(f"--tile {tile}: expected auto, whole, or a number of pixels from 16 to 4096")
     overlap = min(side) // 4 if overlap is None else overlap
     if not 0 <= overlap < min(side):
         raise UserError(f"--overlap {overlap}: must be at least 0 and less than the window's {min(side)} pixels")
@@ -97,11 +104,11 @@ def tiling(finished: Finished, tile: str | None, overlap: int | None) -> Tiling 
 
 def predict(finished: Finished, planned: Sequence[Output], cut: Tiling | None) -> Iterator[dict[str, Any]]:
     """Write the answers for each image; a row for each: `image`, files and `areas` (class -> share), or an `error`."""
-    predictor, names = finished.predictor, finished.model.classes
+    predictor, names, reading = finished.predictor, finished.model.classes, finished.model.reading
     for output in planned:
         row: dict[str, Any] = {"image": str(output.image)}
         try:
-            image = read_image(output.image)
+            image = reading.read(output.image, DEEP)
         except UserError as error:
             yield row | {"error": str(error)}
             continue
@@ -113,7 +120,7 @@ def predict(finished: Finished, planned: Sequence[Output], cut: Tiling | None) -
         yield row | {
             "mask": str(output.mask), "overlay": str(output.overlay) if output.overlay else None,
             "height": image.shape[0], "width": image.shape[1], "areas": areas,
-            "remark": None if cut else _remark(image, finished.model.native_size),
+            "remark": None if cut else _remark(image, finished.model),
         }
 
 
@@ -128,11 +135,12 @@ def write_table(folder: Path, rows: Sequence[dict[str, Any]], names: Sequence[st
     return folder / TABLE
 
 
-def _remark(image: np.ndarray, trained: tuple[int, int]) -> str | None:
-    height, width = image.shape[:2]
+def _remark(image: np.ndarray, model: Model) -> str | None:
+    (height, width), trained = image.shape[:2], model.native_size
     if height <= LARGER * trained[0] and width <= LARGER * trained[1]:
         return None
-    return (f"{width} x {height} pixels, where the training images had {trained[1]} x {trained[0]}: seen whole, it is "
+    what = "tiles" if model.tile else "images"
+    return (f"{width} x {height} pixels, where the training {what} had {trained[1]} x {trained[0]}: seen whole, it is "
             "at another scale; --tile auto cuts it into windows of their size")
 
 

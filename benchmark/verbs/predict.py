@@ -19,9 +19,9 @@ def add(verbs: Any) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="FOLDER", help="a folder of images, or images")
     parser.add_argument("--output", type=Path, metavar="DIR",
                         help="where masks, overlays and areas.csv go (default: RESULTS/predictions/RUN)")
-    parser.add_argument("--tile", metavar="auto|SIZE",
-                        help="cut into windows of so many pixels; auto: as large as the training images (default: "
-                             "images are seen whole)")
+    parser.add_argument("--tile", metavar="auto|whole|SIZE",
+                        help="cut into windows of so many pixels; auto: as large as the training images, or their "
+                             "tiles (default: whole; of a run that was trained on tiles: auto)")
     parser.add_argument("--overlap", type=int, metavar="N",
                         help="pixels that windows share (default: a quarter of a window's shorter side)")
     parser.add_argument("--overlay", action=argparse.BooleanOptionalAction, default=True,
@@ -43,6 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.output or results_folder(arguments.results) / "predictions" / finished.model.run_id
     cut = prediction.tiling(finished, arguments.tile, arguments.overlap)
     planned = prediction.outputs(images, folder, arguments.overlay, arguments.again)
+    if cut and arguments.tile is None:
+        print(f"trained on tiles of {cut.side[1]} x {cut.side[0]} pixels: images are seen in such windows, which share "
+              f"{cut.overlap} (--tile whole: as they are)", file=sys.stderr)
     width = max(len(path.name) for path in images)
     done: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
@@ -57,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     if done:
         prediction.write_table(folder, done, names)
     if arguments.json:
+        windows = cut and {"height": cut.side[0], "width": cut.side[1], "overlap": cut.overlap}
         shared.print_json({"run_id": finished.model.run_id, "classes": names, "output": str(folder),
-                           "images": done, "failed": failed})
+                           "windows": windows, "images": done, "failed": failed})
     print(f"{len(done)} of {len(images)} images predicted, in {folder}", file=sys.stderr)
     return RUN_FAILED if failed else OK
