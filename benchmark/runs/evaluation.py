@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 
 from benchmark.data import prepared as prepared_data
-from benchmark.data.dataset import IGNORE
+from benchmark.data.dataset import IGNORE, load_dataset
 from benchmark.data.prepared import Prepared
 from benchmark.data.splits import Split, match, resolve
 from benchmark.engine import device as devices
 from benchmark.engine.evaluate import Evaluator
 from benchmark.errors import UserError
-from benchmark.files import remove_unfinished, sha256, write_atomically
+from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically
 from benchmark.protocols import scores
 from benchmark.runs.finished import Finished, dtype_of, layout_of
+from benchmark.runs.model import LARGER, Model, native_size
 from benchmark.runs.records import save_arrays, set_aside
 
 SCHEMA = 1
@@ -47,12 +48,14 @@ def evaluate(
     Images that the run was trained on, and those without any truth, are left out. UserError where classes differ, where
     no image is left, and where an evaluation of other weights or images is there and is not to be set aside (`again`).
     """
-    model = finished.model
-    prepared = prepared_data.load(wanted.dataset, model.size, raw=raw, say=say)
-    if prepared.classes != model.classes:
+    model, classes = finished.model, load_dataset(wanted.dataset).classes
+    if tuple(classes) != model.classes:
         raise UserError(f"{model.run_id} tells {', '.join(model.classes)} apart, {wanted.dataset} has "
-                        f"{', '.join(prepared.classes)}: only a data set of the same classes, in this order, is scored")
+                        f"{', '.join(classes)}: only a data set of the same classes, in this order, is scored")
+    prepared = prepared_data.load(wanted.dataset, model.size, raw=raw, say=say)
     ids, left_out = chosen(prepared, wanted, set(model.trained_on))
+    if remark := other_scale(model, native_size(prepared, ids)):
+        say(remark)
     content: dict[str, Any] = {
         "schema": SCHEMA, "run_id": model.run_id, "weights_sha256": model.weights_sha256,
         "dataset": prepared.name, "split": wanted.split, "fold": wanted.fold, "sets": wanted.sets,
@@ -62,6 +65,7 @@ def evaluate(
     path = file_of(results, prepared.name, content)
     if path.exists() and not again:
         return standing(path, content), path, True
+    check_writable(path.parent)
     found = counted(finished, prepared, ids, wanted.objects)
     content |= {
         "scores": {"strict": scores(found)["strict"]}, "groups": by_group(found, prepared, ids),
@@ -83,13 +87,25 @@ def chosen(
         match(split, prepared)
         names = split.test
     seen = [name for name in names if prepared.hashes[prepared.position(name)] in trained_on]
-    known = {name for name in names if (prepared.masks[prepared.position(name)] != IGNORE).any()}
+    known = {name for name in names if any((prepared.masks[row] != IGNORE).any() for row in prepared.rows(name))}
     bare = [name for name in names if name not in known and name not in seen]
     left = tuple(name for name in names if name in known and name not in seen)
     if not left:
         raise UserError(f"{prepared.name}: none of {len(names)} images is left to evaluate: the run was trained on "
                         f"{len(seen)}, {len(bare)} have no mask")
     return left, {"trained_on": seen, "without_mask": bare}
+
+
+def other_scale(model: Model, here: tuple[int, int]) -> str | None:
+    """A line where what is resized is of another size here (H, W) than in training, so that tissue looks otherwise."""
+    there = model.native_size
+    if max(max(a / b, b / a) for a, b in zip(here, there, strict=True)) <= LARGER:
+        return None
+    cut = ""
+    if model.tile:
+        cut = f"; tile: {{size: {model.tile[0]}, overlap: {model.tile[1]}}} cuts images as in training"
+    return (f"another scale than in training: what is resized to {model.size} px has {here[1]} x {here[0]} pixels here "
+            f"(median), {there[1]} x {there[0]} there{cut}")
 
 
 def counted(finished: Finished, prepared: Prepared, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def add(verbs: Any) -> None:
                               allow_abbrev=False)
     shared.add_run(parser)
     parser.add_argument("--dataset", help="see `list datasets` (default: the run's own)")
-    parser.add_argument("--split", help="list of test images (default: official; of its own data set, the run's)")
+    parser.add_argument("--split", help="list of test images (default: official, or the first there is; of its own "
+                                        "data set, the run's)")
     parser.add_argument("--fold", type=int, help="fold of the split (default: 0; of its own data set, the run's)")
     parser.add_argument("--sets", choices=("test", "all"), default="test",
                         help="the split's test images, or all that the run was not trained on (default: test)")
@@ -39,14 +40,18 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, and print the scores."""
+    from benchmark.data.dataset import full_name
+    from benchmark.data.naming import short
+    from benchmark.data.splits import default_split
     from benchmark.runs.evaluation import Wanted, evaluate
 
     finished, results = shared.finished(arguments), results_folder(arguments.results)
     spec = finished.model.spec
-    own = arguments.dataset in (None, spec.dataset)
-    split = arguments.split or (spec.split.partition("+")[0] if own else "official")
+    dataset = full_name(arguments.dataset or spec.dataset)
+    own = short(dataset) == short(spec.dataset)
+    split = arguments.split or (spec.split.partition("+")[0] if own else default_split(dataset))
     fold = (spec.fold if own and arguments.split is None else 0) if arguments.fold is None else arguments.fold
-    wanted = Wanted(arguments.dataset or spec.dataset, split, fold, arguments.sets, arguments.objects)
+    wanted = Wanted(dataset, split, fold, arguments.sets, arguments.objects)
     content, path, was_there = evaluate(
         finished, wanted, results, raw=arguments.data, again=arguments.again, command=command(spec, wanted),
         say=lambda line: print(line, file=sys.stderr),
@@ -64,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not own and finished.record is not None:
         strict = finished.record["scores"]["strict"]
         if strict["dice"] is not None:
-            print(f"on {spec.dataset}, where it was trained: Dice {100 * strict['dice']:.2f}, n {strict['n']}")
+            print(f"on {short(spec.dataset)}, where it was trained: Dice {100 * strict['dice']:.2f}, n {strict['n']}")
     return OK
 
 
