@@ -11,7 +11,7 @@ import torch
 
 from benchmark.engine import export as programs
 from benchmark.errors import UserError, suggest
-from benchmark.files import write_atomically
+from benchmark.files import check_writable, write_atomically
 from benchmark.runs import model as models
 from benchmark.runs.card import card
 from benchmark.runs.compile import weights_digest
@@ -32,8 +32,12 @@ def formats_of(text: str) -> list[str]:
     return chosen
 
 
-def clear(folder: Path, again: bool) -> None:
-    """Make room for an export. UserError where there is one already, unless it may be replaced (`again`)."""
+def clear(folder: Path, finished: Finished, again: bool) -> None:
+    """Make room for an export. UserError where there is one already, unless it may be replaced (`again`), and where
+    the run's own weights are, or nothing can be written."""
+    if folder.resolve() == finished.place.folder.resolve():
+        raise UserError(f"{folder} is the folder of the run itself; --output names another one")
+    check_writable(folder)
     for name in (*NAMES.values(), models.FILE, CARD):
         if (folder / name).exists() and not again:
             raise UserError(f"{folder / name} is there already; --again replaces it, --output names another folder")

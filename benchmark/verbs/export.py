@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     finished = shared.finished(arguments)
     folder = arguments.output or results_folder(arguments.results) / "exports" / finished.model.run_id
     check_is_run(finished)
-    clear(folder, arguments.again)
+    clear(folder, finished, arguments.again)
     files, failed = export(finished, folder, formats, say=lambda line: print(line, file=sys.stderr))
     for line in failed:
         print(line, file=sys.stderr)
