@@ -15,6 +15,7 @@ from benchmark.data.prepared import load
 from benchmark.runs.finished import load as load_run
 from benchmark.runs.folder import load_masks
 from tests.conftest import invoke, one_line_error, tiny_settings
+from tests.own_folder import write_folder
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,56 @@ def test_predict_goes_on_after_an_image_that_cannot_be_read(finished, images, tm
     result = invoke("predict", record["run_id"], images, "--results", results, "--output", tmp_path / "out")
     assert result.returncode == 1 and "broken.png" in result.stderr and "Traceback" not in result.stderr
     assert list((tmp_path / "out").rglob("plain.png"))
+
+
+def test_what_cannot_be_meant_is_one_line(finished, images, tmp_path):
+    """Wrong places, other classes, no splits: said before anything is prepared or written."""
+    results, record = finished
+    own, run, file = tmp_path / "own", record["run_id"], tmp_path / "file"
+    (own / "images").mkdir(parents=True)
+    file.write_text("no folder")
+
+    def line(verb, *arguments, code=2):
+        return one_line_error(invoke(verb, run, *arguments, "--results", results), code)
+
+    assert f"is {own / 'images'} meant?" in line("predict", own)
+    assert f"{file}: a file stands where a folder is needed" in line("predict", images, "--output", file)
+    assert f"{file}: a file stands where a folder is needed" in line("export", "--output", file)
+    assert "is the folder of the run itself" in line("export", "--output", results / "runs" / run, "--again")
+    assert (results / "runs" / run / "weights.pt").is_file()
+    assert "seen whole" in line("predict", images, "--overlap", "4")
+    write_folder(tmp_path / "own2", images=4, bare=0, classes=2)
+    settings = tmp_path / "own2" / "dataset.yaml"
+    settings.write_text("classes: {background: 0, nucleus: 1}\n")
+    assert "only a data set of the same classes" in line("evaluate", "--dataset", settings.parent)
+    settings.write_text("classes: {background: 0, gland: 1}\n")
+    assert "own2 has no splits" in line("evaluate", "--dataset", settings.parent)
+    assert "unknown dataset 'nowhere'" in line("evaluate", "--dataset", "nowhere")
+
+
+def test_an_image_that_is_named_twice_is_predicted_once(finished, images, tmp_path):
+    results, record = finished
+    result = invoke("predict", record["run_id"], images, images / ".." / "images" / "plain.png", "--results", results,
+                    "--output", tmp_path / "out")
+    assert result.returncode == 0 and "2 of 2 images" in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize(("file", "content"), [
+    ("weights.pt", "no weights"), ("model.json", '{"mean": [0.5]}'), ("model.json", '{"classes": 2}'),
+    ("model.json", "[]"), ("record", '{"spec": {}}'), ("record", '{"cost": {}}'),
+])
+def test_what_was_damaged_is_one_line(finished, tmp_path, file, content):
+    results, record = finished
+    shutil.copytree(results, tmp_path / "results")
+    run = tmp_path / "results" / "runs" / record["run_id"]
+    path = tmp_path / "results" / "records" / f"{run.name}.json" if file == "record" else run / file
+    if content == '{"spec": {}}':
+        (run / "model.json").unlink()  # else nobody asks the record
+    if path.suffix == ".json" and content != "[]":
+        content = json.dumps(json.loads(path.read_text()) | json.loads(content))
+    path.write_text(content)
+    assert "damaged" in one_line_error(
+        invoke("export", run.name, "--results", tmp_path / "results", "--format", "weights"))
 
 
 def test_windows_of_a_large_image_blend_to_its_size(finished, tmp_path):

@@ -197,6 +197,16 @@ def test_verify_makes_the_record_s_own_run_whatever_its_command_says(finished, o
     assert "not the list that" in one_line_error(invoke("verify", path))
 
 
+def test_a_command_that_is_no_command_is_a_difference(finished, tmp_path):
+    from benchmark.runs.verify import specification
+    from benchmark.verbs.verify import requested
+
+    record = finished[1]
+    for command in ("", "python -m benchmark run --method 'x", "python -m benchmark run --help"):
+        difference = specification(record, lambda command=command: requested(command), "cpu")
+        assert difference is not None and "does not work any more" in difference
+
+
 def test_pictures_and_weights_of_users_are_not_committed():
     ignored = (ROOT / ".gitignore").read_text().split()
     assert {"/results/predictions/", "/results/exports/", "/results/runs/"} <= set(ignored)

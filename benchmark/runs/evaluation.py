@@ -12,8 +12,9 @@ import numpy as np
 
 from benchmark.data import prepared as prepared_data
 from benchmark.data.dataset import IGNORE, load_dataset
+from benchmark.data.naming import short
 from benchmark.data.prepared import Prepared
-from benchmark.data.splits import Split, match, resolve
+from benchmark.data.splits import Split, available, match, resolve
 from benchmark.engine import device as devices
 from benchmark.engine.evaluate import Evaluator
 from benchmark.errors import UserError
@@ -52,6 +53,9 @@ def evaluate(
     if tuple(classes) != model.classes:
         raise UserError(f"{model.run_id} tells {', '.join(model.classes)} apart, {wanted.dataset} has "
                         f"{', '.join(classes)}: only a data set of the same classes, in this order, is scored")
+    if wanted.sets == "test" and not available(wanted.dataset):
+        raise UserError(f"{short(wanted.dataset)} has no splits: 'data split' makes them, or --sets all scores all its "
+                        "images")
     prepared = prepared_data.load(wanted.dataset, model.size, raw=raw, say=say)
     ids, left_out = chosen(prepared, wanted, set(model.trained_on))
     if remark := other_scale(model, native_size(prepared, ids)):

@@ -78,7 +78,11 @@ def export(
     files[models.FILE] = "classes, working size, normalisation, settings and licence, as JSON"
     models.write(folder, replace(model, weights_sha256=weights_digest(weights)), {"program": facts})
     counted = {name for name, _ in finished.method.method.named_parameters()} & weights.keys()
-    text = card(model, record, files, sum(weights[name].numel() for name in counted))
+    try:
+        text = card(model, record, files, sum(weights[name].numel() for name in counted))
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{finished.place.record}: damaged record, what the card needs of it is missing ({error}); "
+                        "restore the file") from None
     write_atomically(folder / CARD, lambda stream: stream.write(text.encode()))
     files[CARD] = "what it is, how good it is, how to use it"
     return files, [f"{model.spec.method}: {trouble}" for trouble in failed]

@@ -132,8 +132,10 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         weights: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise UserError(f"{path}: damaged weights ({str(error).splitlines()[0][:100]}); restore the file") from None
+    except Exception as error:  # torch raises many kinds for a damaged file, with advice that would mislead
+        raise UserError(f"{path}: damaged, or no weights ({type(error).__name__}); restore the file") from None
+    if not isinstance(weights, dict) or not all(isinstance(part, torch.Tensor) for part in weights.values()):
+        raise UserError(f"{path}: no weights of a run, which are tensors by name; restore the file")
     return weights
 
 

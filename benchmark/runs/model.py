@@ -61,7 +61,13 @@ class Model:
         """The model that `to_json` wrote; other keys are passed over."""
         values = {field.name: content[field.name] for field in fields(Model)}
         lists = {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
-        return Model(**{**values, **lists, "spec": Spec.from_json(values["spec"])})
+        model = Model(**{**values, **lists, "spec": Spec.from_json(values["spec"])})
+        threes, pairs = (model.mean, model.std, model.counts), (model.native_size, model.tile, model.grey_range)
+        if {len(each) for each in threes} != {3} or {len(each) for each in pairs if each is not None} != {2}:
+            raise ValueError("a list of another length")
+        if not isinstance(model.classes, tuple):
+            raise TypeError("classes is no list")
+        return model
 
 
 def describe(spec: Spec, prepared: Prepared, split: Split, weights_sha256: str) -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,19 +49,19 @@ class Output:
 
 def images_of(paths: Sequence[Path]) -> list[Path]:
     """The images that these files and folders (not those in them) are or hold; UserError for a path that has none."""
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}  # by absolute path: the same image may be given twice
     for path in paths:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS and not p.name.startswith("."))
             if not inside:
                 hint = f"; is {path / IMAGES} meant?" if (path / IMAGES).is_dir() else ""
                 raise UserError(f"{path}: no images in it ({', '.join(KINDS)}){hint}")
-            found |= dict.fromkeys(inside)
+            found |= {os.path.abspath(image): image for image in inside}
         elif path.exists():
-            found[path] = None
+            found[os.path.abspath(path)] = path
         else:
             raise UserError(f"{path}: no such file or folder")
-    return list(found)
+    return list(found.values())
 
 
 def outputs(images: Sequence[Path], folder: Path, with_overlay: bool, again: bool) -> list[Output]:
@@ -88,7 +89,7 @@ def tiling(finished: Finished, tile: str | None, overlap: int | None) -> Tiling 
     tile = tile or ("auto" if finished.model.tile else "whole")
     if tile == "whole":
         if overlap is not None:
-            raise UserError("--overlap is of windows: give --tile, too")
+            raise UserError("--overlap is of windows, and images are seen whole: give --tile auto or SIZE")
         return None
     if tile == "auto":
         side = finished.model.native_size

@@ -7,7 +7,7 @@ import shlex
 import sys
 from typing import Any
 
-from benchmark.errors import OK
+from benchmark.errors import OK, UserError
 from benchmark.paths import results_folder
 from benchmark.verbs import arguments as shared
 
@@ -47,7 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     finished, results = shared.finished(arguments), results_folder(arguments.results)
     spec = finished.model.spec
-    dataset = full_name(arguments.dataset or spec.dataset)
+    try:
+        dataset = full_name(arguments.dataset or spec.dataset)
+    except UserError as error:
+        if arguments.dataset:
+            raise
+        raise UserError(f"the run's own data set is not here ({error}); --dataset names its place") from None
     own = short(dataset) == short(spec.dataset)
     split = arguments.split or (spec.split.partition("+")[0] if own else default_split(dataset))
     fold = (spec.fold if own and arguments.split is None else 0) if arguments.fold is None else arguments.fold
@@ -67,8 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         return OK
     print("\n".join(table(content)))
     if not own and finished.record is not None:
-        strict = finished.record["scores"]["strict"]
-        if strict["dice"] is not None:
+        strict = finished.record["scores"].get("strict") or {}
+        if strict.get("dice") is not None:
             print(f"on {short(spec.dataset)}, where it was trained: Dice {100 * strict['dice']:.2f}, n {strict['n']}")
     return OK
 

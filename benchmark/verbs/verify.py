@@ -83,7 +83,10 @@ def _paths(arguments: argparse.Namespace) -> list[Path]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reads the command in a record, which may be of another version."""
+    """Reads the command in a record, which may be of another version, and is none to answer with help."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{**options, "add_help": False})
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
@@ -91,7 +94,7 @@ class _Parser(argparse.ArgumentParser):
 
 def requested(command: str) -> Request:
     """What a record's command asks for; UserError where it is not understood."""
-    parser = _Parser(add_help=False)
+    parser = _Parser()
     run_verb.add(parser.add_subparsers(parser_class=_Parser, required=True, dest="verb"))
     try:
         words = shlex.split(command)[3:]  # after `python -m benchmark`
