@@ -22,7 +22,7 @@ ignore: 128
 groups: groups.csv
 range: [3000, 41250]
 tile: {size: 24, overlap: 4}
-licence: CC BY 4.0, by ourselves
+licence: CC BY 4.0, by ourselves.
 """
 
 
@@ -115,6 +115,9 @@ def test_an_export_reads_and_cuts_as_its_run_does(finished, exported, own, tmp_p
         assert json.loads(result.stdout)["windows"] == {"height": 24, "width": 24, "overlap": 6}
     one, two = (Image.open(tmp_path / name / "masks" / "B_1.png") for name in ("run", "export"))
     assert np.array_equal(np.asarray(one), np.asarray(two))
+    older = shutil.copytree(exported, tmp_path / "older")
+    (older / "model.json").write_text(json.dumps(json.loads((older / "model.json").read_text()) | {"schema": 1}))
+    assert "export the run anew" in one_line_error(invoke("predict", older, own / "images", "--results", results))
 
 
 def test_colours_are_made_grey_for_a_run_that_was_trained_so(tmp_path):
@@ -182,14 +185,17 @@ def test_verify_makes_the_record_s_own_run_whatever_its_command_says(finished, o
     results, record = finished
     path = tmp_path / "records" / f"{record['run_id']}.json"
     shutil.copytree(results / "records", path.parent)
+    wrong = record["command"].replace("--seed 0", "--seed 5")
+    said = {wrong: "seed was 0, the command now gives 5",
+            wrong.replace("three.txt", "four.txt"): "the record's command does not work any more: --labelled"}
+    for command, difference in said.items():
+        path.write_text(json.dumps(record | {"command": command}))
+        result = invoke("verify", path)
+        assert result.returncode == 4, result.stderr
+        assert f"specification: {difference}" in result.stdout
+        for aspect in ("data", "counts", "scores", "weights"):
+            assert f"  {aspect}: equal" in result.stdout, result.stdout
     shutil.move(own.parent / "three.txt", tmp_path / "gone.txt")
-    wrong = record["command"].replace("--seed 0", "--seed 5").replace("three.txt", "four.txt")
-    path.write_text(json.dumps(record | {"command": wrong}))
-    result = invoke("verify", path)
-    assert result.returncode == 4, result.stderr
-    assert "specification: the record's command does not work any more: --labelled" in result.stdout
-    for aspect in ("data", "counts", "scores", "weights"):
-        assert f"  {aspect}: equal" in result.stdout, result.stdout
     older = {key: value for key, value in record["data"].items() if key != "labelled_ids"}
     path.write_text(json.dumps(record | {"data": older}))  # as records were before
     assert "three.txt: the labelled list of" in one_line_error(invoke("verify", path))

@@ -79,7 +79,7 @@ class Dataset:
         return ids
 
     def read_image(self, item: Item) -> np.ndarray:
-        """uint8 [H, W, 3]."""
+        """uint8 [H, W, 3]. `predict` knows `reading` alone: what else a subclass does here, new images lack."""
         return item.image() if callable(item.image) else self.reading.read(item.image, "save it as 8-bit RGB")
 
     def read_mask(self, item: Item) -> np.ndarray:

@@ -79,7 +79,7 @@ def card(model: Model, record: Mapping[str, Any], files: Mapping[str, str], para
         classes=", ".join(model.classes[1:]), background=model.classes[0],
         labelled=data["labelled"], unlabelled=data["unlabelled"], test=data["test"],
         cut=_cut(model), pieces="tiles" if model.tile else "images", reading=_reading(model),
-        size=model.size, height=model.native_size[0], width=model.native_size[1], licence=model.licence,
+        size=model.size, height=model.native_size[0], width=model.native_size[1], licence=model.licence.rstrip("."),
         scores="\n".join(_rows(record)), files="\n".join(f"- `{name}`: {about}" for name, about in files.items()),
         without=WITHOUT.format(program=program, size=model.size, note=_note(model)) if program else "",
         command=record["command"], run_id=model.run_id, net=model.spec.values["net.name"], parameters=parameters,
