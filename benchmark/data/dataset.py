@@ -80,7 +80,7 @@ class Dataset:
 
     def read_image(self, item: Item) -> np.ndarray:
         """uint8 [H, W, 3]. `predict` knows `reading` alone: what else a subclass does here, new images lack."""
-        return item.image() if callable(item.image) else self.reading.read(item.image, "save it as 8-bit RGB")
+        return item.image() if callable(item.image) else self.reading.read(item.image, "save it as RGB of 8 bits")
 
     def read_mask(self, item: Item) -> np.ndarray:
         """uint16 [H, W], as released. UserError where there is none, or where it cannot be a mask."""

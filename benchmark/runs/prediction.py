@@ -23,7 +23,7 @@ from benchmark.runs.model import LARGER, Model
 
 KINDS = tuple(dict.fromkeys((*EXTENSIONS, ".jpg", ".jpeg")))
 TABLE = "areas.csv"
-DEEP = "the data that this run was trained on say no range for those; save it as 8-bit RGB"
+DEEP = "the data that this run was trained on say no range for those; save it as RGB of 8 bits"
 
 
 @dataclass(frozen=True)
