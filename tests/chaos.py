@@ -59,7 +59,10 @@ class Battle:
 
 
 def battle(folder: Path, *, runs: int, workers: int, seconds: float, grids: int, seed: int = 0) -> Battle:
-    """Run `runs` tiny runs in `grids` grids of `workers` together, killing some for `seconds`; check what is left."""
+    """Run `runs` tiny runs in `grids` grids of `workers` together; check what is left.
+
+    From the first worker on, one is killed now and then, for `seconds`.
+    """
     method, experiment, witness = folder / "witnessed.py", folder / "chaos.yaml", folder / "witness"
     method.write_text(METHOD)
     settings = f"data.size: 32, train.steps: {STEPS}, train.batch_labelled: 2, evaluate.times: 1"
@@ -71,7 +74,7 @@ def battle(folder: Path, *, runs: int, workers: int, seconds: float, grids: int,
     found, chance = Battle(folder / "results"), random.Random(seed)
     command = [sys.executable, "-m", "benchmark", "grid", experiment, "--device", "cpu"]
     command += ["--slots", workers // grids, "--results", found.results]
-    begun = time.monotonic()
+    begun, fight = time.monotonic(), None
     env = os.environ | {"WITNESS": str(witness), "SEMIHISTO_BEAT": "1.0", "OMP_NUM_THREADS": "1"}
     running: dict[int, subprocess.Popen[str]] = {}
     codes: dict[int, int] = {}
@@ -83,9 +86,11 @@ def battle(folder: Path, *, runs: int, workers: int, seconds: float, grids: int,
                     with open(folder / f"grid{number}.log", "a") as log:
                         running[number] = subprocess.Popen(line, cwd=ROOT, env=env, stdout=log, stderr=log)
                     found.restarts += number in codes
-            fighting = time.monotonic() - begun < seconds
+            if fight is None and any(any(worker_ids(grid.pid)) for grid in running.values()):
+                fight = time.monotonic()  # where starting takes long, there was nobody to kill before
+            fighting = fight is None or time.monotonic() - fight < seconds
             time.sleep(chance.uniform(2, 4) if fighting else 0.5)
-            if fighting:
+            if fight is not None and fighting:
                 found.kills += kill_one(list(running.values()), chance)
             for number, grid in list(running.items()):
                 if grid.poll() is not None:

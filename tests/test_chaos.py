@@ -6,8 +6,10 @@ import pytest
 
 from tests.chaos import battle
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("grids", [1, 2])
 def test_killed_workers_cost_time_and_nothing_else(tmp_path, grids):
-    found = battle(tmp_path, runs=16, workers=4, seconds=15, grids=grids)
+    found = battle(tmp_path, runs=10, workers=2, seconds=10, grids=grids)
     assert found.kills >= 2

@@ -18,6 +18,8 @@ from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "data.size": 32, "train.steps": STEPS, "train.batch_labelled": 3, "train.batch_unlabelled": 3, "evaluate.times": 1,
 }

@@ -40,6 +40,8 @@ from tests.conftest import invoke, tiny_settings
 from tests.test_compare import run
 from tests.test_report import evidence, native, only, record
 
+pytestmark = pytest.mark.slow
+
 NASTY = '<script>$x_{1}$\n "a" & b | a method whose name is far too long for one line (method.setting=0.123456789)'
 
 

@@ -17,6 +17,8 @@ from benchmark.runs.folder import load_masks
 from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.own_folder import write_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):

@@ -17,6 +17,8 @@ from benchmark.runs.finished import load as load_run
 from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
 from tests.own_folder import picture, write_folder
 
+pytestmark = pytest.mark.slow
+
 YAML = """classes: {background: 0, disk: 255}
 ignore: 128
 groups: groups.csv

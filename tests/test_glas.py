@@ -13,13 +13,18 @@ from tests.conftest import ROOT, invoke
 
 FOLDERS = [Path(os.environ.get("SEMIHISTO_DATA", ROOT / "data")), ROOT.parent / "shared" / "data"]
 DATA = next((folder for folder in FOLDERS if (folder / "glas" / "Grade.csv").is_file()), None)
-pytestmark = [pytest.mark.glas, pytest.mark.skipif(DATA is None, reason="the GlaS images are not here")]
+pytestmark = [
+    pytest.mark.glas, pytest.mark.slow, pytest.mark.skipif(DATA is None, reason="the GlaS images are not here"),
+]
 
 
 @pytest.mark.parametrize("method", METHODS.names())
 def test_a_short_run_on_real_glands(method, tmp_path):
     """32 steps, far too few for a score; the whole path from released files to a record, and a loss that falls."""
-    settings: dict[str, object] = {"data.size": 64, "train.steps": 32, "evaluate.times": 4, "optimiser.lr": 2e-3}
+    settings: dict[str, object] = {
+        "data.size": 64, "train.steps": 32, "train.batch_labelled": 2, "train.batch_unlabelled": 2, "evaluate.times": 1,
+        "optimiser.lr": 2e-3,
+    }
     if method == "semimoe":
         settings["method.loss"] = "linear"  # the adaptive weights may rise faster than the losses fall
     pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]

@@ -28,6 +28,7 @@ from benchmark.runs.stopping import StopSignals
 from benchmark.runs.workers import TROUBLE, Job, Orders, perform
 from tests.conftest import ROOT, command, invoke, one_line_error
 
+pytestmark = pytest.mark.slow
 EXPERIMENT = """about: A test.
 preset: demo
 datasets: [synthetic]

@@ -23,6 +23,8 @@ from benchmark.runs.records import KEYS, read_counts, read_record
 from benchmark.runs.request import Request, specify
 from tests.conftest import ROOT, TINY, invoke, one_line_error, tiny_settings
 
+pytestmark = pytest.mark.slow
+
 KILLS = int(os.environ.get("SEMIHISTO_KILLS", "2"))  # 10 for the whole of it: every method, ten times
 KILLED = METHODS.names() if KILLS > 2 else ["mean_teacher", "semimoe"]
 LONG = {"train__steps": 40, "train__batch_labelled": 2, "train__batch_unlabelled": 2}  # the first checkpoint is at 16

@@ -22,6 +22,7 @@ from benchmark.runs.slurm import quoted
 from tests.conftest import command, invoke, one_line_error
 
 HERE = Path(__file__).parent / "slurm"
+pytestmark = pytest.mark.slow
 METHOD = """
 import os, time
 from methods.supervised import Supervised

@@ -9,27 +9,30 @@ import pytest
 import torch
 
 from benchmark.data.prepared import load
+from benchmark.engine import trainer
 from benchmark.engine.conformance import Bench
 from benchmark.engine.memory import LiveTensors
-from benchmark.engine.trainer import BLOCK, train
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.request import Request, specify
 from tests.bench.steady import resident_bytes, slope
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.slow
+
 
 def run(method, blocks, folder, watch):
     """A whole run of so many blocks with three evaluations, and a checkpoint after every block."""
-    settings = TINY | {"train.steps": BLOCK * blocks, "train.batch_labelled": 2, "train.batch_unlabelled": 2,
+    settings = TINY | {"train.steps": trainer.BLOCK * blocks, "train.batch_labelled": 2, "train.batch_unlabelled": 2,
                        "evaluate.times": 3}  # fmt: skip
     spec, split = specify(Request(method, "synthetic", preset="demo", overrides=settings), "cpu")
     session = Bench(spec, load("synthetic", 32), split, torch.device("cpu")).session()
     kept = RunFolder(folder, spec)
     with kept.claimed():
-        train(session, kept, tell=lambda *_: watch(session), checkpoint_seconds=0.0)
+        trainer.train(session, kept, tell=lambda *_: watch(session), checkpoint_seconds=0.0)
 
 
-def test_as_many_bytes_of_tensors_are_alive_after_every_block(tmp_path):
+def test_as_many_bytes_of_tensors_are_alive_after_every_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "BLOCK", 3)  # watching every operation takes long
     alive = []
     with LiveTensors() as live:
 

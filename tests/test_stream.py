@@ -15,6 +15,8 @@ from benchmark.engine.conformance import CHECKS, STEPS, Bench, advance, differen
 from benchmark.runs.request import Request, specify
 from tests.conftest import TINY, invoke, one_line_error, tiny_settings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def no_room(monkeypatch):

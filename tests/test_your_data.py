@@ -15,6 +15,8 @@ from benchmark.runs.records import read_records
 from tests.conftest import ROOT, invoke
 from tests.own_folder import picture, write_folder
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "your-data.md").read_text()
 TINY = ("    set: {train.steps: 6, data.size: 32, train.batch_labelled: 2, train.batch_unlabelled: 2, "
         "evaluate.times: 2}\n")

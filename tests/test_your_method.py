@@ -16,6 +16,8 @@ from benchmark.data.prepared import load
 from benchmark.registry import DATASETS, METHODS
 from tests.conftest import ROOT, TINY, invoke
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "your-method.md").read_text(encoding="utf-8")
 SMALLER = TINY | {"train.steps": 4, "evaluate.times": 1}
 MORE = {
