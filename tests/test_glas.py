@@ -22,7 +22,7 @@ pytestmark = [
 def test_a_short_run_on_real_glands(method, tmp_path):
     """32 steps, far too few for a score; the whole path from released files to a record, and a loss that falls."""
     settings: dict[str, object] = {
-        "data.size": 64, "train.steps": 32, "train.batch_labelled": 2, "train.batch_unlabelled": 2, "evaluate.times": 1,
+        "data.size": 64, "train.steps": 32, "train.batch_labelled": 2, "train.batch_unlabelled": 2, "evaluate.times": 2,
         "optimiser.lr": 2e-3,
     }
     if method == "semimoe":
