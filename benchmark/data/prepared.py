@@ -119,14 +119,18 @@ class Prepared:
         return np.ones(self.native_sizes[self.position(id)], dtype=bool)
 
     @cached_property
+    def _archive(self) -> Any:
+        """The masks' file, open: its table of contents is read once, not for every mask."""
+        return np.load(self.folder / "native.npz")
+
+    @cached_property
     def _members(self) -> frozenset[str]:
-        with np.load(self.folder / "native.npz") as archive:
-            return frozenset(archive.files)
+        return frozenset(self._archive.files)
 
     def _member(self, key: str) -> np.ndarray:
         try:
-            with np.load(self.folder / "native.npz") as archive:
-                return archive[key]
+            mask: np.ndarray = self._archive[key]
+            return mask
         except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
             raise UserError(f"{self.folder / 'native.npz'}: cannot read the mask {key} ({error}); delete the folder "
                             "and prepare the data again") from None

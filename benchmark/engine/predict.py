@@ -61,7 +61,7 @@ class Predictor:
         native = functional.interpolate(
             self.logits([image]), size=image.shape[:2], mode="bilinear", align_corners=False
         )
-        return native.argmax(1)[0].to(torch.uint8).cpu().numpy()
+        return native.max(1).indices[0].to(torch.uint8).cpu().numpy()
 
     @torch.inference_mode()
     def tiled(self, image: np.ndarray, tile: tuple[int, int], overlap: int) -> np.ndarray:
@@ -91,7 +91,7 @@ class Predictor:
                     band[:, :, left : left + side[1]] += shares[place] * weight
             assert band is not None
             final = (rows[row + 1] if row + 1 < len(rows) else height) - top  # rows that no later window touches
-            answer[top : top + final] = band[:, :final].argmax(0).to(torch.uint8).cpu().numpy()
+            answer[top : top + final] = band[:, :final].max(0).indices.to(torch.uint8).cpu().numpy()
             band = torch.cat([band[:, final:], torch.zeros_like(band[:, :final])], 1)
         return answer
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from benchmark.claims import look
+from benchmark.data.dataset import load_dataset
 from benchmark.data.splits import Split
 from benchmark.engine.numerics import numerics
 from benchmark.engine.session import build_method
@@ -113,17 +114,18 @@ def planned_digest(results: Path, entry: Planned) -> str:
 
 def check_hyperparameters(planned: Iterable[Planned]) -> None:
     """Build the method of every different specification, without memory; UserError with file and line for a mistake."""
-    seen = set()
+    seen, classes_of = set(), cache(lambda name: len(load_dataset(name).classes))
     for entry in planned:
         spec, split = entry.spec, entry.split
         built_from = [value for key, value in sorted(spec.values.items()) if BUILT_FROM.match(key)]
-        if (key := (spec.method, repr(built_from))) in seen:
+        classes = classes_of(spec.dataset)
+        if (key := (spec.method, classes, repr(built_from))) in seen:
             continue
         seen.add(key)
         sizes = len(split.labelled), len(split.unlabelled), len(split.labelled) + len(split.unlabelled)
         try:
             with torch.device("meta"):
-                build_method(spec, sizes, 2)
+                build_method(spec, sizes, classes)
         except UserError as error:
             raise UserError(f"{entry.cell.where}: {error}") from None
         except Exception:  # a method that cannot be built without memory, or declines, is left to its run
