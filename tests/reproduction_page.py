@@ -134,8 +134,20 @@ def control() -> str:
     return table([f"above {CONTROL}", "20 %", "10 %"], rows)
 
 
+def variants() -> str:
+    """The three Semi-MoEs and what is left without the unlabelled images."""
+    group = group_of("semimoe_small")
+    reference, rows = str(group.reference), []
+    for label in group.labels:
+        runs = group.finished(label, 20)
+        trained = f"{runs[0].record['cost']['parameters_trained'] / 1e6:.2f}" if runs else NOTHING
+        above = NOTHING if label == reference else signed(difference(group, label, reference, 20))
+        rows.append([label, score(group, label, 20), above, trained])
+    return table(["variant", "Dice, strict", f"above {reference}", "M trained"], rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
-    made.__name__: made for made in (protocols, ours_above_others, labels, splits, control)
+    made.__name__: made for made in (protocols, ours_above_others, labels, splits, control, variants)
 }
 
 
