@@ -141,9 +141,10 @@ def variants() -> str:
     for label in group.labels:
         runs = group.finished(label, 20)
         trained = f"{runs[0].record['cost']['parameters_trained'] / 1e6:.2f}" if runs else NOTHING
-        above = NOTHING if label == reference else signed(difference(group, label, reference, 20))
-        rows.append([label, score(group, label, 20), above, trained])
-    return table(["variant", "Dice, strict", f"above {reference}", "M trained"], rows)
+        others = reference, CONTROL
+        above = [NOTHING if label == other else signed(difference(group, label, other, 20)) for other in others]
+        rows.append([label, score(group, label, 20), *above, trained])
+    return table(["variant", "Dice, strict", f"above {reference}", f"above {CONTROL}", "M trained"], rows)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
