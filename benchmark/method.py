@@ -16,12 +16,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.data.render import Batch
+from benchmark.batches.render import Batch
 from benchmark.errors import Decline, UserError, suggest
 from benchmark.losses import CRITERIA, RAMPS
 from benchmark.nets import build
 from benchmark.nets.network import Network
-from benchmark.seeds import derive
+from benchmark.randomness import derive
 
 __all__ = [
     "Clock", "Counted", "Decline", "Group", "Logits", "Losses", "Method", "Parts", "Ramp", "Task", "Teacher",

@@ -15,8 +15,8 @@ from functools import lru_cache
 from typing import Any
 
 from benchmark.errors import UserError, suggest
-from benchmark.outside import Installed, installed, is_path, module_from, split_path
 from benchmark.paths import ROOT
+from benchmark.plugins import Installed, installed, is_path, module_from, split_path
 
 
 @dataclass(frozen=True)

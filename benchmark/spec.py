@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from benchmark import outside
+from benchmark import plugins as outside
+from benchmark.config.schema import SECTIONS
 from benchmark.data import naming
-from benchmark.sections import SECTIONS
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def command(*arguments: str, timeout: float = 300, **options) -> subprocess.Comp
 
 def invoke(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The same in this process, which has torch imported already."""
-    from benchmark.cli import main
+    from benchmark.cli.main import main
 
     told = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     handlers = {number: signal.getsignal(number) for number in told}

@@ -12,14 +12,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from benchmark.data.prepared import load
-from benchmark.engine.bench import Bench, advance, differences, frozen
-from benchmark.engine.capture import WARM_UP, CapturedStep, why_eager
-from benchmark.engine.conformance import CHECKS
-from benchmark.engine.step import TrainStep
+from benchmark.conformance.checks import CHECKS
+from benchmark.conformance.testbed import Bench, advance, differences, frozen
+from benchmark.data.store import load
 from benchmark.method import Clock
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
+from benchmark.training.cuda_graph import WARM_UP, CapturedStep, why_eager
+from benchmark.training.step import TrainStep
 from methods.supervised import Supervised
 from methods.toposemiseg import TopoSemiSeg
 from tests.conftest import invoke, tiny_settings

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.claims import PATIENCE, Claim, Watch, look, progress
 from benchmark.errors import Held, Interrupted, UserError
-from benchmark.holder import FREE, Holder
+from benchmark.lock_holder import FREE, Holder
+from benchmark.run_lock import PATIENCE, Claim, Watch, look, progress
 from tests.conftest import ROOT
 
 BEAT = 0.15  # long enough for a machine that is busy with other tests
@@ -88,7 +88,7 @@ def test_strange_files_are_told(tmp_path):
 
 def test_a_killed_process_of_this_machine_is_known_to_be_gone_at_once(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from benchmark.claims import Claim\n"
+        "import sys, time; from pathlib import Path; from benchmark.run_lock import Claim\n"
         "with Claim(Path(sys.argv[1])).held(): print('mine', flush=True); time.sleep(60)"
     )
     line = [sys.executable, "-c", code, tmp_path / "claim"]

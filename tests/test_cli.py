@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from benchmark.cli import build_parser
+from benchmark.cli.main import build_parser
 from tests.conftest import ROOT, command, invoke, one_line_error
 
 VERBS = ["run", "grid", "status", "report", "records", "clean", "predict", "evaluate", "export", "verify", "list",
@@ -43,7 +43,7 @@ def test_help_and_list_answer_at_once_without_torch(arguments):
         assert result.returncode == 0 and result.stdout
     assert min(seconds) < 0.3
     code = (
-        "import sys; from benchmark.cli import main\n"
+        "import sys; from benchmark.cli.main import main\n"
         f"try: main({arguments!r})\nexcept SystemExit: pass\n"
         "assert not {'torch', 'numpy', 'pandas'} & set(sys.modules), set(sys.modules) & {'torch', 'numpy'}"
     )

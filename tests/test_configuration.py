@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from benchmark import yaml_files
-from benchmark.bind import bind, fields_of
-from benchmark.configuration import Configuration, compose, parse_overrides, preset_names, read_preset
+from benchmark.config import yaml_files
+from benchmark.config.compose import Configuration, compose, parse_overrides, preset_names, read_preset
+from benchmark.config.validate import bind, fields_of
 from benchmark.errors import UserError
 from benchmark.paths import CONFIGS
 from benchmark.registry import DATASETS, METHODS

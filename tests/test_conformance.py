@@ -8,10 +8,10 @@ import re
 import pytest
 import torch
 
-from benchmark.data.prepared import load
-from benchmark.engine.bench import STEPS, Bench, advance
-from benchmark.engine.conformance import CHECKS, conformance
-from benchmark.engine.surroundings import SEED, surroundings
+from benchmark.conformance.checks import CHECKS, conformance
+from benchmark.conformance.global_state import SEED, surroundings
+from benchmark.conformance.testbed import STEPS, Bench, advance
+from benchmark.data.store import load
 from benchmark.errors import UserError
 from benchmark.method import Method
 from benchmark.registry import METHODS
@@ -126,7 +126,7 @@ def test_what_a_method_does_to_the_process_is_put_back():
 
 
 HEADER = """
-from tests.naughty import Honest
+from tests.broken_methods import Honest
 import torch
 
 class Broken(Honest):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.configuration import compose
+from benchmark.config.compose import compose
 from benchmark.data import splits
 from benchmark.data.make_splits import PUBLISHED
-from benchmark.data.prepared import Prepared, load
+from benchmark.data.store import Prepared, load
 from benchmark.errors import UserError
 from benchmark.registry import DATASETS, METHODS
 from tests.conftest import invoke, one_line_error, tiny_settings

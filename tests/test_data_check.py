@@ -14,9 +14,9 @@ from benchmark.data.check import Facts, examine
 from benchmark.data.dataset import Dataset, Item, load_dataset
 from benchmark.data.describe import certain, describe
 from benchmark.data.leaks import Side, leaks
-from benchmark.data.lookalikes import Alike
+from benchmark.data.near_duplicates import Alike
 from benchmark.data.prepare import prepare
-from benchmark.data.prepared import load
+from benchmark.data.store import load
 from tests.conftest import invoke
 from tests.fake_glas import write_tree
 from tests.own_folder import write_folder

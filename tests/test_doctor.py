@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmark.data.prepared import load
-from benchmark.runs import diagnosis
-from benchmark.runs.diagnosis import GIB, Diagnosis
+from benchmark.data.store import load
+from benchmark.runs import doctor as diagnosis
+from benchmark.runs.doctor import GIB, Diagnosis
 from tests.conftest import invoke
 
 

@@ -7,8 +7,8 @@ import re
 import subprocess
 
 from benchmark.registry import METHODS
-from tests import methods_page, reproduction_page
 from tests.conftest import ROOT
+from tools import methods_page, reproduction_page
 
 
 def tracked() -> list[str]:
@@ -71,18 +71,19 @@ def imported(text: str) -> set[str]:
 
 def test_every_form_of_import_is_seen():
     source = (
-        "from benchmark import (\n  runs as r,\n  seeds,\n)\nimport os, benchmark.engine.step as s\n"
+        "from benchmark import (\n  runs as r,\n  seeds,\n)\nimport os, benchmark.training.step as s\n"
         "def f():\n    from benchmark.report import stats\nfrom benchmark import __version__\nimport benchmarks.x\n"
     )
-    assert imported(source) == {"runs", "seeds", "engine", "report"}
+    assert imported(source) == {"runs", "seeds", "training", "report"}
 
 
 def test_imports_run_downwards():
     layers = [
-        {"errors", "files", "holder", "outside", "paths", "seeds"},
-        {"bind", "claims", "yaml_files", "registry", "losses", "targets", "metrics", "protocols"},
-        {"data", "nets", "sections", "spec"}, {"method", "configuration"}, {"engine", "templates"}, {"runs"},
-        {"report"}, {"verbs"}, {"cli"}, {"__main__"},
+        {"errors", "files", "lock_holder", "plugins", "paths", "randomness"},
+        {"run_lock", "registry", "losses", "targets", "metrics", "protocols"},
+        {"config", "data", "nets", "batches", "spec"}, {"method"},
+        {"training", "templates"}, {"profiling", "conformance", "models", "runs"},
+        {"report"}, {"cli"}, {"__main__"},
     ]
     level = {name: number for number, names in enumerate(layers) for name in names}
     for path in (ROOT / "benchmark").rglob("*.py"):
@@ -101,12 +102,12 @@ def test_methods_import_the_contract_alone():
 
 
 def test_the_page_of_methods_is_current():
-    """Written anew by `python -m tests.methods_page` from sources, presets, tests and records."""
+    """Written anew by `python -m tools.methods_page` from sources, presets, tests and records."""
     assert methods_page.PAGE.read_text() == methods_page.page()
 
 
 def test_the_tables_of_reproduction_are_current():
-    """Made anew by `python -m tests.reproduction_page` from the records."""
+    """Made anew by `python -m tools.reproduction_page` from the records."""
     text = reproduction_page.PAGE.read_text()
     assert len(re.findall("<!-- made: ", text)) == len(reproduction_page.BLOCKS)
     assert text == reproduction_page.page(text)

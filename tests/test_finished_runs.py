@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from benchmark.data.prepared import load
-from benchmark.runs.finished import load as load_run
+from benchmark.data.store import load
+from benchmark.models.load import load as load_run
 from benchmark.runs.folder import load_masks
 from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.own_folder import write_folder

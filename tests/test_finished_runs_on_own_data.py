@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from benchmark.data.prepared import load
-from benchmark.runs.finished import load as load_run
+from benchmark.data.store import load
+from benchmark.models.load import load as load_run
 from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
 from tests.own_folder import picture, write_folder
 
@@ -123,7 +123,7 @@ def test_an_export_reads_and_cuts_as_its_run_does(finished, exported, own, tmp_p
 
 
 def test_colours_are_made_grey_for_a_run_that_was_trained_so(tmp_path):
-    from benchmark.data.own import Own
+    from benchmark.data.folder_dataset import Own
     from benchmark.data.reading import Reading
 
     folder = write_folder(tmp_path / "colour", images=2, bare=1, classes=2)
@@ -206,8 +206,8 @@ def test_verify_makes_the_record_s_own_run_whatever_its_command_says(finished, o
 
 
 def test_a_command_that_is_no_command_is_a_difference(finished, tmp_path):
+    from benchmark.cli.verify import requested
     from benchmark.runs.verify import specification
-    from benchmark.verbs.verify import requested
 
     record = finished[1]
     for command in ("", "python -m benchmark run --method 'x", "python -m benchmark run --help"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.data.render import paste
+from benchmark.batches.render import paste
 from benchmark.errors import UserError
 from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Clock

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from benchmark.registry import METHODS
-from tests.golden import FOLDER, losses
+from tools.golden import FOLDER, losses
 
 
 @pytest.mark.parametrize("method", METHODS.names())

@@ -15,7 +15,7 @@ from dataclasses import replace
 import pytest
 
 from benchmark.errors import UserError
-from benchmark.holder import Holder
+from benchmark.lock_holder import Holder
 from benchmark.runs import dispatch
 from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
@@ -23,8 +23,8 @@ from benchmark.runs.folder import RunFolder
 from benchmark.runs.grid import plan, planned_digest
 from benchmark.runs.records import digest
 from benchmark.runs.request import specify
+from benchmark.runs.signals import StopSignals
 from benchmark.runs.slots import environments, places
-from benchmark.runs.stopping import StopSignals
 from benchmark.runs.workers import TROUBLE, Job, Orders, perform
 from tests.conftest import ROOT, command, invoke, one_line_error
 
@@ -323,7 +323,7 @@ def test_shards_are_disjoint_and_together_the_whole(experiment, tmp_path):
 def test_a_full_disk_ends_the_grid_and_loses_nothing(experiment, tmp_path, monkeypatch):
     """No worker may write a file of more than 200 kB: the weights do not fit, the rest does."""
     code = (
-        "import resource, sys; from benchmark.cli import main\n"
+        "import resource, sys; from benchmark.cli.main import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))\n"
         "sys.exit(main(sys.argv[1:]))"
     )

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from benchmark.claims import Claim, look
+from benchmark.cli.clean import human
 from benchmark.errors import Held, UserError
 from benchmark.files import remove_unfinished
-from benchmark.holder import Holder, machine
-from benchmark.runs import leftovers
+from benchmark.lock_holder import Holder, machine
+from benchmark.run_lock import Claim, look
+from benchmark.runs import cleanup as leftovers
 from benchmark.runs.records import set_aside
-from benchmark.verbs.clean import human
 from tests.conftest import invoke, one_line_error
 from tests.test_merge import content, put
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy.fft import idctn
 
-from benchmark.data import lookalikes as module
-from benchmark.data.lookalikes import POSITIONS, lookalikes
-from benchmark.data.prepared import load
+from benchmark.data import near_duplicates as module
+from benchmark.data.near_duplicates import POSITIONS, lookalikes
+from benchmark.data.store import load
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "JPEG": lambda image: _jpeg(image, 20),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmark.data.prepared import load
-from benchmark.engine.conformance import Bench, advance, differences
-from benchmark.engine.memory import LiveTensors, peak_bytes, saved_bytes
-from benchmark.engine.profile import peak_memory
+from benchmark.conformance.checks import Bench, advance, differences
+from benchmark.data.store import load
+from benchmark.profiling.memory import LiveTensors, peak_bytes, saved_bytes
+from benchmark.profiling.profile import peak_memory
 from benchmark.runs.request import Request, specify
 from tests.conftest import TINY
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmark.claims import Claim
+from benchmark.run_lock import Claim
 from benchmark.runs.records import read_counts, read_record, read_records, set_aside, write_record
 from tests.conftest import ROOT, invoke, one_line_error
 
@@ -320,7 +320,7 @@ def test_a_merge_that_is_killed_for_good_is_continued_by_the_same_command(places
     for number in range(30):
         put(ann, f"r{number:02}", counts=number)
     code = (
-        "import os, sys; from benchmark.cli import main; replace, left = os.replace, [17]\n"
+        "import os, sys; from benchmark.cli.main import main; replace, left = os.replace, [17]\n"
         "def dies(*places):\n  left[0] -= 1\n  replace(*places) if left[0] else os.kill(os.getpid(), 9)\n"
         "os.replace = dies; main(sys.argv[1:])"
     )
@@ -414,7 +414,7 @@ def test_a_thousand_records_take_seconds_and_no_torch(places):
         other.write_text(text.replace('"r000"', f'"r{number:03}"'))
         other.with_suffix(".npz").write_bytes(counts)
     code = (
-        "import sys, time; from benchmark.cli import main; main(sys.argv[1:])\n"
+        "import sys, time; from benchmark.cli.main import main; main(sys.argv[1:])\n"
         "assert 'torch' not in sys.modules; assert time.process_time() < 20, time.process_time()"
     )
     line = [sys.executable, "-c", code, "records", "merge", str(ann), "--results", str(target)]

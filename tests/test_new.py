@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from benchmark.engine.conformance import CHECKS, conformance
-from benchmark.verbs import new
+from benchmark.cli import new
+from benchmark.conformance.checks import CHECKS, conformance
 from tests.conftest import ROOT, invoke, one_line_error
 from tests.test_conformance import bench
 

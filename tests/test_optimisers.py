@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmark.engine import optimisers as module
-from benchmark.engine.optimisers import KINDS, Optimisers, factor
+from benchmark.config.schema import Optimiser
 from benchmark.errors import UserError
 from benchmark.method import Group, Method
-from benchmark.sections import Optimiser
+from benchmark.training import optimisers as module
+from benchmark.training.optimisers import KINDS, Optimisers, factor
 
 CPU = torch.device("cpu")
 PUBLISHED = Optimiser(name="sgd", lr=0.5, schedule="step", warmup=0.1, decay_every=0.25, decay=0.5)

@@ -8,14 +8,14 @@ import textwrap
 
 import pytest
 
-from benchmark.engine.numerics import numerics
 from benchmark.errors import UserError
-from benchmark.outside import portable, short
+from benchmark.plugins import portable, short
 from benchmark.registry import DATASETS, METHODS
 from benchmark.report.cells import group_runs
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.records import read_records
 from benchmark.runs.request import Request, specify
+from benchmark.training.code_versions import numerics
 from tests.conftest import ROOT, command, invoke, one_line_error, tiny_settings
 
 SOURCE = '''

@@ -16,8 +16,8 @@ from benchmark.data.check import examine
 from benchmark.data.dataset import full_name, load_dataset
 from benchmark.data.describe import describe
 from benchmark.data.naming import folder_of, is_own, short
-from benchmark.data.prepared import Prepared, load
 from benchmark.data.splits import available, compare, match, resolve, write
+from benchmark.data.store import Prepared, load
 from benchmark.errors import UserError
 from benchmark.spec import Spec
 from tests.conftest import invoke, one_line_error

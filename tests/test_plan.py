@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmark.data.augment import Augment
-from benchmark.data.plan import Planner, dihedral, uniform, words
+from benchmark.batches.augment import Augment
+from benchmark.batches.plan import Planner, dihedral, uniform, words
 from benchmark.errors import UserError
 
 VIEWS = ("weak", "strong", "strong2")

@@ -24,9 +24,9 @@ from benchmark.data.check import examine
 from benchmark.data.dataset import Dataset, Item, load_dataset, names
 from benchmark.data.describe import describe
 from benchmark.data.prepare import prepare
-from benchmark.data.prepared import Prepared, load
 from benchmark.data.preview import preview
 from benchmark.data.splits import compare, match, resolve
+from benchmark.data.store import Prepared, load
 from benchmark.errors import UserError
 from benchmark.paths import ROOT
 from tests.fake_glas import HEIGHT, IDS, WIDTH, arrays, write_tree
@@ -332,7 +332,7 @@ def test_check_and_preview(tmp_path: Path, raw: Path) -> None:
 
 
 def test_no_torch() -> None:
-    code = ("import sys, benchmark.data.prepared, benchmark.data.splits, benchmark.data.check, benchmark.data.preview;"
+    code = ("import sys, benchmark.data.store, benchmark.data.splits, benchmark.data.check, benchmark.data.preview;"
             "from benchmark.data.dataset import load_dataset; load_dataset('glas'); sys.exit('torch' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
     assert "glas" in names()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmark.configuration import compose, preset_names, read_preset
+from benchmark.config.compose import compose, preset_names, read_preset
 from benchmark.registry import METHODS
-from tests.methods_page import size_under_paper
+from tools.methods_page import size_under_paper
 
 
 @pytest.mark.parametrize("preset", preset_names())

@@ -12,9 +12,9 @@ from PIL import Image
 from benchmark.data.dataset import Dataset, Item
 from benchmark.data.overlay import COLOURS
 from benchmark.data.prepare import prepare
-from benchmark.data.prepared import Prepared, load
 from benchmark.data.preview import GAP, LINE, ROLES, outlined, preview, role_of
 from benchmark.data.splits import Split, resolve
+from benchmark.data.store import Prepared, load
 from benchmark.errors import UserError
 from tests.conftest import invoke
 

@@ -7,12 +7,12 @@ import json
 import pytest
 import torch
 
-from benchmark.data.prepared import load
-from benchmark.engine.anatomy import PARTS, TimedStep, anatomy
-from benchmark.engine.bench import Bench
-from benchmark.engine.measure import reached_parameters
+from benchmark.conformance.testbed import Bench
+from benchmark.data.store import load
+from benchmark.profiling.step_timing import PARTS, TimedStep, anatomy
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
+from benchmark.training.measure import reached_parameters
 from tests.conftest import TINY, invoke, one_line_error, tiny_settings
 
 

@@ -13,11 +13,11 @@ from scipy.ndimage import correlate1d, gaussian_filter
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmark.data.augment import Augment
-from benchmark.data.colour import adjust, blur, luma, shift_hue, taps
-from benchmark.data.geometry import Geometry
-from benchmark.data.plan import Planner
-from benchmark.data.render import Batch, Renderer, step_of, to_device
+from benchmark.batches.augment import Augment
+from benchmark.batches.colour import adjust, blur, luma, shift_hue, taps
+from benchmark.batches.geometry import Geometry
+from benchmark.batches.plan import Planner
+from benchmark.batches.render import Batch, Renderer, step_of, to_device
 from benchmark.targets import TARGETS
 
 IMAGES, SIZE, BATCH = 7, 24, 4

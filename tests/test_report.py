@@ -17,10 +17,10 @@ from benchmark import protocols
 from benchmark.errors import UserError
 from benchmark.report.build import build
 from benchmark.report.cells import Group, Wanted, group_experiment, group_runs
-from benchmark.report.doubts import doubts
 from benchmark.report.gap import gap_table, waterfall_table
 from benchmark.report.markdown import escape
 from benchmark.report.tables import EVERYTHING, failure_table, object_table, score_cell, score_table
+from benchmark.report.warnings import doubts
 from benchmark.runs.records import read_records, write_record
 from tests.conftest import invoke, one_line_error
 

@@ -14,13 +14,13 @@ import time
 import numpy as np
 import pytest
 
-from benchmark.engine import numerics
 from benchmark.errors import Interrupted, UserError
 from benchmark.files import sha256
 from benchmark.registry import METHODS
 from benchmark.runs.execute import execute
 from benchmark.runs.records import KEYS, read_counts, read_record
 from benchmark.runs.request import Request, specify
+from benchmark.training import code_versions as numerics
 from tests.conftest import ROOT, TINY, invoke, one_line_error, tiny_settings
 
 pytestmark = pytest.mark.slow
@@ -188,7 +188,7 @@ def test_hidden_masks_change_no_weight(tmp_path, monkeypatch):
     """The masks of training images outside the labelled list, scrambled on disk, change nothing that is learned."""
     record = record_of(run(tmp_path / "a", "semimoe", "--json"))
     from benchmark.data import splits
-    from benchmark.data.prepared import arrays_fingerprint, load
+    from benchmark.data.store import arrays_fingerprint, load
 
     prepared = load("synthetic", 32)
     split = splits.resolve("synthetic", "official", 20, 0)

@@ -10,13 +10,12 @@ import torch
 from sklearn.metrics import multilabel_confusion_matrix
 
 from benchmark import protocols
+from benchmark.conformance.checks import Bench, advance
 from benchmark.data.dataset import Dataset, Item
-from benchmark.data.dataset_yaml import Tile
+from benchmark.data.folder_schema import Tile
 from benchmark.data.prepare import prepare
 from benchmark.data.splits import Split
 from benchmark.data.tiles import stitch
-from benchmark.engine.conformance import Bench, advance
-from benchmark.engine.trainer import train
 from benchmark.errors import Decline
 from benchmark.metrics import class_confusion, dice, jaccard, over_classes
 from benchmark.metrics.torch_counts import class_counts
@@ -25,6 +24,7 @@ from benchmark.report.cells import group_runs
 from benchmark.report.classes import class_table
 from benchmark.runs.folder import RunFolder, load_masks
 from benchmark.runs.request import Request, specify
+from benchmark.training.trainer import train
 from tests.conftest import TINY
 
 NAMES = ("background", "gland", "tumour")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.claims import look
+from benchmark.run_lock import look
 from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.folder import RunFolder

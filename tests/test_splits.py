@@ -12,11 +12,11 @@ import pytest
 
 from benchmark.data import splits
 from benchmark.data.dataset import names
-from benchmark.data.deal import deal
 from benchmark.data.fold_lists import Member, apportion, percent, shuffled
+from benchmark.data.group_kfold import deal
 from benchmark.data.make_splits import make_all
-from benchmark.data.prepared import Prepared
 from benchmark.data.splits import Split, available, compare, match, resolve, write
+from benchmark.data.store import Prepared
 from benchmark.errors import UserError
 
 SHARES = (0.14, 0.12, 0.12, 0.11, 0.1, 0.1, 0.08, 0.07, 0.05, 0.04, 0.03, 0.02, 0.01, 0.01)  # of images, by patient

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmark.holder import Holder
+from benchmark.lock_holder import Holder
 from benchmark.runs.estimate import Estimate, Speeds, spoken
 from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment

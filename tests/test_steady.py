@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.data.prepared import load
-from benchmark.engine import trainer
-from benchmark.engine.conformance import Bench
-from benchmark.engine.memory import LiveTensors
+from benchmark.conformance.checks import Bench
+from benchmark.data.store import load
+from benchmark.profiling.memory import LiveTensors
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.request import Request, specify
-from tests.bench.steady import resident_bytes, slope
+from benchmark.training import trainer
 from tests.conftest import TINY
+from tools.bench.steady import resident_bytes, slope
 
 pytestmark = pytest.mark.slow
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.data.prepared import load, statistics
-from benchmark.data.stream import Stream
-from benchmark.engine import pixels
-from benchmark.engine.conformance import CHECKS, STEPS, Bench, advance, differences
+from benchmark.batches.host_streaming import Stream
+from benchmark.conformance.checks import CHECKS, STEPS, Bench, advance, differences
+from benchmark.data.store import load, statistics
 from benchmark.runs.request import Request, specify
+from benchmark.training import data_placement as pixels
 from tests.conftest import TINY, invoke, one_line_error, tiny_settings
 
 pytestmark = pytest.mark.slow
@@ -88,9 +88,9 @@ def test_what_streams_is_decided_by_the_share_of_the_device(monkeypatch):
     tried = bench("semimoe")
     method, prepared, device = tried.session().method, tried.prepared, tried.device
     needed = len(prepared.ids) * 32 * 32 * 4 * (2 + 2)  # two streams, two targets
-    monkeypatch.setattr("benchmark.engine.device.memory", lambda _: 4 * needed)
+    monkeypatch.setattr("benchmark.training.device.memory", lambda _: 4 * needed)
     assert pixels.why_streamed(prepared, method, device) == ""  # a quarter, and not more
-    monkeypatch.setattr("benchmark.engine.device.memory", lambda _: 4 * needed - 4)
+    monkeypatch.setattr("benchmark.training.device.memory", lambda _: 4 * needed - 4)
     assert str(prepared.folder) in pixels.why_streamed(prepared, method, device)
     monkeypatch.setenv("SEMIHISTO_RESIDENT", "1")
     assert pixels.why_streamed(prepared, method, device) == ""

@@ -12,8 +12,8 @@ from scipy import ndimage, stats
 
 from benchmark.data.datasets.synthetic import Synthetic
 from benchmark.data.synthesis import layout
+from benchmark.data.synthesis.random_stream import Stream
 from benchmark.data.synthesis.staining import draw
-from benchmark.data.synthesis.stream import Stream
 
 # All is float64 until the end: a last digit that differs between machines hardly ever moves a pixel.
 MASKS = "460b01433c754ce6"

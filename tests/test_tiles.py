@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from benchmark.data.prepared import Prepared, load
+from benchmark.data.store import Prepared, load
 from benchmark.data.tiles import boxes, stitch
 from tests.own_folder import picture, write_folder
 

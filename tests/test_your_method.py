@@ -12,7 +12,7 @@ import tomllib
 import pytest
 
 from benchmark.data.datasets.synthetic import Synthetic
-from benchmark.data.prepared import load
+from benchmark.data.store import load
 from benchmark.registry import DATASETS, METHODS
 from tests.conftest import ROOT, TINY, invoke
 

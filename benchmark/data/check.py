@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmark.data.dataset import IGNORE, load_dataset
 from benchmark.data.leaks import duplicates, leaks, sides
-from benchmark.data.lookalikes import MOST, SIDE, Alike, lookalikes
 from benchmark.data.make_splits import members, shared_patients
-from benchmark.data.prepared import Prepared
+from benchmark.data.near_duplicates import MOST, SIDE, Alike, lookalikes
+from benchmark.data.store import Prepared
 
 Facts = dict[str, Any]
 

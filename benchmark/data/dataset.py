@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data import images
-from benchmark.data.dataset_yaml import FILE, Tile, describe
+from benchmark.data.folder_schema import FILE, Tile, describe
 from benchmark.data.naming import folder_of, is_own, path_of, short
 from benchmark.data.reading import Reading
 from benchmark.errors import UserError
@@ -110,7 +110,7 @@ def load_dataset(name: str) -> Dataset:
     """The data set of this name, or in the folder of this path. UserError, with a suggestion, where there is none."""
     full = full_name(name)
     if is_own(full):
-        from benchmark.data.own import Own  # a Dataset itself
+        from benchmark.data.folder_dataset import Own  # a Dataset itself
 
         return Own(folder_of(full))
     dataset: Dataset = DATASETS.load(full)()

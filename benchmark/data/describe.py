@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from benchmark.data.check import Facts
-from benchmark.data.lookalikes import MOST, SIDE
+from benchmark.data.near_duplicates import MOST, SIDE
 
 LIMIT = 10  # of a list that may be long
 

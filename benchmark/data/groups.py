@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.data.dataset_yaml import Description
 from benchmark.data.folder_files import inside
+from benchmark.data.folder_schema import Description
 from benchmark.errors import UserError, suggest
 
 HALVES = ("val", "valid", "dev")  # may mean either: an image that chooses the epoch, or one that tests

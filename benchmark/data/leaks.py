@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmark.data.lookalikes import Alike
 from benchmark.data.make_splits import members
-from benchmark.data.prepared import Prepared
+from benchmark.data.near_duplicates import Alike
 from benchmark.data.splits import available, resolve
+from benchmark.data.store import Prepared
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.deal import deal
 from benchmark.data.fold_lists import Member, fold_of
+from benchmark.data.folder_lists import own_folds
+from benchmark.data.group_kfold import deal
 from benchmark.data.naming import folder_of, is_own
-from benchmark.data.own_lists import own_folds
-from benchmark.data.prepared import Prepared
+from benchmark.data.store import Prepared
 from benchmark.errors import UserError
 
 FOLDS = 3

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmark.data import images
-from benchmark.data.dataset_yaml import FILE, Tile, checked_tile, default_name, describe
 from benchmark.data.folder_files import IMAGES, MASKS, Files, files_of, listed
+from benchmark.data.folder_schema import FILE, Tile, checked_tile, default_name, describe
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmark.claims import Claim
 from benchmark.data.archive import extract
 from benchmark.data.dataset import IGNORE, Dataset, Item, is_archive
-from benchmark.data.prepared import FORMAT, Prepared, Unusable, arrays_fingerprint, read, statistics
+from benchmark.data.store import FORMAT, Prepared, Unusable, arrays_fingerprint, read, statistics
 from benchmark.data.tiles import Box, boxes
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import sha256
+from benchmark.run_lock import Claim
 
 SIZES = range(16, 4097)
 

@@ -11,8 +11,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from benchmark.data.dataset import IGNORE
 from benchmark.data.overlay import Colour, colour
-from benchmark.data.prepared import Prepared
 from benchmark.data.splits import Split
+from benchmark.data.store import Prepared
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 

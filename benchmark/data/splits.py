@@ -19,7 +19,7 @@ from benchmark.data.fold_lists import VALIDATION
 from benchmark.data.id_lists import lines_of
 from benchmark.data.make_splits import make_all
 from benchmark.data.naming import folder_of, is_own, short
-from benchmark.data.prepared import Prepared
+from benchmark.data.store import Prepared
 from benchmark.errors import UserError, suggest
 from benchmark.files import write_atomically
 from benchmark.paths import CONFIGS

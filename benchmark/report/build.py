@@ -16,7 +16,6 @@ from benchmark.report.cells import Group
 from benchmark.report.classes import class_table
 from benchmark.report.compare import best, difference_table
 from benchmark.report.cost import cost_tables
-from benchmark.report.doubts import doubts
 from benchmark.report.gap import gap_table, waterfall_table
 from benchmark.report.latex import document
 from benchmark.report.markdown import escape, markdown
@@ -24,6 +23,7 @@ from benchmark.report.subsets import subset_tables
 from benchmark.report.table import Table
 from benchmark.report.tables import failure_table, object_table, score_table
 from benchmark.report.values import comma_separated
+from benchmark.report.warnings import doubts
 
 TEXTS, FIGURES, PAGE = ("md", "tex", "csv"), ("png", "pdf"), ("html",)
 FORMATS = (*TEXTS, *FIGURES, *PAGE)

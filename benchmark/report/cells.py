@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import protocols
-from benchmark.configuration import compose
+from benchmark.config.compose import compose
 from benchmark.data import naming
 from benchmark.errors import UserError
 from benchmark.metrics import counts as pixels
-from benchmark.outside import portable, short
+from benchmark.plugins import portable, short
 from benchmark.registry import METHODS
 from benchmark.report import stats
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.data.dataset import IGNORE, load_dataset
-from benchmark.data.prepared import Prepared, load
+from benchmark.data.store import Prepared, load
 from benchmark.errors import UserError
 from benchmark.report.cells import Draw, Group, Run
 from benchmark.runs.folder import folder_of, load_masks

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark import yaml_files
+from benchmark.config import yaml_files
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
 from benchmark.protocols import PROTOCOLS

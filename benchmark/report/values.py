@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from benchmark.outside import portable
+from benchmark.plugins import portable
 from benchmark.protocols import PROTOCOLS
 from benchmark.report import stats
 from benchmark.report.cells import Group, Run

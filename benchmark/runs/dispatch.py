@@ -12,8 +12,8 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from benchmark.claims import Watch, look
 from benchmark.errors import UserError
+from benchmark.run_lock import Watch, look
 from benchmark.runs.folder import claim_of
 from benchmark.runs.workers import DIED, FULL, HELD, Answer, Job, Orders, Slot
 

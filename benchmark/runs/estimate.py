@@ -11,11 +11,11 @@ from typing import Any
 
 from benchmark.data import naming
 from benchmark.data.splits import Split
-from benchmark.engine.session import total_steps
 from benchmark.errors import UserError
-from benchmark.outside import portable, short
+from benchmark.plugins import portable, short
 from benchmark.runs.records import read_record, record_files
 from benchmark.spec import Spec
+from benchmark.training.setup import total_steps
 
 BUDGET = ("train.steps", "train.epochs")  # does not change the time of a step
 # Of runs that differ in other values than the budget: near enough for an estimate, where these are the same.

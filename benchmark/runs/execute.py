@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 
-from benchmark.claims import Watch
-from benchmark.data.prepared import Prepared, load
 from benchmark.data.splits import Split, match
-from benchmark.engine import device as devices
-from benchmark.engine.numerics import numerics
-from benchmark.engine.session import assemble
-from benchmark.engine.trainer import Outcome, Outdated, train
+from benchmark.data.store import Prepared, load
 from benchmark.errors import Decline, Interrupted, UserError
-from benchmark.runs import model
-from benchmark.runs.compile import check_current, compile_record, weights_digest
+from benchmark.models import info as model
+from benchmark.run_lock import Watch
+from benchmark.runs.compile_record import check_current, compile_record, weights_digest
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.records import digest, read_counts, read_record, set_aside, write_record
 from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
+from benchmark.training import device as devices
+from benchmark.training.code_versions import numerics
+from benchmark.training.setup import assemble
+from benchmark.training.trainer import Outcome, Outdated, train
 
 
 def execute(

@@ -16,12 +16,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from benchmark import yaml_files
+from benchmark.config import yaml_files
 from benchmark.data.dataset import full_name
 from benchmark.data.splits import default_split
 from benchmark.errors import UserError, suggest
-from benchmark.outside import short
 from benchmark.paths import CONFIGS
+from benchmark.plugins import short
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request
 

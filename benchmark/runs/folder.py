@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.claims import Claim
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import explain, remove_unfinished, write_atomically
+from benchmark.run_lock import Claim
 from benchmark.spec import Spec
 
 

@@ -12,18 +12,18 @@ from typing import Any
 
 import torch
 
-from benchmark.claims import look
 from benchmark.data.dataset import load_dataset
 from benchmark.data.splits import Split
-from benchmark.engine.numerics import numerics
-from benchmark.engine.session import build_method
 from benchmark.errors import UserError, suggest
-from benchmark.runs.compile import staleness
+from benchmark.run_lock import look
+from benchmark.runs.compile_record import staleness
 from benchmark.runs.experiment import Cell, Experiment
 from benchmark.runs.folder import claim_of
 from benchmark.runs.records import digest, read_record
 from benchmark.runs.request import Specifier
 from benchmark.spec import Spec
+from benchmark.training.code_versions import numerics
+from benchmark.training.setup import build_method
 
 BUILT_FROM = re.compile(r"(method|net)\.|data\.size$|train\.(loss|forward|batch_\w+)$")  # settings of a method's object
 STATES = ("done", "running", "skipped", "diverged", "failed", "stale", "excepted", "missing")

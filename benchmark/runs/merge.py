@@ -9,9 +9,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from benchmark.claims import Watch, look
 from benchmark.errors import UserError
 from benchmark.files import explain, sha256, write_atomically
+from benchmark.run_lock import Watch, look
 from benchmark.runs.folder import claim_of, folder_of
 from benchmark.runs.records import read_counts, read_record, record_files, set_aside
 

@@ -10,13 +10,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmark.configuration import compose
+from benchmark.config.compose import compose
 from benchmark.data.dataset import full_name, load_dataset
 from benchmark.data.splits import Split, resolve
-from benchmark.engine import device as devices
 from benchmark.errors import UserError
 from benchmark.registry import METHODS
 from benchmark.spec import Spec
+from benchmark.training import device as devices
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.engine import device as devices
-from benchmark.engine.numerics import numerics
 from benchmark.errors import Interrupted, UserError
 from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.grid import plan
 from benchmark.runs.records import read_counts, read_record, spec_of
 from benchmark.runs.request import Request, recorded, specify
+from benchmark.training import device as devices
+from benchmark.training.code_versions import numerics
 
 ASPECTS = ("specification", "data", "counts", "scores", "weights")
 FINGERPRINTS = ("fingerprint", "arrays_fingerprint", "split_fingerprint")

@@ -18,10 +18,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from benchmark.claims import Watch
 from benchmark.errors import DiskFull, Held, Interrupted, UserError
+from benchmark.run_lock import Watch
 from benchmark.runs.request import Request
-from benchmark.runs.stopping import StopSignals
+from benchmark.runs.signals import StopSignals
 
 Answer = tuple[str, str]  # a record's status where the run is ours, or one of the following, and a line for the user
 FAILED, DIVERGED = "failed", "diverged"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from benchmark.data.synthesis.stream import Array, Stream
+from benchmark.data.synthesis.random_stream import Array, Stream
 
 VERSION = 1
 HEIGHT, WIDTH = 192, 256

@@ -18,7 +18,7 @@ from benchmark.data.synthesis.layout import (
     lay_out,
     truth,
 )
-from benchmark.data.synthesis.stream import Array, Stream
+from benchmark.data.synthesis.random_stream import Array, Stream
 
 
 def draw(seed: int, number: int, patient: int, grade: str) -> tuple[Array, Array]:

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmark.outside import portable
+from benchmark.plugins import portable
 from benchmark.protocols import PROTOCOLS
 from benchmark.report.cells import Group
 from benchmark.report.classes import classes_of
-from benchmark.report.doubts import doubts
 from benchmark.report.page.numbers import METRICS, data
 from benchmark.report.table import Strong, Table
 from benchmark.report.tables import MEANING, number
+from benchmark.report.warnings import doubts
 
 if TYPE_CHECKING:
     from benchmark.report.pictures import Picture

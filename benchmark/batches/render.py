@@ -1,0 +1,192 @@
+"""Rendering: a plan becomes a batch, in tensor code on one device, without generator or host sync.
+
+Everything a data set needs lies on the device as one flat array with four bytes a pixel: red, green, blue and label;
+where it is too large for that, a plan brings the pixels of its batch along (`benchmark.batches.host_streaming`). A
+batch is one gather from it (the quickest of the variants measured on a CPU; a GPU does not care); colour, blur and
+CutMix follow on the gathered images. Safe to capture in a CUDA graph and to trace in FakeTensor mode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.batches.augment import Augment
+from benchmark.batches.colour import adjust, blur, taps
+from benchmark.batches.geometry import Geometry
+from benchmark.batches.host_streaming import PIXELS
+from benchmark.targets import TARGETS
+
+
+def to_device(block: Mapping[str, np.ndarray], device: torch.device | str) -> dict[str, Tensor]:
+    """A block of plans as tensors [count, B, ...] on `device`; one copy per field, not one per step.
+
+    To a GPU they go from page-locked memory, so that the host need not wait for work that the GPU was given before.
+    """
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in block.items()}
+    if torch.device(device).type == "cuda":
+        tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+
+
+def step_of(block: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
+    """The plan of one step: place `step` of a block, without the step axis (views, no copies)."""
+    return {field: values[step] for field, values in block.items()}
+
+
+class Batch:
+    """One rendered batch.
+
+    `index` int64 [B]: places of the images in the prepared arrays. `weak`, `strong`, `strong2` [B, 3, S, S]:
+    normalised images, as far as asked for. Labelled batches only: `mask` int64 [B, S, S] and the targets
+    asked for, `sdf` [B, 1, S, S] and `boundary` int64 [B, S, S]. Anything else raises AttributeError and says
+    why.
+    """
+
+    def __init__(
+        self,
+        index: Tensor,
+        fields: dict[str, Tensor],
+        geometry: Geometry,
+        boxes: dict[str, Tensor],
+        labelled: bool,
+    ) -> None:
+        self.index = index
+        self.labelled = labelled
+        self._fields = fields
+        self._geometry = geometry
+        self._boxes = boxes
+
+    def __getattr__(self, name: str) -> Tensor:
+        fields = self.__dict__.get("_fields", {})
+        if name in fields:
+            return fields[name]
+        if name == "mask" or name in TARGETS:
+            if not self.__dict__.get("labelled", True):
+                raise AttributeError("unlabelled batches carry no mask")
+            raise AttributeError(f"this batch has no '{name}': name it in the method's `targets`")
+        known = ", ".join(["index", *fields])
+        raise AttributeError(f"this batch has no '{name}': it has {known}; see the method's `views`")
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it holds, by name."""
+        return {"index": self.index, **self._fields}
+
+    def mix(self, view: str, values: Tensor) -> Tensor:
+        """`values` [B, ..., S, S] with the partner slot's rectangle pasted in, just as into `view`."""
+        box = self._boxes.get(view)
+        return values if box is None else paste(values, box)
+
+    def apply(self, values: Tensor) -> Tensor:
+        """A map [B, ..., S, S] of the stored images, moved like this batch: see `Geometry.apply`."""
+        return self._geometry.apply(values)
+
+    def restore(self, values: Tensor, fill: float = 0) -> Tensor:
+        """A map [B, ..., S, S] of this batch, moved back to the stored images; `fill` outside of a crop."""
+        return self._geometry.restore(values, fill)
+
+
+def paste(values: Tensor, box: Tensor) -> Tensor:
+    """CutMix (Yun et al. 2019): slot b gets the rectangle `box[b]` (y0, x0, y1, x1) of slot (b + 1) % B."""
+    place = torch.arange(values.shape[-1], device=values.device)
+    y0, x0, y1, x1 = box[:, :, None].unbind(1)
+    rows, columns = (place >= y0) & (place < y1), (place >= x0) & (place < x1)
+    shape = (values.shape[0], *[1] * (values.dim() - 3), *values.shape[-2:])
+    return torch.where((rows[:, :, None] & columns[:, None, :]).view(shape), values.roll(-1, 0), values)
+
+
+class Renderer:
+    """Renders the plans of one stream; all its arrays lie on the device of `images`.
+
+    `images` uint8 [N, 3, S, S], N = 0 where plans bring their pixels and targets along; `masks` uint8
+    [N, S, S], or None for an unlabelled stream; `targets` the per-image targets by name, computed once from
+    the whole masks ([N, ...] as `benchmark.targets` gives them); with `wants_crop` (`augment.crop > 0`) they
+    are computed anew for what is cropped. `mean` and `std` (3 each, of pixels in [0, 1]) normalise; `views`
+    are rendered. `blur_radius` is `Augment.blur_radius(size)`; the default is that of the default
+    augmentation. The images come in `dtype`, and in channels-last memory when `channels_last`.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        masks: Tensor | None,
+        targets: Mapping[str, Tensor],
+        mean: Sequence[float],
+        std: Sequence[float],
+        views: Sequence[str],
+        wants_crop: bool,
+        *,
+        blur_radius: int | None = None,
+        channels_last: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        device, size = images.device, images.shape[-1]
+        self.size, self.views, self.wants_crop, self.dtype = size, tuple(views), wants_crop, dtype
+        self.labelled = masks is not None
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        label = torch.zeros_like(images[:, 0]) if masks is None else masks
+        pixels = torch.cat([images, label[:, None]], 1).permute(0, 2, 3, 1).contiguous()
+        self.pixels = pixels.flatten().view(torch.int32)
+        self.targets = {} if masks is None else {name: compact(values) for name, values in targets.items()}
+        self.mean = torch.as_tensor(mean, dtype=torch.float32).view(1, 3, 1, 1).to(device)
+        self.scale = torch.as_tensor(std, dtype=torch.float32).reciprocal().view(1, 3, 1, 1).to(device)
+        radius = Augment().blur_radius(size) if blur_radius is None else blur_radius
+        self.taps = taps(size, radius, device)
+
+    @torch.no_grad()
+    def __call__(self, plan: Mapping[str, Tensor]) -> Batch:
+        """The batch of one plan (fields without the step axis, on the device)."""
+        with torch.autocast(self.pixels.device.type, enabled=False):
+            return self._render(plan)
+
+    def _render(self, plan: Mapping[str, Tensor]) -> Batch:
+        index, size = plan["index"], self.size
+        rows, pixels, targets = index, self.pixels, self.targets
+        if PIXELS in plan:
+            rows, pixels = torch.arange(len(index), device=index.device), plan[PIXELS].flatten()
+            targets = {name: plan[name] for name in self.targets}
+        geometry = Geometry(plan["code"], plan["crop"] if self.wants_crop else None, size)
+        sources = (geometry.sources() + rows[:, None] * (size * size)).flatten()
+        gathered = pixels.index_select(0, sources).view(torch.uint8).view(-1, size, size, 4)
+        planes = gathered[..., :3].permute(0, 3, 1, 2)
+        image = geometry.zoom(planes.to(torch.float32, memory_format=torch.contiguous_format)).mul_(1 / 255)
+
+        fields: dict[str, Tensor] = {}
+        boxes: dict[str, Tensor] = {}
+        for view in sorted(self.views):  # weak comes last: normalising is done in place
+            strong = image
+            if f"{view}.colour" in plan:
+                strong = adjust(strong, plan[f"{view}.colour"])
+            if f"{view}.blur" in plan:
+                strong = blur(strong, plan[f"{view}.blur"], self.taps)
+            if f"{view}.mix" in plan:
+                boxes[view] = plan[f"{view}.mix"]
+                strong = paste(strong, boxes[view])
+            fields[view] = self._normalise(strong.clone() if strong is image and view != "weak" else strong)
+        if self.labelled:
+            fields["mask"] = geometry.zoom(gathered[..., 3]).long()
+            for name, stored in targets.items():
+                fields[name] = self._target(name, stored, sources, fields["mask"], geometry.crop)
+        return Batch(index, fields, geometry, boxes, self.labelled)
+
+    def _normalise(self, image: Tensor) -> Tensor:
+        return image.sub_(self.mean).mul_(self.scale).to(self.dtype, memory_format=self.format)
+
+    def _target(self, name: str, stored: Tensor, sources: Tensor, mask: Tensor, crop: Tensor | None) -> Tensor:
+        # [N, S, S] or [N, 1, S, S]: pixel for pixel in the order of the images
+        values = stored.flatten().index_select(0, sources).view(mask.shape[0], *stored.shape[1:])
+        if crop is not None:
+            # only cropped masks are measured anew; the others go in empty, which costs a CPU nothing
+            cropped = (crop[:, 2] < self.size)[:, None, None]
+            fresh = TARGETS[name](mask * cropped)
+            values = torch.where(cropped.view(-1, *[1] * (fresh.dim() - 1)), fresh, values)
+        return values.to(self.dtype) if values.is_floating_point() else values.long()
+
+
+def compact(values: Tensor) -> Tensor:
+    """Whole-number targets take one byte a pixel until they are rendered."""
+    return values.contiguous() if values.is_floating_point() else values.to(torch.uint8).contiguous()

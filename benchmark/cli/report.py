@@ -1,0 +1,94 @@
+"""`report`: tables, figures and a page of an experiment, or of whatever records there are."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmark.cli import common_args as shared
+from benchmark.errors import CHECK_FAILED, GRID_INCOMPLETE, OK, UserError
+from benchmark.paths import results_folder
+
+
+def add(verbs: Any) -> None:
+    """Describe the verb."""
+    parser = verbs.add_parser("report", help="tables, figures and a page of an experiment", allow_abbrev=False)
+    parser.add_argument("experiment", nargs="?",
+                        help="a name from `list experiments`, or path/to/file.yaml (default: all records there are)")
+    parser.add_argument("--protocol", choices=("strict", "validation", "paper"), default="strict",
+                        help="what a score is: see docs/protocols.md (default: strict)")
+    parser.add_argument("--format", default="md,tex,csv,png,html", metavar="md,tex,...",
+                        help="which files to write, also pdf (default: md,tex,csv,png,html)")
+    parser.add_argument("--check", action="store_true",
+                        help="write nothing; exit code 4 where the tables there are not those of the records")
+    parser.add_argument("--against", choices=("paper",),
+                        help="compare with the published numbers; exit code 4 where they differ")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
+                        help="whose runs (default: those of the kind of device that has more records)")
+    shared.add_folders(parser, data=False)
+    parser.set_defaults(function=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the files, print the tables, and say where the files are."""
+    from benchmark.report.build import build, check
+
+    results = results_folder(arguments.results)
+    groups = _groups(arguments, results)
+    command = "python -m benchmark report" + (f" {arguments.experiment}" if arguments.experiment else "")
+    command += f" --device {arguments.device}" if arguments.device != "auto" else ""
+    command += f" --protocol {arguments.protocol}" if arguments.protocol != "strict" else ""
+    if arguments.against:
+        return _against(groups)
+    if arguments.check:
+        for path in check(groups, results, command, arguments.protocol):
+            print(f"current: {path}")
+        return OK
+    formats = [name for part in arguments.format.split(",") if (name := part.strip())]
+    report = build(groups, results, command, arguments.protocol, formats)
+    print(report.text)
+    for line in [*report.remarks, *(f"wrote {path}" for path in report.paths)]:
+        print(line, file=sys.stderr)
+    return OK
+
+
+def _groups(arguments: argparse.Namespace, results: Path) -> list[Any]:
+    """The groups to report; UserError where there is nothing."""
+    from benchmark.report.cells import group_runs
+    from benchmark.runs.records import read_records
+
+    if arguments.experiment is None:
+        if groups := group_runs(read_records(results / "records")):
+            return groups
+        raise UserError(f"{results / 'records'}: no records to report; make one with 'python -m benchmark run'")
+    from benchmark.report.gather import gather
+    from benchmark.runs.experiment import read_experiment
+
+    kind = None if arguments.device == "auto" else arguments.device
+    found = gather(read_experiment(arguments.experiment), results, kind)
+    for remark in found.remarks:
+        print(remark, file=sys.stderr)
+    if not any(group.runs for group in found.groups):
+        device = f" --device {kind}" if kind else ""
+        raise UserError(f"{results / 'records'}: no records of experiment {arguments.experiment}"
+                        f"{f' made on {kind}' if kind else ''}; make them with "
+                        f"'python -m benchmark grid {arguments.experiment}{device}'")
+    return found.groups
+
+
+def _against(groups: list[Any]) -> int:
+    """Print what agrees with the published numbers and what does not."""
+    from benchmark.report.against import against
+    from benchmark.report.markdown import markdown
+
+    verdicts = [(group, against(group)) for group in groups if group.published]
+    if not verdicts:
+        raise UserError("--against paper: this experiment names no published table; see `published` in its file")
+    for group, verdict in verdicts:
+        print(markdown(verdict.table))
+        print(f"{group.title}: {verdict.judged} cells judged, {verdict.differing} differ", file=sys.stderr)
+    if not any(verdict.judged for _, verdict in verdicts):
+        raise UserError("--against paper: nothing that is published there has been measured here", GRID_INCOMPLETE)
+    return CHECK_FAILED if any(verdict.differing for _, verdict in verdicts) else OK

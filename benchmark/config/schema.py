@@ -1,0 +1,77 @@
+"""The sections of a configuration. Each is a dataclass; its field names, types and defaults are the schema.
+
+`configs/defaults.yaml`, presets, experiments and `--set section.name=value` all go through `benchmark.config.validate`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from benchmark.batches.augment import Augment
+
+
+@dataclass(frozen=True)
+class Net:
+    """Which network `task.network()` builds, and whether it starts from published ImageNet weights."""
+
+    name: str = "unet"
+    weights: Literal["imagenet"] | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Working size in pixels (images are resized whole), and the statistics that normalise them."""
+
+    size: int = 256
+    normalise: Literal["training", "published", "none"] = "training"
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """The default parameter group's optimiser; a method may give some of its parameters another."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 5e-4
+    weight_decay: float = 0.01
+    momentum: float = 0.9
+    schedule: Literal["cosine", "step", "poly", "constant"] = "cosine"
+    warmup: float = 0.05  # fraction of all steps, linear, never 0
+    decay_every: float = 0.25  # `step`: fraction of all steps between decays
+    decay: float = 0.5  # `step`: factor at each
+
+
+@dataclass(frozen=True)
+class Train:
+    """The budget and the numerics of a run. `epochs` (over the longer list) overrides `steps` when given."""
+
+    steps: int = 3400
+    epochs: int | None = None
+    batch_labelled: int = 4
+    batch_unlabelled: int = 4
+    loss: Literal["ce_dice", "dice"] = "ce_dice"
+    forward: Literal["separate", "joint"] = "separate"
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
+    deterministic: bool = False
+    threads: int = 1
+    capture: Literal["auto", "on", "off"] = "auto"
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """How often a run is evaluated (the published 'best epoch' depends on it), and the costly scores at its end."""
+
+    times: int = 40
+    batch: int = 8
+    objects: bool = True
+
+
+SECTIONS: dict[str, type] = {
+    "net": Net,
+    "data": Data,
+    "augment": Augment,
+    "optimiser": Optimiser,
+    "train": Train,
+    "evaluate": Evaluate,
+}

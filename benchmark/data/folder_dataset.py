@@ -1,0 +1,121 @@
+"""A data set of one's own: a folder with `dataset.yaml`, `images/` and `masks/`. See docs/your-data.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data import images
+from benchmark.data.dataset import IGNORE, Dataset, Item
+from benchmark.data.folder_files import files_of, inside
+from benchmark.data.folder_schema import Colour, Description, describe
+from benchmark.data.groups import TRAIN, read_groups
+from benchmark.data.reading import Reading
+from benchmark.errors import UserError
+
+UNKNOWN = 65535  # in a table from mask values to classes
+SHOWN = 5  # wrong values that a complaint lists
+
+
+class Own(Dataset):
+    """Images of one's own, with masks of classes or of instances; an image without a mask is an unlabelled one.
+
+    Its version is a digest of what dataset.yaml says of pixels and groups, and of all files' names and sizes: a mask
+    that is added makes it another version, and records of the one before stale.
+    """
+
+    may_lack_masks = True
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder
+        self.description = said = describe(folder)
+        self.name, self.classes, self.instances = said.name, said.classes, said.masks == "instances"
+        self.publishable, self.tile = said.publishable, said.tile
+        self.licence = " ".join(said.licence.split()) or self.licence
+        self.reading = Reading((said.range[0], said.range[1]) if said.range else None, said.pixels == "grey")
+        self.files = files_of(folder, said.mask_suffix)
+        self.version = _version(said, [*self.files.images.values(), *self.files.masks.values()])
+
+    def find(self, raw: Path) -> Path:
+        """Nothing needs finding: it was named by its path."""
+        return self.description.folder
+
+    def items(self, folder: Path) -> Iterator[Item]:
+        """The images in natural order of their names."""
+        groups = read_groups(self.description, list(self.files.images))
+        for name, path in self.files.images.items():
+            mask = self.files.masks.get(name)
+            if mask is None and groups[name]["set"] != TRAIN:
+                raise UserError(f"{path}: is in set '{groups[name]['set']}' and has no mask; only training images may "
+                                "lack one")
+            ignore = mask if self.instances and self.description.ignore is not None else None
+            yield Item(name, path, mask, groups[name], ignore)
+
+    def read_image(self, item: Item) -> np.ndarray:
+        """uint8 [H, W, 3]; numbers of 16 bits are scaled by the file's `range`, colours made grey where it says so."""
+        return self.reading.read(_path(item.image), "say in dataset.yaml what becomes black and white, as in range: "
+                                 "[0, 65535] ('data new' measures it)")
+
+    def read_mask(self, item: Item) -> np.ndarray:
+        """uint16 [H, W]: object ids, or class indices and 255."""
+        path = _path(item.mask)
+        if self.instances:
+            ids = images.read_mask(path)
+            images.check_ids(ids, str(path))
+            return np.where(ids == self.description.ignore, 0, ids).astype(np.uint16)
+        if self.description.coloured:
+            found = images.read_colour_mask(path, self._colours).astype(np.uint16)
+            found[found == len(self.classes)] = IGNORE
+            return found
+        numbers = images.read_mask(path)
+        found = self._table[numbers]
+        if (found == UNKNOWN).any():
+            raise UserError(f"{path}: {self._complaint(numbers[found == UNKNOWN])}")
+        return found
+
+    def read_ignore(self, item: Item) -> np.ndarray | None:
+        """bool [H, W]: of instances the pixels with the value to ignore; of classes the mask says it."""
+        return None if item.ignore is None else images.read_mask(_path(item.ignore)) == self.description.ignore
+
+    @property
+    def _colours(self) -> list[Colour]:
+        """Those of the classes, then the one to ignore, where there is one."""
+        return [value for value in (*self.description.values, self.description.ignore) if isinstance(value, tuple)]
+
+    @cached_property
+    def _table(self) -> np.ndarray:
+        """uint16 [65536]: a mask's number -> class index, 255 or UNKNOWN."""
+        table = np.full(1 << 16, UNKNOWN, np.uint16)
+        table[list(self.description.values)] = np.arange(len(self.classes))
+        if self.description.ignore is not None:
+            table[self.description.ignore] = IGNORE
+        return table
+
+    def _complaint(self, wrong: np.ndarray) -> str:
+        values, counts = np.unique(wrong, return_counts=True)
+        shown = ", ".join(map(str, values[np.argsort(-counts, kind="stable")[:SHOWN]]))
+        known = ", ".join(f"{n} {v}" for n, v in zip(self.classes, self.description.values, strict=True))
+        more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
+        hint = "; was it saved with loss, as JPEG is?" if len(values) > SHOWN else ""
+        return (f"mask values {shown}{more} in {len(wrong):,} pixels are no class of dataset.yaml ({known}) and not "
+                f"its ignore value{hint}")
+
+
+def _path(source: object) -> Path:
+    assert isinstance(source, Path)
+    return source
+
+
+def _version(said: Description, files: list[Path]) -> str:
+    """Twelve hexadecimal digits."""
+    names = sorted((path.parent.name, path.name, path.stat().st_size) for path in files)
+    digest = hashlib.sha256(json.dumps([said.decisive(), names]).encode())
+    if said.groups:
+        table = inside(said.folder, said.folder / said.groups)
+        digest.update(table.read_bytes() if table.is_file() else b"")
+    return digest.hexdigest()[:12]

@@ -1,0 +1,182 @@
+"""Evidence for every protocol: counts, pooled and per image, and the final masks at native size.
+
+Two classes are counted at all thresholds of the foreground's probability. Several classes have no threshold: they are
+counted at the argmax, each against the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.config.schema import Evaluate
+from benchmark.data.dataset import IGNORE
+from benchmark.data.splits import Split
+from benchmark.data.store import Prepared
+from benchmark.data.tiles import stitch
+from benchmark.method import Method, named_logits
+from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
+from benchmark.metrics.torch_counts import class_counts, threshold_counts
+from benchmark.training.device import autocast
+
+
+def named(list_name: str, counted: str, kind: str = "") -> str:
+    """The name of an array of counts in the evidence: `test_pooled`, of several classes `test_pooled_classes`."""
+    return "_".join(filter(None, (list_name, counted, kind)))
+
+
+class Evaluator:
+    """Evaluates a method on the test images and, where there are any, on the validation images."""
+
+    def __init__(
+        self, prepared: Prepared, split: Split, mean: Any, std: Any, device: torch.device, precision: str,
+        dtype: torch.dtype, layout: torch.memory_format, settings: Evaluate,
+    ) -> None:
+        self.prepared, self.device, self.precision, self.settings = prepared, device, precision, settings
+        self.dtype, self.layout = dtype, layout
+        self.mean = torch.tensor(mean, dtype=dtype, device=device).view(1, 3, 1, 1)
+        self.std = torch.tensor(std, dtype=dtype, device=device).view(1, 3, 1, 1)
+        self.classes = len(prepared.classes)
+        self.kind = "classes" if self.classes > 2 else ""  # of the counts at working size, in the names of the evidence
+        self.lists = {"test": split.test} | ({"validation": split.validation} if split.validation else {})
+        self.steps: list[int] = []
+        self.outputs: list[str] = []
+        self.pooled: dict[str, list[np.ndarray]] = {name: [] for name in self.lists}
+
+    def images(self, names: Sequence[str]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Batches of rows of the prepared arrays, normalised images [B, 3, S, S] and masks [B, S, S].
+
+        An image is one row, or one a tile; images follow each other.
+        """
+        every = self.prepared.rows_of(names)
+        for start in range(0, len(every), self.settings.batch):
+            rows = every[start : start + self.settings.batch]
+            pixels = torch.from_numpy(np.ascontiguousarray(self.prepared.images[rows].transpose(0, 3, 1, 2)))
+            image = (pixels.to(self.device, self.dtype) / 255 - self.mean) / self.std
+            mask = torch.from_numpy(np.ascontiguousarray(self.prepared.masks[rows])).to(self.device)
+            yield rows, image.contiguous(memory_format=self.layout), mask
+
+    @torch.inference_mode()
+    def logits(self, method: Method, image: Tensor) -> dict[str, Tensor]:
+        """Float32 logits by output name, in evaluation mode."""
+        with autocast(self.device, self.precision):
+            return {name: logits.float() for name, logits in named_logits(method.predict(image)).items()}
+
+    def predictions(self, method: Method, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Each image with its logits [rows, C, S, S] by output name."""
+        tiles: dict[str, list[Tensor]] = {}
+        waiting = list(reversed(names))
+        for _, image, _ in self.images(names):
+            for output, logits in self.logits(method, image).items():
+                tiles.setdefault(output, []).extend(logits)
+            here = len(next(iter(tiles.values())))
+            while waiting and here >= (count := len(self.prepared.rows(waiting[-1]))):
+                yield waiting.pop(), {output: torch.stack(found[:count]) for output, found in tiles.items()}
+                tiles = {output: found[count:] for output, found in tiles.items()}
+                here -= count
+
+    def observe(self, method: Method, step: int) -> dict[str, np.ndarray]:
+        """One evaluation: appends pooled counts, returns counts per image {list: int64 [n, O, T, 3]}.
+
+        T: thresholds; of several classes, all but the background. Pixels that several tiles share count in each.
+        """
+        was = method.training
+        method.eval()
+        per_image: dict[str, np.ndarray] = {}
+        for name, ids in self.lists.items():
+            rows = []
+            for _, image, mask in self.images(ids):
+                by_output = self.logits(method, image)
+                self.outputs = list(by_output)
+                rows.append(torch.stack([self._counts(logits, mask) for logits in by_output.values()], 1))
+            first_rows = np.cumsum([0, *(len(self.prepared.rows(each)) for each in ids[:-1])])
+            per_image[name] = np.add.reduceat(torch.cat(rows).cpu().numpy(), first_rows)
+            self.pooled[name].append(per_image[name].sum(0))
+        self.steps.append(step)
+        method.train(was)
+        return per_image
+
+    def _counts(self, logits: Tensor, mask: Tensor) -> Tensor:
+        if self.classes > 2:
+            return class_counts(logits.max(1).indices, mask, self.classes)
+        return threshold_counts(1 - logits.softmax(1)[:, 0], mask)
+
+    def conclude(self, method: Method, per_image: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The evidence arrays of a finished run, and its official test masks by id.
+
+        Masks are [H, W], bool of two classes, class indices of several.
+        """
+        method.eval()
+        evidence: dict[str, Any] = {
+            "steps": np.asarray(self.steps, dtype=np.int64),
+            "outputs": np.asarray(self.outputs),
+        }
+        if self.classes > 2:
+            evidence["classes"] = np.asarray(self.prepared.classes[1:])
+        else:
+            evidence["thresholds"] = THRESHOLDS.astype(np.float32)
+        masks: dict[str, np.ndarray] = {}
+        for name, ids in self.lists.items():
+            evidence[named(name, "pooled", self.kind)] = np.stack(self.pooled[name])
+            evidence[named(name, "images", self.kind)] = per_image[name]
+            evidence[f"{name}_ids"] = np.asarray(ids)
+            evidence[f"{name}_native"], extra, predicted = self._native(method, ids, objects=name == "test")
+            if name == "test":
+                masks = predicted
+                evidence |= extra
+                for group, values in self.prepared.groups.items():
+                    evidence[f"test_groups_{group}"] = np.asarray([values[self.prepared.position(i)] for i in ids])
+        return evidence, masks
+
+    def _native(
+        self, method: Method, ids: tuple[str, ...], objects: bool
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Counts of the argmax at native size, object scores where asked for, official masks.
+
+        Counts are int64 [n, O, 3]; of several classes, [n, O, classes - 1, 3].
+        """
+        counts, pixels, scores, surfaces, masks = [], [], [], [], {}
+        for name, by_output in self.predictions(method, ids):
+            truth, row = self.prepared.native_classes(name), []
+            for number, tiles in enumerate(by_output.values()):
+                native = stitch(tiles, self.prepared.boxes(name), truth.shape)
+                predicted = native.max(0).indices.to(torch.uint8).cpu().numpy()  # argmax takes 13 times as long
+                row.append(self._of_classes(class_confusion(predicted, truth, self.classes)))
+                if number == 0:
+                    masks[name] = predicted if self.classes > 2 else predicted.astype(bool)
+            counts.append(row)
+            pixels.append(np.count_nonzero(truth != IGNORE))
+            if objects and self.settings.objects:
+                found = [self._objects(name, masks[name], truth, kind) for kind in range(1, self.classes)]
+                scores.append(self._of_classes([each[:3] for each in found]))
+                surfaces.append(self._of_classes([each[3:] for each in found]))
+        extra = {"test_pixels": np.asarray(pixels, dtype=np.int64)}
+        if scores:
+            extra |= {"test_objects": np.asarray(scores), "test_surface": np.asarray(surfaces)}
+        return np.asarray(counts, dtype=np.int64), extra, masks
+
+    def _of_classes(self, values: Any) -> Any:
+        """Values of every class but the background; of two classes the only ones, without an axis."""
+        return values if self.classes > 2 else values[0]
+
+    def _objects(self, name: str, predicted: np.ndarray, truth: np.ndarray, kind: int) -> list[float]:
+        """Object F1, Dice and Hausdorff distance, HD95 and ASD of one class against the rest, where truth is known."""
+        found, there = (predicted == kind) & (truth != IGNORE), truth == kind
+        objects = object_scores(found, self.prepared.native(name) * there)
+        distance = surface_distances(found, there)
+        return [*(objects[key] for key in ("f1", "dice", "hausdorff")), distance["hd95"], distance["asd"]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was observed so far, as tensors and plain values."""
+        pooled = {name: torch.from_numpy(np.stack(rows)) for name, rows in self.pooled.items() if rows}
+        return {"steps": list(self.steps), "outputs": list(self.outputs), "pooled": pooled}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` gave."""
+        self.steps, self.outputs = list(state["steps"]), list(state["outputs"])
+        pooled = state["pooled"]
+        self.pooled = {name: list(pooled[name].numpy()) if name in pooled else [] for name in self.lists}

@@ -1,0 +1,186 @@
+"""A run, assembled: data on the device, method, optimisers, planners, the step and the evaluator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.batches.host_streaming import Stream
+from benchmark.batches.plan import Planner
+from benchmark.batches.render import step_of, to_device
+from benchmark.data.dataset import load_dataset
+from benchmark.data.naming import short
+from benchmark.data.splits import Split
+from benchmark.data.store import Prepared
+from benchmark.errors import Decline, UserError
+from benchmark.method import Clock, Method, Task
+from benchmark.nets.network import Network
+from benchmark.randomness import derive
+from benchmark.registry import METHODS
+from benchmark.spec import Spec
+from benchmark.training import data_placement as pixels
+from benchmark.training import device as devices
+from benchmark.training.code_versions import numerics
+from benchmark.training.cuda_graph import CapturedStep, why_eager
+from benchmark.training.evaluate import Evaluator
+from benchmark.training.optimisers import Optimisers
+from benchmark.training.step import TrainStep
+
+
+@dataclass
+class Session:
+    """Everything that a run needs, built from its specification alone."""
+
+    spec: Spec
+    prepared: Prepared
+    split: Split
+    device: torch.device
+    method: Method
+    clock: Clock
+    optimisers: Optimisers
+    planners: dict[str, Planner]
+    step: Any
+    evaluator: Evaluator
+    steps: int
+    numerics: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
+    streams: dict[str, Stream] = field(default_factory=dict)  # of images that do not lie on the device
+    remarks: list[str] = field(default_factory=list)  # on how it runs, for the user
+
+    def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
+        """The plans of `count` steps from `first`, drawn at once and moved to the device together."""
+        blocks: dict[str, dict[str, np.ndarray]] = {s: p.block(first, count) for s, p in self.planners.items()}
+        for name, stream in self.streams.items():
+            blocks[name] |= stream.gather(blocks[name]["index"])
+        rates = [self.optimisers.rates_at(step) for step in range(first, first + count)]
+        blocks["optimiser"] = {"rates": np.asarray(rates, dtype=np.float32)}
+        moved = {stream: to_device(block, self.device) for stream, block in blocks.items()}
+        return [{stream: step_of(block, row) for stream, block in moved.items()} for row in range(count)]
+
+    def enter_step(self, step: int) -> None:
+        """Seed the chance inside a step by (seed, step) alone, and name the phase that it belongs to."""
+        torch.manual_seed(derive(self.spec.seed, "step", step))
+        self.method.phase = [name for name, start in self.method.phases.items() if step >= start * self.steps][-1]
+
+    def phase_ends(self, step: int) -> int:
+        """The first step that belongs to a later phase than `step` does, or the end."""
+        starts = [math.ceil(start * self.steps) for start in self.method.phases.values()]
+        return min([start for start in starts if start > step] + [self.steps])
+
+
+def total_steps(spec: Spec, split: Split) -> int:
+    """`train.steps`, or as many as `train.epochs` take."""
+    epochs = spec.values["train.epochs"]
+    return int(spec.values["train.steps"]) if epochs is None else int(epochs) * steps_an_epoch(spec, split)
+
+
+def steps_an_epoch(spec: Spec, split: Split) -> int:
+    """An epoch goes over the longer of the two lists, in batches of the unlabelled size."""
+    images = max(len(split.labelled), len(split.unlabelled))
+    return -(-images // int(spec.values["train.batch_unlabelled"]))
+
+
+def build_method(
+    spec: Spec, split_sizes: tuple[int, int, int], classes: int,
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+) -> Method:
+    """The method of `spec`, its weights seeded by the run's seed; `split_sizes`: labelled, unlabelled, all rows."""
+    kind: Any = METHODS.load(spec.method)
+    labelled, unlabelled, images = split_sizes
+    net, train = spec.section("net"), spec.section("train")
+    task = Task(
+        classes=classes, size=spec.values["data.size"], labelled=labelled, unlabelled=unlabelled, images=images,
+        seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss, forward=train.forward,
+        mean=statistics[0], std=statistics[1],
+    )
+    if "unlabelled" in kind.views and not unlabelled:
+        raise Decline(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
+    torch.manual_seed(derive(spec.seed, "method"))
+    method: Method = kind(task, **spec.hyperparameters)
+    starts = list(method.phases.values())
+    if starts != sorted(starts) or not starts or starts[0] != 0 or starts[-1] >= 1:
+        raise UserError(f"{spec.method}: phases must start at 0 and rise, below 1: {dict(method.phases)}")
+    smallest = min(spec.values[f"train.batch_{stream}"] for stream in kind.views)
+    depth = max((part.divisor for part in method.modules() if isinstance(part, Network)), default=1)
+    if smallest == 1 and task.size <= depth:
+        raise UserError(
+            f"BatchNorm cannot work on one value a channel: one image of {task.size} px is a single pixel at the "
+            "network's deepest level; use larger batches or a larger data.size"
+        )
+    return method
+
+
+def statistics(spec: Spec, prepared: Prepared, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of the three channels, by `data.normalise`."""
+    choice = spec.values["data.normalise"]
+    if choice == "none":
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    if choice == "published":
+        published = load_dataset(spec.dataset).published_statistics
+        if published is None:
+            raise UserError(f"nobody published statistics of {short(spec.dataset)}; use --set data.normalise=training")
+        return published
+    training = sorted({*split.labelled, *split.unlabelled}, key=prepared.position)
+    return prepared.statistics(prepared.rows_of(training))
+
+
+def assemble(
+    spec: Spec, prepared: Prepared, split: Split, device: torch.device, versions: dict[str, int | str] | None = None,
+) -> Session:
+    """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes.
+
+    versions: what `numerics` has just said, where the caller needs it, too.
+    """
+    versions = versions or numerics(spec.method, spec.dataset)
+    train = spec.section("train")
+    devices.configure(device, train.threads, train.deterministic)
+    lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
+    sizes = (len(lists["labelled"]), len(lists["unlabelled"]), len(prepared.images))
+    layout = torch.channels_last if train.memory_format == "channels_last" else torch.contiguous_format
+    mean, std = statistics(spec, prepared, split)
+    method = build_method(spec, sizes, len(prepared.classes), (mean, std))
+    dtype = devices.DTYPES[train.precision] if train.precision == "fp64" else torch.float32
+    method = method.to(device=device, dtype=dtype).to(memory_format=layout)
+    steps = total_steps(spec, split)
+    clock = Clock(steps, device, steps_an_epoch(spec, split))
+    optimisers = Optimisers(method, spec.section("optimiser"), steps, device)
+    batch = {"labelled": train.batch_labelled, "unlabelled": train.batch_unlabelled}
+    augment = spec.section("augment")
+    planners = {
+        stream: Planner(derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views)
+        for stream, views in method.views.items()
+    }
+    remarks = [line] if (line := pixels.why_streamed(prepared, method, device)) else []
+    renderers, streams = pixels.renderers(
+        prepared, lists, method, bool(remarks), device, mean=mean, std=std, wants_crop=augment.crop > 0,
+        blur_radius=augment.blur_radius(prepared.size), dtype=dtype, channels_last=layout is torch.channels_last,
+    )
+    step: Any = TrainStep(
+        method, clock, renderers, optimisers, device, train.precision, in_turn=train.forward == "separate"
+    )
+    if train.capture == "on" and device.type == "cuda":
+        if method.capturable:
+            step = CapturedStep(step)
+        else:
+            remarks.append(why_eager(spec.method, method))
+    evaluator = Evaluator(prepared, split, mean, std, device, train.precision, dtype, layout, spec.section("evaluate"))
+    return Session(
+        spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,
+        streams, remarks,
+    )
+
+
+def as_cpu(tree: Any) -> Any:
+    """Tensors of a nested dict or list on the CPU, all else as it is."""
+    if isinstance(tree, Tensor):
+        return tree.detach().cpu()
+    if isinstance(tree, Mapping):
+        return {key: as_cpu(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [as_cpu(value) for value in tree]
+    return tree

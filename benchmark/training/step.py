@@ -1,0 +1,94 @@
+"""One training step, the only place where a method's losses meet its optimisers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.errors import UserError
+from benchmark.method import Clock, Method
+from benchmark.training.device import autocast
+from benchmark.training.optimisers import Optimisers
+
+Plan = Mapping[str, Mapping[str, Tensor]]
+
+
+class TrainStep:
+    """Render, losses, backward, optimiser, after_step; nothing is read back to the host.
+
+    A loss that is not finite sets the clock's `stopped` latch before the optimiser runs; from then on neither
+    parameters nor averages move. The host finds out when it reads the logged terms, every so many steps.
+    """
+
+    def __init__(
+        self, method: Method, clock: Clock, renderers: Mapping[str, Callable[[Any], Any]], optimisers: Optimisers,
+        device: torch.device, precision: str, in_turn: bool = True,
+    ) -> None:
+        self.made_of = method, clock, renderers, optimisers, device, precision, in_turn
+        self.method, self.clock, self.renderers, self.optimisers = method, clock, renderers, optimisers
+        self.device, self.precision = device, precision
+        self.in_turn = in_turn  # whether a part's backward may free what it went through; False: passes are joint
+        self.terms = 0  # how many of the names are losses; the rest is watched
+        self.names_by_phase: dict[str, list[str]] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the logged values, in order, in the method's present phase."""
+        return self.names_by_phase.get(self.method.phase, [])
+
+    def batches(self, plan: Plan) -> dict[str, Any]:
+        """The rendered batch of every stream."""
+        with torch.no_grad():
+            return {stream: render(plan[stream]) for stream, render in self.renderers.items()}
+
+    def learn(self, batches: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Losses and their gradients on rendered batches; the terms by name."""
+        terms: dict[str, Tensor] = {}
+        parts: Iterable[Mapping[str, Tensor]] = self._parts(batches)
+        if not self.in_turn:
+            parts = [{name: term for part in parts for name, term in part.items()}]
+        for part in parts:
+            loss = torch.stack([term.float() for term in part.values()]).sum()
+            if loss.requires_grad:
+                loss.backward()
+            terms.update({name: term.detach() for name, term in part.items()})
+        return terms
+
+    def _parts(self, batches: Mapping[str, Any]) -> Iterator[Mapping[str, Tensor]]:
+        """The method's parts, its forward code under autocast and ours between them outside of it."""
+        with autocast(self.device, self.precision):
+            answer = self.method.losses(batches["labelled"], batches.get("unlabelled"), self.clock)
+        if isinstance(answer, Mapping):
+            yield answer
+            return
+        while True:
+            with autocast(self.device, self.precision):
+                part = next(answer, None)
+            if part is None:
+                return
+            yield part
+
+    def update(self, terms: Mapping[str, Tensor], rates: Tensor) -> Tensor:
+        """Latch, optimise, average, tick; returns all logged values as one vector [terms + watched]."""
+        values = torch.stack([term.float() for term in terms.values()])
+        self.clock.stopped.logical_or_(~torch.isfinite(values).all())
+        self.optimisers.found_inf.copy_(self.clock.stopped)
+        self.optimisers.step(rates)
+        with torch.no_grad():
+            self.method.after_step(self.clock)
+            self.clock.step.add_(1)
+        watched = self.method.watched
+        names = [*terms, *watched]
+        if names != self.names_by_phase.setdefault(self.method.phase, names):
+            raise UserError(f"{type(self.method).__name__}.losses() names other terms than before: {names}")
+        self.terms = len(terms)
+        return torch.cat([values, torch.stack([v.float() for v in watched.values()])]) if watched else values
+
+    def __call__(self, plan: Plan) -> Tensor:
+        """One whole step by a plan of device tensors, with the learning rates under `optimiser`/`rates`."""
+        self.optimisers.zero_grad()
+        self.method.watched.clear()
+        return self.update(self.learn(self.batches(plan)), plan["optimiser"]["rates"])

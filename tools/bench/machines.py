@@ -1,0 +1,45 @@
+"""What another machine changes: the same runs in two results folders, `python -m tools.bench.machines ONE OTHER`.
+
+Only runs of one specification, of the same code and on other models of a device are compared.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.runs.records import read_records
+
+
+def main(one: Path, other: Path) -> None:
+    """Print the differences of strict Dice, in points, beside the spread over draws."""
+    theirs = {record["run_id"]: record for record, _ in read_records(other / "records")}
+    pairs = [
+        (record, theirs[record["run_id"]])
+        for record, _ in read_records(one / "records")
+        if record["run_id"] in theirs and record["status"] == theirs[record["run_id"]]["status"] == "done"
+    ]
+    pairs = [
+        (mine, yours) for mine, yours in pairs
+        if mine["numerics"] == yours["numerics"] and mine["environment"]["device"] != yours["environment"]["device"]
+    ]  # fmt: skip
+    if not pairs:
+        sys.exit("no run of one specification on two models of a device in these folders")
+    points = np.array([[100 * record["scores"]["strict"]["dice"] for record in pair] for pair in pairs])
+    differences = points[:, 0] - points[:, 1]
+    cells: dict[tuple[str, int], list[float]] = {}
+    for (record, _), (score, _) in zip(pairs, points, strict=True):
+        cells.setdefault((record["spec"]["method"], record["spec"]["ratio"]), []).append(score)
+    spread = np.mean([np.std(values, ddof=1) for values in cells.values() if len(values) > 1])
+    same = sum(mine["weights_sha256"] == yours["weights_sha256"] for mine, yours in pairs)
+    devices = " and ".join(sorted({record["environment"]["device"] for pair in pairs for record in pair}))
+    sizes = np.abs(differences)
+    print(f"{len(pairs)} runs on {devices}: {same} with the same weights; strict Dice differs by "
+          f"{differences.mean():+.2f} points on average, {sizes.mean():.2f} in size, {sizes.max():.2f} at most; "
+          f"standard deviation over draws, mean over cells: {spread:.2f}")
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

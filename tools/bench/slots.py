@@ -1,0 +1,85 @@
+"""Do several runs on one device pay? Steps a second of one process, and of several that share it.
+
+    python -m tools.bench.slots [--slots 1,2,4] [--method mean_teacher] [--size 256] [--net unet] [--seconds 20]
+                                [--device cuda]
+
+Every process trains the same method on the generated set, all begin together once each has captured and warmed up, and
+all stop after the same time; the last count of slots whose steps a second still rose is what `grid --slots` should be.
+Memory is a GPU's own count of what is taken, of all processes together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from typing import Any
+
+import torch
+
+from benchmark.data.store import load
+from benchmark.runs.request import Request, specify
+from benchmark.training import device as devices
+from benchmark.training.setup import assemble
+from benchmark.training.trainer import BLOCK
+
+
+def work(settings: dict[str, Any], method: str, name: str, seconds: float, ready: Any, answers: Any) -> None:
+    """One process: how many steps it did in `seconds` from when all were ready, and the memory taken then."""
+    device = torch.device(name)
+    spec, split = specify(Request(method, "synthetic", preset="fair", overrides=settings), device.type)
+    session = assemble(spec, load("synthetic", settings["data.size"]), split, device)
+    session.method.train()
+    done = 0
+
+    def block() -> None:
+        nonlocal done
+        values = []
+        for step, plan in enumerate(session.plans(done, BLOCK), start=done):
+            session.enter_step(step)
+            values.append(session.step(plan))
+        torch.stack(values).tolist()
+        done += BLOCK
+
+    block()
+    ready.wait()
+    begun, before = time.perf_counter(), done
+    while time.perf_counter() - begun < seconds:
+        block()
+    spent = time.perf_counter() - begun
+    free, total = torch.cuda.mem_get_info(device) if device.type == "cuda" else (0, 0)
+    answers.put(((done - before) / spent, total - free))
+    ready.wait()  # nobody leaves before all have looked
+
+
+def main() -> None:
+    """Measure, and print a line a count of slots."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slots", default="1,2,4")
+    parser.add_argument("--method", default="mean_teacher")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--net", default="unet")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--device", default="cuda")
+    arguments = parser.parse_args()
+    devices.choose(arguments.device)
+    settings = {"data.size": arguments.size, "net.name": arguments.net, "train.steps": 10**6}
+    load("synthetic", arguments.size)  # once, before several ask for it
+    context, alone = multiprocessing.get_context("spawn"), 0.0
+    for slots in map(int, arguments.slots.split(",")):
+        ready, answers = context.Barrier(slots), context.Queue()
+        given = (settings, arguments.method, arguments.device, arguments.seconds, ready, answers)
+        processes = [context.Process(target=work, args=given) for _ in range(slots)]
+        for process in processes:
+            process.start()
+        found = [answers.get() for _ in processes]
+        for process in processes:
+            process.join()
+        rate, taken = sum(rate for rate, _ in found), max(taken for _, taken in found)
+        alone = alone or rate / slots
+        print(f"{slots} slots: {rate:.2f} steps/s together, {rate / alone:.2f} times the first; "
+              f"{taken / 2**30:.1f} GiB taken", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""What streaming costs beside images that lie on the device, in turns in one process, at equal weights.
+
+    python -m tools.bench.stream [--method supervised] [--size 96] [--net unet_small] [--rounds 15] [--device cpu]
+
+Prints the seconds of a step either way (of processor time on a CPU), and the median of the ratios of paired rounds of
+sixteen steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from functools import partial
+
+import numpy as np
+import torch
+
+from benchmark.conformance.checks import differences
+from benchmark.data.store import load
+from benchmark.runs.request import Request, specify
+from benchmark.training import device as devices
+from benchmark.training.setup import Session, assemble
+from benchmark.training.trainer import BLOCK
+
+
+def block(session: Session, first: int) -> None:
+    """One block of steps, its losses read back at the end as in a run."""
+    values = []
+    for step, plan in enumerate(session.plans(first, BLOCK), start=first):
+        session.enter_step(step)
+        values.append(session.step(plan))
+    torch.stack(values).tolist()
+
+
+def main() -> None:
+    """Measure, and print one line for each question."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", default="supervised")
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--net", default="unet_small")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    device = torch.device(arguments.device)
+    settings = {"data.size": arguments.size, "net.name": arguments.net, "train.steps": BLOCK * (arguments.rounds + 1)}
+    spec, split = specify(Request(arguments.method, "synthetic", preset="quick", overrides=settings), device.type)
+    sessions = []
+    for share in ("1", "0"):
+        os.environ["SEMIHISTO_RESIDENT"] = share
+        sessions.append(assemble(spec, load("synthetic", arguments.size), split, device))
+        sessions[-1].method.train()
+    for session in sessions:
+        block(session, 0)  # warms up, and captures
+    seconds = []
+    for first in range(BLOCK, BLOCK * (arguments.rounds + 1), BLOCK):
+        works = [partial(block, session, first) for session in sessions]
+        seconds.append([devices.own_seconds(device, work) / BLOCK for work in works])
+    resident, streamed = sessions
+    times = np.array(seconds)
+    differ = differences(resident.method.state_dict(), streamed.method.state_dict())
+    ratio, weights = np.median(times[:, 1] / times[:, 0]), "differ" if differ else "equal"
+    print(f"{arguments.method}, {arguments.net}, {arguments.size} px: resident {np.median(times[:, 0]):.4f} s a step, "
+          f"streamed {np.median(times[:, 1]):.4f}; streamed over resident: median {ratio:.3f} of {len(times)} rounds; "
+          f"weights {weights}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Golden losses: ten steps of every method in float64 on one thread. `python -m tools.golden` writes them anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from benchmark.conformance.testbed import Bench, advance
+from benchmark.data.store import load
+from benchmark.registry import METHODS
+from benchmark.runs.request import Request, specify
+from benchmark.training.code_versions import numerics
+
+FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
+STEPS = 10
+SETTINGS = {
+    "data.size": 32, "train.steps": STEPS, "train.batch_labelled": 2, "train.batch_unlabelled": 2,
+    "train.precision": "fp64", "augment.crop": 0.5, "evaluate.times": 1,
+}
+
+
+def losses(method: str) -> dict:
+    """Every term of every step, and the numerics versions that they belong to."""
+    torch.set_num_threads(1)
+    device = torch.device("cpu")
+    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=SETTINGS), device.type)
+    session = Bench(spec, load("synthetic", spec.values["data.size"]), split, device).session()
+    return {"numerics": numerics(spec.method, spec.dataset), "losses": advance(session, 0, STEPS)}
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name in METHODS.names():
+        (FOLDER / f"{name}.json").write_text(json.dumps(losses(name), indent=1) + "\n")
+        print(FOLDER / f"{name}.json")

@@ -1,0 +1,178 @@
+"""docs/methods.md, written from the sources, the presets, the tests and the records: `python -m tools.methods_page`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmark.config.compose import compose
+from benchmark.config.validate import fields_of
+from benchmark.data.splits import resolve
+from benchmark.metrics.counts import dice
+from benchmark.registry import METHODS, Entry
+from benchmark.report import stats
+from benchmark.report.cells import Run
+from benchmark.report.markdown import escape, markdown
+from benchmark.report.table import NOTHING, Table
+from benchmark.runs.experiment import read_experiment
+from benchmark.runs.grid import plan
+from benchmark.runs.records import read_counts, read_record
+from benchmark.spec import Spec
+from benchmark.training.setup import build_method
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "methods.md"
+INTRODUCTION = """# Methods
+
+<!-- Written by `python -m tools.methods_page` from methods/, configs/presets/, tests/ and results/; CI keeps it so. -->
+
+One file each in `methods/`. The defaults are each original paper's idea done right, with its values where it gives any
+for such a setting, else those of published code, untuned; what published code does otherwise is an option, and behind a
+published table a recipe of the `paper` preset, with its source (`unknown`: a guess). Parameters are counted under
+`paper` at 256 px. A mechanism is *proven* by tests of its own; beside them every method passes the conformance suite
+(`python -m benchmark check all`).
+"""
+LOWER = "supervised"
+QUICK = """Made by `python -m benchmark grid quick` (96 px, small networks, 200 steps on a CPU: far from the papers'
+scale). Labels for 17 of 85 images, three draws of them; `upper bound`: all 85. Dice in percent at the last step, mean
+± sd over draws; the difference to the lower bound is paired by image, its interval resamples GlaS's 12 test patients
+(few: it covers less than it says). Other output: the Dice of a second branch, network or teacher of the same runs.
+Supervised loss: the sum of a method's supervised terms, semimoe's with the learned weights and their regulariser;
+mean over the first and over the last quarter of training. Foreground: least and most that was predicted of any test
+image. `ensemble` is the control for capacity: three supervised networks, averaged."""
+EXAMINED = """Made by `python -m benchmark grid examined`: one thing changed at a time, to explain, not to tune; no
+default was changed by it. What was concluded: [findings](findings.md)."""
+
+
+def page() -> str:
+    """The whole page."""
+    entries = sorted(METHODS.entries(), key=lambda entry: (entry.year or 0, entry.name))
+    tables = [results_table("quick", "On real GlaS images, 20 % labels", QUICK)]
+    tables.append(results_table("examined", "Examined: methods that are not above the lower bound", EXAMINED))
+    return "\n".join([INTRODUCTION, *tables, *(section(entry) for entry in entries)])
+
+
+def section(entry: Entry) -> str:
+    """One method: what it is, its hyper-parameters, its size, and the tests of its mechanism."""
+    lines = [f"## {entry.name}", "", f"**{escape(entry.summary)}**", "", " ".join(entry.text.split("\n\n")[0].split())]
+    lines += [f"\n{' '.join(part.split())}" for part in entry.text.split("\n\n")[1:]]
+    fields = fields_of(METHODS.load(entry.name))
+    if fields:
+        known = compose(entry.name, METHODS.load(entry.name), "glas", "paper").settings
+        rows = []
+        for name, field in fields.items():
+            setting = known[f"method.{name}"]
+            recipe = f"{text(setting.value)} ({setting.source})" if setting.layer.startswith("recipe") else NOTHING
+            rows.append([f"method.{name}", text(field.default), recipe])
+        table = markdown(Table("", "", ["setting", "default", "`paper`"], rows)).split("\n", 4)[4]
+        lines += ["", table.rstrip().replace("\\`", "`")]
+    trained, net = size_under_paper(entry.name)
+    lines += ["", f"Under `paper`: {net}, {trained:,} parameters trained."]
+    proofs = list(mechanism_tests(entry.name))
+    lines += ["", f"Proven by tests/test_{entry.name}.py:", "", *(f"- {proof}" for proof in proofs)]
+    return "\n".join([*lines, ""])
+
+
+def text(value: object) -> str:
+    """A setting as one would write it after `--set`."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def size_under_paper(name: str) -> tuple[int, str]:
+    """Parameters that are trained under the `paper` preset, built without memory, and the network's name and source."""
+    kind = METHODS.load(name)
+    settings = compose(name, kind, "glas", "paper").settings
+    split = resolve("glas", "official", 20, 0)
+    values = {key: setting.value for key, setting in settings.items()}
+    spec = Spec(name, "glas", "official", 20, 0, 0, "paper", values)
+    with torch.device("meta"):
+        method = build_method(spec, (len(split.labelled), len(split.unlabelled), 165), 2)
+    trained = {id(p): p.numel() for group in method.trained() for p in group.parameters}
+    net = settings["net.name"]
+    used = "task.network(" in inspect.getsource(kind)
+    return sum(trained.values()), f"`{net.value}` ({net.source})" if used else "a network of its own"
+
+
+def mechanism_tests(name: str) -> Iterator[str]:
+    """The names of a method's tests, as sentences."""
+    tree = ast.parse((ROOT / "tests" / f"test_{name}.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            yield node.name.removeprefix("test_").replace("_", " ")
+
+
+def results_table(name: str, title: str, caption: str) -> str:
+    """An experiment's rows, the best first, beside the lower bound."""
+    experiment = read_experiment(name)
+    by_row: dict[str, list[Run]] = {cell.row: [] for cell in experiment.cells}
+    for planned in plan(experiment, ROOT / "results", "cpu"):
+        path = ROOT / "results" / "records" / f"{planned.spec.run_id}.json"
+        if planned.state == "done":
+            record = read_record(path)
+            by_row[planned.cell.row].append(Run(record, read_counts(path, record)))
+    wanted = {row: sum(cell.row == row for cell in experiment.cells) for row in by_row}
+    lower = stats.average_over_draws(run.per_image("dice") for run in by_row[LOWER])
+    rows = []
+    for row, runs in sorted(by_row.items(), key=lambda item: -mean_dice(item[1])):
+        if not runs:
+            rows.append([row, f"(0/{wanted[row]})", *[NOTHING] * 6])
+            continue
+        score = stats.summary(100 * run.scores["strict"]["dice"] for run in runs)
+        missing = "" if len(runs) == wanted[row] else f" ({len(runs)}/{wanted[row]})"
+        above = stats.paired_interval(stats.average_over_draws(run.per_image("dice") for run in runs), lower)
+        shares = np.concatenate([predicted_shares(run) for run in runs])
+        first, last = (np.mean([supervised_loss(run, place) for run in runs]) for place in (0, -1))
+        cost = runs[0].record["cost"]
+        rows.append([
+            row,
+            f"{score.mean:.1f} ± {score.sd:.1f}{missing}",
+            NOTHING if row == LOWER or above is None
+            else f"{100 * above.estimate:+.1f} [{100 * above.low:+.1f}, {100 * above.high:+.1f}]",
+            other_output(runs),
+            f"{first:.2f} → {last:.2f}",
+            f"{100 * shares.min():.0f} to {100 * shares.max():.0f}",
+            f"{cost['parameters_trained'] / 1e6:.2f}",
+            f"{cost['flops_per_step'] / 1e9:.1f}",
+        ])
+    header = ["method", "Dice, strict", f"above {LOWER} [95 %]", "other output", "supervised loss", "foreground, %",
+              "M trained", "GFLOPs a step"]
+    table = markdown(Table(title, "CAPTION", header, rows))
+    return table.replace("###", "##").replace("CAPTION", caption)
+
+
+def mean_dice(runs: list[Run]) -> float:
+    """For sorting; rows without a run come last."""
+    return float(np.mean([run.scores["strict"]["dice"] for run in runs])) if runs else -1.0
+
+
+def predicted_shares(run: Run) -> np.ndarray:
+    """Share of each test image's pixels that the official output calls foreground."""
+    counts = run.counts["test_native"][:, 0]
+    return (counts[:, 0] + counts[:, 1]) / run.counts["test_pixels"]
+
+
+def other_output(runs: list[Run]) -> str:
+    """The second of the outputs that a method predicts, and its mean Dice."""
+    names = [str(name) for name in runs[0].counts["outputs"]]
+    if len(names) < 2:
+        return NOTHING
+    return f"{names[1]} {100 * np.mean([np.nanmean(dice(run.counts['test_native'][:, 1])) for run in runs]):.1f}"
+
+
+def supervised_loss(run: Run, place: int) -> float:
+    """The sum of the supervised terms (with the regulariser that weighs them, if any), a mean over one stretch."""
+    entry = run.record["history"][place]
+    names = [name for name in entry if re.match("supervised|labelled/", name)]
+    assert names, run.record["run_id"]
+    return sum(entry[name] for name in names)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)
