@@ -219,6 +219,7 @@ class Method(nn.Module):
     capturable: bool = True
     uncapturable: str = ""  # why it is not, told to the user
     phase: str = "train"  # the phase that the current step belongs to; set by the harness
+    later: Mapping[str, Any] = {}  # hyper-parameters added after runs were recorded -> the value that changes nothing
     numerics: int = 1  # bump when the same specification no longer gives the same numbers
 
     def __init__(self) -> None:

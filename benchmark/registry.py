@@ -10,7 +10,8 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -27,6 +28,7 @@ class Entry:
     class_name: str
     summary: str
     text: str
+    later: Mapping[str, Any] = field(default_factory=dict)  # the class's `later`, where it is a literal
 
     @property
     def year(self) -> int | None:
@@ -62,6 +64,18 @@ class Registry:
         if entry is None:
             raise UserError(f"{path} holds no class that derives from {self.base}")
         return entry
+
+    def later(self, name: str) -> Mapping[str, Any]:
+        """Neutral values of the hyper-parameters that class `name` says were added after runs were recorded.
+
+        Empty for a class that is not here: a record may be of a method that another machine has.
+        """
+        if name in self.names():
+            return self.describe(name).later
+        try:
+            return getattr(self.load(name), "later", {})
+        except UserError:
+            return {}
 
     def outside(self) -> dict[str, Installed]:
         """What installed packages offer, by name; a name of ours hides theirs."""
@@ -127,8 +141,20 @@ def _described(name: str, source: str, base: str) -> Entry | None:
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and any(ast.unparse(parent) == base for parent in node.bases):
             summary, _, rest = (ast.get_docstring(node) or "").partition("\n\n")
-            return Entry(name, node.name, " ".join(summary.split()), rest)
+            return Entry(name, node.name, " ".join(summary.split()), rest, _literal(node, "later"))
     return None
+
+
+def _literal(node: ast.ClassDef, name: str) -> Mapping[str, Any]:
+    """A class attribute that is written as a literal mapping; empty where there is none."""
+    for statement in node.body:
+        target: ast.expr | None = statement.target if isinstance(statement, ast.AnnAssign) else None
+        if isinstance(statement, ast.Assign):
+            target = statement.targets[0]
+        if isinstance(target, ast.Name) and target.id == name and getattr(statement, "value", None) is not None:
+            found: Mapping[str, Any] = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
+            return found
+    return {}
 
 
 METHODS = Registry("method", "methods", "Method")

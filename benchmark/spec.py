@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import Any
 
 from benchmark import plugins as outside
-from benchmark.config.schema import SECTIONS
+from benchmark.config.schema import REMOVED, SECTIONS, neutral_settings
 from benchmark.data import naming
+from benchmark.registry import METHODS
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,19 @@ class Spec:
     def canonical(self) -> str:
         """The text that is hashed: sorted JSON of everything that decides the run's numbers.
 
+        A setting that was added after runs were recorded (`later` in a section, `later` of a method) is left out while
+        it has its neutral value, and a removed one is put in as it always was: recorded runs keep their identity.
         Of what lies outside, a method's file or a folder of images, its name alone: it may be moved, and records say by
         a digest what was in it.
         """
         names = {"method": outside.portable(self.method), "dataset": naming.short(self.dataset)}
-        decisive = {**self.to_json(), **names, "preset": None}
+        plain = self.to_json()
+        values = {**REMOVED, **plain["values"]}
+        neutral = neutral_settings() | {f"method.{key}": v for key, v in METHODS.later(self.method).items()}
+        for key, value in neutral.items():
+            if key in values and values[key] == (list(value) if isinstance(value, tuple) else value):
+                del values[key]
+        decisive = {**plain, **names, "values": values, "preset": None}
         return json.dumps(decisive, sort_keys=True, separators=(",", ":"))
 
     @cached_property

@@ -1,14 +1,21 @@
 """The sections of a configuration. Each is a dataclass; its field names, types and defaults are the schema.
 
+A field that is added after runs were recorded is declared with `later`, so that no recorded run gets another identity.
+
 `configs/defaults.yaml`, presets, experiments and `--set section.name=value` all go through `benchmark.config.validate`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from benchmark.batches.augment import Augment
+
+
+def later(neutral: Any) -> Any:
+    """A field that came after runs were recorded. `neutral` is its default and means what runs did before it came."""
+    return field(default=neutral, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -75,3 +82,13 @@ SECTIONS: dict[str, type] = {
     "train": Train,
     "evaluate": Evaluate,
 }
+
+REMOVED: dict[str, Any] = {}  # keys that are no more, with the value that all recorded runs had: still part of identity
+
+
+def neutral_settings() -> dict[str, Any]:
+    """Dotted key -> neutral value of every field declared with `later`."""
+    return {
+        f"{section}.{part.name}": part.default
+        for section, kind in SECTIONS.items() for part in fields(kind) if part.metadata.get("later")
+    }

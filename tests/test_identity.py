@@ -1,0 +1,84 @@
+"""A run's identity: what is added later with its neutral value changes no recorded run's name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from benchmark.config import schema
+from benchmark.registry import METHODS
+from benchmark.spec import Spec
+from tests.conftest import ROOT
+
+RECORDS = sorted((ROOT / "results" / "records").glob("*.json"))
+
+
+def spec_of(path, **more):
+    content = json.loads(path.read_text())["spec"]
+    return Spec.from_json({**content, "values": {**content["values"], **more}})
+
+
+def test_every_committed_record_still_has_its_name():
+    assert RECORDS and [spec_of(path).run_id for path in RECORDS] == [path.stem for path in RECORDS]
+
+
+@pytest.fixture
+def elastic(monkeypatch):
+    """A section with one more field than when the records were made."""
+    kind = dataclasses.make_dataclass(
+        "Augment", [("elastic", float, schema.later(0.0))], bases=(schema.SECTIONS["augment"],), frozen=True
+    )
+    monkeypatch.setitem(schema.SECTIONS, "augment", kind)
+
+
+def test_a_setting_added_later_is_left_out_while_it_is_neutral(elastic):
+    path = RECORDS[0]
+    assert spec_of(path, **{"augment.elastic": 0.0}).run_id == path.stem
+    assert spec_of(path, **{"augment.elastic": 0.1}).run_id != path.stem
+    assert spec_of(path).section("augment").elastic == 0.0  # a record without it means the neutral value
+
+
+def test_a_setting_that_is_not_declared_so_changes_the_name():
+    assert spec_of(RECORDS[0], **{"augment.elastic": 0.0}).run_id != RECORDS[0].stem
+
+
+def test_a_section_added_later_changes_no_name(monkeypatch):
+    kind = dataclasses.make_dataclass("Labels", [("kind", str, schema.later("dense"))], frozen=True)
+    monkeypatch.setitem(schema.SECTIONS, "labels", kind)
+    assert spec_of(RECORDS[0], **{"labels.kind": "dense"}).run_id == RECORDS[0].stem
+    assert spec_of(RECORDS[0], **{"labels.kind": "sparse"}).run_id != RECORDS[0].stem
+
+
+def test_a_hyperparameter_added_later_changes_no_name(monkeypatch):
+    path = next(path for path in RECORDS if path.stem.startswith("semimoe-"))
+    entry = METHODS.describe("semimoe")
+    monkeypatch.setattr(METHODS, "describe", lambda name: dataclasses.replace(entry, later={"gates": "default"}))
+    assert spec_of(path, **{"method.gates": "default"}).run_id == path.stem
+    assert spec_of(path, **{"method.gates": "kaiming"}).run_id != path.stem
+
+
+def test_what_a_method_says_was_added_later_is_read_from_its_source(tmp_path):
+    source = "class Method: pass\n\nclass Own(Method):\n    later = {'gates': 'default', 'sizes': [1, 2]}\n"
+    (tmp_path / "own.py").write_text(source)
+    assert METHODS.later(str(tmp_path / "own.py")) == {"gates": "default", "sizes": [1, 2]}
+    assert METHODS.later("of_another_machine") == {}
+
+
+def test_a_removed_setting_stays_in_the_name(monkeypatch):
+    content = json.loads(RECORDS[0].read_text())["spec"]
+    value = content["values"].pop("train.forward")
+    assert Spec.from_json(content).run_id != RECORDS[0].stem
+    monkeypatch.setitem(schema.REMOVED, "train.forward", value)
+    assert Spec.from_json(content).run_id == RECORDS[0].stem
+
+
+def test_what_is_declared_later_has_its_neutral_value_as_default():
+    """Else a record that lacks the key would mean another run."""
+    from benchmark.config.validate import fields_of
+
+    for name in METHODS.names():
+        fields = fields_of(METHODS.load(name))
+        for key, neutral in METHODS.later(name).items():
+            assert fields[key].default == neutral, f"{name}.{key}"
