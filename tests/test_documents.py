@@ -113,12 +113,6 @@ def test_the_tables_of_reproduction_are_current():
     assert text == reproduction_page.page(text)
 
 
-def test_methods_are_readable_in_one_sitting():
-    """Median method file under 70 lines, none over 130."""
-    sizes = [len((ROOT / "methods" / f"{name}.py").read_text().splitlines()) for name in METHODS.names()]
-    assert sorted(sizes)[len(sizes) // 2] < 70 and max(sizes) <= 130
-
-
 def test_every_method_says_who_and_when_and_the_test_of_its_mechanism_is_there():
     for entry in METHODS.entries():
         assert entry.year and entry.citation and len(entry.text) > 200, entry.name
