@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ from benchmark.training.evaluate import Evaluator
 from benchmark.training.optimisers import Optimisers
 from benchmark.training.step import TrainStep
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass
 class Session:
@@ -51,7 +54,6 @@ class Session:
     steps: int
     numerics: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
     streams: dict[str, Stream] = field(default_factory=dict)  # of images that do not lie on the device
-    remarks: list[str] = field(default_factory=list)  # on how it runs, for the user
 
     def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
         """The plans of `count` steps from `first`, drawn at once and moved to the device together."""
@@ -154,20 +156,21 @@ def assemble(
         stream: Planner(derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views)
         for stream, views in method.views.items()
     }
-    remarks = [line] if (line := pixels.why_streamed(prepared, method, device)) else []
+    if why := pixels.why_streamed(prepared, method, device):
+        logger.info(why)
     renderers, streams = pixels.renderers(
-        prepared, lists, method, bool(remarks), augment, normalisation, numerics
+        prepared, lists, method, bool(why), augment, normalisation, numerics
     )
     step: Any = TrainStep(method, clock, renderers, optimisers, numerics, in_turn=train.forward == "separate")
     if train.capture == "on" and device.type == "cuda":
         if method.capturable:
             step = CapturedStep(step)
         else:
-            remarks.append(why_eager(spec.method, method))
+            logger.warning(why_eager(spec.method, method))
     evaluator = Evaluator(prepared, split, spec.section("evaluate"), normalisation, numerics)
     return Session(
         spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,
-        streams, remarks,
+        streams,
     )
 
 
