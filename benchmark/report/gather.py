@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,8 @@ from benchmark.runs.experiment import Experiment
 from benchmark.runs.grid import Planned, plan
 from benchmark.runs.records import read_counts, read_record, record_files
 
+logger = logging.getLogger(__name__)
+
 REASONS = {
     "stale": "its record was made by other code, or with other lists; `grid --retry stale` makes it anew",
     "running": "somebody is at it",
@@ -30,11 +33,10 @@ Records = Iterable[tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]]]
 
 
 class Gathered(NamedTuple):
-    """An experiment's groups, the kind of device whose runs they are, and remarks for the reader at the terminal."""
+    """An experiment's groups, and the kind of device whose runs they are."""
 
     groups: list[Group]
     kind: str
-    remarks: list[str]
 
 
 def gather(
@@ -57,10 +59,9 @@ def _gather(experiment: Experiment, results: Path, kind: str | None, only: Mappi
     usable = Counter({name: sum(map(_usable, entries)) for name, entries in plans.items()})
     chosen = max(plans, key=lambda name: (usable[name], -KINDS.index(name)))
     ids = {name: {entry.spec.run_id for entry in entries} for name, entries in plans.items()}
-    remarks = [
-        f"{usable[name]} records of runs on {name} are left out; --device {name} reports them"
-        for name in plans if usable[name] and ids[name] != ids[chosen]
-    ]  # fmt: skip
+    for name in plans:
+        if usable[name] and ids[name] != ids[chosen]:
+            logger.warning(f"{usable[name]} records of runs on {name} are left out; --device {name} reports them")
     records, expected = [], []
     for entry in plans[chosen]:
         missing = reason = ""
@@ -70,7 +71,7 @@ def _gather(experiment: Experiment, results: Path, kind: str | None, only: Mappi
         else:
             missing, reason = entry.state, entry.cell.reason or REASONS.get(entry.state, "")
         expected.append(ExpectedRun(entry.cell.row, entry.spec.run_id, entry.spec.to_json(), missing, reason))
-    return Gathered(group_experiment(experiment, records, expected), chosen, remarks)
+    return Gathered(group_experiment(experiment, records, expected), chosen)
 
 
 def _usable(entry: Planned) -> bool:
