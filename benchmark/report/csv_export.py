@@ -18,7 +18,7 @@ def comma_separated(group: Group, records: str) -> str:
 
     A cell without any score is one line for Dice and Jaccard of each protocol, with n = 0 and what became of its runs.
     """
-    table = group.summary.join(_facts(group), on=CELL).reset_index()
+    table = group.summary.join(_facts(group), on=CELL)
     table = table[(table.n > 0) | table.metric.isin(METRICS)]
     table = table.assign(
         dataset=group.dataset, split=group.split, records=records, wanted=table.expected, status=table.states.str.join("; "),

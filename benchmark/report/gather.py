@@ -8,7 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -32,17 +32,10 @@ KINDS = ("cpu", "cuda")  # a run's precision, and so its identity, is resolved f
 Records = Iterable[tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]]]
 
 
-class Gathered(NamedTuple):
-    """An experiment's groups, and the kind of device whose runs they are."""
-
-    groups: list[Group]
-    kind: str
-
-
 def gather(
     experiment: Experiment, results: Path, kind: str | None = None, only: Mapping[str, str] | None = None
-) -> Gathered:
-    """Read the records of `experiment` in `results`, of runs on one kind of device.
+) -> list[Group]:
+    """The runs of `experiment` whose records are in `results`, on one kind of device: a group a data set and split.
 
     kind: `cpu` or `cuda`; None takes the one with more records. only: as in `runs.grid.plan`. UserError names every
     damaged record, or a mistake in the experiment's file.
@@ -54,7 +47,7 @@ def gather(
         raise
 
 
-def _gather(experiment: Experiment, results: Path, kind: str | None, only: Mapping[str, str] | None) -> Gathered:
+def _gather(experiment: Experiment, results: Path, kind: str | None, only: Mapping[str, str] | None) -> list[Group]:
     plans = {name: plan(experiment, results, name, only) for name in ((kind,) if kind else KINDS)}
     usable = Counter({name: sum(map(_usable, entries)) for name, entries in plans.items()})
     chosen = max(plans, key=lambda name: (usable[name], -KINDS.index(name)))
@@ -71,7 +64,7 @@ def _gather(experiment: Experiment, results: Path, kind: str | None, only: Mappi
         else:
             missing, reason = entry.state, entry.cell.reason or REASONS.get(entry.state, "")
         expected.append(ExpectedRun(entry.cell.row, entry.spec.run_id, entry.spec.to_json(), missing, reason))
-    return Gathered(group_experiment(experiment, records, expected), chosen)
+    return group_experiment(experiment, records, expected, only or {})
 
 
 def _usable(entry: Planned) -> bool:
@@ -116,10 +109,13 @@ def group_runs(records: Records) -> list[Group]:
     return groups
 
 
-def group_experiment(experiment: Experiment, records: Records, expected: Sequence[ExpectedRun]) -> list[Group]:
+def group_experiment(
+    experiment: Experiment, records: Records, expected: Sequence[ExpectedRun], only: Mapping[str, str] | None = None
+) -> list[Group]:
     """The runs of an experiment, a group for every data set and split that it has, in the experiment's order.
 
-    Records of other fingerprints of the data than most have make a group of their own.
+    Records of other fingerprints of the data than most have make a group of their own. only: the part of the experiment
+    that `expected` is; names and titles say it.
     """
     rows = {entry.run_id: entry.row for entry in expected}
     buckets: dict[tuple[str, str], dict[str, list[Run]]] = {_place(entry.spec): defaultdict(list) for entry in expected}
@@ -127,7 +123,7 @@ def group_experiment(experiment: Experiment, records: Records, expected: Sequenc
         found = buckets[_place(record["spec"])][record["data"].get("fingerprint", "")]
         found.append(Run(record, counts, rows[record["run_id"]]))
     several = [len({place[axis] for place in buckets}) > 1 for axis in (0, 1)]
-    groups = []
+    groups, part = [], only or {}
     for place, by_data in buckets.items():
         mine = tuple(entry for entry in expected if _place(entry.spec) == place)
         presets = " and ".join(dict.fromkeys(entry.spec["preset"] for entry in mine))
@@ -135,10 +131,11 @@ def group_experiment(experiment: Experiment, records: Records, expected: Sequenc
         total = sum(map(len, by_data.values()))
         for number, data in enumerate(ordered):
             runs = tuple(by_data[data])
-            parts = [experiment.name, *(name for name, more in zip(place, several, strict=True) if more)]
+            parts = [experiment.name, *(f"{key}_{value}" for key, value in part.items())]
+            parts += [name for name, more in zip(place, several, strict=True) if more]
             parts += [data[:8] or "unknown"] * (number > 0)
             title = f"{experiment.name}: {place[0]}, split {place[1]}, preset {presets}"
-            title += _of_data(data) * (len(ordered) > 1)
+            title += _of_data(data) * (len(ordered) > 1) + "".join(f", {key} {value} only" for key, value in part.items())
             groups.append(Group(
                 *place, presets, data, runs, mine, safe_name(*parts), title, experiment.about, experiment.reference,
                 experiment.published, total - len(runs),

@@ -204,7 +204,8 @@ class Group:
         if self.done and (metric, row, ratio) in self._by_image.columns:
             found: pd.DataFrame = self._by_image[metric, row, ratio]
             return found.dropna(how="all")
-        return pd.DataFrame(index=pd.MultiIndex.from_arrays([[], []], names=["unit", "image"]))
+        empty = [pd.MultiIndex.from_arrays([[], []], names=names) for names in (["unit", "image"], DRAW)]
+        return pd.DataFrame(index=empty[0], columns=empty[1], dtype=float)
 
     @cached_property
     def summary(self) -> pd.DataFrame:
@@ -219,12 +220,12 @@ class Group:
             ("strict", metric, *cell, *interval[1:]) for metric in METRICS for cell in self.cells.index
             if (interval := stats.interval(self.by_image(*cell, metric).mean(axis=1)))
         ]
-        return table.join(pd.DataFrame(bounds, columns=[*keys, "low", "high", "units"]).set_index(keys))
+        return table.join(pd.DataFrame(bounds, columns=[*keys, "low", "high", "units"]).set_index(keys)).reset_index()
 
-    def cell_scores(self, protocol: str = "strict", metric: str = "dice") -> pd.DataFrame:
-        """The lines of `summary` for one protocol and metric, by (row, ratio), in percent."""
-        found: pd.DataFrame = self.summary.loc[(protocol, metric)].copy()
-        found[["mean", "sd", "low", "high"]] *= 100
+    def cell_scores(self, protocol: str = "strict", metric: str = "dice", factor: float = 100) -> pd.DataFrame:
+        """The lines of `summary` for one protocol and metric by (row, ratio); in percent, or times another factor."""
+        found = self.summary[(self.summary.protocol == protocol) & (self.summary.metric == metric)].set_index(CELL)
+        found[["mean", "sd", "low", "high"]] *= factor
         return found
 
     @cached_property

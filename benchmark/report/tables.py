@@ -132,15 +132,8 @@ def object_table(group: Group) -> Table | None:
     places = [place for place in group.cells.index if place in measured.index]
     if not places:
         return None
-    scores = {key: group.summary.loc[("strict", key)] for key in OBJECTS}
-    factors = pd.Series(1.0, ["mean", "sd"])
-    rows = [
-        [group.display(row), f"{ratio} %", *(
-            cell({**(found := scores[key].loc[row, ratio]), **(found[["mean", "sd"]] * factor * factors)})
-            for key, (_, factor) in OBJECTS.items()
-        )]
-        for row, ratio in places
-    ]  # fmt: skip
+    scores = [group.cell_scores("strict", key, factor) for key, (_, factor) in OBJECTS.items()]
+    rows = [[group.display(place[0]), f"{place[1]} %", *(cell(found.loc[place]) for found in scores)] for place in places]
     caption = (
         "Mean over test images at native size; mean ± sd over draws, n draws, or (k/n) where only k of n have it. "
         "Object scores as in the GlaS challenge (Sirinukunwattana et al. 2017), the objects of a prediction being its "
