@@ -95,7 +95,7 @@ def build_method(
     net, train = spec.section("net"), spec.section("train")
     task = Task(
         classes=classes, size=spec.values["data.size"], labelled=labelled, unlabelled=unlabelled, images=images,
-        seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss, forward=train.forward,
+        seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss,
         mean=statistics[0], std=statistics[1],
     )
     if "unlabelled" in kind.views and not unlabelled:
@@ -160,9 +160,7 @@ def assemble(
         prepared, lists, method, bool(remarks), device, mean=mean, std=std, wants_crop=augment.crop > 0,
         blur_radius=augment.blur_radius(prepared.size), dtype=dtype, channels_last=layout is torch.channels_last,
     )
-    step: Any = TrainStep(
-        method, clock, renderers, optimisers, device, train.precision, in_turn=train.forward == "separate"
-    )
+    step: Any = TrainStep(method, clock, renderers, optimisers, device, train.precision)
     if train.capture == "on" and device.type == "cuda":
         if method.capturable:
             step = CapturedStep(step)
