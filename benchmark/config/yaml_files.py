@@ -106,7 +106,8 @@ def load(path: Path, model: type[Model]) -> Model:
 
 def where(path: Path, *keys: Any) -> str:
     """ "FILE, line N" of a place in the file, or of what is nearest around it; keys that it lacks are skipped."""
-    known, found = lines(path), ()
+    known = lines(path)
+    found: tuple[Any, ...] = ()
     for key in map(str, keys):
         for step in (key, int(key)) if key.isdecimal() else (key,):
             found = (*found, step) if (*found, step) in known else found
