@@ -21,6 +21,7 @@ from benchmark.data.store import Prepared
 from benchmark.errors import Decline, UserError
 from benchmark.method import Clock, Method, Task
 from benchmark.nets.network import Network
+from benchmark.nets.weights import STATISTICS, normalisation
 from benchmark.randomness import derive
 from benchmark.registry import METHODS
 from benchmark.spec import Spec
@@ -117,7 +118,9 @@ def build_method(
 
 def statistics(spec: Spec, prepared: Prepared, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the three channels, by `data.normalise`."""
-    choice = spec.values["data.normalise"]
+    choice = normalisation(spec.values)
+    if choice in STATISTICS:
+        return STATISTICS[choice]
     if choice == "none":
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if choice == "published":
