@@ -83,8 +83,7 @@ def finished(arguments: argparse.Namespace) -> Finished:
     """The run that the arguments name, with its weights on the device."""
     from benchmark.models.load import load
 
-    return load(arguments.run, results_folder(arguments.results), raw=arguments.data, device_name=arguments.device,
-                say=lambda line: print(line, file=sys.stderr))
+    return load(arguments.run, results_folder(arguments.results), raw=arguments.data, device_name=arguments.device)
 
 
 def print_json(value: Any) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from benchmark.data.dataset import load_dataset
-from benchmark.data.reading import Reading
+from benchmark.data.images import PixelDecoding
 from benchmark.data.splits import Split
 from benchmark.data.store import Prepared
 from benchmark.errors import UserError
-from benchmark.files import write_atomically
+from benchmark.files import write_json
+from benchmark.numerics import Normalisation
 from benchmark.spec import Spec
-from benchmark.training.setup import statistics
+from benchmark.training.setup import normalisation_of
 
 FILE = "model.json"
 SCHEMA = 2  # 1 did not say how images are cut and read; such a file is passed over
@@ -35,7 +36,7 @@ class Model:
     std: tuple[float, ...]
     native_size: tuple[int, int]  # (H, W): the median of the training images or their tiles, before they were resized
     tile: tuple[int, int] | None  # size and overlap of the tiles that it was trained on; None: on whole images
-    grey: bool  # see `Reading`
+    grey: bool  # see `PixelDecoding`
     grey_range: tuple[int, int] | None
     counts: tuple[int, int, int]  # labelled, unlabelled and all rows (images, or tiles), as the method was told
     trained_on: tuple[str, ...]  # hashes of the decoded training images
@@ -43,14 +44,19 @@ class Model:
     weights_sha256: str
 
     @property
+    def normalisation(self) -> Normalisation:
+        """Of the images that the network is shown."""
+        return Normalisation(self.mean, self.std)
+
+    @property
     def size(self) -> int:
         """The working size, pixels a side."""
         return int(self.spec.values["data.size"])
 
     @property
-    def reading(self) -> Reading:
+    def decoding(self) -> PixelDecoding:
         """How the training images were read, and new ones are."""
-        return Reading(self.grey_range, self.grey)
+        return PixelDecoding(self.grey_range, self.grey)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is its inverse."""
@@ -73,13 +79,13 @@ class Model:
 def describe(spec: Spec, prepared: Prepared, split: Split, weights_sha256: str) -> Model:
     """The model of a run on these data; `weights_sha256`: of its final weights."""
     dataset, names = load_dataset(spec.dataset), (*split.labelled, *split.unlabelled)
-    mean, std = statistics(spec, prepared, split)
+    channels = normalisation_of(spec, prepared, split)
     counts = len(prepared.rows_of(split.labelled)), len(prepared.rows_of(split.unlabelled)), len(prepared.images)
     return Model(
-        run_id=spec.run_id, spec=spec, classes=prepared.classes, mean=tuple(mean), std=tuple(std),
+        run_id=spec.run_id, spec=spec, classes=prepared.classes, mean=tuple(channels.mean), std=tuple(channels.std),
         native_size=native_size(prepared, names),
         tile=(dataset.tile.size, dataset.tile.overlap) if dataset.tile else None,
-        grey=dataset.reading.grey, grey_range=dataset.reading.range, counts=counts,
+        grey=dataset.decoding.grey, grey_range=dataset.decoding.range, counts=counts,
         trained_on=tuple(sorted(prepared.hashes[prepared.position(name)] for name in names)),
         licence=dataset.licence, weights_sha256=weights_sha256,
     )
@@ -93,8 +99,7 @@ def native_size(prepared: Prepared, names: Iterable[str]) -> tuple[int, int]:
 
 def write(folder: Path, model: Model, more: Mapping[str, Any] | None = None) -> None:
     """Write the model into the folder of its weights, with `more` keys for other readers."""
-    text = json.dumps(model.to_json() | dict(more or {}), indent=1, sort_keys=True) + "\n"
-    write_atomically(folder / FILE, lambda stream: stream.write(text.encode()))
+    write_json(folder / FILE, model.to_json() | dict(more or {}))
 
 
 def read(folder: Path) -> Model | None:

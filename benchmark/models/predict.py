@@ -17,7 +17,7 @@ from benchmark.data.folder_files import IMAGES
 from benchmark.data.images import EXTENSIONS
 from benchmark.data.overlay import indexed, overlay, shares
 from benchmark.errors import UserError
-from benchmark.files import check_writable, write_atomically
+from benchmark.files import check_writable, write_atomically, write_text
 from benchmark.models.info import LARGER, Model
 from benchmark.models.load import Finished
 
@@ -105,11 +105,11 @@ def tiling(finished: Finished, tile: str | None, overlap: int | None) -> Tiling 
 
 def predict(finished: Finished, planned: Sequence[Output], cut: Tiling | None) -> Iterator[dict[str, Any]]:
     """Write the answers for each image; a row for each: `image`, files and `areas` (class -> share), or an `error`."""
-    predictor, names, reading = finished.predictor, finished.model.classes, finished.model.reading
+    predictor, names, decoding = finished.predictor, finished.model.classes, finished.model.decoding
     for output in planned:
         row: dict[str, Any] = {"image": str(output.image)}
         try:
-            image = reading.read(output.image, DEEP)
+            image = decoding.read(output.image, DEEP)
         except UserError as error:
             yield row | {"error": str(error)}
             continue
@@ -132,7 +132,7 @@ def write_table(folder: Path, rows: Sequence[dict[str, Any]], names: Sequence[st
     table.writerow(["image", "width", "height", *names])
     for row in rows:
         table.writerow([row["image"], row["width"], row["height"], *(f"{row['areas'][name]:.6f}" for name in names)])
-    write_atomically(folder / TABLE, lambda stream: stream.write(text.getvalue().encode()))
+    write_text(folder / TABLE, text.getvalue())
     return folder / TABLE
 
 
