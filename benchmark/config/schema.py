@@ -20,18 +20,25 @@ def later(neutral: Any) -> Any:
 
 @dataclass(frozen=True)
 class Net:
-    """Which network `task.network()` builds, and whether it starts from published ImageNet weights."""
+    """Which network `task.network()` builds, and the weights that its encoder starts from.
+
+    `weights`: nothing for random ones, `package`, `imagenet`, or a file (benchmark/nets/weights.py).
+    """
 
     name: str = "unet"
-    weights: Literal["imagenet"] | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
 class Data:
-    """Working size in pixels (images are resized whole), and the statistics that normalise them."""
+    """Working size in pixels (images are resized whole), and the statistics that normalise them.
+
+    `normalise`: `training` images' own, those `published` for the data set, or those that encoders were trained with
+    (`imagenet`, `half`, `clip`); `auto` follows `net.weights`, and is `training` where there are none.
+    """
 
     size: int = 256
-    normalise: Literal["training", "published", "none"] = "training"
+    normalise: Literal["auto", "training", "published", "none", "imagenet", "half", "clip"] = "auto"
 
 
 @dataclass(frozen=True)

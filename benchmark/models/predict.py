@@ -104,11 +104,11 @@ def tiling(finished: Finished, tile: str | None, overlap: int | None) -> Tiling 
 
 def predict(finished: Finished, planned: Sequence[Output], cut: Tiling | None) -> Iterator[dict[str, Any]]:
     """Write the answers for each image; a row for each: `image`, files and `areas` (class -> share), or an `error`."""
-    predictor, names, reading = finished.predictor, finished.model.classes, finished.model.reading
+    predictor, names, decoding = finished.predictor, finished.model.classes, finished.model.decoding
     for output in planned:
         row: dict[str, Any] = {"image": str(output.image)}
         try:
-            image = reading.read(output.image, DEEP)
+            image = decoding.read(output.image, DEEP)
         except UserError as error:
             yield row | {"error": str(error)}
             continue

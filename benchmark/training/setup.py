@@ -21,6 +21,7 @@ from benchmark.data.splits import Split
 from benchmark.data.store import Prepared
 from benchmark.errors import Decline, UserError
 from benchmark.method import Clock, Method, Task
+from benchmark.nets import weights
 from benchmark.nets.network import Network
 from benchmark.numerics import Normalisation, Numerics
 from benchmark.randomness import derive
@@ -120,7 +121,9 @@ def build_method(
 
 def normalisation_of(spec: Spec, prepared: Prepared, split: Split) -> Normalisation:
     """Mean and standard deviation by `data.normalise`."""
-    choice = spec.values["data.normalise"]
+    choice = weights.normalisation(spec.values)
+    if choice in weights.STATISTICS:
+        return Normalisation(*weights.STATISTICS[choice])
     if choice == "none":
         return Normalisation()
     if choice == "published":
