@@ -167,8 +167,8 @@ def test_a_number_that_comes_from_the_host_is_seen(monkeypatch):
 def test_a_method_that_is_not_captured_says_why():
     line = why_eager("toposemiseg", bench("toposemiseg").session().method)
     assert line == "toposemiseg runs step by step, without a CUDA graph: persistence is computed on the host"
-    assert not TopoSemiSeg.capturable
-    assert why_eager("another", bench("supervised").session().method).endswith("it says capturable = False")
+    assert not TopoSemiSeg.cuda_graph
+    assert why_eager("another", bench("supervised").session().method).endswith("it says cuda_graph = False")
 
 
 def gpu_bench(method, capture, **more):
@@ -178,7 +178,7 @@ def gpu_bench(method, capture, **more):
 @pytest.mark.parametrize("method", [pytest.param(name, marks=GPU) for name in METHODS.names()])
 def test_captured_and_eager_losses_are_the_same(method):
     captured, eager = gpu_bench(method, "on").session(), gpu_bench(method, "off").session()
-    assert isinstance(captured.step, CapturedStep) == captured.method.capturable
+    assert isinstance(captured.step, CapturedStep) == captured.method.cuda_graph
     assert not isinstance(eager.step, CapturedStep)
     rows, others = advance(captured, 0, 8), advance(eager, 0, 8)
     for row, other in zip(rows, others, strict=True):

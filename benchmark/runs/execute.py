@@ -12,7 +12,7 @@ import torch
 
 from benchmark.data.splits import Split, match
 from benchmark.data.store import Prepared, load
-from benchmark.errors import Decline, Interrupted, UserError
+from benchmark.errors import Interrupted, NotApplicable, UserError
 from benchmark.models import info as model
 from benchmark.run_lock import Watch
 from benchmark.runs.compile_record import check_current, compile_record, weights_digest
@@ -109,7 +109,7 @@ def attempt(
             logger.warning(f"{error} and is kept as {folder.set_checkpoint_aside()}; the run starts anew")
             outcome = train(session, folder, **loop)
         return outcome, {name: tensor.cpu() for name, tensor in session.method.state_dict().items()}
-    except Decline as reason:
+    except NotApplicable as reason:
         return Outcome("skipped", str(reason)), {}
     except (UserError, Interrupted):
         raise
