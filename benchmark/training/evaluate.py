@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark.config.schema import Evaluate
 from benchmark.data.dataset import IGNORE
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.data.tiles import stitch
 from benchmark.method import Method, named_logits
 from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
@@ -33,7 +33,7 @@ class Evaluator:
     """Evaluates a method on the test images and, where there are any, on the validation images."""
 
     def __init__(
-        self, prepared: Prepared, split: Split, mean: Any, std: Any, device: torch.device, precision: str,
+        self, prepared: PreparedData, split: Split, mean: Any, std: Any, device: torch.device, precision: str,
         dtype: torch.dtype, layout: torch.memory_format, settings: Evaluate,
     ) -> None:
         self.prepared, self.device, self.precision, self.settings = prepared, device, precision, settings

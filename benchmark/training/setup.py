@@ -14,10 +14,8 @@ from torch import Tensor
 from benchmark.batches.host_streaming import Stream
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import step_of, to_device
-from benchmark.data.dataset import load_dataset
-from benchmark.data.naming import short
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.errors import Decline, UserError
 from benchmark.method import Clock, Method, Task
 from benchmark.nets.network import Network
@@ -38,7 +36,7 @@ class Session:
     """Everything that a run needs, built from its specification alone."""
 
     spec: Spec
-    prepared: Prepared
+    prepared: PreparedData
     split: Split
     device: torch.device
     method: Method
@@ -115,28 +113,29 @@ def build_method(
     return method
 
 
-def statistics(spec: Spec, prepared: Prepared, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(spec: Spec, prepared: PreparedData, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of the three channels, by `data.normalise`."""
     choice = spec.values["data.normalise"]
     if choice == "none":
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     if choice == "published":
-        published = load_dataset(spec.dataset).published_statistics
+        published = prepared.dataset.published_statistics
         if published is None:
-            raise UserError(f"nobody published statistics of {short(spec.dataset)}; use --set data.normalise=training")
+            raise UserError(f"nobody published statistics of {spec.dataset}; use --set data.normalise=training")
         return published
     training = sorted({*split.labelled, *split.unlabelled}, key=prepared.position)
     return prepared.statistics(prepared.rows_of(training))
 
 
 def assemble(
-    spec: Spec, prepared: Prepared, split: Split, device: torch.device, versions: dict[str, int | str] | None = None,
+    spec: Spec, prepared: PreparedData, split: Split, device: torch.device,
+    versions: dict[str, int | str] | None = None,
 ) -> Session:
     """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes.
 
     versions: what `numerics` has just said, where the caller needs it, too.
     """
-    versions = versions or numerics(spec.method, spec.dataset)
+    versions = versions or numerics(spec.method, prepared.dataset)
     train = spec.section("train")
     devices.configure(device, train.threads, train.deterministic)
     lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
