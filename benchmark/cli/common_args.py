@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +77,7 @@ def finished(arguments: argparse.Namespace) -> Finished:
     """The run that the arguments name, with its weights on the device."""
     from benchmark.models.load import load
 
-    return load(arguments.run, results_folder(arguments.results), raw=arguments.data, device_name=arguments.device,
-                say=lambda line: print(line, file=sys.stderr))
+    return load(arguments.run, results_folder(arguments.results), raw=arguments.data, device_name=arguments.device)
 
 
 def print_json(value: Any) -> None:

@@ -58,7 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = Wanted(dataset, split, fold, arguments.sets, arguments.objects)
     content, path, was_there = evaluate(
         finished, wanted, results, raw=arguments.data, again=arguments.again, command=command(spec, wanted),
-        say=lambda line: print(line, file=sys.stderr),
     )
     for reason, names in content["left_out"].items():
         if names:

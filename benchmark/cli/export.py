@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = arguments.output or results_folder(arguments.results) / "exports" / finished.model.run_id
     check_is_run(finished)
     clear(folder, finished, arguments.again)
-    files, failed = export(finished, folder, formats, say=lambda line: print(line, file=sys.stderr))
+    files, failed = export(finished, folder, formats)
     for line in failed:
         print(line, file=sys.stderr)
     if arguments.json:

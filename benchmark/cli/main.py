@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from benchmark import __version__
+from benchmark.console import log_to_stderr
 from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, suggest
 
 VERBS = (
@@ -56,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run the verb, and turn every foreseen failure into one line on stderr and an exit code."""
+    log_to_stderr()
     try:
         parser = build_parser()
         parsed = parser.parse_args(arguments)

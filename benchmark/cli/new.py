@@ -34,7 +34,7 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write both files, or neither, and say what to do next."""
-    from benchmark.files import write_atomically
+    from benchmark.files import write_text
 
     name = arguments.name
     check_name(name)
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     module = f"methods.{name}" if arguments.in_repository else method.stem
     for path, template in ((method, f"{MODULE}.py"), (tests, f"test_{MODULE}.py")):
         text = (TEMPLATES / template).read_text(encoding="utf-8").replace(MODULE, module).replace(CLASS, class_name)
-        write_atomically(path, lambda stream, text=text: stream.write(text.encode()))  # type: ignore[misc]
+        write_text(path, text)
     called = name if arguments.in_repository else shlex.quote(f"{method}:{class_name}")
     commands = [
         f"python -m benchmark check {called}",

@@ -75,8 +75,6 @@ def measure(arguments: argparse.Namespace, device: Any) -> dict[str, Any]:
     prepared = load_prepared(dataset, spec.values["data.size"], raw=arguments.data)
     devices.clear(device)
     session = assemble(spec, prepared, split, device)
-    for remark in session.remarks:
-        print(remark, file=sys.stderr)
     costs = count(session) if arguments.count_only else profile(session, arguments.seconds)
     if arguments.trace:
         from benchmark.profiling.step_timing import trace

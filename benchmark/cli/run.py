@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     record, was_there = execute(
         shared.request(arguments), results=results_folder(arguments.results), raw=arguments.data,
         device_name=arguments.device, keep=arguments.keep, again=arguments.again, wait=("silent",),
-        say=lambda line: print(line, file=sys.stderr), asked_to_stop=lambda: stop.asked, tell=Teller(),
+        asked_to_stop=lambda: stop.asked, tell=Teller(),
         checkpoint_seconds=arguments.checkpoint_seconds,
     )
     if was_there:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmark.data.dataset import Dataset
@@ -16,6 +16,8 @@ from benchmark.errors import UserError
 from benchmark.paths import prepared_folder, raw_folder
 from benchmark.plugins import is_path, portable
 from benchmark.registry import DATASETS
+
+logger = logging.getLogger(__name__)
 
 
 def names() -> list[str]:
@@ -45,7 +47,7 @@ def load_dataset(given: str, name: str = "") -> Dataset:
 
 def load_prepared(
     dataset: Dataset | str, size: int, *, raw: str | Path | None = None, root: str | Path | None = None,
-    prepare: bool = True, again: bool = False, say: Callable[[str], None] = lambda line: None,
+    prepare: bool = True, again: bool = False,
 ) -> PreparedData:
     """The data set at this working size, prepared first where it is not yet, or damaged, or to be made `again`.
 
@@ -55,7 +57,7 @@ def load_prepared(
     dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
     folder = prepared_folder(str(root) if root else None) / dataset.prepared_name / str(size)
     if again:
-        return make(dataset, size, raw_folder(str(raw) if raw else None), folder, again=True, say=say)
+        return make(dataset, size, raw_folder(str(raw) if raw else None), folder, again=True)
     try:
         return read(folder, dataset, size)
     except Unusable as error:
@@ -65,9 +67,9 @@ def load_prepared(
                         f"'python -m benchmark data prepare {shlex.quote(dataset.source)} --size {size}'")
     missing = trouble == ABSENT  # not asked of the disk again: another worker may just have finished it
     if not missing:
-        say(f"{folder} {trouble}: preparing {dataset.name} again")
+        logger.warning(f"{folder} {trouble}: preparing {dataset.name} again")
     try:
-        return make(dataset, size, raw_folder(str(raw) if raw else None), folder, say=say)
+        return make(dataset, size, raw_folder(str(raw) if raw else None), folder)
     except UserError as error:
         if missing:
             raise

@@ -20,7 +20,7 @@ from benchmark.data.id_lists import lines_of
 from benchmark.data.make_splits import make_all
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError, suggest
-from benchmark.files import write_atomically
+from benchmark.files import write_text
 
 WIDTH = 110  # of the lines of a file
 
@@ -157,9 +157,9 @@ def write(prepared: PreparedData) -> list[str]:
     lines = []
     for name, content in make_all(prepared).items():
         path = prepared.dataset.splits_folder / f"{name}.json"
-        text = _text({**content, "fingerprint": _digest(content)}).encode()
-        other = path.is_file() and path.read_bytes() != text
-        write_atomically(path, lambda stream, text=text: stream.write(text))  # type: ignore[misc]
+        text = _text({**content, "fingerprint": _digest(content)})
+        other = path.is_file() and path.read_bytes() != text.encode()
+        write_text(path, text)
         lines.append(f"wrote {path}" + " over another version of it" * other)
     return lines
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split, available, check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically
+from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
 from benchmark.models.info import LARGER, Model, native_size
-from benchmark.models.load import Finished, dtype_of, layout_of
+from benchmark.models.load import Finished
+from benchmark.numerics import Numerics
 from benchmark.protocols import scores
 from benchmark.runs.records import save_arrays, set_aside
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 PER_IMAGE = ("test_native", "test_objects", "test_surface")
@@ -41,7 +44,7 @@ class Wanted:
 
 def evaluate(
     finished: Finished, wanted: Wanted, results: Path, *, raw: str | None = None, again: bool = False,
-    command: str = "", say: Callable[[str], None] = lambda line: None,
+    command: str = "",
 ) -> tuple[dict[str, Any], Path, bool]:
     """The evaluation, its file, and whether it had been there already.
 
@@ -55,10 +58,10 @@ def evaluate(
     if wanted.sets == "test" and not available(wanted.dataset):
         raise UserError(f"{wanted.dataset.name} has no splits: 'data split' makes them, or --sets all scores all its "
                         "images")
-    prepared = load_prepared(wanted.dataset, model.size, raw=raw, say=say)
+    prepared = load_prepared(wanted.dataset, model.size, raw=raw)
     ids, left_out = chosen(prepared, wanted, set(model.trained_on))
     if remark := other_scale(model, native_size(prepared, ids)):
-        say(remark)
+        logger.warning(remark)
     content: dict[str, Any] = {
         "schema": SCHEMA, "run_id": model.run_id, "weights_sha256": model.weights_sha256,
         "dataset": prepared.name, "split": wanted.split, "fold": wanted.fold, "sets": wanted.sets,
@@ -116,10 +119,8 @@ def counted(finished: Finished, prepared: PreparedData, ids: tuple[str, ...], ob
     spec, model = finished.model.spec, finished.model
     settings = replace(spec.section("evaluate"), objects=objects)
     images = Split("evaluation", 0, 0, (), (), (), ids, "")
-    evaluator = Evaluator(
-        prepared, images, model.mean, model.std, finished.device, spec.values["train.precision"], dtype_of(spec),
-        layout_of(spec), settings,
-    )
+    numerics = Numerics.of(spec.values, finished.device)
+    evaluator = Evaluator(prepared, images, settings, model.normalisation, numerics)
     per_image = evaluator.observe(finished.method, 0)
     evidence, _ = evaluator.conclude(finished.method, per_image)
     return evidence
@@ -164,8 +165,7 @@ def write(path: Path, content: dict[str, Any], counts: dict[str, Any]) -> None:
     remove_unfinished(path.parent, path.stem)
     evidence = path.with_suffix(".npz")
     write_atomically(evidence, lambda stream: save_arrays(stream, counts))
-    text = json.dumps(content | {"counts_sha256": sha256(evidence)}, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    write_json(path, content | {"counts_sha256": sha256(evidence)})
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from benchmark.data.reading import Reading
 from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from benchmark.files import write_atomically
+from benchmark.files import write_json
+from benchmark.numerics import Normalisation
 from benchmark.spec import Spec
-from benchmark.training.setup import statistics
+from benchmark.training.setup import normalisation_of
 
 FILE = "model.json"
 SCHEMA = 2  # 1 did not say how images are cut and read; such a file is passed over
@@ -40,6 +41,11 @@ class Model:
     trained_on: tuple[str, ...]  # hashes of the decoded training images
     licence: str  # of the data
     weights_sha256: str
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Of the images that the network is shown."""
+        return Normalisation(self.mean, self.std)
 
     @property
     def size(self) -> int:
@@ -72,10 +78,10 @@ class Model:
 def describe(spec: Spec, prepared: PreparedData, split: Split, weights_sha256: str) -> Model:
     """The model of a run on these data; `weights_sha256`: of its final weights."""
     dataset, names = prepared.dataset, (*split.labelled, *split.unlabelled)
-    mean, std = statistics(spec, prepared, split)
+    channels = normalisation_of(spec, prepared, split)
     counts = len(prepared.rows_of(split.labelled)), len(prepared.rows_of(split.unlabelled)), len(prepared.images)
     return Model(
-        run_id=spec.run_id, spec=spec, classes=prepared.classes, mean=tuple(mean), std=tuple(std),
+        run_id=spec.run_id, spec=spec, classes=prepared.classes, mean=tuple(channels.mean), std=tuple(channels.std),
         native_size=native_size(prepared, names),
         tile=(dataset.tile.size, dataset.tile.overlap) if dataset.tile else None,
         grey=dataset.reading.grey, grey_range=dataset.reading.range, counts=counts,
@@ -92,8 +98,7 @@ def native_size(prepared: PreparedData, names: Iterable[str]) -> tuple[int, int]
 
 def write(folder: Path, model: Model, more: Mapping[str, Any] | None = None) -> None:
     """Write the model into the folder of its weights, with `more` keys for other readers."""
-    text = json.dumps(model.to_json() | dict(more or {}), indent=1, sort_keys=True) + "\n"
-    write_atomically(folder / FILE, lambda stream: stream.write(text.encode()))
+    write_json(folder / FILE, model.to_json() | dict(more or {}))
 
 
 def read(folder: Path) -> Model | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from benchmark.data.splits import check_split_matches_data, load_split
 from benchmark.errors import UserError, suggest
 from benchmark.models.info import FILE, Model, describe, read
 from benchmark.models.predictor import Official, Predictor
+from benchmark.numerics import Numerics
 from benchmark.runs.compile_record import weights_digest
 from benchmark.runs.folder import folder_of
 from benchmark.runs.records import read_record, record_files, spec_of
 from benchmark.runs.request import recorded
-from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.setup import build_method
 
@@ -49,11 +48,9 @@ class Finished:
     @property
     def predictor(self) -> Predictor:
         """What turns images into classes."""
-        spec = self.model.spec
-        return Predictor(
-            self.method, self.model.size, self.model.mean, self.model.std, self.device, spec.values["train.precision"],
-            dtype_of(spec), layout_of(spec), spec.values["evaluate.batch"],
-        )
+        model = self.model
+        batch, numerics = model.spec.values["evaluate.batch"], Numerics.of(model.spec.values, self.device)
+        return Predictor(self.method, model.size, batch, model.normalisation, numerics)
 
 
 def find(run: str, results: Path) -> Place:
@@ -94,8 +91,7 @@ def _in_folder(folder: Path) -> Place:
 
 
 def load(
-    run: str, results: Path, *, raw: str | None = None, device_name: str = "auto",
-    say: Callable[[str], None] = lambda line: None,
+    run: str, results: Path, *, raw: str | None = None, device_name: str = "auto"
 ) -> Finished:
     """The run, its weights checked against its record.
 
@@ -111,13 +107,14 @@ def load(
         raise UserError(f"{place.folder / WEIGHTS}: the weights of this run are not here; make them again with "
                         f"'{again(record, results)}' and name that --results here, too")
     weights = read_weights(place.folder / WEIGHTS)
-    model = read(place.folder) or _from_data(record, raw, say)
+    model = read(place.folder) or _from_data(record, raw)
     digest = weights_digest(weights)
     if digest != (model.weights_sha256 if record is None else record["weights_sha256"]):
         raise UserError(f"{place.folder / WEIGHTS}: damaged, or not the weights of this run; restore the file, or make "
                         "the run again with --again")
-    method = with_weights(model, weights, in_part=record is None).to(device=device, dtype=dtype_of(model.spec))
-    return Finished(place, record, model, weights, method.to(memory_format=layout_of(model.spec)), device)
+    numerics = Numerics.of(model.spec.values, device)
+    method = with_weights(model, weights, in_part=record is None).to(device=device, dtype=numerics.dtype)
+    return Finished(place, record, model, weights, method.to(memory_format=numerics.memory_format), device)
 
 
 def again(record: dict[str, Any], results: Path) -> str:
@@ -139,14 +136,14 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _from_data(record: dict[str, Any] | None, raw: str | None, say: Callable[[str], None]) -> Model:
+def _from_data(record: dict[str, Any] | None, raw: str | None) -> Model:
     """The model of a run whose folder has no model file, from the data that it was trained on."""
     if record is None:
         raise UserError("this export is of an older version, which did not say how images are read; export the run "
                         "anew")
     spec = spec_of(record)
     dataset = load_dataset(spec.source or spec.dataset, spec.dataset)
-    prepared = load_prepared(dataset, spec.values["data.size"], raw=raw, say=say)
+    prepared = load_prepared(dataset, spec.values["data.size"], raw=raw)
     with tempfile.TemporaryDirectory(prefix="semihisto-list-") as place:
         listed = recorded(record, spec, Path(place)).labelled_file
         split = load_split(dataset, spec.split.partition("+")[0], spec.ratio, spec.fold, labelled_file=listed)
@@ -164,7 +161,7 @@ def with_weights(model: Model, weights: dict[str, torch.Tensor], in_part: bool) 
     UserError where the weights are not those of the method as its code is now.
     """
     spec = model.spec.with_values({"net.weights": None})  # nothing is downloaded to be replaced
-    method = build_method(spec, model.counts, len(model.classes), (model.mean, model.std))
+    method = build_method(spec, model.counts, len(model.classes), model.normalisation)
     try:
         _, unexpected = method.load_state_dict(weights, strict=not in_part)
     except RuntimeError as error:
@@ -174,14 +171,3 @@ def with_weights(model: Model, weights: dict[str, torch.Tensor], in_part: bool) 
         raise UserError(f"{model.run_id}: its weights do not fit {spec.method} as its code is now: it has no "
                         f"{unexpected[0]}")
     return Official(method).eval()
-
-
-def dtype_of(spec: Spec) -> torch.dtype:
-    """What a run's weights are; mixed precision is a matter of the forward pass."""
-    return torch.float64 if spec.values["train.precision"] == "fp64" else torch.float32
-
-
-def layout_of(spec: Spec) -> torch.memory_format:
-    """How a run's tensors lie in memory."""
-    channels_last = spec.values["train.memory_format"] == "channels_last"
-    return torch.channels_last if channels_last else torch.contiguous_format

@@ -15,7 +15,7 @@ from benchmark.runs.records import SCHEMA
 from benchmark.runs.request import ResolvedRun
 from benchmark.spec import Spec
 from benchmark.training import device as devices
-from benchmark.training.code_versions import numerics
+from benchmark.training.code_versions import code_versions
 from benchmark.training.trainer import Outcome
 
 
@@ -72,5 +72,5 @@ def staleness(record: dict[str, Any], versions: dict[str, int | str], split: Spl
 
 def check_current(record: dict[str, Any], run: ResolvedRun) -> None:
     """A record made by other code, or with other lists, is stale, and is not passed off as current."""
-    if (how := staleness(record, numerics(run.spec.method, run.dataset), run.split)) is not None:
+    if (how := staleness(record, code_versions(run.spec.method, run.dataset), run.split)) is not None:
         raise UserError(f"{run.spec.run_id} is stale: {how}; --again runs it anew and sets the old record aside")

@@ -19,7 +19,7 @@ from benchmark.runs.grid import plan
 from benchmark.runs.records import read_counts, read_record, spec_of
 from benchmark.runs.request import Request, recorded, specify
 from benchmark.training import device as devices
-from benchmark.training.code_versions import numerics
+from benchmark.training.code_versions import code_versions
 
 ASPECTS = ("specification", "data", "counts", "scores", "weights")
 FINGERPRINTS = ("fingerprint", "arrays_fingerprint", "split_fingerprint")
@@ -70,14 +70,14 @@ def doubts(record: Mapping[str, Any], device_name: str) -> list[str]:
     if not record["exact"]:
         found.append("its kind of device repeats a run bit for bit only with train.deterministic=true")
     spec = spec_of(record)
-    if record["numerics"] != (now := numerics(spec.method, load_dataset(spec.source or spec.dataset))):
+    if record["numerics"] != (now := code_versions(spec.method, load_dataset(spec.source or spec.dataset))):
         found.append(f"it is stale: made with numerics {record['numerics']}, now {now}")
     return found
 
 
 def verify(
     path: Path, asked: Callable[[], Request], device_name: str, *, raw: str | None = None,
-    say: Callable[[str], None] = lambda line: None, **loop: Any,
+    **loop: Any,
 ) -> Verdict:
     """Make the run of the record at `path` again; `asked` says what its command asks for. Nothing is changed.
 
@@ -98,7 +98,7 @@ def verify(
                             f"{found}; put the file back as it was")
         try:
             again, _ = execute(
-                same, results=results, raw=raw, device_name=device_name, keep="nothing", say=say, **loop
+                same, results=results, raw=raw, device_name=device_name, keep="nothing", **loop
             )
         except Interrupted:
             raise Interrupted("stopped; nothing was changed, and the same command starts this run anew") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,16 +20,19 @@ from benchmark.data.store import PreparedData
 from benchmark.errors import Decline, UserError
 from benchmark.method import Clock, Method, Task
 from benchmark.nets.network import Network
+from benchmark.numerics import Normalisation, Numerics
 from benchmark.randomness import derive
 from benchmark.registry import METHODS
 from benchmark.spec import Spec
 from benchmark.training import data_placement as pixels
 from benchmark.training import device as devices
-from benchmark.training.code_versions import numerics
+from benchmark.training.code_versions import code_versions
 from benchmark.training.cuda_graph import CapturedStep, why_eager
 from benchmark.training.evaluate import Evaluator
 from benchmark.training.optimisers import Optimisers
 from benchmark.training.step import TrainStep
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -48,7 +52,6 @@ class Session:
     steps: int
     numerics: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
     streams: dict[str, Stream] = field(default_factory=dict)  # of images that do not lie on the device
-    remarks: list[str] = field(default_factory=list)  # on how it runs, for the user
 
     def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
         """The plans of `count` steps from `first`, drawn at once and moved to the device together."""
@@ -85,7 +88,7 @@ def steps_an_epoch(spec: Spec, split: Split) -> int:
 
 def build_method(
     spec: Spec, split_sizes: tuple[int, int, int], classes: int,
-    statistics: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    normalisation: Normalisation = Normalisation(),  # noqa: B008 (it is frozen)
 ) -> Method:
     """The method of `spec`, its weights seeded by the run's seed; `split_sizes`: labelled, unlabelled, all rows."""
     kind: Any = METHODS.load(spec.method)
@@ -94,7 +97,7 @@ def build_method(
     task = Task(
         classes=classes, size=spec.values["data.size"], labelled=labelled, unlabelled=unlabelled, images=images,
         seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss, forward=train.forward,
-        mean=statistics[0], std=statistics[1],
+        mean=normalisation.mean, std=normalisation.std,
     )
     if "unlabelled" in kind.views and not unlabelled:
         raise Decline(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
@@ -113,18 +116,18 @@ def build_method(
     return method
 
 
-def statistics(spec: Spec, prepared: PreparedData, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the three channels, by `data.normalise`."""
+def normalisation_of(spec: Spec, prepared: PreparedData, split: Split) -> Normalisation:
+    """Mean and standard deviation by `data.normalise`."""
     choice = spec.values["data.normalise"]
     if choice == "none":
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        return Normalisation()
     if choice == "published":
         published = prepared.dataset.published_statistics
         if published is None:
             raise UserError(f"nobody published statistics of {spec.dataset}; use --set data.normalise=training")
-        return published
+        return Normalisation(*published)
     training = sorted({*split.labelled, *split.unlabelled}, key=prepared.position)
-    return prepared.statistics(prepared.rows_of(training))
+    return Normalisation(*prepared.statistics(prepared.rows_of(training)))
 
 
 def assemble(
@@ -133,18 +136,16 @@ def assemble(
 ) -> Session:
     """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes.
 
-    versions: what `numerics` has just said, where the caller needs it, too.
+    versions: what `code_versions` has just said, where the caller needs it, too.
     """
-    versions = versions or numerics(spec.method, prepared.dataset)
+    versions = versions or code_versions(spec.method, prepared.dataset)
     train = spec.section("train")
     devices.configure(device, train.threads, train.deterministic)
     lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
     sizes = (len(lists["labelled"]), len(lists["unlabelled"]), len(prepared.images))
-    layout = torch.channels_last if train.memory_format == "channels_last" else torch.contiguous_format
-    mean, std = statistics(spec, prepared, split)
-    method = build_method(spec, sizes, len(prepared.classes), (mean, std))
-    dtype = devices.DTYPES[train.precision] if train.precision == "fp64" else torch.float32
-    method = method.to(device=device, dtype=dtype).to(memory_format=layout)
+    numerics, normalisation = Numerics.of(spec.values, device), normalisation_of(spec, prepared, split)
+    method = build_method(spec, sizes, len(prepared.classes), normalisation)
+    method = method.to(device=device, dtype=numerics.dtype).to(memory_format=numerics.memory_format)
     steps = total_steps(spec, split)
     clock = Clock(steps, device, steps_an_epoch(spec, split))
     optimisers = Optimisers(method, spec.section("optimiser"), steps, device)
@@ -154,23 +155,21 @@ def assemble(
         stream: Planner(derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views)
         for stream, views in method.views.items()
     }
-    remarks = [line] if (line := pixels.why_streamed(prepared, method, device)) else []
+    if why := pixels.why_streamed(prepared, method, device):
+        logger.info(why)
     renderers, streams = pixels.renderers(
-        prepared, lists, method, bool(remarks), device, mean=mean, std=std, wants_crop=augment.crop > 0,
-        blur_radius=augment.blur_radius(prepared.size), dtype=dtype, channels_last=layout is torch.channels_last,
+        prepared, lists, method, bool(why), augment, normalisation, numerics
     )
-    step: Any = TrainStep(
-        method, clock, renderers, optimisers, device, train.precision, in_turn=train.forward == "separate"
-    )
+    step: Any = TrainStep(method, clock, renderers, optimisers, numerics, in_turn=train.forward == "separate")
     if train.capture == "on" and device.type == "cuda":
         if method.capturable:
             step = CapturedStep(step)
         else:
-            remarks.append(why_eager(spec.method, method))
-    evaluator = Evaluator(prepared, split, mean, std, device, train.precision, dtype, layout, spec.section("evaluate"))
+            logger.warning(why_eager(spec.method, method))
+    evaluator = Evaluator(prepared, split, spec.section("evaluate"), normalisation, numerics)
     return Session(
         spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,
-        streams, remarks,
+        streams,
     )
 
 
