@@ -192,7 +192,7 @@ def test_hidden_masks_change_no_weight(tmp_path, monkeypatch):
     from benchmark.data.store import arrays_fingerprint
 
     prepared = load_prepared("synthetic", 32)
-    split = splits.resolve("synthetic", "official", 20, 0)
+    split = splits.load_split(prepared.dataset, "official", 20, 0)
     other = tmp_path / "prepared" / "synthetic" / "32"
     other.mkdir(parents=True)
     for path in prepared.folder.iterdir():
