@@ -73,4 +73,4 @@ def staleness(record: dict[str, Any], versions: dict[str, int | str], split: Spl
 def check_current(record: dict[str, Any], run: ResolvedRun) -> None:
     """A record made by other code, or with other lists, is stale, and is not passed off as current."""
     if (how := staleness(record, code_versions(run.spec.method, run.dataset), run.split)) is not None:
-        raise UserError(f"{run.spec.run_id} is stale: {how}; --again runs it anew and sets the old record aside")
+        raise UserError(f"{run.spec.run_id} is stale: {how}; --overwrite runs it anew and sets the old record aside")
