@@ -173,12 +173,6 @@ class _Reader:
             place = {"row": label, "method": method, "dataset": dataset, "ratio": ratio, "draw": draw}
             yield Cell(label, request, self._reason(place), where)
 
-    def _split(self, dataset: str, where: str) -> str:
-        """The split of a data set for which none is named; asked of the disk once for a file."""
-        try:
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from None
-
     def _exclusions(self) -> list[tuple[dict[str, str], str]]:
         """What is excluded, as text by key, and why."""
         given, found = self.content.get("exclude") or [], []
