@@ -175,13 +175,6 @@ def test_weight_0_leaves_the_supervised_gradient_alone():
     assert only_labels_teach(method, mixed(), Clock(10))
 
 
-def test_a_joint_pass_normalises_labelled_and_strong_images_together():
-    images, method = mixed(), FixMatch(task(forward="joint"), threshold=0.0)
-    found = terms(method, batch(), images, Clock(10))
-    seen, strong = method.net(torch.cat([batch().weak, images.strong])).split([2, 3])
-    labels = pasted(labels_of(method.net(images.weak), 0.0), "strong")
-    assert found["supervised"].item() == pytest.approx(method.task.criterion(seen, batch().mask).item(), rel=1e-5)
-    assert found["strong"].item() == pytest.approx(surprise(strong, labels), rel=1e-5)
 
 
 def test_in_half_precision_the_pass_without_gradient_takes_none_from_the_next():

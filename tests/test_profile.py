@@ -89,11 +89,11 @@ def test_flops_grow_with_the_method():
 
 
 def test_all_methods_are_profiled_in_one_go(monkeypatch):
-    monkeypatch.setattr(METHODS, "names", lambda: ["ensemble", "mean_teacher", "semimoe"])
-    line = ["profile", "--method", "all", "--preset", "demo", *tiny_settings(train__forward="joint")]
+    monkeypatch.setattr(METHODS, "names", lambda: ["ensemble", "supervised", "semimoe"])
+    line = ["profile", "--method", "all", "--ratio", "100", "--preset", "demo", *tiny_settings()]
     found = json.loads(invoke(*line, "--seconds", "0.1", "--json").stdout)
-    assert [costs["method"] for costs in found] == ["ensemble", "mean_teacher", "semimoe"]
-    assert "in turn" in found[2]["declined"] and found[0]["peak_memory_bytes"] > 2**20
+    assert [costs["method"] for costs in found] == ["ensemble", "supervised", "semimoe"]
+    assert "there are none" in found[2]["declined"] and found[0]["peak_memory_bytes"] > 2**20
     table = invoke(*line, "--count-only").stdout.splitlines()
     assert table[0] == "| method | parameters |" and table[2] == "| ensemble | 5,441,958 |"
     assert table[4].startswith("| semimoe | declined: ")

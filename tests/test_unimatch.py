@@ -170,15 +170,6 @@ def test_weight_0_leaves_the_supervised_gradient_alone():
     assert only_labels_teach(method, mixed(), Clock(10))
 
 
-def test_a_joint_pass_normalises_labelled_and_strong_images_together():
-    images, method = mixed(), UniMatch(task(forward="joint"), threshold=0.0)
-    found = terms(method, batch(), images, Clock(10))
-    together = torch.cat([batch().weak, images.strong, images.strong2])
-    seen, *strong = method.net(together).split([2, 3, 3])
-    own = labels_of(method.net(images.weak), 0.0)
-    assert found["supervised"].item() == pytest.approx(method.task.criterion(seen, batch().mask).item(), rel=1e-5)
-    for view, logits in zip(("strong", "strong2"), strong, strict=True):
-        assert found[view].item() == pytest.approx(0.25 * surprise(logits, pasted(own, view)), rel=1e-5)
 
 
 def test_in_half_precision_the_decoding_without_gradient_takes_none_from_the_next():

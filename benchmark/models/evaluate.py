@@ -156,8 +156,8 @@ def standing(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     there = read(path)
     for key, value in content.items():
         if there.get(key) != value:
-            raise UserError(f"{path}: an evaluation with another {key} is there; --again makes it anew and sets the "
-                            "old one aside")
+            raise UserError(f"{path}: an evaluation with another {key} is there; --overwrite evaluates again "
+                            "and sets the old one aside")
     return there
 
 
@@ -175,7 +175,7 @@ def read(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         schema = content["schema"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged evaluation ({type(error).__name__}); --again makes it anew") from None
+        raise UserError(f"{path}: damaged evaluation ({type(error).__name__}); --overwrite makes it anew") from None
     if schema != SCHEMA:
         raise UserError(f"{path}: has schema {schema}, this version reads {SCHEMA}; update SemiHisto")
     return content

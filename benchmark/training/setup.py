@@ -21,6 +21,7 @@ from benchmark.data.splits import Split
 from benchmark.data.store import Prepared
 from benchmark.errors import Decline, UserError
 from benchmark.method import Clock, Method, Task
+from benchmark.nets import weights
 from benchmark.nets.network import Network
 from benchmark.numerics import Normalisation, Numerics
 from benchmark.randomness import derive
@@ -98,7 +99,7 @@ def build_method(
     net, train = spec.section("net"), spec.section("train")
     task = Task(
         classes=classes, size=spec.values["data.size"], labelled=labelled, unlabelled=unlabelled, images=images,
-        seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss, forward=train.forward,
+        seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss,
         mean=normalisation.mean, std=normalisation.std,
     )
     if "unlabelled" in kind.views and not unlabelled:
@@ -120,7 +121,9 @@ def build_method(
 
 def normalisation_of(spec: Spec, prepared: Prepared, split: Split) -> Normalisation:
     """Mean and standard deviation by `data.normalise`."""
-    choice = spec.values["data.normalise"]
+    choice = weights.normalisation(spec.values)
+    if choice in weights.STATISTICS:
+        return Normalisation(*weights.STATISTICS[choice])
     if choice == "none":
         return Normalisation()
     if choice == "published":
@@ -161,7 +164,7 @@ def build_training(
     renderers, streams = pixels.renderers(
         prepared, lists, method, bool(why), augment, normalisation, numerics
     )
-    step: Any = TrainStep(method, clock, renderers, optimisers, numerics, in_turn=train.forward == "separate")
+    step: Any = TrainStep(method, clock, renderers, optimisers, numerics)
     if train.capture == "on" and device.type == "cuda":
         if method.capturable:
             step = CudaGraphStep(step)
