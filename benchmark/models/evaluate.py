@@ -115,15 +115,15 @@ def other_scale(model: Model, here: tuple[int, int]) -> str | None:
 
 
 def counted(finished: Finished, prepared: PreparedData, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:
-    """The evidence of the official output on these images, as a run's own evaluator counts it."""
+    """The counts of the official output on these images, as a run's own evaluator counts it."""
     spec, model = finished.model.spec, finished.model
     settings = replace(spec.section("evaluate"), objects=objects)
     images = Split("evaluation", 0, 0, (), (), (), ids, "")
     numerics = Numerics.of(spec.values, finished.device)
     evaluator = Evaluator(prepared, images, settings, model.normalisation, numerics)
-    per_image = evaluator.observe(finished.method, 0)
-    evidence, _ = evaluator.conclude(finished.method, per_image)
-    return evidence
+    per_image = evaluator.evaluate(finished.method, 0)
+    counts, _ = evaluator.finalise(finished.method, per_image)
+    return counts
 
 
 def by_group(counts: dict[str, Any], prepared: PreparedData, ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -16,12 +16,12 @@ from benchmark.runs.request import ResolvedRun
 from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
-from benchmark.training.trainer import Outcome
+from benchmark.training.trainer import TrainResult
 
 
 def compile_record(
-    spec: Spec, prepared: PreparedData, split: Split, device: torch.device, outcome: Outcome, weights: dict[str, Any],
-    versions: dict[str, int | str], command: str,
+    spec: Spec, prepared: PreparedData, split: Split, device: torch.device, outcome: TrainResult,
+    weights: dict[str, Any], versions: dict[str, int | str], command: str,
 ) -> dict[str, Any]:
     """The record of a run by code of these `versions`; `weights` is its final state dict, empty where it has none."""
     done = outcome.status == "done"
@@ -41,7 +41,7 @@ def compile_record(
             "validation": len(split.validation),
             "test": len(split.test),
         } | ({"labelled_ids": list(split.labelled)} if "+" in split.name else {}),  # of a list that is the user's own
-        "scores": scores(outcome.evidence) if done else {},
+        "scores": scores(outcome.counts) if done else {},
         "cost": outcome.cost,
         "weights_sha256": weights_digest(weights) if done else None,
         "numerics": versions,
