@@ -12,7 +12,7 @@ from benchmark.registry import METHODS
 from benchmark.runs.experiment import experiment_names, read_experiment
 from benchmark.runs.grid import plan
 from benchmark.runs.request import specify
-from tests.test_conformance import bench
+from tests.factories import method_testbed
 
 
 @pytest.mark.parametrize("name", experiment_names())
@@ -33,7 +33,7 @@ def test_rows_axes_and_draws():
 
 def test_ablations_differ_from_the_method_by_what_they_ablate():
     for name, key in (("ablation_experts", "method.experts"), ("ablation_components", "method.pseudo_labels")):
-        found = {cell.row: specify(cell.request, "cpu")[0].values[key] for cell in read_experiment(name).cells}
+        found = {cell.row: specify(cell.request, "cpu").spec.values[key] for cell in read_experiment(name).cells}
         assert len(set(found.values())) > 1, name
 
 
@@ -50,17 +50,17 @@ def test_with_weight_zero_unlabelled_images_teach_nothing(row):
     """The gradient is the same whatever they show; with the method's own weight it is not."""
     different = []
     for settings in (WEIGHT_ZERO[row].experiment, {}):
-        session = bench(row, **settings).session()
-        session.clock.step.fill_(session.steps - 1)  # at the ramp's end, in the last phase
+        training = method_testbed(row, **settings).build()
+        training.clock.step.fill_(training.steps - 1)  # at the ramp's end, in the last phase
         gradients = []
         for shift in (0.0, 0.7):
-            session.enter_step(session.steps - 1)
-            session.optimisers.zero_grad()
-            batches = session.step.batches(session.plans(0, 1)[0])
+            training.enter_step(training.steps - 1)
+            training.optimisers.zero_grad()
+            batches = training.step.batches(training.plans(0, 1)[0])
             fields = batches["unlabelled"]._fields
             fields.update({name: values.roll(5, -1) + shift for name, values in fields.items()} if shift else {})
-            session.step.learn(batches)
-            gradients.append([p.grad.clone() for p in session.optimisers.parameters() if p.grad is not None])
+            training.step.learn(batches)
+            gradients.append([p.grad.clone() for p in training.optimisers.parameters() if p.grad is not None])
         different.append(any(not torch.equal(a, b) for a, b in zip(*gradients, strict=True)))
     assert different == [False, True]
 
@@ -132,5 +132,5 @@ def test_an_unknown_experiment_and_an_empty_choice_are_told(tmp_path):
 def test_an_experiments_settings_are_those_of_the_same_run_with_set():
     cell = read_experiment("ablation_experts").cells[0]
     by_hand = replace(cell.request, overrides=cell.request.experiment, experiment={})
-    assert specify(cell.request, "cpu")[0].run_id == specify(by_hand, "cpu")[0].run_id
+    assert specify(cell.request, "cpu").spec.run_id == specify(by_hand, "cpu").spec.run_id
     assert by_hand.command == cell.request.command

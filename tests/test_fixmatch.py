@@ -12,7 +12,7 @@ from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Clock
 from methods.fixmatch import FixMatch
 from tests.batches import batch, gradients, only_labels_teach, task, terms, unlabelled
-from tests.test_conformance import bench
+from tests.factories import method_testbed
 
 BOXES = {
     "strong": torch.tensor([[4, 6, 20, 26], [0, 0, 10, 32], [0, 0, 0, 0]]),
@@ -187,12 +187,12 @@ def test_in_half_precision_the_pass_without_gradient_takes_none_from_the_next():
 
 
 def test_rendered_rectangles_show_another_image_and_are_taught_its_labels():
-    session = bench("fixmatch", **{"augment.cutmix": 1.0}).session()
-    plan = session.plans(0, 1)[0]
-    images = session.step.batches(plan)["unlabelled"]
+    training = method_testbed("fixmatch", **{"augment.cutmix": 1.0}).build()
+    plan = training.plans(0, 1)[0]
+    images = training.step.batches(plan)["unlabelled"]
     boxes = plan["unlabelled"]["strong.mix"]
-    plain = session.step.batches(plan | {"unlabelled": plan["unlabelled"] | {"strong.mix": torch.zeros_like(boxes)}})
-    method = session.method.train()
+    plain = training.step.batches(plan | {"unlabelled": plan["unlabelled"] | {"strong.mix": torch.zeros_like(boxes)}})
+    method = training.method.train()
     method.threshold = moderate(method, images)
     found, logits = spied(method, images)
     found["strong"].backward()
