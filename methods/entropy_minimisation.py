@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from benchmark.losses import entropy
-from benchmark.method import Clock, Logits, Method, Parts, Ramp, Task, require_between
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, require_between
 
 
 class EntropyMinimisation(Method):
@@ -31,14 +31,13 @@ class EntropyMinimisation(Method):
         self.task, self.weight, self.ramp, self.labelled_weight = task, weight, ramp, labelled_weight
         self.net = task.network()
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
-        passes = self.task.in_turn(self.net, labelled.weak, unlabelled.weak)
-        seen = next(passes)
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
+        seen = self.net(labelled.weak)
         yield {
             "supervised": self.task.criterion(seen, labelled.mask),
             "labelled_entropy": self.labelled_weight * self.doubt(seen),
         }
-        yield {"entropy": self.weight * clock.ramp(self.ramp) * self.doubt(next(passes))}
+        yield {"entropy": self.weight * clock.ramp(self.ramp) * self.doubt(self.net(unlabelled.weak))}
 
     def doubt(self, logits: Tensor) -> Tensor:
         """Mean entropy as a share of the largest possible one."""

@@ -9,20 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout2d
 
+from benchmark.ema import BNStats, EmaStep, Teacher, add_noise
 from benchmark.losses import entropy, mean_logits
-from benchmark.method import (
-    Clock,
-    Counted,
-    Logits,
-    Method,
-    Parts,
-    Ramp,
-    Task,
-    Teacher,
-    jittered,
-    require_between,
-    require_share,
-)
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, require_between, require_share
 from benchmark.nets.network import Network
 
 
@@ -34,7 +23,7 @@ class UAMT(Method):
     (eq. 2 to 4). Dropout as in the authors' V-Net: whole channels, at the deepest feature and at the last map, in
     student and teacher. Published 2-D code differs: SSL4MIS and PyMIC keep the binary ln 2 or the factor 2 for any C
     (`bound=ln2`; at C = 2 all are the same); XNet's network has no dropout at all (`dropout=0`), so that its passes
-    differ by input noise alone, and it counts the average's t in epochs (`counted=epochs`). w = 0.1, XNet 0.05.
+    differ by input noise alone, and it counts the average's t in epochs (`ema_step=epoch`). w = 0.1, XNet 0.05.
     """
 
     display = "UA-MT"
@@ -43,7 +32,7 @@ class UAMT(Method):
     def __init__(
         self, task: Task, *, decay: float = 0.99, weight: float = 0.1, ramp: Ramp = "sigmoid", noise: float = 0.1,
         passes: int = 8, dropout: float = 0.5, bound: Literal["log_c", "ln2"] = "log_c",
-        counted: Counted = "steps", buffers: Literal["ema", "copy", "own"] = "ema",
+        ema_step: EmaStep = "iteration", bn_stats: BNStats = "ema",
     ) -> None:
         super().__init__()
         require_between(0, 1, decay=decay)
@@ -51,9 +40,9 @@ class UAMT(Method):
         require_between(1, math.inf, passes=passes)
         require_share(dropout=dropout)
         self.task, self.net = task, task.network()
-        self.teacher = Teacher(self.net, buffers)
+        self.teacher = Teacher(self.net, bn_stats)
         self.decay, self.weight, self.ramp, self.noise = decay, weight, ramp, noise
-        self.passes, self.dropout, self.counted = passes, dropout, counted
+        self.passes, self.dropout, self.ema_step = passes, dropout, ema_step
         self.most = math.log(task.classes if bound == "log_c" else 2)
 
     def dropped(self, net: Network, image: Tensor) -> Tensor:
@@ -66,24 +55,23 @@ class UAMT(Method):
     @torch.no_grad()
     def judge(self, image: Tensor) -> Tensor:
         """The teacher's logits on a noisy image under dropout."""
-        return self.dropped(self.teacher.net, jittered(image, self.noise))
+        return self.dropped(self.teacher.net, add_noise(image, self.noise))
 
     def certain(self, image: Tensor, ramp: Tensor) -> Tensor:
         """Where the mean of `passes` judgements has little entropy: bool [B, 1, H, W]."""
         passes = self.judge(image.repeat(self.passes, 1, 1, 1)).chunk(self.passes)
         return (entropy(mean_logits(passes)) < (0.75 + 0.25 * ramp) * self.most).unsqueeze(1)
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
         image, ramp = unlabelled.weak, clock.ramp(self.ramp)
         belief, mask = self.judge(image).softmax(1), self.certain(image, clock.ramp("sigmoid"))
-        self.watch("certain", mask.float().mean())
-        passes = self.task.in_turn(lambda batch: self.dropped(self.net, batch), labelled.weak, image)
-        yield {"supervised": self.task.criterion(next(passes), labelled.mask)}
-        squared = mask * (next(passes).softmax(1) - belief).square()
+        self.log("certain", mask.float().mean())
+        yield {"supervised": self.task.criterion(self.dropped(self.net, labelled.weak), labelled.mask)}
+        squared = mask * (self.dropped(self.net, image).softmax(1) - belief).square()
         yield {"consistency": self.weight * ramp * squared.sum() / (self.task.classes * mask.sum()).clamp(min=1)}
 
     def after_step(self, clock: Clock) -> None:
-        self.teacher.follow(self.net, clock.ema(self.decay, self.counted))
+        self.teacher.ema_update(self.net, clock.ema(self.decay, self.ema_step))
 
     def predict(self, image: Tensor) -> Logits:
         return {"student": self.net(image), "teacher": self.teacher(image)}

@@ -5,11 +5,22 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from benchmark.losses import dice_loss, pseudo_label
-from benchmark.method import Clock, Decline, Logits, Method, Parts, Ramp, Task, require, require_between, suggest
+from benchmark.method import (
+    Batch,
+    Clock,
+    Logits,
+    Method,
+    NotApplicable,
+    Parts,
+    Ramp,
+    Task,
+    require,
+    require_between,
+    suggest,
+)
 from methods._two_branches import TwoBranches
 from methods._wavelets import NAMES, high_frequency, low_frequency
 
@@ -42,9 +53,9 @@ class XNet(Method):
         known = "method.wavelet must be a discrete wavelet of PyWavelets, such as haar, db2 or bior1.5"
         require(wavelet in NAMES, f"{known}, not '{wavelet}'.{suggest(wavelet, NAMES)}")
         if task.weights is not None:
-            raise Decline("xnet has a network of its own, for which there are no pretrained weights")
+            raise NotApplicable("xnet has a network of its own, for which there are no pretrained weights")
         self.task, self.weight, self.ramp, self.wavelet, self.low = task, weight, ramp, wavelet, low
-        with task.seeded():
+        with task.init_seed():
             self.net = TwoBranches(task.channels, task.classes, width)
         step = self.net.divisor
         require(task.size % step == 0, f"data.size must be a multiple of {step} for xnet, not {task.size}")
@@ -54,15 +65,10 @@ class XNet(Method):
         low = image if self.low == "raw" else low_frequency(image, self.wavelet)
         return low, high_frequency(image, self.wavelet, self.task.mean, self.task.std)
 
-    def both(self, image: Tensor) -> Tensor:
-        """Logits of the low-frequency and then of the high-frequency branch: [B, 2C, H, W]."""
-        return torch.cat(self.net(*self.split(image)), dim=1)
-
-    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
-        passes = self.task.in_turn(self.both, labelled.weak, unlabelled.weak)
-        low, high = next(passes).chunk(2, 1)
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
+        low, high = self.net(*self.split(labelled.weak))
         yield {"supervised": self.task.criterion(low, labelled.mask) + self.task.criterion(high, labelled.mask)}
-        low, high = next(passes).chunk(2, 1)
+        low, high = self.net(*self.split(unlabelled.weak))
         cross = dice_loss(low, pseudo_label(high)) + dice_loss(high, pseudo_label(low))
         yield {"cross": self.weight * clock.ramp(self.ramp) * cross}
 

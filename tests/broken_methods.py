@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmark.method import Group, Method, Task, Teacher
+from benchmark.ema import Teacher
+from benchmark.method import Method, ParamGroup, Task
 
 CALLS = [0]
 
@@ -139,13 +140,13 @@ class ChangesThreadsToPredict(Honest):
 
 class SeesImagesForTesting(Honest):
     def factor(self, labelled, unlabelled, clock):
-        return 1 + float(above("session").prepared.images[-1].mean())
+        return 1 + float(above("training").prepared.images[-1].mean())
 
 
 class SeesHiddenMasks(Honest):
     def factor(self, labelled, unlabelled, clock):
-        session = above("session")
-        return 1 + float(session.prepared.masks[session.prepared.position(session.split.unlabelled[0])][:16].mean())
+        training = above("training")
+        return 1 + float(training.prepared.masks[training.prepared.position(training.split.unlabelled[0])][:16].mean())
 
 
 class AsksForAHiddenMask(Honest):
@@ -249,8 +250,8 @@ class TrainsWhatItDoesNotHave(Honest):
     def factor(self, labelled, unlabelled, clock):
         return self.extra[0]
 
-    def trained(self):
-        return [Group([*self.parameters(), *self.extra])]
+    def param_groups(self):
+        return [ParamGroup([*self.parameters(), *self.extra])]
 
 
 class TrainsItsTeacher(Honest):

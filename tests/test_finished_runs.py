@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.models.load import load as load_run
 from benchmark.runs.folder import load_masks
 from tests.conftest import invoke, one_line_error, tiny_settings
@@ -35,7 +35,7 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def images(tmp_path):
     """Two images of the test set at their native size, one of them with blanks and an accent in its name."""
-    prepared, folder = load("synthetic", 32), tmp_path / "images"
+    prepared, folder = load_prepared("synthetic", 32), tmp_path / "images"
     folder.mkdir()
     names = prepared.ids[:2]
     for name, called in zip(names, ("plain", "mit Ä und Blank"), strict=True):
@@ -85,7 +85,7 @@ def test_predict_writes_the_argmax_of_the_run_at_native_size(finished, images, t
         assert predicted.shape == wanted.shape == (40, 50)
         assert (predicted == wanted).mean() > 0.999
     assert "there already" in one_line_error(invoke(*line))
-    assert invoke(*line, "--again").returncode == 0
+    assert invoke(*line, "--overwrite").returncode == 0
 
 
 def test_predict_goes_on_after_an_image_that_cannot_be_read(finished, images, tmp_path):
@@ -109,7 +109,7 @@ def test_what_cannot_be_meant_is_one_line(finished, images, tmp_path):
     assert f"is {own / 'images'} meant?" in line("predict", own)
     assert f"{file}: a file stands where a folder is needed" in line("predict", images, "--output", file)
     assert f"{file}: a file stands where a folder is needed" in line("export", "--output", file)
-    assert "is the folder of the run itself" in line("export", "--output", results / "runs" / run, "--again")
+    assert "is the folder of the run itself" in line("export", "--output", results / "runs" / run, "--overwrite")
     assert (results / "runs" / run / "weights.pt").is_file()
     assert "seen whole" in line("predict", images, "--overlap", "4")
     write_folder(tmp_path / "own2", images=4, bare=0, classes=2)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.models.load import load as load_run
 from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
 from tests.own_folder import picture, write_folder
@@ -47,7 +47,7 @@ def own(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(own):
     """Results folder and record of one short run, with a labelled list of the user's own."""
-    results, ids = own.parent / "results", load(str(own), 32).ids
+    results, ids = own.parent / "results", load_prepared(str(own), 32).ids
     split = json.loads((own / "splits" / "folds.json").read_text())["folds"][0]
     mine = [name for name in ids if name in split["train"] and name not in split.get("unmasked", ())][:3]
     (own.parent / "three.txt").write_text("\n".join(mine))
@@ -83,7 +83,7 @@ def test_a_model_knows_how_images_were_cut_and_read(finished):
     results, record = finished
     model = load_run(record["run_id"], results).model
     assert model.tile == (24, 4) and model.native_size == (24, 24)
-    assert model.reading.range == (3000, 41250) and not model.reading.grey
+    assert model.decoding.range == (3000, 41250) and not model.decoding.grey
     assert model.counts[0] == 3 * 6 and model.counts[2] == 12 * 6, "the method was told tiles"
 
 
@@ -95,7 +95,7 @@ def test_predict_sees_windows_at_the_scale_of_the_tiles_and_reads_as_training_di
     assert result.returncode == 0, result.stderr
     assert "tiles of 24 x 24 pixels" in result.stderr
     found = np.asarray(Image.open(tmp_path / "one" / "masks" / "A_0.png"))
-    prepared, run = load(str(own), 32), load_run(record["run_id"], results)
+    prepared, run = load_prepared(str(own), 32), load_run(record["run_id"], results)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (run.model.mean, run.model.std))
     row = prepared.rows("A_0")[0]
     with torch.inference_mode():
@@ -124,24 +124,24 @@ def test_an_export_reads_and_cuts_as_its_run_does(finished, exported, own, tmp_p
 
 def test_colours_are_made_grey_for_a_run_that_was_trained_so(tmp_path):
     from benchmark.data.folder_dataset import Own
-    from benchmark.data.reading import Reading
+    from benchmark.data.images import PixelDecoding
 
     folder = write_folder(tmp_path / "colour", images=2, bare=1, classes=2)
     (folder / "dataset.yaml").write_text("classes: {background: 0, disk: 1}\npixels: grey\n")
     dataset = Own(folder)
     (item, _) = dataset.items(folder)
-    assert dataset.reading == Reading(grey=True)
-    pixels = dataset.reading.read(item.image, "")
+    assert dataset.decoding == PixelDecoding(grey=True)
+    pixels = dataset.decoding.read(item.image, "")
     assert np.array_equal(dataset.read_image(item), pixels) and (pixels == pixels[..., :1]).all()
 
 
 def test_an_image_of_sixteen_bits_is_refused_where_no_range_was_given(tmp_path):
-    from benchmark.data.reading import Reading
+    from benchmark.data.images import PixelDecoding
     from benchmark.errors import UserError
 
     Image.fromarray(np.full((20, 20), 40000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(UserError, match=r"deep\.png: 16 bits a pixel; save it otherwise"):
-        Reading().read(tmp_path / "deep.png", "save it otherwise")
+        PixelDecoding().read(tmp_path / "deep.png", "save it otherwise")
 
 
 def test_evaluate_chooses_the_split_as_run_does(finished, own, other):

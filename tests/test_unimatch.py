@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.errors import Decline, UserError
+from benchmark.errors import NotApplicable, UserError
 from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Clock
 from methods.unimatch import UniMatch
 from tests.batches import batch, gradients, only_labels_teach, task, terms
-from tests.test_conformance import bench
+from tests.factories import method_testbed
 from tests.test_fixmatch import labels_of, mixed, moderate, pasted, spied, surprise, taught
 
 STREAMS = ("strong", "strong2", "features")
@@ -70,7 +70,7 @@ def test_terms_are_weighed_a_quarter_a_quarter_and_a_half_and_divided_by_all_pix
     for stream, share in zip(STREAMS, (0.25, 0.25, 0.5), strict=True):
         expected = 3.0 * 0.5 * share * surprise(logits[stream], labels[stream])
         assert found[stream].item() == pytest.approx(expected, rel=1e-5), stream
-    assert method.watched["confident"].item() == pytest.approx((labels["features"] != IGNORE).mean())
+    assert method.logged["confident"].item() == pytest.approx((labels["features"] != IGNORE).mean())
 
 
 def test_both_strong_views_are_looked_at_and_each_brings_its_own_rectangles(learner):
@@ -170,15 +170,6 @@ def test_weight_0_leaves_the_supervised_gradient_alone():
     assert only_labels_teach(method, mixed(), Clock(10))
 
 
-def test_a_joint_pass_normalises_labelled_and_strong_images_together():
-    images, method = mixed(), UniMatch(task(forward="joint"), threshold=0.0)
-    found = terms(method, batch(), images, Clock(10))
-    together = torch.cat([batch().weak, images.strong, images.strong2])
-    seen, *strong = method.net(together).split([2, 3, 3])
-    own = labels_of(method.net(images.weak), 0.0)
-    assert found["supervised"].item() == pytest.approx(method.task.criterion(seen, batch().mask).item(), rel=1e-5)
-    for view, logits in zip(("strong", "strong2"), strong, strict=True):
-        assert found[view].item() == pytest.approx(0.25 * surprise(logits, pasted(own, view)), rel=1e-5)
 
 
 def test_in_half_precision_the_decoding_without_gradient_takes_none_from_the_next():
@@ -193,11 +184,11 @@ def test_in_half_precision_the_decoding_without_gradient_takes_none_from_the_nex
 
 
 def test_rendered_strong_views_differ_and_their_rectangles_are_another_image_with_its_labels():
-    session = bench("unimatch", **{"augment.cutmix": 1.0}).session()
-    plan = session.plans(0, 1)[0]
-    images, method = session.step.batches(plan)["unlabelled"], session.method.train()
+    training = method_testbed("unimatch", **{"augment.cutmix": 1.0}).build()
+    plan = training.plans(0, 1)[0]
+    images, method = training.step.batches(plan)["unlabelled"], training.method.train()
     off = {f"{view}.mix": torch.zeros_like(plan["unlabelled"][f"{view}.mix"]) for view in ("strong", "strong2")}
-    plain = session.step.batches(plan | {"unlabelled": plan["unlabelled"] | off})["unlabelled"]
+    plain = training.step.batches(plan | {"unlabelled": plan["unlabelled"] | off})["unlabelled"]
     assert not torch.allclose(plain.strong, plain.strong2, atol=0.1)
     assert not torch.equal(plan["unlabelled"]["strong.mix"], plan["unlabelled"]["strong2.mix"])
     method.threshold = moderate(method, images)
@@ -217,7 +208,7 @@ def test_rendered_strong_views_differ_and_their_rectangles_are_another_image_wit
 
 
 def test_a_network_without_parts_is_declined_before_anything_is_trained():
-    with pytest.raises(Decline, match="level by level"):
+    with pytest.raises(NotApplicable, match="level by level"):
         UniMatch(task(net="smp/fpn-resnet18", size=64))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.errors import Decline, UserError
+from benchmark.errors import NotApplicable, UserError
 from benchmark.method import Clock, Task
 from benchmark.nets.unet import UNet
 from methods.urpc import URPC, rectified
@@ -152,17 +152,11 @@ def test_prediction_is_the_main_heads():
         assert torch.isfinite(method.predict(image)).all()
 
 
-@pytest.mark.parametrize(("forward", "passes"), [("separate", [2, 3]), ("joint", [5])])
-def test_both_settings_of_the_forward_pass_work(forward, passes):
-    method, seen = URPC(task(forward=forward)), []
-    method.net.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    found = terms(method, batch(), unlabelled(count=3), Clock(10))
-    assert seen == passes and all(torch.isfinite(term) for term in found.values())
 
 
 def test_a_network_of_fewer_scales_is_declined(monkeypatch):
     monkeypatch.setattr(Task, "network", lambda self: UNet(3, 2, widths=(4, 8, 16, 32)))
-    with pytest.raises(Decline, match="4 scales"):
+    with pytest.raises(NotApplicable, match="4 scales"):
         URPC(task())
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmark.data import images
 from benchmark.data.folder_files import IMAGES, MASKS, Files, files_of, listed
-from benchmark.data.folder_schema import FILE, Tile, checked_tile, default_name, describe
+from benchmark.data.folder_schema import FILE, checked_tile, default_name, describe
+from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 from benchmark.files import write_text
 
@@ -104,10 +105,7 @@ def _add_masks(text: _Text, files: Files) -> None:
         try:
             mask = images.read_mask(path)
         except UserError:
-            pixels = images.read_image(path)
-            if not (pixels != pixels[..., :1]).any():
-                raise
-            _count(colours, images.numbers_of(pixels))
+            _count(colours, images.colour_numbers(path))
             continue
         _count(values, mask)
         looks.append(_look(mask))

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.dataset import load_dataset
-from benchmark.data.reading import Reading
+from benchmark.data.images import PixelDecoding
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.files import write_json
 from benchmark.numerics import Normalisation
@@ -36,7 +35,7 @@ class Model:
     std: tuple[float, ...]
     native_size: tuple[int, int]  # (H, W): the median of the training images or their tiles, before they were resized
     tile: tuple[int, int] | None  # size and overlap of the tiles that it was trained on; None: on whole images
-    grey: bool  # see `Reading`
+    grey: bool  # see `PixelDecoding`
     grey_range: tuple[int, int] | None
     counts: tuple[int, int, int]  # labelled, unlabelled and all rows (images, or tiles), as the method was told
     trained_on: tuple[str, ...]  # hashes of the decoded training images
@@ -54,9 +53,9 @@ class Model:
         return int(self.spec.values["data.size"])
 
     @property
-    def reading(self) -> Reading:
+    def decoding(self) -> PixelDecoding:
         """How the training images were read, and new ones are."""
-        return Reading(self.grey_range, self.grey)
+        return PixelDecoding(self.grey_range, self.grey)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; `from_json` is its inverse."""
@@ -76,22 +75,22 @@ class Model:
         return model
 
 
-def describe(spec: Spec, prepared: Prepared, split: Split, weights_sha256: str) -> Model:
+def describe(spec: Spec, prepared: PreparedData, split: Split, weights_sha256: str) -> Model:
     """The model of a run on these data; `weights_sha256`: of its final weights."""
-    dataset, names = load_dataset(spec.dataset), (*split.labelled, *split.unlabelled)
+    dataset, names = prepared.dataset, (*split.labelled, *split.unlabelled)
     channels = normalisation_of(spec, prepared, split)
     counts = len(prepared.rows_of(split.labelled)), len(prepared.rows_of(split.unlabelled)), len(prepared.images)
     return Model(
         run_id=spec.run_id, spec=spec, classes=prepared.classes, mean=tuple(channels.mean), std=tuple(channels.std),
         native_size=native_size(prepared, names),
         tile=(dataset.tile.size, dataset.tile.overlap) if dataset.tile else None,
-        grey=dataset.reading.grey, grey_range=dataset.reading.range, counts=counts,
+        grey=dataset.decoding.grey, grey_range=dataset.decoding.range, counts=counts,
         trained_on=tuple(sorted(prepared.hashes[prepared.position(name)] for name in names)),
         licence=dataset.licence, weights_sha256=weights_sha256,
     )
 
 
-def native_size(prepared: Prepared, names: Iterable[str]) -> tuple[int, int]:
+def native_size(prepared: PreparedData, names: Iterable[str]) -> tuple[int, int]:
     """(H, W): the median of these images, or of their tiles, before they are resized."""
     height, width = np.median([box[2:] for name in names for box in prepared.boxes(name)], axis=0)
     return round(height), round(width)

@@ -13,7 +13,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from benchmark.config.compose import compose
-from benchmark.data import naming
 from benchmark.errors import UserError
 from benchmark.plugins import portable, short
 from benchmark.registry import METHODS
@@ -68,7 +67,7 @@ def _gather(experiment: Experiment, results: Path, kind: str | None, only: Mappi
 
 
 def _usable(entry: Planned) -> bool:
-    return entry.record is not None and entry.state not in ("stale", "excepted")
+    return entry.record is not None and entry.state not in ("stale", "excluded")
 
 
 def _counts(path: Path, record: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
@@ -96,7 +95,7 @@ def group_runs(records: Records) -> list[Group]:
     buckets: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
     for record, counts in records:
         spec = record["spec"]
-        place = naming.short(spec["dataset"]), spec["split"], spec["preset"], record["data"].get("fingerprint", "")
+        place = spec["dataset"], spec["split"], spec["preset"], record["data"].get("fingerprint", "")
         buckets[place].append(Run(record, counts))
     names = Counter(safe_name(*place[:3]) for place in buckets)
     groups = []
@@ -144,7 +143,7 @@ def group_experiment(
 
 
 def _place(spec: Mapping[str, Any]) -> tuple[str, str]:
-    return naming.short(spec["dataset"]), spec["split"]
+    return spec["dataset"], spec["split"]
 
 
 def _of_data(fingerprint: str) -> str:

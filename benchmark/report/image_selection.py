@@ -14,8 +14,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.data.dataset import IGNORE, load_dataset
-from benchmark.data.store import Prepared, load
+from benchmark.data.dataset import IGNORE
+from benchmark.data.load import load_dataset, load_prepared
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.files import write_text
 from benchmark.report.results_frame import DRAW, Group
@@ -89,7 +90,7 @@ def select_images(group: Group, results: Path, everything: bool = False) -> tupl
     rows = [row for row in group.rows if row in files]
     size = next(run.spec["values"]["data.size"] for run in group.done if run.row == rows[0])
     try:
-        prepared = load(group.source, size, prepare=False)
+        prepared = load_prepared(group.source, size, prepare=False)
     except (UserError, KeyError) as error:
         return None, f"the images are not here ({error})"
     if prepared.fingerprint != group.fingerprint:
@@ -118,7 +119,7 @@ def select_images(group: Group, results: Path, everything: bool = False) -> tupl
     return Selection(group.title, ratio, (draw[0], draw[1]), {row: group.display(row) for row in rows}, shown), ""
 
 
-def _shown(prepared: Prepared, name: str, rule: str, masks: Mapping[str, Masks], dice: Mapping[str, float]) -> Shown:
+def _shown(prepared: PreparedData, name: str, rule: str, masks: Mapping[str, Masks], dice: Mapping[str, float]) -> Shown:
     truth = prepared.native(name) > 0
     if len(prepared.classes) > 2:
         classes = prepared.native_classes(name)

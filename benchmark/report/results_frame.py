@@ -14,9 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark import protocols
-from benchmark.data import naming
 from benchmark.metrics.counts import dice, jaccard
-from benchmark.plugins import portable
 from benchmark.report import stats
 
 CELL = ["row", "ratio"]
@@ -73,7 +71,7 @@ class Run:
 class ExpectedRun:
     """A run that an experiment asks for: its row, its specification as JSON, and why it is not there.
 
-    missing: a state (missing, running, stale, excepted) with its reason, or empty where there is a record.
+    missing: a state (missing, running, stale, excluded) with its reason, or empty where there is a record.
     """
 
     row: str
@@ -118,7 +116,7 @@ class Group:
     def source(self) -> str:
         """What `load_dataset` finds the data by: of a folder of one's own also where it lies, or last lay."""
         specs = [entry.spec for entry in self.expected] + [run.spec for run in reversed(self.runs)]
-        return str(specs[0]["dataset"]) if specs else self.dataset
+        return str(specs[0].get("source") or self.dataset) if specs else self.dataset
 
     @cached_property
     def done(self) -> list[Run]:

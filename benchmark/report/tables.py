@@ -167,7 +167,7 @@ def failure_table(group: Group) -> Table | None:
     """Every run that ended without a score or was left out, and why; what is merely missing is told in the cells."""
     lost = [(run, str(run.record["status"]), run.record.get("reason") or "no reason given") for run in group.runs]
     lost = [entry for entry in lost if entry[1] != "done"]
-    told = [entry for entry in group.expected if entry.missing in ("stale", "excepted")]
+    told = [entry for entry in group.expected if entry.missing in ("stale", "excluded")]
     rows = [
         [group.display(entry.row), f"{entry.spec['ratio']} %", str(entry.spec["fold"]), str(entry.spec["seed"]), *why]
         for entry, *why in (*lost, *((entry, entry.missing, entry.reason) for entry in told))

@@ -16,7 +16,7 @@ from benchmark.training.step import Plan, TrainStep
 WARM_UP = 3
 
 
-class CapturedStep:
+class CudaGraphStep:
     """Replays a TrainStep from static buffers; a plan is copied into them first.
 
     Capture needs some eager steps to settle the libraries; whatever those change (weights, momentum, BatchNorm's
@@ -96,7 +96,7 @@ class CapturedStep:
 
 def why_eager(name: str, method: Method) -> str:
     """One line on a method that is not captured though the run asks for it."""
-    return f"{name} runs step by step, without a CUDA graph: {method.uncapturable or 'it says capturable = False'}"
+    return f"{name} runs step by step, without a CUDA graph: {method.cuda_graph_reason or 'it says cuda_graph = False'}"
 
 
 @cache

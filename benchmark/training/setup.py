@@ -15,12 +15,11 @@ from torch import Tensor
 from benchmark.batches.host_streaming import Stream
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import step_of, to_device
-from benchmark.data.dataset import load_dataset
-from benchmark.data.naming import short
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared
-from benchmark.errors import Decline, UserError
+from benchmark.data.store import PreparedData
+from benchmark.errors import NotApplicable, UserError
 from benchmark.method import Clock, Method, Task
+from benchmark.nets import weights
 from benchmark.nets.network import Network
 from benchmark.numerics import Normalisation, Numerics
 from benchmark.randomness import derive
@@ -29,7 +28,7 @@ from benchmark.spec import Spec
 from benchmark.training import data_placement as pixels
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
-from benchmark.training.cuda_graph import CapturedStep, why_eager
+from benchmark.training.cuda_graph import CudaGraphStep, why_eager
 from benchmark.training.evaluate import Evaluator
 from benchmark.training.optimisers import Optimisers
 from benchmark.training.step import TrainStep
@@ -38,11 +37,11 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Session:
+class Training:
     """Everything that a run needs, built from its specification alone."""
 
     spec: Spec
-    prepared: Prepared
+    prepared: PreparedData
     split: Split
     device: torch.device
     method: Method
@@ -52,7 +51,7 @@ class Session:
     step: Any
     evaluator: Evaluator
     steps: int
-    numerics: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
+    versions: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
     streams: dict[str, Stream] = field(default_factory=dict)  # of images that do not lie on the device
 
     def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
@@ -98,11 +97,11 @@ def build_method(
     net, train = spec.section("net"), spec.section("train")
     task = Task(
         classes=classes, size=spec.values["data.size"], labelled=labelled, unlabelled=unlabelled, images=images,
-        seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss, forward=train.forward,
+        seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss,
         mean=normalisation.mean, std=normalisation.std,
     )
     if "unlabelled" in kind.views and not unlabelled:
-        raise Decline(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
+        raise NotApplicable(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
     torch.manual_seed(derive(spec.seed, "method"))
     method: Method = kind(task, **spec.hyperparameters)
     starts = list(method.phases.values())
@@ -118,28 +117,31 @@ def build_method(
     return method
 
 
-def normalisation_of(spec: Spec, prepared: Prepared, split: Split) -> Normalisation:
+def normalisation_of(spec: Spec, prepared: PreparedData, split: Split) -> Normalisation:
     """Mean and standard deviation by `data.normalise`."""
-    choice = spec.values["data.normalise"]
+    choice = weights.normalisation(spec.values)
+    if choice in weights.STATISTICS:
+        return Normalisation(*weights.STATISTICS[choice])
     if choice == "none":
         return Normalisation()
     if choice == "published":
-        published = load_dataset(spec.dataset).published_statistics
+        published = prepared.dataset.published_statistics
         if published is None:
-            raise UserError(f"nobody published statistics of {short(spec.dataset)}; use --set data.normalise=training")
+            raise UserError(f"nobody published statistics of {spec.dataset}; use --set data.normalise=training")
         return Normalisation(*published)
     training = sorted({*split.labelled, *split.unlabelled}, key=prepared.position)
     return Normalisation(*prepared.statistics(prepared.rows_of(training)))
 
 
-def assemble(
-    spec: Spec, prepared: Prepared, split: Split, device: torch.device, versions: dict[str, int | str] | None = None,
-) -> Session:
-    """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes.
+def build_training(
+    spec: Spec, prepared: PreparedData, split: Split, device: torch.device,
+    versions: dict[str, int | str] | None = None,
+) -> Training:
+    """Build all parts of the run `spec`; NotApplicable where its method cannot do the setting, UserError for mistakes.
 
     versions: what `code_versions` has just said, where the caller needs it, too.
     """
-    versions = versions or code_versions(spec.method, spec.dataset)
+    versions = versions or code_versions(spec.method, prepared.dataset)
     train = spec.section("train")
     devices.configure(device, train.threads, train.deterministic)
     lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
@@ -161,14 +163,14 @@ def assemble(
     renderers, streams = pixels.renderers(
         prepared, lists, method, bool(why), augment, normalisation, numerics
     )
-    step: Any = TrainStep(method, clock, renderers, optimisers, numerics, in_turn=train.forward == "separate")
+    step: Any = TrainStep(method, clock, renderers, optimisers, numerics)
     if train.capture == "on" and device.type == "cuda":
-        if method.capturable:
-            step = CapturedStep(step)
+        if method.cuda_graph:
+            step = CudaGraphStep(step)
         else:
             logger.warning(why_eager(spec.method, method))
     evaluator = Evaluator(prepared, split, spec.section("evaluate"), normalisation, numerics)
-    return Session(
+    return Training(
         spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,
         streams,
     )
