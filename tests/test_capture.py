@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from benchmark.conformance.checks import CHECKS
 from benchmark.conformance.testbed import Bench, advance, differences, frozen
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.method import Clock
 from benchmark.numerics import Numerics
 from benchmark.registry import METHODS
@@ -38,8 +38,8 @@ def on_gpu(test):
 
 def bench(method, device="cpu", **more):
     overrides = SETTINGS | {key.replace("__", "."): value for key, value in more.items()}
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=overrides), device)
-    return Bench(spec, load("synthetic", 32), split, torch.device(device))
+    spec, split, *_ = specify(Request(method, "synthetic", preset="demo", overrides=overrides), device)
+    return Bench(spec, load_prepared("synthetic", 32), split, torch.device(device))
 
 
 def memory(session):

@@ -11,7 +11,7 @@ import torch
 from benchmark.conformance.checks import CHECKS, conformance
 from benchmark.conformance.global_state import SEED, surroundings
 from benchmark.conformance.testbed import STEPS, Bench, advance
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.errors import UserError
 from benchmark.method import Method
 from benchmark.registry import METHODS
@@ -27,8 +27,8 @@ SMALL = {
 
 def bench(method: str, **overrides) -> Bench:
     device = torch.device("cpu")
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=SMALL | overrides), device.type)
-    return Bench(spec, load("synthetic", spec.values["data.size"]), split, device)
+    spec, split, *_ = specify(Request(method, "synthetic", preset="demo", overrides=SMALL | overrides), device.type)
+    return Bench(spec, load_prepared("synthetic", spec.values["data.size"]), split, device)
 
 
 @pytest.mark.parametrize("check", list(CHECKS))

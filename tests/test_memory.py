@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmark.conformance.checks import Bench, advance, differences
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.profiling.memory import LiveTensors, peak_bytes, saved_bytes
 from benchmark.profiling.profile import peak_memory
 from benchmark.runs.request import Request, specify
@@ -21,8 +21,8 @@ def block(mib=1):
 
 def session(method, **more):
     overrides = TINY | {key.replace("__", "."): value for key, value in more.items()}
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=overrides), "cpu")
-    made = Bench(spec, load("synthetic", 32), split, torch.device("cpu")).session()
+    spec, split, *_ = specify(Request(method, "synthetic", preset="demo", overrides=overrides), "cpu")
+    made = Bench(spec, load_prepared("synthetic", 32), split, torch.device("cpu")).session()
     made.method.train()
     return made
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmark.conformance.testbed import Bench
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.profiling.step_timing import PARTS, TimedStep, anatomy
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
@@ -18,8 +18,8 @@ from tests.conftest import TINY, invoke, one_line_error, tiny_settings
 
 def session(method):
     device = torch.device("cpu")
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=TINY), device.type)
-    return Bench(spec, load("synthetic", 32), split, device).session()
+    spec, split, *_ = specify(Request(method, "synthetic", preset="demo", overrides=TINY), device.type)
+    return Bench(spec, load_prepared("synthetic", 32), split, device).session()
 
 
 def test_profile_gives_all_cost_keys():

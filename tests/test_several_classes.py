@@ -12,10 +12,9 @@ from sklearn.metrics import multilabel_confusion_matrix
 from benchmark import protocols
 from benchmark.conformance.checks import Bench, advance
 from benchmark.data.dataset import Dataset, Item
-from benchmark.data.folder_schema import Tile
 from benchmark.data.prepare import prepare
 from benchmark.data.splits import Split
-from benchmark.data.tiles import stitch
+from benchmark.data.tiles import Tile, stitch
 from benchmark.errors import Decline
 from benchmark.metrics import class_confusion, dice, jaccard, over_classes
 from benchmark.metrics.torch_counts import class_counts
@@ -64,7 +63,7 @@ def three(tmp_path_factory):
 
 def bench(prepared, method="supervised", **settings):
     """The method on these images: two labelled, four unlabelled (two of them for validation), three to test."""
-    spec, _ = specify(Request(method, "synthetic", preset="demo", overrides=TINY | settings), "cpu")
+    spec, *_ = specify(Request(method, "synthetic", preset="demo", overrides=TINY | settings), "cpu")
     split = Split("made", 20, 0, IDS[:2], IDS[2:6], IDS[4:6], IDS[6:], "0" * 64)
     return Bench(spec, prepared, split, torch.device("cpu"))
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark.conformance.checks import Bench
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.profiling.memory import LiveTensors
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.request import Request, specify
@@ -24,8 +24,8 @@ def run(method, blocks, folder, watch):
     """A whole run of so many blocks with three evaluations, and a checkpoint after every block."""
     settings = TINY | {"train.steps": trainer.BLOCK * blocks, "train.batch_labelled": 2, "train.batch_unlabelled": 2,
                        "evaluate.times": 3}  # fmt: skip
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=settings), "cpu")
-    session = Bench(spec, load("synthetic", 32), split, torch.device("cpu")).session()
+    spec, split, *_ = specify(Request(method, "synthetic", preset="demo", overrides=settings), "cpu")
+    session = Bench(spec, load_prepared("synthetic", 32), split, torch.device("cpu")).session()
     kept = RunFolder(folder, spec)
     with kept.claimed():
         trainer.train(session, kept, tell=lambda *_: watch(session), checkpoint_seconds=0.0)

@@ -10,7 +10,8 @@ import torch
 
 from benchmark.batches.host_streaming import Stream
 from benchmark.conformance.checks import CHECKS, STEPS, Bench, advance, differences
-from benchmark.data.store import load, statistics
+from benchmark.data.load import load_prepared
+from benchmark.data.store import statistics
 from benchmark.runs.request import Request, specify
 from benchmark.training import data_placement as pixels
 from tests.conftest import TINY, invoke, one_line_error, tiny_settings
@@ -26,8 +27,8 @@ def no_room(monkeypatch):
 
 def bench(method, **more):
     overrides = TINY | {key.replace("__", "."): value for key, value in more.items()}
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=overrides), "cpu")
-    return Bench(spec, load("synthetic", 32), split, torch.device("cpu"))
+    spec, split, *_ = specify(Request(method, "synthetic", preset="demo", overrides=overrides), "cpu")
+    return Bench(spec, load_prepared("synthetic", 32), split, torch.device("cpu"))
 
 
 def test_a_block_brings_the_pixels_masks_and_targets_of_its_images():

@@ -49,21 +49,21 @@ def _action(actions: Any, name: str, about: str, function: Any) -> argparse.Argu
 
 
 def _load(arguments: argparse.Namespace) -> Any:
-    from benchmark.data.dataset import full_name
-    from benchmark.data.naming import is_own
-    from benchmark.data.store import load
 
-    if arguments.source and is_own(full_name(arguments.name)):
+    from benchmark.data.load import load_dataset, load_prepared
+
+    dataset = load_dataset(arguments.name)
+    if arguments.source and dataset.home:
         raise UserError(f"--from {arguments.source}: {arguments.name} is the folder itself; leave --from out")
     # a source that is named is read, even where arrays of another one are there
-    return load(
-        arguments.name, arguments.size, raw=arguments.source or arguments.data, again=arguments.source is not None,
+    return load_prepared(
+        dataset, arguments.size, raw=arguments.source or arguments.data, again=arguments.source is not None,
     )
 
 
 def _tile(arguments: argparse.Namespace) -> Any:
     """The tile that was asked for, or None."""
-    from benchmark.data.folder_schema import Tile
+    from benchmark.data.tiles import Tile
 
     if arguments.tile is None:
         if arguments.overlap:
@@ -82,15 +82,16 @@ def new(arguments: argparse.Namespace) -> int:
 
 def prepare(arguments: argparse.Namespace) -> int:
     """Prepare, and say where the arrays are."""
-    from benchmark.data.dataset import full_name
-    from benchmark.data.naming import folder_of, is_own
+
+    from benchmark.data.load import load_dataset
     from benchmark.data.new_folder import set_tile
 
     if tile := _tile(arguments):
-        name = full_name(arguments.name)
-        if not is_own(name):
-            raise UserError(f"--tile: {name} is prepared whole, as released; tiles are for folders with a dataset.yaml")
-        print(set_tile(folder_of(name), tile), file=sys.stderr)
+        dataset = load_dataset(arguments.name)
+        if dataset.home is None:
+            raise UserError(f"--tile: {dataset.name} is prepared whole, as released; tiles are for folders with a "
+                            "dataset.yaml")
+        print(set_tile(dataset.home, tile), file=sys.stderr)
     prepared = _load(arguments)
     tiles = f" in {len(prepared.images)} tiles" if prepared.tiles else ""
     print(f"{prepared.name}: {len(prepared.ids)} images{tiles} at {prepared.size} px in {prepared.folder}")
@@ -113,10 +114,11 @@ def check(arguments: argparse.Namespace) -> int:
 def preview(arguments: argparse.Namespace) -> int:
     """Write the contact sheet."""
     from benchmark.data.preview import preview as draw
-    from benchmark.data.splits import resolve
+    from benchmark.data.splits import load_split
 
     prepared = _load(arguments)
-    split = resolve(prepared.dataset, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
+    dataset = prepared.dataset
+    split = load_split(dataset, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
     path = Path(arguments.output or f"{prepared.name}-{prepared.size}.png")
     ids = [name.strip() for name in arguments.ids.split(",")] if arguments.ids else None
     print(draw(prepared, path, ids=ids, count=arguments.count, split=split))

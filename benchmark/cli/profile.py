@@ -65,14 +65,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace, device: Any) -> dict[str, Any]:
     """The costs of one method. Raises Decline where it declines the setting."""
-    from benchmark.data.store import load
+    from benchmark.data.load import load_prepared
     from benchmark.profiling.profile import count, profile
     from benchmark.runs.request import specify
     from benchmark.training import device as devices
     from benchmark.training.setup import assemble
 
-    spec, split = specify(shared.request(arguments), device.type)
-    prepared = load(spec.dataset, spec.values["data.size"], raw=arguments.data)
+    spec, split, dataset, _ = specify(shared.request(arguments), device.type)
+    prepared = load_prepared(dataset, spec.values["data.size"], raw=arguments.data)
     devices.clear(device)
     session = assemble(spec, prepared, split, device)
     costs = count(session) if arguments.count_only else profile(session, arguments.seconds)

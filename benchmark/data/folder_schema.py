@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from benchmark.config import yaml_files
 from benchmark.config.validate import Field, bind, fields_of
+from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 from benchmark.registry import DATASETS
 
@@ -24,14 +25,6 @@ LARGEST_VALUE = 65535
 MOST_CLASSES = 255  # class 255 means "ignore"
 
 Colour = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Large images are cut into squares of `size` pixels, at native size, neighbours sharing at least `overlap`."""
-
-    size: int
-    overlap: int = 0
 
 
 @dataclass(frozen=True)

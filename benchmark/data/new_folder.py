@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmark.data import images
 from benchmark.data.folder_files import IMAGES, MASKS, Files, files_of, listed
-from benchmark.data.folder_schema import FILE, Tile, checked_tile, default_name, describe
+from benchmark.data.folder_schema import FILE, checked_tile, default_name, describe
+from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 from benchmark.files import write_text
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Box = tuple[int, int, int, int]  # y, x, height, width in pixels of the image
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Large images are cut into squares of `size` pixels, at native size, neighbours sharing at least `overlap`."""
+
+    size: int
+    overlap: int = 0
 
 
 def boxes(height: int, width: int, size: int, overlap: int = 0) -> list[Box]:

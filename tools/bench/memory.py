@@ -75,7 +75,7 @@ def main() -> None:
     print("| method | M trained | weights, gradients, momentum, GiB | batch | graphs, all kept, GiB | in turn, GiB |")
     print("|:--|--:|--:|:--|--:|--:|")
     for row, request in {cell.row: cell.request for cell in experiment.cells}.items():
-        spec, split = specify(request, "cuda")
+        spec, split, *_ = specify(request, "cuda")
         with torch.device("meta"):
             method = build_method(spec, (len(split.labelled), len(split.unlabelled), 165), 2)
         trained = sum(p.numel() for group in method.trained() for p in group.parameters)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmark.conformance.checks import differences
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.runs.request import Request, specify
 from benchmark.training import device as devices
 from benchmark.training.setup import Session, assemble
@@ -43,11 +43,11 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     settings = {"data.size": arguments.size, "net.name": arguments.net, "train.steps": BLOCK * (arguments.rounds + 1)}
-    spec, split = specify(Request(arguments.method, "synthetic", preset="quick", overrides=settings), device.type)
+    spec, split, *_ = specify(Request(arguments.method, "synthetic", preset="quick", overrides=settings), device.type)
     sessions = []
     for share in ("1", "0"):
         os.environ["SEMIHISTO_RESIDENT"] = share
-        sessions.append(assemble(spec, load("synthetic", arguments.size), split, device))
+        sessions.append(assemble(spec, load_prepared("synthetic", arguments.size), split, device))
         sessions[-1].method.train()
     for session in sessions:
         block(session, 0)  # warms up, and captures
