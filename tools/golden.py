@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark.conformance.testbed import Bench, advance
+from benchmark.conformance.testbed import MethodTestbed, advance
 from benchmark.data.load import load_prepared
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
@@ -25,8 +25,8 @@ def losses(method: str) -> dict:
     torch.set_num_threads(1)
     device = torch.device("cpu")
     spec, split, *_ = specify(Request(method, "synthetic", preset="demo", overrides=SETTINGS), device.type)
-    session = Bench(spec, load_prepared("synthetic", spec.values["data.size"]), split, device).session()
-    return {"numerics": session.numerics, "losses": advance(session, 0, STEPS)}
+    training = MethodTestbed(spec, load_prepared("synthetic", spec.values["data.size"]), split, device).build()
+    return {"numerics": training.versions, "losses": advance(training, 0, STEPS)}
 
 
 if __name__ == "__main__":

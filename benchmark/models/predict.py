@@ -76,8 +76,7 @@ def outputs(images: Sequence[Path], folder: Path, with_overlay: bool, again: boo
         planned[image.stem] = Output(image, folder / "masks" / f"{image.stem}.png", drawn)
     for path in (*(file for output in planned.values() for file in output.files), folder / TABLE):
         if path.exists() and not again:
-            raise UserError(f"{path} is there already; --again overwrites what was predicted, --output names another "
-                            "folder")
+            raise UserError(f"{path} is there already; --overwrite replaces it, --output names another folder")
     return list(planned.values())
 
 
