@@ -123,7 +123,7 @@ class Description(yaml_files.Strict):
     def decisive(self) -> dict[str, Any]:
         """What bears on the arrays, as JSON values: not where it lies, how it is split or who may see it."""
         other = {"image_files", "mask_files", "follow_links", "splits", "publishable", "licence"}
-        return self.model_dump(exclude=other)
+        return self.model_dump(exclude=other, warnings=False)  # of a union of plain values
 
     @field_validator("name")
     @classmethod
