@@ -180,7 +180,7 @@ def test_names_and_paths(folder: Path, monkeypatch: pytest.MonkeyPatch):
 YAML_MISTAKES = {
     "clases: [a, b]": "line 1: unknown key 'clases'. Did you mean 'classes'?",
     "name: x": "dataset.yaml: classes is missing",
-    "name: x\nmasks: instance\nclasses: [a, b]": "line 2: masks must be 'classes' or 'instances', not 'instance'. Did you",
+    "name: x\nmasks: instance\nclasses: [a, b]": "line 2: masks must be 'classes' or 'instances', not 'instance'. Did",
     "classes: [a, b]\npublishable: 3": "line 2: publishable must be a boolean, not 3",
     "classes: [a, b]\nname: glas": "line 2: name must not be 'glas', a data set of ours",
     "classes: [a, a]": "line 1: classes must be 2 to 255 different names",

@@ -18,6 +18,10 @@ from pydantic_core import ErrorDetails
 
 from benchmark.errors import UserError, suggest
 
+PLAINER = {  # than pydantic's words
+    "Input should be": "must be", "a valid dictionary": "'key: value' lines or pairs",
+    "a valid integer": "a whole number", "a valid ": "a ",
+}
 DIGITS = 18  # of an integer; nothing that a file sets is larger
 
 
@@ -129,8 +133,9 @@ def _explained(error: ErrorDetails, model: type[BaseModel], path: Path) -> str:
         return f"{place}: {name} {error['ctx']['error']}"
     if kind == "model_type":
         return f"{place}: {name} must be lines or pairs of {', '.join(_keys_at(model, keys))}, not {error['input']!r}"
-    words = error["msg"].replace("a valid dictionary", "'key: value' lines or pairs").replace("Input should be", "must be").replace("a valid integer", "a whole number")
-    words = words.replace("a valid ", "a ")
+    words = error["msg"]
+    for theirs, ours in PLAINER.items():
+        words = words.replace(theirs, ours)
     if kind == "literal_error":
         words += f", not {error['input']!r}." + suggest(str(error["input"]), error["ctx"]["expected"].split("'")[1::2])
         return f"{place}: {name} {words}"
