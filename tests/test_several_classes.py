@@ -15,7 +15,7 @@ from benchmark.data.dataset import Dataset, Item
 from benchmark.data.prepare import prepare
 from benchmark.data.splits import Split
 from benchmark.data.tiles import Tile, stitch
-from benchmark.errors import Decline
+from benchmark.errors import NotApplicable
 from benchmark.metrics import class_confusion, dice, jaccard, over_classes
 from benchmark.metrics.torch_counts import class_counts
 from benchmark.registry import METHODS
@@ -198,7 +198,7 @@ def test_a_cut_image_is_scored_once_on_its_tiles_put_together(tmp_path):
 def test_every_method_takes_three_classes_or_says_why_not(three, method):
     try:
         training = bench(three, method).build()
-    except Decline as reason:
+    except NotApplicable as reason:
         assert "two classes" in str(reason)
         return
     rows = advance(training, 0, 3)

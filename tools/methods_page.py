@@ -94,7 +94,7 @@ def size_under_paper(name: str) -> tuple[int, str]:
     spec = Spec(name, "glas", "official", 20, 0, 0, "paper", values)
     with torch.device("meta"):
         method = build_method(spec, (len(split.labelled), len(split.unlabelled), 165), 2)
-    trained = {id(p): p.numel() for group in method.trained() for p in group.parameters}
+    trained = {id(p): p.numel() for group in method.param_groups() for p in group.parameters}
     net = settings["net.name"]
     used = "task.network(" in inspect.getsource(kind)
     return sum(trained.values()), f"`{net.value}` ({net.source})" if used else "a network of its own"

@@ -13,7 +13,7 @@ import torch
 from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split, check_split_matches_data
 from benchmark.data.store import PreparedData
-from benchmark.errors import Decline, Interrupted, UserError
+from benchmark.errors import Interrupted, NotApplicable, UserError
 from benchmark.models import info as model
 from benchmark.run_lock import Watch
 from benchmark.runs.compile_record import check_current, compile_record, weights_digest
@@ -113,7 +113,7 @@ def attempt(
             logger.warning(f"{error} and is kept as {folder.set_checkpoint_aside()}; the run starts anew")
             outcome = train(training, folder, **loop)
         return outcome, {name: tensor.cpu() for name, tensor in training.method.state_dict().items()}
-    except Decline as reason:
+    except NotApplicable as reason:
         return TrainResult("skipped", str(reason)), {}
     except (UserError, Interrupted):
         raise

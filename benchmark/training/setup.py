@@ -17,7 +17,7 @@ from benchmark.batches.plan import Planner
 from benchmark.batches.render import step_of, to_device
 from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
-from benchmark.errors import Decline, UserError
+from benchmark.errors import NotApplicable, UserError
 from benchmark.method import Clock, Method, Task
 from benchmark.nets import weights
 from benchmark.nets.network import Network
@@ -101,7 +101,7 @@ def build_method(
         mean=normalisation.mean, std=normalisation.std,
     )
     if "unlabelled" in kind.views and not unlabelled:
-        raise Decline(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
+        raise NotApplicable(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
     torch.manual_seed(derive(spec.seed, "method"))
     method: Method = kind(task, **spec.hyperparameters)
     starts = list(method.phases.values())
@@ -137,7 +137,7 @@ def build_training(
     spec: Spec, prepared: PreparedData, split: Split, device: torch.device,
     versions: dict[str, int | str] | None = None,
 ) -> Training:
-    """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes.
+    """Build all parts of the run `spec`; NotApplicable where its method cannot do the setting, UserError for mistakes.
 
     versions: what `code_versions` has just said, where the caller needs it, too.
     """
@@ -165,7 +165,7 @@ def build_training(
     )
     step: Any = TrainStep(method, clock, renderers, optimisers, numerics)
     if train.capture == "on" and device.type == "cuda":
-        if method.capturable:
+        if method.cuda_graph:
             step = CudaGraphStep(step)
         else:
             logger.warning(why_eager(spec.method, method))

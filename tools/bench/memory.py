@@ -78,7 +78,7 @@ def main() -> None:
         spec, split, *_ = specify(request, "cuda")
         with torch.device("meta"):
             method = build_method(spec, (len(split.labelled), len(split.unlabelled), 165), 2)
-        trained = sum(p.numel() for group in method.trained() for p in group.parameters)
+        trained = sum(p.numel() for group in method.param_groups() for p in group.parameters)
         for count in (2, 4):
             whole, turn = held(method, spec.values["data.size"], count)
             print(f"| {row} | {trained / 1e6:.2f} | {3 * 4 * trained / GIB:.2f} | {count} + {count} | "
