@@ -102,7 +102,9 @@ def expected(row: str, made: dict[str, Any], **other: Any) -> ExpectedRun:
     return ExpectedRun(row, other.pop("run_id", made["run_id"]), spec, **other)
 
 
-def of_experiment(records: list[Any], plan: list[ExpectedRun], reference: str | None = None, **more: Any) -> list[Group]:
+def of_experiment(
+    records: list[Any], plan: list[ExpectedRun], reference: str | None = None, **more: Any
+) -> list[Group]:
     """The groups of an experiment called `mine`."""
     return group_experiment(Experiment("mine", "About it.", (), reference), records, plan, **more)
 

@@ -178,7 +178,8 @@ def test_other_settings_are_other_rows_and_the_presets_own_have_the_methods_plai
 def test_records_that_do_not_belong_together_are_told() -> None:
     assert warnings_of(only(record(), record("beta"))) == []
     mixed = [
-        record(), record("beta", numerics={"engine": 2, "method": 1}), record(fold=1, numerics={"engine": 1, "method": 5}),
+        record(), record("beta", numerics={"engine": 2, "method": 1}),
+        record(fold=1, numerics={"engine": 1, "method": 5}),
         record("gamma", data={"fingerprint": "f" * 64, "split_fingerprint": "other"}),
         record("delta", scores={"strict": {"dice": 0.99}}), record(),
     ]  # fmt: skip

@@ -128,7 +128,8 @@ def control() -> str:
     group, rows = group_of("glas_small"), []
     for label in group.rows:
         if label not in (CONTROL, UPPER):
-            rows.append([group.display(label), *(signed(difference(group, label, CONTROL, ratio)) for ratio in (20, 10))])
+            above = (signed(difference(group, label, CONTROL, ratio)) for ratio in (20, 10))
+            rows.append([group.display(label), *above])
     return table([f"above {CONTROL}", "20 %", "10 %"], rows)
 
 

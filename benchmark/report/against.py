@@ -49,14 +49,15 @@ def against(group: Group, name: str | None = None, folder: Path = published.FOLD
 
 def _row(group: Group, table: Published, entry: Any, setups: dict[str, str]) -> list[str]:
     """One published cell beside ours."""
-    quantity = table.index.quantities[entry.quantity]
-    places = [place for place in group.cells.index if place[0] == entry.row and entry.ratio in (pd.NA, place[1])]
+    quantity = table.file.quantities[entry.quantity]
+    there = group.cells[(group.cells.finished > 0) | group.cells.states.map(bool)].index
+    places = [place for place in there if place[0] == entry.row and entry.ratio in (None, place[1])]
     runs = [run for place in places for run in group.finished(*place)]
     values = pd.Series([_value(run, table, entry.quantity) for run in runs], dtype=float).dropna()
     expected = int(group.cells.loc[places].expected.sum()) if places else 0
     printed = f"{entry.mean:g}" if quantity.value.startswith("cost.") else number(entry.mean)
     printed += "" if math.isnan(entry.sd) else f" ± {number(entry.sd)}"
-    row = [group.display(entry.row), DASH if entry.ratio is pd.NA else f"{entry.ratio} %", quantity.title, printed]
+    row = [group.display(entry.row), DASH if entry.ratio is None else f"{entry.ratio} %", quantity.title, printed]
     devices = {run.record["environment"].get("device") for run in runs} if quantity.by_device else set()
     if values.empty or len(devices) > 1:
         why = f"{len(devices)} devices" if len(devices) > 1 else _nothing(group, places, bool(runs))
@@ -78,7 +79,7 @@ def _row(group: Group, table: Published, entry: Any, setups: dict[str, str]) -> 
 
 def _value(run: Run, table: Published, name: str) -> float | None:
     """A finished run's value in the printed unit."""
-    quantity = table.index.quantities[name]
+    quantity = table.file.quantities[name]
     kind, key = quantity.value.split(".", 1)
     value = run.scores[table.about.protocol or ""].get(key) if kind == "scores" else run.record["cost"].get(key)
     return None if value is None else quantity.factor * value
@@ -95,7 +96,7 @@ def _nothing(group: Group, places: Sequence[Any], finished: bool) -> str:
 def _setup(table: Published, runs: Sequence[Run], setups: dict[str, str]) -> str:
     """`as published`, or the mark of what any of the runs does otherwise."""
     parts = []
-    for words, settings in table.index.setup.items():
+    for words, settings in table.file.setup.items():
         other = {
             f"{key} {'unset' if value is None else value}, not {'unset' if expected is None else expected}"
             for run in runs
@@ -110,10 +111,10 @@ def _setup(table: Published, runs: Sequence[Run], setups: dict[str, str]) -> str
 def _caption(table: Published, compared: int, differing: int) -> str:
     about = table.about
     ours = f"Ours: protocol {about.protocol}: {MEANING[about.protocol]}. " if about.protocol else ""
-    quantities = [table.index.quantities[name] for name in table.cells.quantity.unique()]
+    quantities = [table.file.quantities[name] for name in table.cells.quantity.unique()]
     least = [f"{quantity.tolerance:g} for {quantity.title}" for quantity in quantities if not quantity.not_compared]
     return (
-        f"Published: {table.index.source}, {about.title}: {about.about}. {ours}Mean ± sd (ddof 1) over draws, n draws, "
+        f"Published: {table.file.source}, {about.title}: {about.about}. {ours}Mean ± sd (ddof 1) over draws, n draws, "
         "or (k/n) where only k of n have a value. A cell differs where |difference| is above the tolerance, max(2 "
         f"sqrt(sd1² + sd2²), {', '.join(least)}); a spread that is not known counts as 0. Cells compared: {compared}, "
         f"differing: {differing}."
@@ -121,17 +122,17 @@ def _caption(table: Published, compared: int, differing: int) -> str:
 
 
 def _notes(group: Group, table: Published, cells: Sequence[Any], setups: dict[str, str]) -> list[str]:
-    about, quantities = table.about, table.index.quantities
+    about, quantities = table.about, table.file.quantities
     rows, copied = list(dict.fromkeys(entry.row for entry in cells)), about.copied
     notes = [f"Set-up {mark}: {what}." for what, mark in setups.items()]
     notes += [f"{group.display(row)} is not compared: {copied[row]}." for row in rows if row in copied]
     reasons = {quantities[entry.quantity].title: quantities[entry.quantity].not_compared for entry in cells}
     notes += [f"{title} is not compared: {reason}." for title, reason in reasons.items() if reason]
-    if table.index.unpublished:
-        notes.append(f"Not published, and so not compared: {table.index.unpublished}.")
+    if table.file.unpublished:
+        notes.append(f"Not published, and so not compared: {table.file.unpublished}.")
     for entry in cells:
         if entry.note:
-            place = entry.row if entry.ratio is pd.NA else f"{entry.row} at {entry.ratio} %"
+            place = entry.row if entry.ratio is None else f"{entry.row} at {entry.ratio} %"
             notes.append(f"{place}, {quantities[entry.quantity].title} as printed: {entry.note}.")
     notes += about.notes
     strangers = [group.display(row) for row in group.rows if row not in rows]

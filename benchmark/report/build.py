@@ -97,8 +97,8 @@ def check_owner(group: Group, results: Path, command: str) -> None:
     here, there = _experiment(command), _experiment(found["command"])
     other_file = here and there and here != there and there.is_file() and not there.samefile(here)
     if other_file or found["title"].partition(": ")[0] != " ".join(group.title.split()).partition(": ")[0]:
-        raise UserError(f"{path}: this is a table of '{found['title']}', made by '{found['command']}'; rename one of the "
-                        "two experiments, or move its files away")
+        raise UserError(f"{path}: this is a table of '{found['title']}', made by '{found['command']}'; rename one of "
+                        "the two experiments, or move its files away")
 
 
 def _experiment(command: str) -> Path | None:

@@ -21,7 +21,8 @@ def comma_separated(group: Group, records: str) -> str:
     table = group.summary.join(_facts(group), on=CELL)
     table = table[(table.n > 0) | table.metric.isin(METRICS)]
     table = table.assign(
-        dataset=group.dataset, split=group.split, records=records, wanted=table.expected, status=table.states.str.join("; "),
+        dataset=group.dataset, split=group.split, records=records, wanted=table.expected,
+        status=table.states.str.join("; "),
         unit=table.metric.isin(PIXELS).map({True: "pixels", False: "fraction"}),
         resampled_units=table.units.astype("Int64"),
     )  # fmt: skip

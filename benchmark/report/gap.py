@@ -48,7 +48,7 @@ def protocol_gaps(group: Group) -> list[ProtocolGap]:
     found = found[~lacking | lacking.groupby([found.row, found.ratio]).transform("all")]
     means, sizes = 100 * found.groupby(CELL).mean(), found.groupby(CELL).size()
     return [
-        ProtocolGap(*place, int(sizes[place]), int(known.expected), stops, validation)
+        ProtocolGap(place[0], place[1], int(sizes[place]), int(known.expected), tuple(stops), validation)
         for place, known in group.cells.iterrows() if place in sizes.index
         for *stops, validation in [[round(value, 2) for value in means.loc[place]]]
     ]  # fmt: skip

@@ -134,7 +134,8 @@ def group_experiment(
             parts += [name for name, more in zip(place, several, strict=True) if more]
             parts += [data[:8] or "unknown"] * (number > 0)
             title = f"{experiment.name}: {place[0]}, split {place[1]}, preset {presets}"
-            title += _of_data(data) * (len(ordered) > 1) + "".join(f", {key} {value} only" for key, value in part.items())
+            title += _of_data(data) * (len(ordered) > 1)
+            title += "".join(f", {key} {value} only" for key, value in part.items())
             groups.append(Group(
                 *place, presets, data, runs, mine, safe_name(*parts), title, experiment.about, experiment.reference,
                 experiment.published, total - len(runs),

@@ -119,7 +119,9 @@ def select_images(group: Group, results: Path, everything: bool = False) -> tupl
     return Selection(group.title, ratio, (draw[0], draw[1]), {row: group.display(row) for row in rows}, shown), ""
 
 
-def _shown(prepared: PreparedData, name: str, rule: str, masks: Mapping[str, Masks], dice: Mapping[str, float]) -> Shown:
+def _shown(
+    prepared: PreparedData, name: str, rule: str, masks: Mapping[str, Masks], dice: Mapping[str, float]
+) -> Shown:
     truth = prepared.native(name) > 0
     if len(prepared.classes) > 2:
         classes = prepared.native_classes(name)

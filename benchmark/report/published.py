@@ -64,9 +64,9 @@ class Index(BaseModel, extra="forbid"):
 
 class Published(NamedTuple):
     """A published table. cells: a line a printed number: dataset ("" for any), row, ratio (None for any), quantity,
-    mean, sd (nan where it is not printed) and note."""
+    mean, sd (nan where it is not printed) and note. file: what holds for all tables of the publication."""
 
-    index: Index
+    file: Index
     about: Description
     cells: pd.DataFrame
 
@@ -81,7 +81,8 @@ def read(name: str, folder: Path = FOLDER) -> Published:
     path = folder / "tables.yaml"
     index = yaml_files.load(path, Index)
     if name not in index.tables:
-        raise UserError(f"{path}: unknown table '{name}'.{suggest(name, index.tables)} Known: {', '.join(index.tables)}.")
+        known = ", ".join(index.tables)
+        raise UserError(f"{path}: unknown table '{name}'.{suggest(name, index.tables)} Known: {known}.")
     about, file = index.tables[name], folder / f"{name}.csv"
     cells = _cells(file, index.quantities)
     if about.protocol is None and any(index.quantities[key].value.startswith("scores.") for key in cells.quantity):
@@ -105,10 +106,11 @@ def _cells(path: Path, quantities: Mapping[str, Quantity]) -> pd.DataFrame:
     if given.duplicated(PLACE).any():
         line = given.index[given.duplicated(PLACE)][0] + 2
         raise UserError(f"{path}, line {line}: the same dataset, row and ratio as in a line before")
+    _numbers(given.ratio, path)
     parts = [
         given[PLACE].assign(
             quantity=name, mean=_numbers(given[name], path), sd=_numbers(given[f"{name}_sd"], path),
-            note=given[f"{name}_note"], ratio=_numbers(given.ratio, path).astype("Int64"),
+            note=given[f"{name}_note"], ratio=pd.Series([int(r) if r else None for r in given.ratio], dtype=object),
         )
         for name in mine
     ]  # fmt: skip

@@ -60,7 +60,7 @@ class Run:
 
     @property
     def costs(self) -> dict[str, Any]:
-        """The record's costs, and the labelled images a second that follow from them: all methods see as many a step."""
+        """The record's costs, and the labelled images a second that follow: all methods see as many a step."""
         cost, batch = dict(self.record.get("cost") or {}), self.spec["values"].get("train.batch_labelled")
         if cost.get("seconds_per_step") and batch:
             cost["images_per_second"] = batch / cost["seconds_per_step"]
@@ -112,6 +112,10 @@ class Group:
         """The name of a row for a reader."""
         return self.displays.get(str(row), str(row))
 
+    def line(self, place: Any) -> list[str]:
+        """The first two columns of most tables: the name of the row, and the label ratio."""
+        return [self.display(place[0]), f"{place[1]} %"]
+
     @property
     def source(self) -> str:
         """What `load_dataset` finds the data by: of a folder of one's own also where it lies, or last lay."""
@@ -134,7 +138,11 @@ class Group:
 
     @cached_property
     def ratios(self) -> tuple[int, ...]:
-        return tuple(sorted({entry.place["ratio"] for entry in (*self.runs, *self.expected)}))
+        return tuple(sorted({entry.place["ratio"] for entry in self._entries}))
+
+    @property
+    def _entries(self) -> list[Run | ExpectedRun]:
+        return [*self.expected, *self.runs]
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -142,7 +150,7 @@ class Group:
         the others. A whole cell has as many draws as the experiment asks for, or as any row has at its ratio."""
         draws: dict[tuple[str, int], set[tuple[int, int]]] = defaultdict(set)
         states: dict[tuple[str, int], set[str]] = defaultdict(set)
-        for entry in (*self.expected, *self.runs):
+        for entry in self._entries:
             place = entry.place
             for row in (place["row"],) if self.expected else self.rows:
                 draws[row, place["ratio"]].add((place["fold"], place["seed"]))
@@ -156,7 +164,7 @@ class Group:
 
     @cached_property
     def scores(self) -> pd.DataFrame:
-        """A line a finished run, protocol, metric and class ("" for all): `value` as a fraction, distances in pixels."""
+        """A line a finished run, protocol, metric and class ("" for all): `value`, a fraction, or pixels."""
         lines = []
         for run in self.done:
             for protocol, scores in run.scores.items():
@@ -167,6 +175,12 @@ class Group:
                 lines += [{**place, "metric": key, "class": name, "value": v} for (name, key), v in known.items()]
         columns = [*CELL, *DRAW, "run_id", "protocol", "metric", "class", "value"]
         return pd.DataFrame(lines, columns=columns).astype({"value": float})
+
+    def draw_scores(self, metric: str) -> dict[str, dict[Any, list[float]]]:
+        """{protocol: {(row, ratio): the scores of its draws in percent}}, of cells that have one."""
+        found = self.scores[(self.scores.metric == metric) & (self.scores["class"] == "")].dropna()
+        percent = found.assign(value=100 * found.value)
+        return {p: percent[percent.protocol == p].groupby(CELL).value.agg(list).to_dict() for p in protocols.PROTOCOLS}
 
     @cached_property
     def images(self) -> pd.DataFrame:
@@ -215,8 +229,8 @@ class Group:
                            for metric in (*METRICS, *(OBJECTS if protocol == "strict" else ()))}, names=keys[:2])
         table = every.join(found.agg(mean="mean", sd="std", n="count")).astype({"n": "Int64"}).fillna({"n": 0})
         bounds = [
-            ("strict", metric, *cell, *interval[1:]) for metric in METRICS for cell in self.cells.index
-            if (interval := stats.interval(self.by_image(*cell, metric).mean(axis=1)))
+            ("strict", metric, row, ratio, *interval[1:]) for metric in METRICS for row, ratio in self.cells.index
+            if (interval := stats.interval(self.by_image(row, ratio, metric).mean(axis=1)))
         ]
         return table.join(pd.DataFrame(bounds, columns=[*keys, "low", "high", "units"]).set_index(keys)).reset_index()
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmark.protocols import MEANING, everything_is_foreground
 from benchmark.report.compare import best, resampled_units
-from benchmark.report.results_frame import CELL, METRICS, Group
+from benchmark.report.results_frame import CELL, Group
 from benchmark.report.table import DASH, Bold, Table, between, cell, number
 
 EVERYTHING = "everything is foreground (no model)"
@@ -123,7 +123,7 @@ def _columns(group: Group, values: pd.DataFrame, column: str, names: Sequence[Ha
             found.loc[(*place, name)] if (*place, name) in found.index else {"n": 0, "mean": math.nan} for name in names
         ]
         texts = [cell({**one, "n": int(one["n"]), "expected": known.expected}) for one in cells]
-        yield [group.display(place[0]), f"{place[1]} %", *texts]
+        yield [*group.line(place), *texts]
 
 
 def object_table(group: Group) -> Table | None:
@@ -133,7 +133,7 @@ def object_table(group: Group) -> Table | None:
     if not places:
         return None
     scores = [group.cell_scores("strict", key, factor) for key, (_, factor) in OBJECTS.items()]
-    rows = [[group.display(place[0]), f"{place[1]} %", *(cell(found.loc[place]) for found in scores)] for place in places]
+    rows = [[*group.line(place), *(cell(found.loc[place]) for found in scores)] for place in places]
     caption = (
         "Mean over test images at native size; mean ± sd over draws, n draws, or (k/n) where only k of n have it. "
         "Object scores as in the GlaS challenge (Sirinukunwattana et al. 2017), the objects of a prediction being its "
@@ -146,13 +146,13 @@ def object_table(group: Group) -> Table | None:
 
 
 def cost_tables(group: Group) -> list[Table]:
-    """One table for each device, as times of two devices are not comparable: medians over the finished runs of a cell."""
+    """One table for each device, as their times are not comparable: medians over the finished runs of a cell."""
     tables = []
     for device, costs in group.costs.groupby("device") if group.done else ():
         medians = costs.reindex(columns=[*CELL, *COSTS]).infer_objects().groupby(CELL).median(numeric_only=False)
         sizes = costs.groupby(CELL).size()
         rows = [
-            [group.display(place[0]), f"{place[1]} %", *(
+            [*group.line(place), *(
                 show(value) if pd.notna(value := medians.loc[place, key]) else DASH for key, (_, show) in COSTS.items()
             ), str(sizes[place])]
             for place in group.cells.index if place in sizes.index
@@ -165,12 +165,12 @@ def cost_tables(group: Group) -> list[Table]:
 
 def failure_table(group: Group) -> Table | None:
     """Every run that ended without a score or was left out, and why; what is merely missing is told in the cells."""
-    lost = [(run, str(run.record["status"]), run.record.get("reason") or "no reason given") for run in group.runs]
-    lost = [entry for entry in lost if entry[1] != "done"]
-    told = [entry for entry in group.expected if entry.missing in ("stale", "excluded")]
+    lost = [(run.place, str(run.record["status"]), run.record.get("reason") or "no reason given")
+            for run in group.runs if not run.done]  # fmt: skip
+    lost += [(e.place, e.missing, e.reason) for e in group.expected if e.missing in ("stale", "excluded")]
     rows = [
-        [group.display(entry.row), f"{entry.spec['ratio']} %", str(entry.spec["fold"]), str(entry.spec["seed"]), *why]
-        for entry, *why in (*lost, *((entry, entry.missing, entry.reason) for entry in told))
+        [group.display(place["row"]), f"{place['ratio']} %", str(place["fold"]), str(place["seed"]), status, reason]
+        for place, status, reason in lost
     ]
     if not rows:
         return None

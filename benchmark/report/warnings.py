@@ -46,7 +46,8 @@ def _mixed(facts: pd.DataFrame) -> Iterator[str]:
     devices = done.groupby("device").size()  # kernels differ between models of a device (docs/findings.md)
     if len(devices) > 1:
         named = ", ".join(f"{number} on {name}" for name, number in devices.items())
-        yield f"These runs were made on {len(devices)} models of a device ({named}), and one run differs between models."
+        models = f"{len(devices)} models of a device ({named})"
+        yield f"These runs were made on {models}, and one run differs between models."
     for (row, ratio), found in done.groupby(CELL, sort=False):
         draws = list(zip(found.fold, found.seed, strict=True))
         if twice := {draw for draw in draws if draws.count(draw) > 1}:

@@ -25,23 +25,19 @@ def spread(values: Sequence[float], gap: float, low: float = -math.inf, high: fl
     Neighbours that are too close are set around their common mean (pool adjacent violators).
     """
     order = np.argsort(values, kind="stable")
-    blocks: list[list[float]] = []  # the values that are set around their mean
+    blocks: list[list[float]] = []  # values that are set around their mean
+
+    def start(block: Sequence[float]) -> float:
+        length = gap * (len(block) - 1)
+        return max(min(math.fsum(block) / len(block) - length / 2, high - length), low)
+
     for place in order:
         blocks.append([values[place]])
-        while len(blocks) > 1 and _middle(blocks[-2], gap, low, high) + gap * (len(blocks[-2]) + len(blocks[-1])) / 2 > (
-            _middle(blocks[-1], gap, low, high) + 1e-12
-        ):
+        while len(blocks) > 1 and start(blocks[-2]) + gap * len(blocks[-2]) > start(blocks[-1]) + 1e-12:
             blocks[-2:] = [blocks[-2] + blocks[-1]]
     result = np.empty(len(values))
-    result[order] = [
-        _middle(block, gap, low, high) + gap * (k - (len(block) - 1) / 2) for block in blocks for k in range(len(block))
-    ]
+    result[order] = [start(block) + gap * k for block in blocks for k in range(len(block))]
     return [float(place) for place in result]
-
-
-def _middle(block: Sequence[float], gap: float, low: float, high: float) -> float:
-    half = gap * (len(block) - 1) / 2
-    return max(min(math.fsum(block) / len(block), high - half), low + half)
 
 
 def name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], size: float = SMALL) -> None:

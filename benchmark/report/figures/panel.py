@@ -43,7 +43,8 @@ def panel(selection: Selection) -> Figure:
     fold, seed = selection.draw
     about = f"{selection.ratio} % of the labels, draw {fold}, seed {seed} · strict Dice of each picture in percent"
     line: dict[str, Any] = {"va": "top", "ha": "left"}
-    figure.text(left, 1 - 0.08 / height, short(selection.title, int(width * 12)), size=SIZE + 1.5, weight="bold", **line)
+    title = short(selection.title, int(width * 12))
+    figure.text(left, 1 - 0.08 / height, title, size=SIZE + 1.5, weight="bold", **line)
     figure.text(left, 1 - 0.31 / height, short(about, int(width * 16)), size=SIZE - 0.5, color=GREY, **line)
     for shown, each in zip(selection.images, tall, strict=True):
         caption = short(f"{shown.rule}: {shown.id}", int(width * 13))

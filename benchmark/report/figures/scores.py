@@ -47,7 +47,7 @@ COST_AXES = {  # key of the record's cost -> what the axis says, a unit, and whe
 
 
 def rows_at(group: Group, ratio: int) -> pd.DataFrame:
-    """The rows with a strict Dice at this ratio by their keys, best first, equals by name: percent, `part` e.g. (2/3)."""
+    """The rows with a strict Dice at this ratio, in percent, best first, equals by name; `part` is "" or e.g. (2/3)."""
     cells = group.cell_scores().reset_index()
     found = cells[(cells.ratio == ratio) & (cells.n > 0)].set_index("row", drop=False).rename_axis(None)
     found["part"] = [part(n, expected) for n, expected in zip(found.n, found.expected, strict=True)]
@@ -78,8 +78,8 @@ def forest(group: Group, ratio: int) -> Figure | None:
     note += "Bar: 95 % interval over patients (images where there are none)."
     if reference:
         note += (
-            f" Right: mean difference to {short(group.display(reference))} in the draws that both have, paired by image, "
-            "and its own 95 % interval; filled where that leaves out zero, not adjusted for the number of rows. "
+            f" Right: mean difference to {short(group.display(reference))} in the draws that both have, paired by "
+            "image, and its own 95 % interval; filled where that leaves out zero, not adjusted for the number of rows. "
             "Overlapping bars on the left say little about a difference, which is paired."
         )
     if without := [row for row, other in group.cells.index if other == ratio and row not in rows.index]:
@@ -90,7 +90,7 @@ def forest(group: Group, ratio: int) -> Figure | None:
         [LINE * len(every) + 0.1], left=0.25 + LETTER * max(map(len, names)), right=0.15 if reference else 1.15,
         gap=(1.15, 0),
     )  # fmt: skip
-    draws = group.scores[(group.scores.protocol == "strict") & (group.scores.metric == "dice")].set_index(["row", "ratio"])
+    draws = group.draw_scores("dice")["strict"]
     values = [*every.low, *every.high]
     for place, (row, name) in enumerate(zip(every.itertuples(), names, strict=True)):
         shade = colour(group, row.row) if row.ratio == ratio else GREY
@@ -98,7 +98,7 @@ def forest(group: Group, ratio: int) -> Figure | None:
         left.text(-0.015, place, name, ha="right", color=VERMILION if shade == VERMILION else INK, gid="name", **text)
         left.text(1.015, place, spread(row._asdict()), fontsize=SMALL, color=GREY, gid="score", **text)
         left.hlines(place, row.low, row.high, color=shade, lw=2.2, alpha=0.45, gid="interval")
-        single = 100 * draws.loc[[(row.row, row.ratio)]].query("`class` == ''").value.dropna()
+        single = draws[row.row, row.ratio]
         left.plot(single, [place] * len(single), "o", ms=3.6, mfc="white", mec=GREY, mew=0.7, zorder=3, gid="draws")
         left.plot(row.mean, place, "D" if shade == GREY else "o", ms=5.2, color=shade, zorder=4, gid="mean")
         values += [*single]
@@ -145,7 +145,8 @@ def gap(group: Group, ratio: int) -> Figure | None:
         "(blue) or lost (orange) as one choice after the other is taken back, in this order. "
         f"{left_out(group, found, [ratio])}"
     ).strip()
-    about = f"{group.title} · Dice in percent, mean over {draws_in_words(each.n for each in found)} · the greatest fall first"
+    draws = draws_in_words(each.n for each in found)
+    about = f"{group.title} · Dice in percent, mean over {draws} · the greatest fall first"
     left, *others = sheet(
         (f"From the paper's protocol to the strict one, {ratio} % of the labels", about, note),
         [2.6] + [0.62] * len(GAP_TITLES), [LINE * len(found) + 0.1], left=0.25 + LETTER * max(map(len, names)),
@@ -273,7 +274,8 @@ def _curve(axes: Axes, line: pd.DataFrame, shade: str, marker: str) -> None:
     axes.errorbar(line.x, line["mean"], yerr=errors, color=shade, marker=marker, ms=4.5, lw=1.4, elinewidth=0.9,
                   capsize=2, gid="row")  # fmt: skip
     lacking = line[line.part != ""]
-    axes.plot(lacking.x, lacking["mean"], ls="", color=shade, marker=marker, ms=4.5, mfc="white", zorder=3, gid="incomplete")
+    axes.plot(lacking.x, lacking["mean"], ls="", color=shade, marker=marker, ms=4.5, mfc="white", zorder=3,
+              gid="incomplete")  # fmt: skip
 
 
 def cost(group: Group, ratio: int) -> Figure | None:

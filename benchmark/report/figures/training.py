@@ -63,8 +63,9 @@ def losses(group: Group, ratio: int) -> Figure | None:
     curves = over_draws(_logged(group, ratio))
     pictures = _pictures(group, curves[curves.family == ""])
     words = (
-        f"What training logged, {ratio} % of the labels", "loss terms with their weights, and other values that methods "
-        "watch", f"{BAND} Each picture has its own scale: compare shapes, not heights.",
+        f"What training logged, {ratio} % of the labels",
+        "loss terms with their weights, and other values that methods watch",
+        f"{BAND} Each picture has its own scale: compare shapes, not heights.",
     )  # fmt: skip
     cells = _cells(group, ratio, pictures, words, (1.35, 1.35), 4, left=0.45, right=1.25, gap=(1.55, 0.38))
     counted = Counter(name for curve in pictures.values() for name in curve.name.unique())
@@ -80,7 +81,7 @@ def losses(group: Group, ratio: int) -> Figure | None:
 def watched(group: Group, ratio: int) -> Figure | None:
     """Shares that methods watch (weights of a gate, say): families of curves `a/b/...` that always add up to 1."""
     curves = over_draws(_logged(group, ratio))
-    curves = curves[curves.family != ""].assign(name=lambda found: found.name.str.rpartition("/")[2])
+    curves = curves[curves.family != ""].assign(name=lambda found: [name.rpartition("/")[2] for name in found.name])
     pictures = _pictures(group, curves)
     words = f"Shares over training, {ratio} % of the labels", "curves that add up to 1", f"{BAND} Dotted: equal shares."
     cells = _cells(group, ratio, pictures, words, (1.75, 1.5), 4, left=0.55, right=0.75, gap=(0.85, 0.5), titles=2)
@@ -113,6 +114,8 @@ def unlabelled(group: Group, ratio: int) -> Figure | None:
 def over_draws(points: pd.DataFrame) -> pd.DataFrame:
     """A line a row, family, name and step: `mean`, `low` and `high` of its `n` draws. Only the draws whose steps are
     those that most have can be averaged; `others` is how many are left out."""
+    if points.empty:
+        return points.reindex(columns=[*CURVE, "step", "mean", "low", "high", "n", "others"])
     steps = points.groupby([*CURVE, "run_id"], sort=False).step.agg(tuple)
     usual = steps.groupby(CURVE).agg(lambda found: min(Counter(found).items(), key=lambda each: (-each[1], each[0]))[0])
     kept = steps.index[[usual[place[:-1]] == found for place, found in steps.items()]]
@@ -125,7 +128,7 @@ def over_draws(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pooled(group: Group, ratio: int, images: str) -> pd.DataFrame:
-    """Dice in percent of every evaluation: of validation images that of all outputs, of test images the official one's."""
+    """Dice in percent of every evaluation: on validation images of all outputs, on test images of the official one."""
     lines: list[dict[str, Any]] = []
     for run in group.done:
         outputs = [*map(str, run.counts.get("outputs", ()))] if images == "validation" else [""]
@@ -142,9 +145,10 @@ def _logged(group: Group, ratio: int) -> pd.DataFrame:
     """What training logged, by name. `family`: what stands before the last slash of a name, where the two or more names
     that share it add up to 1 in every run and step; else empty."""
     points = group.history[group.history.ratio == ratio].sort_values("name", kind="stable")
-    points = points.assign(family=points.name.str.rpartition("/")[0])
+    points = points.assign(family=[name.rpartition("/")[0] for name in points.name])
     found = points.groupby(["row", "family", "run_id", "step"]).value.agg(["sum", "min", "count"])
-    names = points.groupby(["row", "family"]).name.nunique().reindex(found.index.droplevel(["run_id", "step"])).to_numpy()
+    names = points.groupby(["row", "family"]).name.nunique()
+    names = names.reindex(found.index.droplevel(["run_id", "step"])).to_numpy()
     whole = ((found["sum"] - 1).abs() < SUM) & (found["min"] >= 0) & (found["count"] == names) & (names > 1)
     shares = whole.groupby(["row", "family"]).all()
     kept = shares.reindex(pd.MultiIndex.from_frame(points[["row", "family"]])).to_numpy(bool)

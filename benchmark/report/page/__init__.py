@@ -35,9 +35,11 @@ logger = logging.getLogger(__name__)
 def publish(
     groups: Sequence[Group], tables: Mapping[str, Sequence[Table]], results: Path, provenance: str
 ) -> list[Path]:
-    """Write `results/pages/<name>.html` and, for data whose pictures may not be shared, `pages/local/<name>.html`, which
-    keeps itself out of version control and alone has the pictures."""
-    page, public, private = page_of(groups, results), {}, {}
+    """Write `results/pages/<name>.html` and, for data whose pictures may not be shared, `pages/local/<name>.html`: it
+    keeps itself out of version control, and alone has the pictures."""
+    page = page_of(groups, results)
+    public: dict[str, list[dict[str, Any]]] = {}
+    private: dict[str, list[dict[str, Any]]] = {}
     for group in groups:
         selection, reason = select_images(group, results)
         if selection is None:
@@ -136,31 +138,29 @@ def _scores(group: Group, metric: str) -> dict[str, Any]:
 
     The axis in percent holds all cells, whatever the protocol, so that a switch shows how they move.
     """
-    strict = group.scores[(group.scores.metric == metric) & (group.scores["class"] == "")].dropna(subset=["value"])
-    draws = (100 * strict.set_index(["protocol", "row", "ratio"]).value).groupby(level=[0, 1, 2]).agg(list).to_dict()
+    draws = group.draw_scores(metric)
     summary = {protocol: group.cell_scores(protocol, metric) for protocol in PROTOCOLS}
-    bounds = summary["strict"][["low", "high"]].stack().tolist()
-    points = [*(point for values in draws.values() for point in values), *bounds]
+    bounds = summary["strict"][["low", "high"]].dropna().to_numpy().ravel().tolist()
+    points = [*(point for cells in draws.values() for values in cells.values() for point in values), *bounds]
     low, high = (STEP * math.floor(min(points) / STEP), STEP * math.ceil(max(points) / STEP)) if points else (0, 100)
     low = low if high > low else low - STEP
     views = {}
     for protocol, cells in summary.items():
-        table, texts = score_table(group, protocol, metric), score_cells(group, protocol, metric)
-
-        def cell(place: tuple[str, int]) -> tuple[float | None, str]:
-            if place not in cells.index:
-                return None, f'<span class="none">{DASH}</span>'
-            found = cells.loc[place]
-            if not found.n:
-                return None, str(Markup('<span class="none">{}</span>').format(texts[place]))
-            return round(found["mean"], 6), _cell_html(found, draws[protocol, *place], low, high, _bold(texts[place]))
-
+        table, texts, shown = score_table(group, protocol, metric), score_cells(group, protocol, metric), {}
+        for place, found in cells.iterrows():
+            text = texts[place]
+            html = _cell_html(found, draws[protocol][place], low, high, _bold(text)) if found.n else _none(text)
+            shown[place] = (round(found["mean"], 6) if found.n else None, html)
         views[protocol] = {
             "caption": table.caption, "notes": list(table.notes),
-            "cells": [[cell((row, ratio)) for ratio in group.ratios] for row in group.rows],
+            "cells": [[shown.get((row, ratio), (None, _none(DASH))) for ratio in group.ratios] for row in group.rows],
             "extra": [list(row) for row in table.rows[len(group.rows) :]],
         }  # fmt: skip
     return {"views": views, "axis": [low, high]}
+
+
+def _none(text: str) -> str:
+    return str(Markup('<span class="none">{}</span>').format(text))
 
 
 def _cell_html(found: Mapping[str, Any], draws: Sequence[float], low: int, high: int, bold: bool) -> str:
@@ -169,7 +169,8 @@ def _cell_html(found: Mapping[str, Any], draws: Sequence[float], low: int, high:
     def at(value: float) -> float:
         return round(100 * (value - low) / (high - low), 1)
 
-    mean, lacking = number(found["mean"]), part(found["n"], found["expected"])
+    mean = f"<strong>{number(found['mean'])}</strong>" if bold else number(found["mean"])
+    lacking = part(found["n"], found["expected"])
     sd = f'<span class="sd"> ± {number(found["sd"])}</span>' if found["n"] > 1 else ""
     n = f'<span class="part">{lacking}</span>' if lacking else f"n={found['n']}"
     marks = [f'<i class="draw" style="left:{at(value)}%"></i>' for value in draws]
@@ -177,8 +178,8 @@ def _cell_html(found: Mapping[str, Any], draws: Sequence[float], low: int, high:
         left, right = at(found["low"]), round(100 - at(found["high"]), 1)
         marks.append(f'<i class="whisker" style="left:{left}%;right:{right}%"></i>')
     return (
-        f'<span class="cell"><span class="figures"><span class="mean">{f"<strong>{mean}</strong>" if bold else mean}</span>'
-        f'{sd}<br><span class="small">{n}{between(found)}</span></span><span class="bar" aria-hidden="true">'
+        f'<span class="cell"><span class="figures"><span class="mean">{mean}</span>{sd}<br>'
+        f'<span class="small">{n}{between(found)}</span></span><span class="bar" aria-hidden="true">'
         f'{"".join(marks)}<i class="dot" style="left:{at(found["mean"])}%"></i></span></span>'
     )
 
@@ -222,12 +223,13 @@ def _run_scores(run: Run) -> dict[str, dict[str, str]]:
 
 def _picture(shown: Shown, names: Mapping[str, str]) -> dict[str, Any]:
     """A test image as JSON: PNG bytes in base64, an overlay and a Dice in percent for each row."""
-    image, truth, overlays = (
-        {k: base64.b64encode(png).decode() for k, png in found.items()} if isinstance(found, dict)
-        else base64.b64encode(found).decode() for found in thumbnails(shown)
-    )  # fmt: skip
-    rows = [{"name": names[row], "dice": number(100 * shown.dice[row]), "overlay": overlays[row]} for row in names]
-    return {"id": shown.id, "rule": shown.rule, "image": image, "truth": truth, "rows": rows}
+    image, truth, overlays = thumbnails(shown)
+    text = lambda png: base64.b64encode(png).decode()  # noqa: E731
+    rows = [
+        {"name": name, "dice": number(100 * shown.dice[row]), "overlay": text(overlays[row])}
+        for row, name in names.items()
+    ]
+    return {"id": shown.id, "rule": shown.rule, "image": text(image), "truth": text(truth), "rows": rows}
 
 
 def _others(tables: Sequence[Table]) -> list[tuple[Table, set[int]]]:
@@ -243,7 +245,7 @@ def _counted(groups: Sequence[Group]) -> list[tuple[int, str, bool]]:
     """What there is: a number, its word, and whether it is a lack. A run that several groups show counts once."""
     runs = {run.record["run_id"]: run for group in groups for run in group.runs}
     expected = {entry.run_id: entry for group in groups for entry in group.expected}
-    specs = [entry.spec for entry in (*runs.values(), *expected.values())]
+    specs = [*(run.spec for run in runs.values()), *(entry.spec for entry in expected.values())]
     numbers = [
         (len(runs), "run", False),
         (len({portable(spec["method"]) for spec in specs}), "method", False),
