@@ -85,7 +85,7 @@ def test_predict_writes_the_argmax_of_the_run_at_native_size(finished, images, t
         assert predicted.shape == wanted.shape == (40, 50)
         assert (predicted == wanted).mean() > 0.999
     assert "there already" in one_line_error(invoke(*line))
-    assert invoke(*line, "--again").returncode == 0
+    assert invoke(*line, "--overwrite").returncode == 0
 
 
 def test_predict_goes_on_after_an_image_that_cannot_be_read(finished, images, tmp_path):
@@ -109,7 +109,7 @@ def test_what_cannot_be_meant_is_one_line(finished, images, tmp_path):
     assert f"is {own / 'images'} meant?" in line("predict", own)
     assert f"{file}: a file stands where a folder is needed" in line("predict", images, "--output", file)
     assert f"{file}: a file stands where a folder is needed" in line("export", "--output", file)
-    assert "is the folder of the run itself" in line("export", "--output", results / "runs" / run, "--again")
+    assert "is the folder of the run itself" in line("export", "--output", results / "runs" / run, "--overwrite")
     assert (results / "runs" / run / "weights.pt").is_file()
     assert "seen whole" in line("predict", images, "--overlap", "4")
     write_folder(tmp_path / "own2", images=4, bare=0, classes=2)

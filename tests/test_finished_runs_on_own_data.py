@@ -83,7 +83,7 @@ def test_a_model_knows_how_images_were_cut_and_read(finished):
     results, record = finished
     model = load_run(record["run_id"], results).model
     assert model.tile == (24, 4) and model.native_size == (24, 24)
-    assert model.reading.range == (3000, 41250) and not model.reading.grey
+    assert model.decoding.range == (3000, 41250) and not model.decoding.grey
     assert model.counts[0] == 3 * 6 and model.counts[2] == 12 * 6, "the method was told tiles"
 
 
@@ -124,24 +124,24 @@ def test_an_export_reads_and_cuts_as_its_run_does(finished, exported, own, tmp_p
 
 def test_colours_are_made_grey_for_a_run_that_was_trained_so(tmp_path):
     from benchmark.data.folder_dataset import Own
-    from benchmark.data.reading import Reading
+    from benchmark.data.images import PixelDecoding
 
     folder = write_folder(tmp_path / "colour", images=2, bare=1, classes=2)
     (folder / "dataset.yaml").write_text("classes: {background: 0, disk: 1}\npixels: grey\n")
     dataset = Own(folder)
     (item, _) = dataset.items(folder)
-    assert dataset.reading == Reading(grey=True)
-    pixels = dataset.reading.read(item.image, "")
+    assert dataset.decoding == PixelDecoding(grey=True)
+    pixels = dataset.decoding.read(item.image, "")
     assert np.array_equal(dataset.read_image(item), pixels) and (pixels == pixels[..., :1]).all()
 
 
 def test_an_image_of_sixteen_bits_is_refused_where_no_range_was_given(tmp_path):
-    from benchmark.data.reading import Reading
+    from benchmark.data.images import PixelDecoding
     from benchmark.errors import UserError
 
     Image.fromarray(np.full((20, 20), 40000, np.uint16)).save(tmp_path / "deep.png")
     with pytest.raises(UserError, match=r"deep\.png: 16 bits a pixel; save it otherwise"):
-        Reading().read(tmp_path / "deep.png", "save it otherwise")
+        PixelDecoding().read(tmp_path / "deep.png", "save it otherwise")
 
 
 def test_evaluate_chooses_the_split_as_run_does(finished, own, other):

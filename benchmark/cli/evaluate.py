@@ -31,7 +31,7 @@ def add(verbs: Any) -> None:
                         help="the split's test images, or all that the run was not trained on (default: test)")
     parser.add_argument("--objects", action="store_true",
                         help="also object scores and surface distances (about 0.2 s an image)")
-    parser.add_argument("--again", action="store_true", help="evaluate anew; an old evaluation is set aside")
+    parser.add_argument("--overwrite", action="store_true", help="evaluate anew; an old evaluation is set aside")
     shared.add_device(parser)
     shared.add_folders(parser)
     shared.add_json(parser)
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     fold = (spec.fold if own and arguments.split is None else 0) if arguments.fold is None else arguments.fold
     wanted = Wanted(dataset, split, fold, arguments.sets, arguments.objects)
     content, path, was_there = evaluate(
-        finished, wanted, results, raw=arguments.data, again=arguments.again, command=command(spec, wanted),
+        finished, wanted, results, raw=arguments.data, again=arguments.overwrite, command=command(spec, wanted),
     )
     for reason, names in content["left_out"].items():
         if names:

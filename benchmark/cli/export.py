@@ -19,7 +19,7 @@ def add(verbs: Any) -> None:
     parser.add_argument("--format", default="weights,program", metavar="weights,program,onnx",
                         help="what to write beside the card (default: weights,program)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="where to (default: RESULTS/exports/RUN)")
-    parser.add_argument("--again", action="store_true", help="replace what was exported before")
+    parser.add_argument("--overwrite", action="store_true", help="replace what was exported before")
     shared.add_folders(parser)
     shared.add_json(parser)
     parser.set_defaults(function=run, device="cpu")
@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     finished = shared.finished(arguments)
     folder = arguments.output or results_folder(arguments.results) / "exports" / finished.model.run_id
     check_is_run(finished)
-    clear(folder, finished, arguments.again)
+    clear(folder, finished, arguments.overwrite)
     files, failed = export(finished, folder, formats)
     for line in failed:
         print(line, file=sys.stderr)

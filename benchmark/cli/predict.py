@@ -26,7 +26,7 @@ def add(verbs: Any) -> None:
                         help="pixels that windows share (default: a quarter of a window's shorter side)")
     parser.add_argument("--overlay", action=argparse.BooleanOptionalAction, default=True,
                         help="also draw each image with outlines and a legend (default: yes)")
-    parser.add_argument("--again", action="store_true", help="overwrite what was predicted before")
+    parser.add_argument("--overwrite", action="store_true", help="overwrite what was predicted before")
     shared.add_device(parser)
     shared.add_folders(parser)
     shared.add_json(parser)
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = finished.model.classes
     folder = arguments.output or results_folder(arguments.results) / "predictions" / finished.model.run_id
     cut = prediction.tiling(finished, arguments.tile, arguments.overlap)
-    planned = prediction.outputs(images, folder, arguments.overlay, arguments.again)
+    planned = prediction.outputs(images, folder, arguments.overlay, arguments.overwrite)
     if cut and arguments.tile is None:
         print(f"trained on tiles of {cut.side[1]} x {cut.side[0]} pixels: images are seen in such windows, which share "
               f"{cut.overlap} (--tile whole: as they are)", file=sys.stderr)

@@ -22,7 +22,7 @@ def add(verbs: Any) -> None:
     shared.add_folders(parser)
     parser.add_argument("--keep", choices=("nothing", "weights", "all"), default="weights",
                         help="what to leave in the run's folder (default: weights)")
-    parser.add_argument("--again", action="store_true", help="run anew; an old record is set aside, not overwritten")
+    parser.add_argument("--overwrite", action="store_true", help="run again; the old record is kept as NAME.old1")
     parser.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S",
                         help="time between checkpoints (default: 30)")
     shared.add_json(parser)
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     record, was_there = execute(
         shared.request(arguments), results=results_folder(arguments.results), raw=arguments.data,
-        device_name=arguments.device, keep=arguments.keep, again=arguments.again, wait=("silent",),
+        device_name=arguments.device, keep=arguments.keep, again=arguments.overwrite, wait=("silent",),
         asked_to_stop=lambda: stop.asked, tell=Teller(),
         checkpoint_seconds=arguments.checkpoint_seconds,
     )

@@ -64,7 +64,6 @@ class Train:
     batch_labelled: int = 4
     batch_unlabelled: int = 4
     loss: Literal["ce_dice", "dice"] = "ce_dice"
-    forward: Literal["separate", "joint"] = "separate"
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     deterministic: bool = False
@@ -90,7 +89,8 @@ SECTIONS: dict[str, type] = {
     "evaluate": Evaluate,
 }
 
-REMOVED: dict[str, Any] = {}  # keys that are no more, with the value that all recorded runs had: still part of identity
+# keys that are no more, with the value that all recorded runs had: still part of identity
+REMOVED: dict[str, Any] = {"train.forward": "separate"}
 
 
 def neutral_settings() -> dict[str, Any]:

@@ -116,15 +116,15 @@ def other_scale(model: Model, here: tuple[int, int]) -> str | None:
 
 
 def counted(finished: Finished, prepared: Prepared, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:
-    """The evidence of the official output on these images, as a run's own evaluator counts it."""
+    """The counts of the official output on these images, as a run's own evaluator counts it."""
     spec, model = finished.model.spec, finished.model
     settings = replace(spec.section("evaluate"), objects=objects)
     images = Split("evaluation", 0, 0, (), (), (), ids, "")
     numerics = Numerics.of(spec.values, finished.device)
     evaluator = Evaluator(prepared, images, settings, model.normalisation, numerics)
-    per_image = evaluator.observe(finished.method, 0)
-    evidence, _ = evaluator.conclude(finished.method, per_image)
-    return evidence
+    per_image = evaluator.evaluate(finished.method, 0)
+    counts, _ = evaluator.finalise(finished.method, per_image)
+    return counts
 
 
 def by_group(counts: dict[str, Any], prepared: Prepared, ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
@@ -156,8 +156,8 @@ def standing(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     there = read(path)
     for key, value in content.items():
         if there.get(key) != value:
-            raise UserError(f"{path}: an evaluation with another {key} is there; --again makes it anew and sets the "
-                            "old one aside")
+            raise UserError(f"{path}: an evaluation with another {key} is there; --overwrite evaluates again "
+                            "and sets the old one aside")
     return there
 
 
@@ -175,7 +175,7 @@ def read(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         schema = content["schema"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged evaluation ({type(error).__name__}); --again makes it anew") from None
+        raise UserError(f"{path}: damaged evaluation ({type(error).__name__}); --overwrite makes it anew") from None
     if schema != SCHEMA:
         raise UserError(f"{path}: has schema {schema}, this version reads {SCHEMA}; update SemiHisto")
     return content

@@ -43,7 +43,7 @@ def clear(folder: Path, finished: Finished, again: bool) -> None:
     check_writable(folder)
     for name in (*NAMES.values(), models.FILE, CARD):
         if (folder / name).exists() and not again:
-            raise UserError(f"{folder / name} is there already; --again replaces it, --output names another folder")
+            raise UserError(f"{folder / name} is there already; --overwrite replaces it, --output names another folder")
         (folder / name).unlink(missing_ok=True)
 
 

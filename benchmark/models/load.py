@@ -111,7 +111,7 @@ def load(
     digest = weights_digest(weights)
     if digest != (model.weights_sha256 if record is None else record["weights_sha256"]):
         raise UserError(f"{place.folder / WEIGHTS}: damaged, or not the weights of this run; restore the file, or make "
-                        "the run again with --again")
+                        "the run again with --overwrite")
     numerics = Numerics.of(model.spec.values, device)
     method = with_weights(model, weights, in_part=record is None).to(device=device, dtype=numerics.dtype)
     return Finished(place, record, model, weights, method.to(memory_format=numerics.memory_format), device)

@@ -77,8 +77,7 @@ def outputs(images: Sequence[Path], folder: Path, with_overlay: bool, again: boo
         planned[image.stem] = Output(image, folder / "masks" / f"{image.stem}.png", drawn)
     for path in (*(file for output in planned.values() for file in output.files), folder / TABLE):
         if path.exists() and not again:
-            raise UserError(f"{path} is there already; --again overwrites what was predicted, --output names another "
-                            "folder")
+            raise UserError(f"{path} is there already; --overwrite replaces it, --output names another folder")
     return list(planned.values())
 
 
@@ -105,11 +104,11 @@ def tiling(finished: Finished, tile: str | None, overlap: int | None) -> Tiling 
 
 def predict(finished: Finished, planned: Sequence[Output], cut: Tiling | None) -> Iterator[dict[str, Any]]:
     """Write the answers for each image; a row for each: `image`, files and `areas` (class -> share), or an `error`."""
-    predictor, names, reading = finished.predictor, finished.model.classes, finished.model.reading
+    predictor, names, decoding = finished.predictor, finished.model.classes, finished.model.decoding
     for output in planned:
         row: dict[str, Any] = {"image": str(output.image)}
         try:
-            image = reading.read(output.image, DEEP)
+            image = decoding.read(output.image, DEEP)
         except UserError as error:
             yield row | {"error": str(error)}
             continue
