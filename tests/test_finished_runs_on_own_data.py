@@ -123,12 +123,12 @@ def test_an_export_reads_and_cuts_as_its_run_does(finished, exported, own, tmp_p
 
 
 def test_colours_are_made_grey_for_a_run_that_was_trained_so(tmp_path):
-    from benchmark.data.folder_dataset import Own
+    from benchmark.data.folder_dataset import FolderDataset
     from benchmark.data.images import PixelDecoding
 
     folder = write_folder(tmp_path / "colour", images=2, bare=1, classes=2)
     (folder / "dataset.yaml").write_text("classes: {background: 0, disk: 1}\npixels: grey\n")
-    dataset = Own(folder)
+    dataset = FolderDataset(folder)
     (item, _) = dataset.items(folder)
     assert dataset.decoding == PixelDecoding(grey=True)
     pixels = dataset.decoding.read(item.image, "")

@@ -17,7 +17,11 @@ def add(verbs: Any) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
     about = "look at a folder of images/ and masks/ and write a first dataset.yaml"
     fresh = actions.add_parser("new", help=about, description=about, allow_abbrev=False)
-    fresh.add_argument("folder", help="where images/ and masks/ lie")
+    fresh.add_argument("folder", help="where images/ and masks/ lie, and dataset.yaml is written")
+    fresh.add_argument("--images", default="", metavar="PATTERN", help="where images lie instead: a folder with all of "
+                       "them and of the masks, or as in '{grade}/image/{name}'")
+    fresh.add_argument("--masks", default="", metavar="PATTERN", help="where their masks lie, as in "
+                       "'{grade}/label/{name}'")
     fresh.set_defaults(function=new)
     for tiled in (fresh, _action(actions, "prepare", "read, check and resize a data set into arrays", prepare)):
         tiled.add_argument("--tile", type=int, metavar="SIZE", help="cut large images into squares of so many pixels")
@@ -69,14 +73,19 @@ def _tile(arguments: argparse.Namespace) -> Any:
         if arguments.overlap:
             raise UserError(f"--overlap {arguments.overlap}: say --tile SIZE, too")
         return None
-    return Tile(arguments.tile, arguments.overlap)
+    try:
+        return Tile(arguments.tile, arguments.overlap)
+    except ValueError as error:
+        raise UserError(f"--tile {error}") from None
 
 
 def new(arguments: argparse.Namespace) -> int:
     """Write a first dataset.yaml, and say what was seen and guessed."""
     from benchmark.data import new_folder
 
-    print("\n".join(new_folder.new(Path(arguments.folder), _tile(arguments))))
+    print("\n".join(new_folder.new(
+        Path(arguments.folder), arguments.images, arguments.masks, _tile(arguments)
+    )))
     return OK
 
 

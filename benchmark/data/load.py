@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 from benchmark.data.dataset import Dataset
-from benchmark.data.folder_dataset import Own
+from benchmark.data.folder_dataset import FolderDataset
 from benchmark.data.folder_schema import FILE
 from benchmark.data.prepare import prepare as make
 from benchmark.data.store import ABSENT, PreparedData, Unusable, read
@@ -34,7 +34,7 @@ def load_dataset(given: str, name: str = "") -> Dataset:
     dataset: Dataset
     folder = Path(given).parent if Path(given).name == FILE else Path(given)
     if given not in names() and not is_path(given) and (os.sep in given or (folder / FILE).is_file()):
-        dataset = Own(folder)
+        dataset = FolderDataset(folder)
         path = os.path.normpath(folder)
         dataset.source = path if os.sep in path else os.path.join(".", path)  # never taken for a name
     else:

@@ -19,6 +19,11 @@ class Tile:
     size: int
     overlap: int = 0
 
+    def __post_init__(self) -> None:
+        if self.size < 16 or not 0 <= self.overlap < self.size:
+            raise ValueError("must have a size of 16 pixels or more and an overlap below it, not "
+                             f"{self.size} and {self.overlap}")
+
 
 def boxes(height: int, width: int, size: int, overlap: int = 0) -> list[Box]:
     """Boxes that cover an image, row by row: squares of `size`, neighbours sharing `overlap` pixels or more.
