@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from benchmark.errors import RUN_FAILED, DiskFull, UserError
 
@@ -39,6 +40,16 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         if isinstance(error, OSError):
             raise explain(error, path) from None
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, as `write_atomically` does."""
+    write_atomically(path, lambda stream: stream.write(text.encode()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON value, as `write_atomically` does; equal values give equal bytes."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def remove_unfinished(folder: Path, name: str = "") -> None:

@@ -213,6 +213,7 @@ class Group:
 class Method(nn.Module):
     """A semi-supervised method. Its keyword-only constructor arguments are its hyper-parameters and their defaults."""
 
+    display: str = ""  # the name in tables and figures, as the paper writes it; default: the method's name
     views: Mapping[str, tuple[str, ...]] = {"labelled": ("weak",)}
     targets: tuple[str, ...] = ()
     phases: Mapping[str, float] = {"train": 0.0}

@@ -17,18 +17,22 @@ from typing import Any
 
 from benchmark.errors import UserError, suggest
 from benchmark.paths import ROOT
-from benchmark.plugins import Installed, installed, is_path, module_from, split_path
+from benchmark.plugins import Installed, installed, is_path, module_from, short, split_path
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a source file tells of the class in it: name, class name, the docstring's first paragraph, and the rest."""
+    """What a source file says of the class in it: name, class name, the docstring's first paragraph, and the rest.
+
+    `display` is the name for tables and figures ("UA-MT"); a class without one is called by its name.
+    """
 
     name: str
     class_name: str
     summary: str
     text: str
     later: Mapping[str, Any] = field(default_factory=dict)  # the class's `later`, where it is a literal
+    display: str = ""
 
     @property
     def year(self) -> int | None:
@@ -58,8 +62,10 @@ class Registry:
         return [self.describe(name) for name in self.names()]
 
     def describe(self, name: str) -> Entry:
-        """The entry of one name of the package, read with `ast`."""
+        """The entry of one name of the package, read with `ast`; of any other name only what it is called."""
         path = self.folder / f"{name}.py"
+        if not path.is_file():  # a path, an installed class, or a method of another machine
+            return Entry(name, "", "", "", display=short(name))
         entry = _described(name, path.read_text(encoding="utf-8"), self.base)
         if entry is None:
             raise UserError(f"{path} holds no class that derives from {self.base}")
@@ -141,20 +147,20 @@ def _described(name: str, source: str, base: str) -> Entry | None:
     for node in ast.parse(source).body:
         if isinstance(node, ast.ClassDef) and any(ast.unparse(parent) == base for parent in node.bases):
             summary, _, rest = (ast.get_docstring(node) or "").partition("\n\n")
-            return Entry(name, node.name, " ".join(summary.split()), rest, _literal(node, "later"))
+            later, display = _literal(node, "later") or {}, _literal(node, "display") or name
+            return Entry(name, node.name, " ".join(summary.split()), rest, later, display)
     return None
 
 
-def _literal(node: ast.ClassDef, name: str) -> Mapping[str, Any]:
-    """A class attribute that is written as a literal mapping; empty where there is none."""
+def _literal(node: ast.ClassDef, name: str) -> Any:
+    """The value of a class attribute that is written as a literal; None where there is none."""
     for statement in node.body:
         target: ast.expr | None = statement.target if isinstance(statement, ast.AnnAssign) else None
         if isinstance(statement, ast.Assign):
             target = statement.targets[0]
         if isinstance(target, ast.Name) and target.id == name and getattr(statement, "value", None) is not None:
-            found: Mapping[str, Any] = ast.literal_eval(statement.value)  # type: ignore[attr-defined]
-            return found
-    return {}
+            return ast.literal_eval(statement.value)  # type: ignore[attr-defined]
+    return None
 
 
 METHODS = Registry("method", "methods", "Method")

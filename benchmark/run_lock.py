@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -23,6 +24,8 @@ from typing import Any, NamedTuple
 from benchmark.errors import Held, Interrupted, UserError
 from benchmark.files import UMASK, explain, make_folder
 from benchmark.lock_holder import FREE, Holder
+
+logger = logging.getLogger(__name__)
 
 LOOK = 0.2  # seconds between two looks at a claim that is waited for
 TRIES = 50  # at what others may change at the same moment
@@ -90,13 +93,13 @@ class Watch:
             return "dead"
         return "alive" if moved else "silent"
 
-    def settle(self, folders: Iterable[Path], say: Callable[[str], None] = lambda line: None) -> None:
-        """Look at these claims until none is `silent` any more; `say` hears of it where that takes time."""
+    def settle(self, folders: Iterable[Path]) -> None:
+        """Look at these claims until none is `silent` any more."""
         silent = [folder for folder in folders if self._is_silent(folder)]
         if silent:
             wait = PATIENCE * max(self._seen[folder][0].holder.beat for folder in silent)
             runs = f"{len(silent)} run{'s' * (len(silent) > 1)}"
-            say(f"looking for signs of life at {runs} that other machines have, for up to {wait:.0f} s")
+            logger.info(f"looking for signs of life at {runs} that other machines have, for up to {wait:.0f} s")
         while silent:
             time.sleep(LOOK)
             silent = [folder for folder in silent if self._is_silent(folder)]
@@ -122,12 +125,12 @@ class Claim:
     @contextlib.contextmanager
     def held(
         self, watch: Watch | None = None, wait: Collection[str] = (), *,
-        asked_to_stop: Callable[[], bool] = lambda: False, say: Callable[[str], None] = lambda line: None,
+        asked_to_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[None]:
         """Have the claim for a while; Held where another process has it, and goes on having it.
 
-        A dead holder's claim is taken over. `wait`: while the holder is `silent`, while it is `alive`; `say` hears whom
-        for, and Interrupted ends it where `asked_to_stop`.
+        A dead holder's claim is taken over. `wait`: while the holder is `silent`, while it is `alive`; Interrupted ends
+        it where `asked_to_stop`.
         """
         watch, told = watch or Watch(), False
         try:
@@ -136,7 +139,7 @@ class Claim:
                     raise Interrupted(f"stopped waiting for {holder}; the same command continues")
                 if not told:
                     until = "its end" if "alive" in wait else f"a sign of life, {PATIENCE * holder.beat:.0f} s at most"
-                    say(f"{holder} has {self.folder.parent.name}: waiting for {until}; Ctrl-C stops it")
+                    logger.info(f"{holder} has {self.folder.parent.name}: waiting for {until}; Ctrl-C stops it")
                 told = True
                 time.sleep(LOOK)
         except OSError as error:

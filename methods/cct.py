@@ -30,6 +30,7 @@ class CCT(Method):
     0.1 and 1, where the paper's is 30. Default: the paper.
     """
 
+    display = "CCT"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(

@@ -23,6 +23,7 @@ class CPS(Method):
     the first is official. The CutMix form of the original is not built.
     """
 
+    display = "CPS"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(

@@ -24,6 +24,7 @@ class CrossTeaching(Method):
     XNet, both networks start from random weights, and Dice is an image's. U-Net and Swin U-Net are XNet's pair.
     """
 
+    display = "Cross Teaching"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(

@@ -16,6 +16,7 @@ class Ensemble(Method):
     one of capacity. The networks differ by their initial weights alone; all see the same images.
     """
 
+    display = "Ensemble"
     views = {"labelled": ("weak",)}
 
     def __init__(self, task: Task, *, members: int = 3) -> None:

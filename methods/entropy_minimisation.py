@@ -20,6 +20,7 @@ class EntropyMinimisation(Method):
     with the true C.
     """
 
+    display = "Entropy minimisation"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(

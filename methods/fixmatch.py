@@ -25,6 +25,7 @@ class FixMatch(Method):
     (max q - min q) / max q with 0.8, of two classes max q with 0.83, weighs by 0.1 and adds Dice and negative learning.
     """
 
+    display = "FixMatch"
     views = {"labelled": ("weak",), "unlabelled": ("weak", "strong")}
 
     def __init__(

@@ -23,6 +23,7 @@ class MeanTeacher(Method):
     is what the published code bases do.
     """
 
+    display = "Mean Teacher"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(

@@ -33,6 +33,7 @@ class SemiMoE(Method):
     criterion, which the `paper` preset sets to Dice.
     """
 
+    display = "Semi-MoE"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
     targets = ("sdf", "boundary")
 

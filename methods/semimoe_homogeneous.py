@@ -28,6 +28,7 @@ class SemiMoEHomogeneous(Method):
     of the paper (eq. 8), on the experts' last maps. Only the mixture is supervised, so that experts may specialise.
     """
 
+    display = "Semi-MoE, homogeneous"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(

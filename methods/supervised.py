@@ -14,6 +14,7 @@ class Supervised(Method):
     many labelled-sample updates as any other method, so that a gain is not merely longer training (CCT issue 75).
     """
 
+    display = "Supervised"
     views = {"labelled": ("weak",)}
 
     def __init__(self, task: Task) -> None:

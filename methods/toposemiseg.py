@@ -37,6 +37,7 @@ class TopoSemiSeg(Method):
     500 epochs with it: `start` stands for those, as a share of training. The ramp runs over all of training.
     """
 
+    display = "TopoSemiSeg"
     views = {"labelled": ("weak",), "unlabelled": ("weak", "photometric")}
     capturable = False
     uncapturable = "persistence is computed on the host"

@@ -37,6 +37,7 @@ class UAMT(Method):
     differ by input noise alone, and it counts the average's t in epochs (`counted=epochs`). w = 0.1, XNet 0.05.
     """
 
+    display = "UA-MT"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(

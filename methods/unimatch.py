@@ -26,6 +26,7 @@ class UniMatch(Method):
     code judges pasted images in evaluation mode and decodes whole and dropped features as one batch for BatchNorm.
     """
 
+    display = "UniMatch"
     views = {"labelled": ("weak",), "unlabelled": ("weak", "strong", "strong2")}
 
     def __init__(

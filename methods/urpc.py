@@ -45,6 +45,7 @@ class URPC(Method):
     3x3 heads. Weight: 0.1 with a sigmoid ramp in SSL4MIS, the default; 1 with a linear one in XNet.
     """
 
+    display = "URPC"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(

@@ -29,6 +29,7 @@ class XNet(Method):
     `width=64` channels at the finest level, 1024 at the deepest.
     """
 
+    display = "XNet"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(

@@ -156,16 +156,16 @@ def test_a_claim_of_a_host_that_is_gone_is_taken_over_by_exactly_one(tmp_path):
     assert len(done) == 8 and set(most) == {1} and names(folder) == [FREE]
 
 
-def test_waiting_is_told_once_and_can_be_stopped(tmp_path):
+def test_waiting_is_told_once_and_can_be_stopped(tmp_path, caplog):
     claimed_by(STRANGER, tmp_path / "run" / "claim")
-    said, looks = [], iter([False, False, True])
+    looks = iter([False, False, True])
     claim = Claim(tmp_path / "run" / "claim")
     with (
         pytest.raises(Interrupted, match="stopped waiting for process"),
-        claim.held(wait=("silent",), asked_to_stop=lambda: next(looks), say=said.append),
+        claim.held(wait=("silent",), asked_to_stop=lambda: next(looks)),
     ):
         raise AssertionError("had the claim")
-    (line,) = said
+    (line,) = caplog.messages
     assert f"{STRANGER} has run: waiting for a sign of life, 1 s at most" in line
 
 

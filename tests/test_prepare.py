@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -261,7 +262,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_damaged_folders_are_prepared_again(tmp_path: Path, raw: Path, case: str) -> None:
+def test_damaged_folders_are_prepared_again(
+    tmp_path: Path, raw: Path, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
     first = opened(tmp_path, raw)
     marks = first.fingerprint, first.arrays_fingerprint
     DAMAGE[case](first.folder)
@@ -269,17 +272,19 @@ def test_damaged_folders_are_prepared_again(tmp_path: Path, raw: Path, case: str
         opened(tmp_path, raw, prepare=False)
     with pytest.raises(UserError, match=r"(damaged|another version).*cannot be prepared again: no GlaS"):
         opened(tmp_path, tmp_path / "nowhere")
-    said: list[str] = []
-    again = opened(tmp_path, raw, say=said.append)
+    caplog.clear()
+    again = opened(tmp_path, raw)
     assert (again.fingerprint, again.arrays_fingerprint) == marks
-    assert "again" in said[0]
+    assert "again" in caplog.messages[0]
     opened(tmp_path, tmp_path / "nowhere")
 
 
 def _worker(raw: Path, root: Path, report: str) -> None:
-    said: list[str] = []
-    data = load("glas", SIZE, raw=raw, root=root, say=said.append)
-    Path(report).write_text(f"{data.arrays_fingerprint} {len(said)}")
+    messages = Path(f"{report}.log")
+    logging.getLogger("benchmark").addHandler(logging.FileHandler(messages))
+    data = load("glas", SIZE, raw=raw, root=root)
+    prepared = messages.read_text().count("preparing")
+    Path(report).write_text(f"{data.arrays_fingerprint} {prepared}")
 
 
 def test_workers_at_once_give_one_result(tmp_path: Path, raw: Path) -> None:

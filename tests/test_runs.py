@@ -267,15 +267,15 @@ def stopped(request, results):
     return next(results.glob("runs/*/checkpoint.pt"))
 
 
-def test_a_checkpoint_of_other_code_is_set_aside_and_the_run_starts_anew(tmp_path, monkeypatch):
-    checkpoint, said = stopped(short("supervised"), tmp_path), []
+def test_a_checkpoint_of_other_code_is_set_aside_and_the_run_starts_anew(tmp_path, monkeypatch, caplog):
+    checkpoint = stopped(short("supervised"), tmp_path)
     before = checkpoint.read_bytes()
     monkeypatch.setattr(numerics, "ENGINE", numerics.ENGINE + 1)
-    record, _ = execute(short("supervised"), results=tmp_path, say=said.append)
+    record, _ = execute(short("supervised"), results=tmp_path)
     assert record["status"] == "done" and record["numerics"]["engine"] == numerics.ENGINE
     kept = checkpoint.with_name("checkpoint.pt.old1")
     assert kept.read_bytes() == before
-    assert [line for line in said if "numerics" in line and str(kept) in line and "starts anew" in line], said
+    assert [line for line in caplog.messages if "numerics" in line and str(kept) in line and "starts anew" in line]
     log = checkpoint.with_name("log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == list(range(1, 41))
 

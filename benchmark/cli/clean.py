@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     results = results_folder(arguments.results)
     asked = arguments.what or ["unfinished"]
     kinds = [kind for kind in KINDS if kind in asked]
-    cleaning = clean(results, kinds, remove=arguments.yes, say=lambda line: print(line, file=sys.stderr))
+    cleaning = clean(results, kinds, remove=arguments.yes)
     for line in [*cleaning.left_alone, *cleaning.failed]:
         print(line, file=sys.stderr)
     by_kind = {kind: [left for left in cleaning.found if left.kind == kind] for kind in kinds}

@@ -135,13 +135,7 @@ def finished(arguments: argparse.Namespace) -> Finished:
     """The run that the arguments name, with its weights on the device."""
     from benchmark.models.load import load
 
-    return load(arguments.run, results_folder(arguments.results), raw=arguments.data, device_name=arguments.device,
-                say=say)
-
-
-def say(line: str) -> None:
-    """A line on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    return load(arguments.run, results_folder(arguments.results), raw=arguments.data, device_name=arguments.device)
 
 
 def print_json(value: Any) -> None:

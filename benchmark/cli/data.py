@@ -58,7 +58,6 @@ def _load(arguments: argparse.Namespace) -> Any:
     # a source that is named is read, even where arrays of another one are there
     return load(
         arguments.name, arguments.size, raw=arguments.source or arguments.data, again=arguments.source is not None,
-        say=lambda line: print(line, file=sys.stderr),
     )
 
 

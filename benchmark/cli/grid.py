@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shlex
 import sys
@@ -16,6 +17,8 @@ from benchmark.cli.experiment_args import add_part, parse_only, parse_shard, par
 from benchmark.errors import GRID_INCOMPLETE, INTERRUPTED, OK, RUN_FAILED, UserError
 from benchmark.paths import results_folder
 from benchmark.runs.signals import StopSignals
+
+logger = logging.getLogger(__name__)
 
 RETRY = {"failed": ("failed", "diverged"), "stale": ("stale",)}
 TASKS = 8  # of a SLURM array, unless --slots says how many
@@ -157,14 +160,10 @@ def _run_here(
     device = "cuda" if kind == "cuda" else arguments.device  # each worker sees its own GPU and no other
     orders = Orders(results, arguments.data, device, arguments.keep)
     slots = [Slot(environment) for environment in workers[: len(jobs)]]
-    others = run_all(jobs, slots, orders, tell, lambda: stop.asked, patient=not arguments.no_wait, say=_say)
+    others = run_all(jobs, slots, orders, tell, lambda: stop.asked, patient=not arguments.no_wait)
     if others:
         print(f"{len(others)} left to others, who are at them", file=sys.stderr)
     return any(trouble.values())
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _prepare(wanted: set[tuple[str, int]], raw: str | None) -> None:
@@ -172,7 +171,7 @@ def _prepare(wanted: set[tuple[str, int]], raw: str | None) -> None:
     from benchmark.data.store import load
 
     for dataset, size in sorted(wanted):
-        load(dataset, size, raw=raw, say=_say)
+        load(dataset, size, raw=raw)
 
 
 def _submit(
@@ -203,7 +202,7 @@ def _submit(
         # not left to the tasks: each would try again what another has just tried
         if old := planned_digest(results, entry):
             folder, path = RunFolder(results, entry.spec), results / "records" / f"{entry.spec.run_id}.json"
-            with folder.claimed(wait=("silent",), say=_say):
+            with folder.claimed(wait=("silent",)):
                 if digest(path) == old:
                     retire(folder, path)
                     retired += 1
@@ -217,7 +216,7 @@ def _submit(
     else:
         print(answer)
     ask = shlex.join(["python", "-m", "benchmark", "status", *part_of(arguments)])
-    _say(f"{workers} workers; their output is in {logs}; how far they are: {ask}")
+    logger.info(f"{workers} workers; their output is in {logs}; how far they are: {ask}")
     return OK
 
 

@@ -1,27 +1,34 @@
-"""`list`: what there is, read from sources and folders without importing anything heavy."""
+"""`list`, `explain`, `doctor`: what there is, what a run is set to, and whether this machine can run it."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
-from benchmark.errors import OK
+from benchmark.errors import CHECK_FAILED, OK
+
+if TYPE_CHECKING:
+    from benchmark.registry import Registry
 
 KINDS = ("methods", "datasets", "nets", "presets", "splits", "experiments")
 
 
-def add(verbs: Any) -> None:
-    """Describe the verb."""
-    parser = verbs.add_parser("list", help="what there is: methods, datasets, nets, presets ...", allow_abbrev=False)
-    parser.add_argument("kind", nargs="?", choices=KINDS, default="methods")
-    shared.add_json(parser)
-    parser.set_defaults(function=run)
+def add(verbs: shared.Verbs) -> None:
+    """Describe the verbs."""
+    about = "what there is: methods, datasets, nets, presets, splits or experiments"
+    listing = shared.add_verb(verbs, "list", about, show_list, "--json")
+    listing.add_argument("kind", nargs="?", choices=KINDS, default="methods", help="default: methods")
+    about = "every setting of a run, the layer that set it, and its source; takes the options of `run`"
+    shared.add_verb(verbs, "explain", about, explain, *shared.CELL, "--device", "--results", "--data", "--json")
+    about = "versions, device, memory, disk and data; with a short self-test"
+    shared.add_verb(verbs, "doctor", about, doctor, "--device", "--results", "--data", "--json")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Print the list."""
-    rows = ROWS[arguments.kind]()
+def show_list(arguments: argparse.Namespace) -> int:
+    """Print the list; nothing heavy is imported for it."""
+    rows = _rows(arguments.kind)
     if arguments.json:
         shared.print_json(rows)
         return OK
@@ -32,60 +39,70 @@ def run(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _methods() -> list[dict[str, Any]]:
-    from benchmark.registry import METHODS
+def _rows(kind: str) -> list[dict[str, Any]]:
+    from benchmark.config import yaml_files
+    from benchmark.nets.catalogue import NAMES
+    from benchmark.paths import CONFIGS
+    from benchmark.registry import DATASETS, METHODS
 
-    ours = [{"name": e.name, "about": e.summary, "year": e.year, "citation": e.citation} for e in METHODS.entries()]
-    return ours + _outside(METHODS)
+    if kind == "methods":
+        ours = [{"name": e.name, "about": e.summary, "year": e.year, "citation": e.citation} for e in METHODS.entries()]
+        return ours + _installed(METHODS)
+    if kind == "datasets":
+        return [{"name": e.name, "about": e.summary} for e in DATASETS.entries()] + _installed(DATASETS)
+    if kind == "nets":
+        return [{"name": name, "about": about} for name, about in NAMES.items()]
+    if kind == "splits":
+        paths = sorted((CONFIGS / kind).glob("*/*.json"))
+        texts = {f"{path.parent.name}/{path.stem}": json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    else:
+        texts = {path.stem: yaml_files.read(path) for path in sorted((CONFIGS / kind).glob("*.yaml"))}
+    return [{"name": name, "about": " ".join(text.get("about", "").split())} for name, text in texts.items()]
 
 
-def _datasets() -> list[dict[str, Any]]:
-    from benchmark.registry import DATASETS
-
-    return [{"name": e.name, "about": e.summary} for e in DATASETS.entries()] + _outside(DATASETS)
-
-
-def _outside(registry: Any) -> list[dict[str, Any]]:
-    """What installed packages offer; one that is broken, or out of reach, says so in its own line."""
+def _installed(registry: Registry) -> list[dict[str, Any]]:
+    """What installed packages offer; a broken or hidden one says so in its own line."""
     ours = registry.names()
     return [
         {"name": name, "from": entry.package,
-         "about": f"out of reach: a {registry.kind} of this name is here" if name in ours else entry.about()}
+         "about": f"hidden by the {registry.kind} of this name in {registry.package}" if name in ours else entry.about()}
         for name, entry in registry.outside().items()
     ]
 
 
-def _nets() -> list[dict[str, Any]]:
-    from benchmark.nets.catalogue import NAMES
+def explain(arguments: argparse.Namespace) -> int:
+    """Print the settings."""
+    from benchmark.config.compose import compose
+    from benchmark.data.dataset import full_name, load_dataset
+    from benchmark.registry import METHODS
 
-    return [{"name": name, "about": about} for name, about in NAMES.items()]
-
-
-def _yaml_folder(folder: str) -> list[dict[str, Any]]:
-    from benchmark.config import yaml_files
-    from benchmark.paths import CONFIGS
-
-    paths = sorted((CONFIGS / folder).glob("*.yaml"))
-    return [{"name": path.stem, "about": " ".join(yaml_files.read(path).get("about", "").split())} for path in paths]
-
-
-def _splits() -> list[dict[str, Any]]:
-    import json
-
-    from benchmark.paths import CONFIGS
-
-    rows = []
-    for path in sorted((CONFIGS / "splits").glob("*/*.json")):
-        about = json.loads(path.read_text(encoding="utf-8")).get("about", "")
-        rows.append({"name": f"{path.parent.name}/{path.stem}", "about": about})
-    return rows
+    load_dataset(arguments.dataset)
+    asked = shared.request(arguments)
+    settings = compose(
+        asked.method, METHODS.load(asked.method), full_name(asked.dataset), asked.preset, asked.overrides
+    ).settings
+    if arguments.json:
+        shared.print_json({key: vars(settings[key]) for key in sorted(settings)})
+        return OK
+    width = max(map(len, settings))
+    for key in sorted(settings):
+        setting = settings[key]
+        value = ",".join(map(str, setting.value)) if isinstance(setting.value, tuple) else str(setting.value)
+        print(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source})")
+    return OK
 
 
-ROWS = {
-    "methods": _methods,
-    "datasets": _datasets,
-    "nets": _nets,
-    "presets": lambda: _yaml_folder("presets"),
-    "splits": _splits,
-    "experiments": lambda: _yaml_folder("experiments"),
-}
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print what was found; exit code 4 where something is broken."""
+    from benchmark.runs.doctor import diagnose
+    from benchmark.training import device as devices
+
+    found = diagnose(devices.choose(arguments.device), arguments.results, arguments.data)
+    if arguments.json:
+        shared.print_json({**vars(found), "verdict": found.verdict})
+    else:
+        width = max(map(len, found.facts))
+        print("\n".join(f"{name:<{width}}  {value}" for name, value in found.facts.items()))
+        print("\n".join([*(f"warning: {line}" for line in found.warnings),
+                         *(f"broken: {line}" for line in found.broken), found.verdict]))
+    return CHECK_FAILED if found.broken else OK

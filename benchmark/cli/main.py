@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from benchmark import __version__
+from benchmark.console import log_to_stderr
 from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, suggest
 
 GROUPS = {
@@ -76,6 +77,7 @@ def _first_line(verb: argparse.ArgumentParser) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run the verb, and turn every foreseen failure into one line on stderr and an exit code."""
     mend_streams()
+    log_to_stderr()
     try:
         code = run(arguments)
         sys.stdout.flush()  # a closed pipe or a full disk shall be noticed here

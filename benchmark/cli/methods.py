@@ -1,14 +1,18 @@
-"""`profile`: parameters, operations, memory and time of a method, or of all."""
+"""`new`, `check`, `profile`: start a method, test it against the contract, measure its cost."""
 
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
-from benchmark.errors import OK, UserError
+from benchmark.errors import CHECK_FAILED, OK, Decline, UserError
+
+if TYPE_CHECKING:
+    import torch
 
 ALL = "all"
 COLUMNS = {
@@ -18,55 +22,107 @@ COLUMNS = {
     "evaluation": "evaluation_fraction", "checkpoints": "checkpoint_fraction",
 }
 UNITS = {"parameters": (1, ",.0f"), "GFLOP": (1e9, ".1f"), "MiB": (2**20, ".0f"), "images/s": (1, ".1f")}
+logger = logging.getLogger(__name__)
 
 
-def add(verbs: Any) -> None:
-    """Describe the verb."""
-    parser = verbs.add_parser("profile", help="parameters, operations, memory and time of a method, or of all",
-                              allow_abbrev=False)
-    shared.add_cell(parser, dataset_default="synthetic")
-    shared.add_device(parser)
-    shared.add_folders(parser, results=False)
-    parser.add_argument("--seconds", type=float, default=60.0, help="about how long to time each (default: 60)")
-    parser.add_argument("--count-only", action="store_true", help="count parameters, time nothing")
-    parser.add_argument("--trace", metavar="FILE", help="also write a Chrome trace of three steps")
-    shared.add_json(parser)
-    parser.set_defaults(function=run)
+def add(verbs: shared.Verbs) -> None:
+    """Describe the verbs."""
+    parser = verbs.add_parser("new", description="start a method of your own from one that works", allow_abbrev=False)
+    kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True, parser_class=type(parser))
+    about = "write a method that works, and tests of its mechanism; no file is overwritten"
+    method = shared.add_verb(kinds, "method", about, new, "--json")
+    method.add_argument("name", help="in lower case, as in pseudo_label; its class is then PseudoLabel")
+    place = method.add_mutually_exclusive_group()
+    place.add_argument("--output", metavar="FILE", help="default: NAME.py; its tests go beside it")
+    place.add_argument("--in-repository", action="store_true", help="into methods/ and tests/ of this checkout")
+
+    about = "test that a method keeps the contract"
+    checking = shared.add_verb(verbs, "check", about, check, "--device", "--json")
+    checking.add_argument("method", help="a name from `list methods`, path/to/file.py:Class, or all")
+
+    about = "parameters, operations, memory and time of a method, or of all (--method all)"
+    cell = [option for option in shared.CELL if option != "--dataset"]
+    profiling = shared.add_verb(verbs, "profile", about, profile, *cell, "--device", "--data", "--json")
+    profiling.add_argument("--dataset", default="synthetic", help=f"{shared.DATASET} (default: synthetic)")
+    profiling.add_argument("--seconds", type=shared.seconds, default=60.0,
+                           help="about how long to time each method (default: 60)")
+    profiling.add_argument("--count-only", action="store_true", help="count parameters, time nothing")
+    profiling.add_argument("--trace", metavar="FILE", help="also write a Chrome trace of three steps")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Print the costs of one method, or a table with `--method all`."""
-    from benchmark.errors import Decline
+def new(arguments: argparse.Namespace) -> int:
+    """Write both files, and print what to do next."""
+    from benchmark.templates.scaffold import write_method
+
+    method, tests, class_name = write_method(arguments.name, arguments.output, arguments.in_repository)
+    called = arguments.name if arguments.in_repository else shlex.quote(f"{method}:{class_name}")
+    commands = [
+        f"python -m benchmark check {called}",
+        f"python -m benchmark run --method {called} --dataset synthetic --preset demo",
+        f"python -m pytest {shlex.quote(str(tests))}",
+    ]
+    if arguments.json:
+        shared.print_json({"class": class_name, "method": str(method), "tests": str(tests), "next": commands})
+    else:
+        print("\n".join([f"wrote {method}", f"wrote {tests}", "next:", *(f"  {command}" for command in commands)]))
+    return OK
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Print one line a check and one for all; exit code 4 where one failed."""
+    from benchmark.conformance.run import trial
     from benchmark.registry import METHODS
     from benchmark.training import device as devices
 
-    if arguments.seconds <= 0:
-        raise UserError(f"--seconds must be positive, it is {arguments.seconds}")
+    device = devices.choose(arguments.device)
+    names = METHODS.names() if arguments.method == ALL else [METHODS.full_name(arguments.method)]
+    report: dict[str, dict[str, str | None]] = {}
+    for name in names:
+        report[name] = {}
+        for one, complaint in trial(name, device):
+            report[name][one] = complaint
+            if not arguments.json:
+                print(f"{name}: {one.replace('_', ' ')}: {complaint or 'ok'}", flush=True)
+    answers = [complaint for results in report.values() for complaint in results.values()]
+    failed = sum(complaint is not None for complaint in answers)
+    if arguments.json:
+        shared.print_json(report)
+    else:
+        print(f"{failed} of {len(answers)} checks failed" if failed else f"{len(answers)} checks passed")
+    return CHECK_FAILED if failed else OK
+
+
+def profile(arguments: argparse.Namespace) -> int:
+    """Print the costs of one method, or a table with `--method all`."""
+    from benchmark.registry import METHODS
+    from benchmark.training import device as devices
+
     device = devices.choose(arguments.device)
     if arguments.method != ALL:
         try:
             costs = measure(arguments, device)
         except Decline as reason:
             raise UserError(f"{arguments.method} declines this setting: {reason}") from None
-        shared.print_json(costs) if arguments.json else _list(costs)
+        shared.print_json(costs) if arguments.json else print("\n".join(_lines(costs)))
         return OK
     if arguments.trace:
-        raise UserError(f"--trace {arguments.trace}: holds one method's steps; name it with --method")
+        raise UserError(f"--trace {arguments.trace}: a trace is of one method; name it with --method")
     found = []
     for name in METHODS.names():
-        print(f"{name} ...", file=sys.stderr, flush=True)
+        logger.info("%s ...", name)
         try:
             found.append(measure(argparse.Namespace(**{**vars(arguments), "method": name}), device))
-        except (Decline, UserError) as reason:  # a setting of one method's own is a mistake in the others
+        except (Decline, UserError) as reason:  # a setting of one method is a mistake in the others
             found.append({"method": name, "declined": str(reason)})
-    shared.print_json(found) if arguments.json else _table(found)
+    shared.print_json(found) if arguments.json else print("\n".join(_table(found)))
     return OK
 
 
-def measure(arguments: argparse.Namespace, device: Any) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """The costs of one method. Raises Decline where it declines the setting."""
     from benchmark.data.store import load
     from benchmark.profiling.profile import count, profile
+    from benchmark.profiling.step_timing import trace
     from benchmark.runs.request import specify
     from benchmark.training import device as devices
     from benchmark.training.setup import assemble
@@ -75,43 +131,41 @@ def measure(arguments: argparse.Namespace, device: Any) -> dict[str, Any]:
     prepared = load(spec.dataset, spec.values["data.size"], raw=arguments.data)
     devices.clear(device)
     session = assemble(spec, prepared, split, device)
-    for remark in session.remarks:
-        print(remark, file=sys.stderr)
     costs = count(session) if arguments.count_only else profile(session, arguments.seconds)
     if arguments.trace:
-        from benchmark.profiling.step_timing import trace
-
         trace(session, Path(arguments.trace))
     return {"method": spec.method, "device": devices.environment(device)["device"]} | costs
 
 
-def _list(costs: dict[str, Any]) -> None:
-    """One line a cost, and below the split of a step."""
+def _lines(costs: dict[str, Any]) -> list[str]:
+    """One line a cost; below it, indented, its parts."""
+    lines = []
     for name, value in costs.items():
         if isinstance(value, dict):
-            for part, seconds in value.items():
-                print(f"  {part:<24}{seconds:.6f}")
+            lines += [f"  {part:<24}{seconds:.4g}" for part, seconds in value.items()]
         else:
-            print(f"{name:<26}{value:,}" if isinstance(value, int) else f"{name:<26}{value}")
+            form = ",d" if isinstance(value, int) else ".4g" if isinstance(value, float) else ""
+            lines.append(f"{name:<26}{'-' if value is None else format(value, form)}")
+    return lines
 
 
-def _table(found: list[dict[str, Any]]) -> None:
-    """A Markdown table, a line a method: COLUMNS, then the parts of a step as shares of their sum."""
+def _table(found: list[dict[str, Any]]) -> list[str]:
+    """A Markdown table, a row a method: COLUMNS, then the parts of a step as shares of their sum."""
     from benchmark.profiling.step_timing import PARTS
 
     heads = [name for name, key in COLUMNS.items() if any(costs.get(key) is not None for costs in found)]
     parts = PARTS if any("seconds_by_part" in costs for costs in found) else ()
-    print("| method | " + " | ".join([*heads, *parts]) + " |")
-    print("|:--|" + "--:|" * (len(heads) + len(parts)))
+    lines = ["| method | " + " | ".join([*heads, *parts]) + " |", "|:--|" + "--:|" * (len(heads) + len(parts))]
     for costs in found:
         if "declined" in costs:
-            print(f"| {costs['method']} | declined: {costs['declined']} |")
+            lines.append(f"| {costs['method']} | declined: {costs['declined']} |")
             continue
         seconds = costs.get("seconds_by_part", {})
         total = sum(seconds.get(part, 0.0) for part in parts) or 1.0
         cells = [_cell(head, costs.get(COLUMNS[head])) for head in heads]
         cells += [f"{seconds[part] / total:.4f}" if part in seconds else "-" for part in parts]
-        print(f"| {costs['method']} | " + " | ".join(cells) + " |")
+        lines.append(f"| {costs['method']} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def _cell(head: str, value: float | None) -> str:

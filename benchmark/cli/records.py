@@ -31,7 +31,7 @@ def merge(arguments: argparse.Namespace) -> int:
     from benchmark.runs.merge import carry_out, plan
 
     folders, results = [Path(folder) for folder in arguments.folders], results_folder(arguments.results)
-    planned = plan(folders, results, say=lambda line: print(line, file=sys.stderr))
+    planned = plan(folders, results)
     for line in planned.conflicts:
         print(line, file=sys.stderr)
     if number := len(planned.conflicts):

@@ -49,8 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
     formats = [name for part in arguments.format.split(",") if (name := part.strip())]
     report = build(groups, results, command, arguments.protocol, formats)
     print(report.text)
-    for line in [*report.remarks, *(f"wrote {path}" for path in report.paths)]:
-        print(line, file=sys.stderr)
+    for path in report.paths:
+        print(f"wrote {path}", file=sys.stderr)
     return OK
 
 
@@ -68,8 +68,6 @@ def _groups(arguments: argparse.Namespace, results: Path) -> list[Any]:
 
     kind = None if arguments.device == "auto" else arguments.device
     found = gather(read_experiment(arguments.experiment), results, kind)
-    for remark in found.remarks:
-        print(remark, file=sys.stderr)
     if not any(group.runs for group in found.groups):
         device = f" --device {kind}" if kind else ""
         raise UserError(f"{results / 'records'}: no records of experiment {arguments.experiment}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from typing import Any
@@ -12,6 +13,7 @@ from benchmark.errors import OK, RUN_FAILED
 from benchmark.paths import results_folder
 from benchmark.runs.signals import StopSignals
 
+LOG = logging.getLogger(__name__)
 PROTOCOLS = {
     "strict": "last step; the mean over the test images, each at its native size",
     "validation": "step and threshold chosen on validation images; the pixels of all test images pooled",
@@ -39,13 +41,13 @@ def run(arguments: argparse.Namespace) -> int:
     results = results_folder(arguments.results)
     record, was_there = execute(
         shared.request(arguments), results=results, raw=arguments.data, device_name=arguments.device,
-        keep=arguments.keep, again=arguments.overwrite, wait=("silent",), say=shared.say,
+        keep=arguments.keep, again=arguments.overwrite, wait=("silent",),
         asked_to_stop=lambda: stop.asked, tell=Teller(), checkpoint_seconds=arguments.checkpoint_seconds,
     )
     if was_there:
-        shared.say(f"already {record['status']}: {record['run_id']}")
+        LOG.info(f"already {record['status']}: {record['run_id']}")
         if not folder_of(results, record["run_id"]).exists():
-            shared.say(f"this record was made on another machine ({record['environment']['device']}) and came with "
+            LOG.info(f"this record was made on another machine ({record['environment']['device']}) and came with "
                        f"{results}; its weights are not here. To train here: --results ANOTHER_FOLDER")
     shared.print_json(record) if arguments.json else print(summary(record))
     return OK if record["status"] in ("done", "skipped") else RUN_FAILED
@@ -94,4 +96,4 @@ class Teller:
             done = step - self.begun[1]
             left = (steps - step) * (now - self.begun[0]) / done if done else float("nan")
             rest = f", {left:.0f} s left" if done and step < steps else ""
-            shared.say(f"step {step}/{steps}{rest}{f', mean losses: {losses}' if losses else ''}")
+            LOG.info(f"step {step}/{steps}{rest}{f', mean losses: {losses}' if losses else ''}")

@@ -14,7 +14,7 @@ from benchmark.data import images
 from benchmark.data.folder_files import IMAGES, MASKS, Files, files_of, listed
 from benchmark.data.folder_schema import FILE, Tile, checked_tile, default_name, describe
 from benchmark.errors import UserError
-from benchmark.files import write_atomically
+from benchmark.files import write_text
 
 MOST_CLASSES = 32  # with more values than that, masks are not taken for classes
 LARGE = 1024  # pixels of a side, above which a working size of 256 shows little of an image
@@ -62,7 +62,7 @@ def new(folder: Path, tile: Tile | None = None) -> list[str]:
     elif largest > LARGE:
         text.told.append(f"the largest image is {largest} pixels wide or high; if a preset's working size (256 in "
                          "`fair`) shows too little of it, 'tile: {size: 1024, overlap: 128}' cuts it")
-    write_atomically(path, lambda stream: stream.write(("\n".join(text.lines) + "\n").encode()))
+    write_text(path, "\n".join(text.lines) + "\n")
     describe(folder)  # what is written must be what can be read
     return [*text.told, f"wrote {path}: read it, and put right what was guessed wrongly; then data check"]
 
@@ -77,7 +77,7 @@ def set_tile(folder: Path, tile: Tile) -> str:
         raise UserError(f"{path} has {_shown(there)}; change it there, as it makes other data of it")
     before = path.read_text(encoding="utf-8")
     text = before + ("" if before.endswith("\n") else "\n") + f"{_shown(tile)}\n"
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    write_text(path, text)
     return f"{path}: added {_shown(tile)}"
 
 

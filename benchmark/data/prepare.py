@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
-import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import sha256
 from benchmark.run_lock import Claim
 
+logger = logging.getLogger(__name__)
+
 SIZES = range(16, 4097)
 
 
 def prepare(
-    dataset: Dataset, size: int, raw: Path, folder: Path, *, again: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    dataset: Dataset, size: int, raw: Path, folder: Path, *, again: bool = False
 ) -> Prepared:
     """Prepare `dataset` at `size` pixels a side from under `raw` into `folder`, and return it.
 
@@ -39,7 +40,7 @@ def prepare(
     if size not in SIZES:
         raise UserError(f"working size {size}: must be a whole number from {SIZES[0]} to {SIZES[-1]}")
     try:
-        with Claim(folder.parent / f".{folder.name}.claim").held(wait=("alive", "silent"), say=_tell):
+        with Claim(folder.parent / f".{folder.name}.claim").held(wait=("alive", "silent")):
             try:
                 if not again:
                     return read(folder, dataset, size)
@@ -47,7 +48,7 @@ def prepare(
                 pass
             with _workplace(folder) as work:
                 source = dataset.find(raw)
-                say(f"preparing {dataset.name} at {size} px from {source}")
+                logger.info(f"preparing {dataset.name} at {size} px from {source}")
                 (work / "new").mkdir()
                 if is_archive(source):
                     _write_from_archive(dataset, source, size, work)
@@ -65,11 +66,6 @@ def prepare(
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror or error}; nothing was prepared; put it right "
                         "and repeat the command (SEMIHISTO_PREPARED moves the prepared data)", RUN_FAILED) from None
-
-
-def _tell(line: str) -> None:
-    """Waiting is told on stderr, also where nobody listens to `say`: it may take minutes."""
-    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

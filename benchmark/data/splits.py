@@ -21,7 +21,7 @@ from benchmark.data.make_splits import make_all
 from benchmark.data.naming import folder_of, is_own, short
 from benchmark.data.store import Prepared
 from benchmark.errors import UserError, suggest
-from benchmark.files import write_atomically
+from benchmark.files import write_text
 from benchmark.paths import CONFIGS
 
 FOLDER = CONFIGS / "splits"
@@ -161,9 +161,9 @@ def write(prepared: Prepared, folder: Path = FOLDER) -> list[str]:
     lines = []
     for name, content in make_all(prepared).items():
         path = _place(prepared.dataset, folder) / f"{name}.json"
-        text = _text({**content, "fingerprint": _digest(content)}).encode()
-        other = path.is_file() and path.read_bytes() != text
-        write_atomically(path, lambda stream, text=text: stream.write(text))  # type: ignore[misc]
+        text = _text({**content, "fingerprint": _digest(content)})
+        other = path.is_file() and path.read_bytes() != text.encode()
+        write_text(path, text)
         lines.append(f"wrote {path}" + " over another version of it" * other)
     return lines
 

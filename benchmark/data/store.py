@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ from benchmark.data.tiles import Box
 from benchmark.errors import UserError
 from benchmark.files import sha256
 from benchmark.paths import prepared_folder, raw_folder
+
+logger = logging.getLogger(__name__)
 
 ABSENT = "is not there"
 FORMAT = 2  # of the folder's files; another number means: prepare again
@@ -207,7 +210,7 @@ def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def load(
     name: str, size: int, *, raw: str | Path | None = None, root: str | Path | None = None, prepare: bool = True,
-    again: bool = False, say: Callable[[str], None] = lambda line: None,
+    again: bool = False,
 ) -> Prepared:
     """The data set at this working size, prepared first where it is not yet, or damaged, or to be made `again`.
 
@@ -220,7 +223,7 @@ def load(
     dataset = load_dataset(name)
     folder = prepared_folder(str(root) if root else None) / dataset.prepared_name / str(size)
     if again:
-        return make(dataset, size, raw_folder(str(raw) if raw else None), folder, again=True, say=say)
+        return make(dataset, size, raw_folder(str(raw) if raw else None), folder, again=True)
     try:
         return read(folder, dataset, size)
     except Unusable as error:
@@ -230,9 +233,9 @@ def load(
                         f"'python -m benchmark data prepare {name} --size {size}'")
     missing = trouble == ABSENT  # not asked of the disk again: another worker may just have finished it
     if not missing:
-        say(f"{folder} {trouble}: preparing {name} again")
+        logger.warning(f"{folder} {trouble}: preparing {name} again")
     try:
-        return make(dataset, size, raw_folder(str(raw) if raw else None), folder, say=say)
+        return make(dataset, size, raw_folder(str(raw) if raw else None), folder)
     except UserError as error:
         if missing:
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ from benchmark.data.naming import short
 from benchmark.data.splits import Split, available, match, resolve
 from benchmark.data.store import Prepared
 from benchmark.errors import UserError
-from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically
+from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
 from benchmark.models.info import LARGER, Model, native_size
 from benchmark.models.load import Finished, dtype_of, layout_of
 from benchmark.protocols import scores
 from benchmark.runs.records import save_arrays, set_aside
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator
+
+logger = logging.getLogger(__name__)
 
 SCHEMA = 1
 PER_IMAGE = ("test_native", "test_objects", "test_surface")
@@ -42,7 +44,7 @@ class Wanted:
 
 def evaluate(
     finished: Finished, wanted: Wanted, results: Path, *, raw: str | None = None, again: bool = False,
-    command: str = "", say: Callable[[str], None] = lambda line: None,
+    command: str = "",
 ) -> tuple[dict[str, Any], Path, bool]:
     """The evaluation, its file, and whether it had been there already.
 
@@ -56,10 +58,10 @@ def evaluate(
     if wanted.sets == "test" and not available(wanted.dataset):
         raise UserError(f"{short(wanted.dataset)} has no splits: 'data split' makes them, or --sets all scores all its "
                         "images")
-    prepared = prepared_data.load(wanted.dataset, model.size, raw=raw, say=say)
+    prepared = prepared_data.load(wanted.dataset, model.size, raw=raw)
     ids, left_out = chosen(prepared, wanted, set(model.trained_on))
     if remark := other_scale(model, native_size(prepared, ids)):
-        say(remark)
+        logger.warning(remark)
     content: dict[str, Any] = {
         "schema": SCHEMA, "run_id": model.run_id, "weights_sha256": model.weights_sha256,
         "dataset": prepared.name, "split": wanted.split, "fold": wanted.fold, "sets": wanted.sets,
@@ -165,8 +167,7 @@ def write(path: Path, content: dict[str, Any], counts: dict[str, Any]) -> None:
     remove_unfinished(path.parent, path.stem)
     evidence = path.with_suffix(".npz")
     write_atomically(evidence, lambda stream: save_arrays(stream, counts))
-    text = json.dumps(content | {"counts_sha256": sha256(evidence)}, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    write_json(path, content | {"counts_sha256": sha256(evidence)})
 
 
 def read(path: Path) -> dict[str, Any]:

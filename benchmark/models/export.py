@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import IO, Any
 import torch
 
 from benchmark.errors import UserError, suggest
-from benchmark.files import check_writable, write_atomically
+from benchmark.files import check_writable, write_atomically, write_text
 from benchmark.models import info as models
 from benchmark.models import program as programs
 from benchmark.models.card import card
 from benchmark.models.load import WEIGHTS, Finished
 from benchmark.runs.compile_record import weights_digest
+
+logger = logging.getLogger(__name__)
 
 CARD = "MODEL.md"
 NAMES = {"weights": WEIGHTS, "program": "model.pt2", "onnx": "model.onnx"}  # format -> file
@@ -52,7 +55,7 @@ def check_is_run(finished: Finished) -> dict[str, Any]:
 
 
 def export(
-    finished: Finished, folder: Path, formats: Sequence[str], say: Callable[[str], None] = lambda line: None
+    finished: Finished, folder: Path, formats: Sequence[str]
 ) -> tuple[dict[str, str], list[str]]:
     """Write the files (name -> what is in it), and tell what could not be made, a line each.
 
@@ -64,7 +67,7 @@ def export(
         made = programs.program(finished.method, model.size, model.mean, model.std)
     except UserError as error:
         failed = [str(error)] if set(formats) - {"weights"} else []
-        say("it cannot be told which weights the official output needs: all of the run's are taken")
+        logger.warning("it cannot be told which weights the official output needs: all of the run's are taken")
     weights = finished.weights if made is None else {name: finished.weights[name] for name in made.needed()}
     facts = interface(finished, made)
     files: dict[str, str] = {}
@@ -83,7 +86,7 @@ def export(
     except (KeyError, TypeError) as error:
         raise UserError(f"{finished.place.record}: damaged record, what the card needs of it is missing ({error}); "
                         "restore the file") from None
-    write_atomically(folder / CARD, lambda stream: stream.write(text.encode()))
+    write_text(folder / CARD, text)
     files[CARD] = "what it is, how good it is, how to use it"
     return files, [f"{model.spec.method}: {trouble}" for trouble in failed]
 

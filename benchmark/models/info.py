@@ -15,7 +15,7 @@ from benchmark.data.reading import Reading
 from benchmark.data.splits import Split
 from benchmark.data.store import Prepared
 from benchmark.errors import UserError
-from benchmark.files import write_atomically
+from benchmark.files import write_json
 from benchmark.spec import Spec
 from benchmark.training.setup import statistics
 
@@ -93,8 +93,7 @@ def native_size(prepared: Prepared, names: Iterable[str]) -> tuple[int, int]:
 
 def write(folder: Path, model: Model, more: Mapping[str, Any] | None = None) -> None:
     """Write the model into the folder of its weights, with `more` keys for other readers."""
-    text = json.dumps(model.to_json() | dict(more or {}), indent=1, sort_keys=True) + "\n"
-    write_atomically(folder / FILE, lambda stream: stream.write(text.encode()))
+    write_json(folder / FILE, model.to_json() | dict(more or {}))
 
 
 def read(folder: Path) -> Model | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +93,7 @@ def _in_folder(folder: Path) -> Place:
 
 
 def load(
-    run: str, results: Path, *, raw: str | None = None, device_name: str = "auto",
-    say: Callable[[str], None] = lambda line: None,
+    run: str, results: Path, *, raw: str | None = None, device_name: str = "auto"
 ) -> Finished:
     """The run, its weights checked against its record.
 
@@ -111,7 +109,7 @@ def load(
         raise UserError(f"{place.folder / WEIGHTS}: the weights of this run are not here; make them again with "
                         f"'{again(record, results)}' and name that --results here, too")
     weights = read_weights(place.folder / WEIGHTS)
-    model = read(place.folder) or _from_data(record, raw, say)
+    model = read(place.folder) or _from_data(record, raw)
     digest = weights_digest(weights)
     if digest != (model.weights_sha256 if record is None else record["weights_sha256"]):
         raise UserError(f"{place.folder / WEIGHTS}: damaged, or not the weights of this run; restore the file, or make "
@@ -139,13 +137,13 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _from_data(record: dict[str, Any] | None, raw: str | None, say: Callable[[str], None]) -> Model:
+def _from_data(record: dict[str, Any] | None, raw: str | None) -> Model:
     """The model of a run whose folder has no model file, from the data that it was trained on."""
     if record is None:
         raise UserError("this export is of an older version, which did not say how images are read; export the run "
                         "anew")
     spec = spec_of(record)
-    prepared = prepared_data.load(spec.dataset, spec.values["data.size"], raw=raw, say=say)
+    prepared = prepared_data.load(spec.dataset, spec.values["data.size"], raw=raw)
     with tempfile.TemporaryDirectory(prefix="semihisto-list-") as place:
         asked = recorded(record, spec, Path(place))
         split = resolve(spec.dataset, asked.split, spec.ratio, spec.fold, labelled_file=asked.labelled_file)

@@ -17,7 +17,7 @@ from benchmark.data.folder_files import IMAGES
 from benchmark.data.images import EXTENSIONS
 from benchmark.data.overlay import indexed, overlay, shares
 from benchmark.errors import UserError
-from benchmark.files import check_writable, write_atomically
+from benchmark.files import check_writable, write_atomically, write_text
 from benchmark.models.info import LARGER, Model
 from benchmark.models.load import Finished
 
@@ -132,7 +132,7 @@ def write_table(folder: Path, rows: Sequence[dict[str, Any]], names: Sequence[st
     table.writerow(["image", "width", "height", *names])
     for row in rows:
         table.writerow([row["image"], row["width"], row["height"], *(f"{row['areas'][name]:.6f}" for name in names)])
-    write_atomically(folder / TABLE, lambda stream: stream.write(text.getvalue().encode()))
+    write_text(folder / TABLE, text.getvalue())
     return folder / TABLE
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.errors import CHECK_FAILED, UserError, suggest
-from benchmark.files import write_atomically
+from benchmark.files import write_text
 from benchmark.protocols import PROTOCOLS
 from benchmark.report.against import against
 from benchmark.report.cells import Group
@@ -30,11 +30,10 @@ FORMATS = (*TEXTS, *FIGURES, *PAGE)
 
 
 class Report(NamedTuple):
-    """What was written, the Markdown to print, and remarks for the reader at the terminal (figures left out)."""
+    """What was written, and the Markdown to print."""
 
     paths: list[Path]
     text: str
-    remarks: list[str]
 
 
 class Sheets:
@@ -75,24 +74,21 @@ def build(
         _known("format", name, FORMATS)
     sheets = Sheets(groups, protocol)
     texts = sheets.texts(command)
-    report = Report([], "\n".join(text for path, text in texts.items() if path.suffix == ".md"), [])
+    report = Report([], "\n".join(text for path, text in texts.items() if path.suffix == ".md"))
     for path, text in texts.items():
         if path.suffix[1:] in formats:
-            write_atomically(results / path, lambda stream, text=text: stream.write(text.encode()))  # type: ignore[misc]
+            write_text(results / path, text)
             report.paths.append(results / path)
     if drawn := [name for name in formats if name in FIGURES]:
         from benchmark.report.figures import draw_all  # matplotlib takes a second to import
 
         for group in groups:
-            figures = draw_all(group, results, results / "figures", drawn, f"{command}. {provenance(group)}")
-            report.paths.extend(figures.paths)
-            report.remarks.extend(figures.remarks)
+            made = draw_all(group, results, results / "figures", drawn, f"{command}. {provenance(group)}")
+            report.paths.extend(made)
     if "html" in formats:
         from benchmark.report.publish import publish
 
-        pages = publish(groups, sheets.strict(), results, origin(groups, command))
-        report.paths.extend(pages.paths)
-        report.remarks.extend(pages.remarks)
+        report.paths.extend(publish(groups, sheets.strict(), results, origin(groups, command)))
     return report
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,8 @@ from benchmark.runs.experiment import Experiment
 from benchmark.runs.grid import Planned, plan
 from benchmark.runs.records import read_counts
 
+logger = logging.getLogger(__name__)
+
 REASONS = {
     "stale": "its record was made by other code, or with other lists; `grid --retry stale` makes it anew",
     "running": "somebody is at it",
@@ -19,11 +22,10 @@ KINDS = ("cpu", "cuda")  # a run's precision, and so its identity, is resolved f
 
 
 class Gathered(NamedTuple):
-    """An experiment's groups, the kind of device whose runs they are, and remarks for the reader at the terminal."""
+    """An experiment's groups, the kind of device whose runs they are."""
 
     groups: list[Group]
     kind: str
-    remarks: list[str]
 
 
 def gather(experiment: Experiment, results: Path, kind: str | None = None) -> Gathered:
@@ -35,11 +37,9 @@ def gather(experiment: Experiment, results: Path, kind: str | None = None) -> Ga
     plans = {name: plan(experiment, results, name) for name in ((kind,) if kind else KINDS)}
     usable = Counter({name: sum(_usable(entry) for entry in entries) for name, entries in plans.items()})
     chosen = max(plans, key=lambda name: (usable[name], -KINDS.index(name)))
-    remarks = [
-        f"{usable[name]} records of runs on {name} are left out; --device {name} reports them"
-        for name in plans
-        if name != chosen and usable[name] and _specific(plans[name], plans[chosen])
-    ]
+    for name in plans:
+        if name != chosen and usable[name] and _specific(plans[name], plans[chosen]):
+            logger.info(f"{usable[name]} records of runs on {name} are left out; --device {name} reports them")
     records, wanted = [], []
     for entry in plans[chosen]:
         missing, reason = "" if _usable(entry) else entry.state, ""
@@ -54,7 +54,7 @@ def gather(experiment: Experiment, results: Path, kind: str | None = None) -> Ga
     groups = group_experiment(
         experiment.name, records, wanted, experiment.about, experiment.reference, experiment.published
     )
-    return Gathered(groups, chosen, remarks)
+    return Gathered(groups, chosen)
 
 
 def _usable(entry: Planned) -> bool:

@@ -46,13 +46,10 @@ class Cleaning:
     failed: list[str] = field(default_factory=list)  # the system refused
 
 
-def clean(
-    results: Path, kinds: Collection[str], *, remove: bool, say: Callable[[str], None] = lambda line: None
-) -> Cleaning:
+def clean(results: Path, kinds: Collection[str], *, remove: bool) -> Cleaning:
     """Find what is there of `kinds` (unfinished, checkpoints, old, runs), and `remove` it.
 
-    Symbolic links inside the folders are neither followed nor removed on their own. `say` hears of waiting for signs of
-    life of other machines.
+    Symbolic links inside the folders are neither followed nor removed on their own.
     """
     cleaning, watch = Cleaning(), Watch()
     for left in [*of_records(results / "records", kinds), *put_aside(results / "runs", kinds)]:
@@ -65,7 +62,7 @@ def clean(
         with _noted(cleaning):
             if found := of_run(results, folder, kinds, cleaning.left_alone.append):
                 there[folder] = found
-    watch.settle([folder / "claim" for folder in there], say)
+    watch.settle([folder / "claim" for folder in there])
     for folder, found in there.items():
         with _noted(cleaning):
             if remove:

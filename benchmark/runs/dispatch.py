@@ -5,6 +5,7 @@ Several grids may work in one folder. A run that somebody else is at is watched 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from benchmark.errors import UserError
 from benchmark.run_lock import Watch, look
 from benchmark.runs.folder import claim_of
 from benchmark.runs.workers import DIED, FULL, HELD, Answer, Job, Orders, Slot
+
+logger = logging.getLogger(__name__)
 
 LOOK = 1.0  # seconds between two looks at the runs of others
 TRIES = 3  # of a run whose process dies: it may have been the process's bad luck
@@ -76,11 +79,9 @@ class Queue:
 
 def run_all(
     jobs: Sequence[Job], slots: Sequence[Slot], orders: Orders, tell: Callable[[Job, Answer, int], None],
-    asked_to_stop: Callable[[], bool], patient: bool = True, say: Callable[[str], None] = lambda line: None,
+    asked_to_stop: Callable[[], bool], patient: bool = True,
 ) -> list[Job]:
     """Do all jobs; `tell` hears of each as it ends, and how many are left. Returns those left to others.
-
-    `say` hears whom it waits for.
 
     `patient`: wait for these, and do them when their holder dies. Asked to stop, every worker saves its run and ends.
     Whatever is raised here, a second Ctrl-C for one, leaves no worker behind.
@@ -97,7 +98,8 @@ def run_all(
             if not busy and (not len(queue) or (queue.living and not patient)):
                 break
             if not busy and not waiting:
-                say(f"waiting for {len(queue)} run{'s' * (len(queue) > 1)} of others: {queue.seen}; Ctrl-C leaves them")
+                runs = f"{len(queue)} run{'s' * (len(queue) > 1)} of other processes"
+                logger.info(f"waiting for {runs}: {queue.seen}; Ctrl-C stops waiting")
             waiting = not busy
             if not busy:
                 for slot in slots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -24,11 +25,12 @@ from benchmark.training.code_versions import numerics
 from benchmark.training.setup import assemble
 from benchmark.training.trainer import Outcome, Outdated, train
 
+logger = logging.getLogger(__name__)
+
 
 def execute(
     request: Request, *, results: Path, raw: str | None = None, device_name: str = "auto", keep: str = "weights",
     again: bool | str = False, record_errors: bool = False, watch: Watch | None = None, wait: Collection[str] = (),
-    say: Callable[[str], None] = lambda line: None,
     tell: Callable[[int, int, dict[str, float], float], None] = lambda *_: None,
     asked_to_stop: Callable[[], bool] = lambda: False, **loop: Any,
 ) -> tuple[dict[str, Any], bool]:
@@ -46,11 +48,11 @@ def execute(
     may_stand = bool(before) and not again and read_record(path)["status"] != "failed"
     if may_stand or (isinstance(again, str) and before and again != before):
         return standing(path, spec, split), True
-    prepared = load(spec.dataset, spec.values["data.size"], raw=raw, say=say)
+    prepared = load(spec.dataset, spec.values["data.size"], raw=raw)
     for remark in match(split, prepared):
-        say(remark)
+        logger.warning(remark)
     folder = RunFolder(results, spec)
-    with folder.claimed(watch=watch, wait=wait, asked_to_stop=asked_to_stop, say=say):
+    with folder.claimed(watch=watch, wait=wait, asked_to_stop=asked_to_stop):
         if digest(path) != before:  # somebody else had the claim before us, and finished
             return standing(path, spec, split), True
         if before and again:
@@ -62,7 +64,7 @@ def execute(
 
         versions = numerics(spec.method, spec.dataset)  # once, as the code is loaded: its file may change meanwhile
         loop |= {"tell": told, "asked_to_stop": asked_to_stop}
-        outcome, weights = attempt(spec, prepared, split, device, versions, folder, record_errors, say, loop)
+        outcome, weights = attempt(spec, prepared, split, device, versions, folder, record_errors, loop)
         done = outcome.status == "done"
         folder.claim.check()
         if done:
@@ -95,18 +97,16 @@ def standing(path: Path, spec: Spec, split: Split) -> dict[str, Any]:
 
 def attempt(
     spec: Spec, prepared: Prepared, split: Split, device: torch.device, versions: dict[str, int | str],
-    folder: RunFolder, record_errors: bool, say: Callable[[str], None], loop: dict[str, Any],
+    folder: RunFolder, record_errors: bool, loop: dict[str, Any],
 ) -> tuple[Outcome, dict[str, torch.Tensor]]:
     """Train; a method's refusal and a full memory are outcomes, too."""
     try:
         devices.clear(device)
         session = assemble(spec, prepared, split, device, versions)
-        for remark in session.remarks:
-            say(remark)
         try:
             outcome = train(session, folder, **loop)
         except Outdated as error:
-            say(f"{error} and is kept as {folder.set_checkpoint_aside()}; the run starts anew")
+            logger.warning(f"{error} and is kept as {folder.set_checkpoint_aside()}; the run starts anew")
             outcome = train(session, folder, **loop)
         return outcome, {name: tensor.cpu() for name, tensor in session.method.state_dict().items()}
     except Decline as reason:

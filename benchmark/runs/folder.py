@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import RUN_FAILED, UserError
-from benchmark.files import explain, remove_unfinished, write_atomically
+from benchmark.files import explain, remove_unfinished, write_atomically, write_json, write_text
 from benchmark.run_lock import Claim
 from benchmark.spec import Spec
 
@@ -39,8 +39,7 @@ class RunFolder:
         """Hold the run for this process; `how`: as `Claim.held` says."""
         with self.claim.held(**how):
             remove_unfinished(self.path)
-            text = json.dumps(self.spec.to_json(), indent=1, sort_keys=True) + "\n"
-            write_atomically(self.path / "spec.json", lambda stream: stream.write(text.encode()))
+            write_json(self.path / "spec.json", self.spec.to_json())
             yield
 
     def tell(self, step: int, steps: int, means: dict[str, float], seconds: float) -> None:
@@ -99,7 +98,7 @@ class RunFolder:
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     if json.loads(line)["step"] <= step:
                         lines.append(line + "\n")
-        write_atomically(self.log_file, lambda stream: stream.write("".join(lines).encode()))
+        write_text(self.log_file, "".join(lines))
 
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Append one JSON line a step."""
@@ -124,7 +123,7 @@ class RunFolder:
     def keep_traceback(self, text: str) -> Path:
         """Keep what an unforeseen failure has to say; the file."""
         path = self.path / "error.txt"
-        write_atomically(path, lambda stream: stream.write(text.encode()))
+        write_text(path, text)
         return path
 
     def finish(self, keep: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -53,10 +53,8 @@ class Plan:
     conflicts: list[str]
 
 
-def plan(folders: Sequence[Path], results: Path, say: Callable[[str], None] = lambda line: None) -> Plan:
+def plan(folders: Sequence[Path], results: Path) -> Plan:
     """Read everything and write nothing. Each of `folders` is a results folder, or the `records` in one.
-
-    `say` hears of waiting for signs of life of those who are at a run that is brought.
 
     UserError for a folder without records, for the results folder itself, and for a record or counts that are damaged.
     """
@@ -75,7 +73,7 @@ def plan(folders: Sequence[Path], results: Path, say: Callable[[str], None] = la
         made.conflicts += conflicts(candidates)
         standing[run_id] = next((one for one in candidates if one.status != "failed"), candidates[0])
     wanted, watch = [run_id for run_id in cells if standing[run_id] is not there.get(run_id)], Watch()
-    watch.settle([claim_of(results, run_id) for run_id in wanted], say)
+    watch.settle([claim_of(results, run_id) for run_id in wanted])
     for run_id in wanted:
         made.conflicts += at_work(results, run_id, watch)
     for folder, found in read:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import UserError
-from benchmark.files import remove_unfinished, sha256, write_atomically
+from benchmark.files import remove_unfinished, sha256, write_atomically, write_json
 from benchmark.spec import Spec
 
 SCHEMA = 1
@@ -33,8 +33,7 @@ def write_record(folder: Path, record: dict[str, Any], evidence: dict[str, np.nd
         write_atomically(counts, lambda stream: save_arrays(stream, evidence))
         record = record | {"counts_sha256": sha256(counts)}
     check_record(record, path)
-    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False) + "\n"
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    write_json(path, record)
     return path
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.errors import RUN_FAILED, UserError
-from benchmark.files import write_atomically
+from benchmark.files import write_text
 
 WARNING = 120  # seconds before the time limit at which a task is told to save; SLURM is up to a minute early
 
@@ -84,7 +84,7 @@ def check() -> None:
 
 def submit(text: str, path: Path) -> str:
     """Write the script to `path` and hand it to sbatch; its answer. UserError where that cannot be done."""
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    write_text(path, text)
     done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"sbatch refused {path}: {' '.join(done.stderr.split())}", RUN_FAILED)

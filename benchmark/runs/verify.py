@@ -76,7 +76,7 @@ def doubts(record: Mapping[str, Any], device_name: str) -> list[str]:
 
 def verify(
     path: Path, asked: Callable[[], Request], device_name: str, *, raw: str | None = None,
-    say: Callable[[str], None] = lambda line: None, **loop: Any,
+    **loop: Any,
 ) -> Verdict:
     """Make the run of the record at `path` again; `asked` says what its command asks for. Nothing is changed.
 
@@ -97,7 +97,7 @@ def verify(
                             f"{found}; put the file back as it was")
         try:
             again, _ = execute(
-                same, results=results, raw=raw, device_name=device_name, keep="nothing", say=say, **loop
+                same, results=results, raw=raw, device_name=device_name, keep="nothing", **loop
             )
         except Interrupted:
             raise Interrupted("stopped; nothing was changed, and the same command starts this run anew") from None

@@ -9,15 +9,14 @@ import contextlib
 import multiprocessing
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmark.console import log_to_stderr
 from benchmark.errors import DiskFull, Held, Interrupted, UserError
 from benchmark.run_lock import Watch
 from benchmark.runs.request import Request
@@ -124,6 +123,7 @@ class Slot:
 def work(pipe: Connection, orders: Orders) -> None:
     """A worker's life: job by job, until the pipe is closed, it is asked to stop, or something unforeseen is raised."""
     os.dup2(2, 1)  # standard output is the parent's, for its one answer
+    log_to_stderr()
     stop = StopSignals(ctrl_c=False)
     status = ""
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has closed its end, or is gone
@@ -133,12 +133,6 @@ def work(pipe: Connection, orders: Orders) -> None:
                 pipe.send((status, line))
 
 
-@cache
-def say(line: str) -> None:
-    """Tell the user, once a worker: what is said of one run is often said of the next."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def perform(job: Job, orders: Orders, asked_to_stop: Callable[[], bool]) -> Answer:
     """Do one job, and tell what came of it, whatever it was."""
     from benchmark.runs.execute import execute
@@ -146,7 +140,7 @@ def perform(job: Job, orders: Orders, asked_to_stop: Callable[[], bool]) -> Answ
     try:
         record, was_there = execute(
             job.request, results=orders.results, raw=orders.raw, device_name=orders.device, keep=orders.keep,
-            again=job.again, record_errors=True, watch=Watch({job.over}), asked_to_stop=asked_to_stop, say=say,
+            again=job.again, record_errors=True, watch=Watch({job.over}), asked_to_stop=asked_to_stop,
         )
         told = record["status"], record.get("reason") or ""
         return (BY_ANOTHER, ": ".join(filter(None, told))) if was_there else told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ from benchmark.training.evaluate import Evaluator
 from benchmark.training.optimisers import Optimisers
 from benchmark.training.step import TrainStep
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass
 class Session:
@@ -50,7 +53,6 @@ class Session:
     steps: int
     numerics: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
     streams: dict[str, Stream] = field(default_factory=dict)  # of images that do not lie on the device
-    remarks: list[str] = field(default_factory=list)  # on how it runs, for the user
 
     def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
         """The plans of `count` steps from `first`, drawn at once and moved to the device together."""
@@ -155,9 +157,10 @@ def assemble(
         stream: Planner(derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views)
         for stream, views in method.views.items()
     }
-    remarks = [line] if (line := pixels.why_streamed(prepared, method, device)) else []
+    if why := pixels.why_streamed(prepared, method, device):
+        logger.info(why)
     renderers, streams = pixels.renderers(
-        prepared, lists, method, bool(remarks), device, mean=mean, std=std, wants_crop=augment.crop > 0,
+        prepared, lists, method, bool(why), device, mean=mean, std=std, wants_crop=augment.crop > 0,
         blur_radius=augment.blur_radius(prepared.size), dtype=dtype, channels_last=layout is torch.channels_last,
     )
     step: Any = TrainStep(
@@ -167,11 +170,11 @@ def assemble(
         if method.capturable:
             step = CapturedStep(step)
         else:
-            remarks.append(why_eager(spec.method, method))
+            logger.warning(why_eager(spec.method, method))
     evaluator = Evaluator(prepared, split, mean, std, device, train.precision, dtype, layout, spec.section("evaluate"))
     return Session(
         spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,
-        streams, remarks,
+        streams,
     )
 
 

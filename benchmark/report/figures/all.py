@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from benchmark.files import write_atomically
+from benchmark.files import write_text
 from benchmark.report.cells import Group
 from benchmark.report.figures.cost import cost
 from benchmark.report.figures.forest import forest
@@ -22,22 +22,17 @@ from benchmark.report.figures.training import learning, losses, watched
 from benchmark.report.figures.unlabelled import unlabelled
 from benchmark.report.pictures import lay_out, may_be_published
 
+logger = logging.getLogger(__name__)
+
 KINDS: dict[str, Callable[[Group, int], Figure | None]] = {  # drawn at the ratio that most rows have
     "cost": cost, "learning": learning, "losses": losses, "watched": watched, "unlabelled": unlabelled,
     "scatter": scatter, "gap": gap,
 }  # fmt: skip
 
 
-class Drawn(NamedTuple):
-    """The files written, and what a reader may miss."""
-
-    paths: list[Path]
-    remarks: list[str]
-
-
 def draw_all(
     group: Group, results: Path, folder: Path, formats: Sequence[str] = FORMATS, provenance: str = ""
-) -> Drawn:
+) -> list[Path]:
     """Write `folder/<group.name>-<kind>.<format>` for every kind of figure that the records allow.
 
     A ratio with two rows or more has a forest: `forest`, or `forest-10` and so on where there are several. Pictures of
@@ -45,17 +40,17 @@ def draw_all(
     provenance: kept in every file, as a PNG's `Description` and a PDF's `Subject`. The same records and provenance give
     the same bytes with the same versions of matplotlib and fonts.
     """
-    drawn = Drawn([], [])
+    paths: list[Path] = []
     with styled():
         for kind, figure in _figures(group):
-            drawn.paths.extend(save(figure, folder / f"{group.name}-{kind}", formats, provenance))
+            paths.extend(save(figure, folder / f"{group.name}-{kind}", formats, provenance))
         layout, reason = lay_out(group, results)
         if layout is None:
-            drawn.remarks.append(f"{group.name}: no panel of images, {reason}")
+            logger.info(f"{group.name}: no panel of images, {reason}")
         else:
             place = folder if may_be_published(group.source) else _local(folder)
-            drawn.paths.extend(save(draw_layout(layout), place / f"{group.name}-panel", formats, provenance))
-    return drawn
+            paths.extend(save(draw_layout(layout), place / f"{group.name}-panel", formats, provenance))
+    return paths
 
 
 def _figures(group: Group) -> list[tuple[str, Figure]]:
@@ -71,5 +66,5 @@ def _figures(group: Group) -> list[tuple[str, Figure]]:
 
 def _local(folder: Path) -> Path:
     """A folder that keeps itself out of version control."""
-    write_atomically(folder / "local" / ".gitignore", lambda stream: stream.write(b"*\n"))
+    write_text(folder / "local" / ".gitignore", "*\n")
     return folder / "local"
