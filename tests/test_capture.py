@@ -16,6 +16,7 @@ from benchmark.conformance.checks import CHECKS
 from benchmark.conformance.testbed import Bench, advance, differences, frozen
 from benchmark.data.store import load
 from benchmark.method import Clock
+from benchmark.numerics import Numerics
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
 from benchmark.training.cuda_graph import WARM_UP, CapturedStep, why_eager
@@ -135,9 +136,10 @@ def forward_on_a_pretended_gpu(session) -> set[str]:
             module._buffers.update(moved(module._buffers))
         for renderer in renderers.values():
             vars(renderer).update(moved(vars(renderer)))
+            vars(renderer.normalise).update(moved(vars(renderer.normalise)))
         device = torch.device("cuda")
         idle = SimpleNamespace(found_inf=torch.zeros((), device=device), step=lambda rates: None)
-        step = TrainStep(method, Clock(session.steps, device), renderers, idle, device, "fp32")
+        step = TrainStep(method, Clock(session.steps, device), renderers, idle, Numerics(device))
         plan = moved(plan)
         with Eyes() as eyes:
             terms = {name: term for part in step._parts(step.batches(plan)) for name, term in part.items()}

@@ -15,7 +15,7 @@ from benchmark.report.cells import group_runs
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.records import read_records
 from benchmark.runs.request import Request, specify
-from benchmark.training.code_versions import numerics
+from benchmark.training.code_versions import code_versions
 from tests.conftest import ROOT, command, invoke, one_line_error, tiny_settings
 
 SOURCE = '''
@@ -201,7 +201,7 @@ def test_the_list_shows_what_is_installed_and_a_broken_one_is_one_line(packages)
 def test_an_installed_method_and_data_set_run_by_name(packages, here):
     record = json.loads(run("fine").stdout)
     assert record["run_id"].startswith("fine-") and record["numerics"]["source"]
-    assert numerics("fine", "tiles")["dataset"] == DATASETS.load("synthetic").version
+    assert code_versions("fine", "tiles")["dataset"] == DATASETS.load("synthetic").version
     assert DATASETS.load("tiles").__name__ == "Tiles"
     line = one_line_error(invoke("run", "--method", "fine", "--dataset", "tiles", "--preset", "demo"))
     assert "'python -m benchmark data split tiles --write'" in line

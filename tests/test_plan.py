@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from benchmark.batches.augment import Augment
-from benchmark.batches.plan import Planner, dihedral, uniform, words
+from benchmark.batches.plan import Planner, dihedral
 from benchmark.errors import UserError
+from benchmark.randomness import uniform, words
 
 VIEWS = ("weak", "strong", "strong2")
 ALL = Augment(crop=0.5, grey=0.2)

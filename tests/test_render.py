@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +17,13 @@ from benchmark.batches.colour import adjust, blur, luma, shift_hue, taps
 from benchmark.batches.geometry import Geometry
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import Batch, Renderer, step_of, to_device
+from benchmark.numerics import Normalisation, Numerics
 from benchmark.targets import TARGETS
 
 IMAGES, SIZE, BATCH = 7, 24, 4
 DEFAULT = Augment()
 MEAN, STD = (0.6, 0.5, 0.7), (0.2, 0.25, 0.15)
+NORMAL = Normalisation(MEAN, STD)
 VIEWS = ("weak", "strong", "strong2")
 
 
@@ -36,22 +37,13 @@ def arrays() -> tuple[Tensor, Tensor]:
 
 
 def renderer(
-    labelled: bool = True, augment: Augment = DEFAULT, views: tuple[str, ...] = VIEWS, **options: Any
+    labelled: bool = True, augment: Augment = DEFAULT, views: tuple[str, ...] = VIEWS, precision: str = "fp32",
+    channels_last: bool = False,
 ) -> Renderer:
     images, masks = arrays()
     targets = {name: target(masks.long()) for name, target in TARGETS.items()}
-    radius = augment.blur_radius(SIZE)
-    return Renderer(
-        images,
-        masks if labelled else None,
-        targets,
-        MEAN,
-        STD,
-        views,
-        augment.crop > 0,
-        blur_radius=radius,
-        **options,
-    )
+    numerics = Numerics(images.device, precision, torch.channels_last if channels_last else torch.contiguous_format)
+    return Renderer(images, masks if labelled else None, targets, views, augment, NORMAL, numerics)
 
 
 def plan_of(
@@ -276,7 +268,8 @@ def test_an_unlabelled_batch_has_no_mask_whatever_is_asked() -> None:
 
 def test_what_was_not_asked_for_says_so() -> None:
     images, masks = arrays()
-    batch = Renderer(images, masks, {}, MEAN, STD, ("weak",), False)(plan_of(views=("weak",)))
+    render = Renderer(images, masks, {}, ("weak",), DEFAULT, NORMAL, Numerics(images.device))
+    batch = render(plan_of(views=("weak",)))
     with pytest.raises(AttributeError, match="it has index, weak, mask"):
         batch.strong  # noqa: B018
     with pytest.raises(AttributeError, match="name it in the method's `targets`"):
@@ -298,7 +291,7 @@ def test_rendering_stays_exact_under_autocast_and_comes_in_float64() -> None:
     plain = renderer(augment=augment)(plan_of(augment))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(renderer(augment=augment)(plan_of(augment)).strong, plain.strong)
-    double = renderer(augment=augment, dtype=torch.float64)(plan_of(augment))
+    double = renderer(augment=augment, precision="fp64")(plan_of(augment))
     assert double.weak.dtype == double.sdf.dtype == torch.float64 and torch.equal(
         double.weak.float(), plain.weak
     )
@@ -312,7 +305,8 @@ def test_rendering_can_be_traced(crop: float) -> None:
         images, masks = (mode.from_tensor(values) for values in arrays())
         targets = {name: target(masks.long()) for name, target in TARGETS.items()}
         fake = {name: mode.from_tensor(values) for name, values in plan_of(augment).items()}
-        batch = Renderer(images, masks, targets, MEAN, STD, VIEWS, crop > 0, channels_last=True)(fake)
+        numerics = Numerics(images.device, memory_format=torch.channels_last)
+        batch = Renderer(images, masks, targets, VIEWS, augment, NORMAL, numerics)(fake)
         assert batch.strong2.shape == (BATCH, 3, SIZE, SIZE) and batch.sdf.shape == (BATCH, 1, SIZE, SIZE)
         assert batch.restore(batch.apply(batch.mask), 255).shape == (BATCH, SIZE, SIZE)
         assert batch.restore(batch.apply(batch.mix("strong", batch.sdf))).shape == (BATCH, 1, SIZE, SIZE)
@@ -324,7 +318,7 @@ def test_a_captured_graph_renders_what_the_cpu_renders() -> None:
     augment = Augment(crop=0.5, grey=0.2)
     images, masks = (values.cuda() for values in arrays())
     targets = {name: target(masks.long()) for name, target in TARGETS.items()}
-    render = Renderer(images, masks, targets, MEAN, STD, VIEWS, True, blur_radius=augment.blur_radius(SIZE))
+    render = Renderer(images, masks, targets, VIEWS, augment, NORMAL, Numerics(images.device))
     slots = {name: values.cuda() for name, values in plan_of(augment, 0).items()}
     render(slots)
     graph = torch.cuda.CUDAGraph()

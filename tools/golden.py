@@ -11,7 +11,7 @@ from benchmark.conformance.testbed import Bench, advance
 from benchmark.data.store import load
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
-from benchmark.training.code_versions import numerics
+from benchmark.training.code_versions import code_versions
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 STEPS = 10
@@ -27,7 +27,7 @@ def losses(method: str) -> dict:
     device = torch.device("cpu")
     spec, split = specify(Request(method, "synthetic", preset="demo", overrides=SETTINGS), device.type)
     session = Bench(spec, load("synthetic", spec.values["data.size"]), split, device).session()
-    return {"numerics": numerics(spec.method, spec.dataset), "losses": advance(session, 0, STEPS)}
+    return {"numerics": code_versions(spec.method, spec.dataset), "losses": advance(session, 0, STEPS)}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,11 @@
 """Plans: every random choice behind batch t, drawn on the host as small arrays of fixed shape.
 
-The generator is counter-based (Philox4x64-10; Salmon et al., SC 2011): the words of step t are a function of
-(seed, stream, field, t), so no state is kept, a step can be drawn alone or within a block, and a new field
-never shifts an old one. Only the generator's raw words are used: NumPy's distributions may change between
-versions.
+The random words of step t are a function of (seed, stream, field, t), so no state is kept, a step can be drawn alone
+or within a block, and a new field never shifts an old one.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from math import gcd
 
@@ -16,24 +13,10 @@ import numpy as np
 
 from benchmark.batches.augment import Augment
 from benchmark.errors import UserError, suggest
+from benchmark.randomness import uniform, words
 
 VIEWS = ("weak", "strong", "strong2", "photometric")
 MIXED = ("strong", "strong2")  # the views that CutMix may paste another image into
-WORD = 2**64
-BLOCK = 4  # words that one count of Philox's counter gives
-
-
-def words(seed: int, field: str, first: int, count: int, width: int) -> np.ndarray:
-    """`width` random 64-bit words for each of `count` steps from step `first`: uint64 [count, width]."""
-    blocks = -(-width // BLOCK)
-    stream = int.from_bytes(hashlib.sha256(field.encode()).digest()[:8], "little")
-    generator = np.random.Philox(key=seed % WORD + WORD * stream, counter=first * blocks)
-    return generator.random_raw(count * blocks * BLOCK).reshape(count, blocks * BLOCK)[:, :width]
-
-
-def uniform(raw: np.ndarray) -> np.ndarray:
-    """Raw words as float64 numbers in [0, 1): the upper 53 bits."""
-    return (raw >> np.uint64(11)) * 2.0**-53
 
 
 def dihedral(

@@ -18,6 +18,7 @@ from benchmark.batches.augment import Augment
 from benchmark.batches.colour import adjust, blur, taps
 from benchmark.batches.geometry import Geometry
 from benchmark.batches.host_streaming import PIXELS
+from benchmark.numerics import Normalisation, Normaliser, Numerics
 from benchmark.targets import TARGETS
 
 
@@ -104,10 +105,8 @@ class Renderer:
 
     `images` uint8 [N, 3, S, S], N = 0 where plans bring their pixels and targets along; `masks` uint8
     [N, S, S], or None for an unlabelled stream; `targets` the per-image targets by name, computed once from
-    the whole masks ([N, ...] as `benchmark.targets` gives them); with `wants_crop` (`augment.crop > 0`) they
-    are computed anew for what is cropped. `mean` and `std` (3 each, of pixels in [0, 1]) normalise; `views`
-    are rendered. `blur_radius` is `Augment.blur_radius(size)`; the default is that of the default
-    augmentation. The images come in `dtype`, and in channels-last memory when `channels_last`.
+    the whole masks ([N, ...] as `benchmark.targets` gives them); where `augment` crops they are computed anew
+    for what is cropped. `views` are rendered, and normalised.
     """
 
     def __init__(
@@ -115,27 +114,20 @@ class Renderer:
         images: Tensor,
         masks: Tensor | None,
         targets: Mapping[str, Tensor],
-        mean: Sequence[float],
-        std: Sequence[float],
         views: Sequence[str],
-        wants_crop: bool,
-        *,
-        blur_radius: int | None = None,
-        channels_last: bool = False,
-        dtype: torch.dtype = torch.float32,
+        augment: Augment,
+        normalisation: Normalisation,
+        numerics: Numerics,
     ) -> None:
-        device, size = images.device, images.shape[-1]
-        self.size, self.views, self.wants_crop, self.dtype = size, tuple(views), wants_crop, dtype
+        self.size = images.shape[-1]
+        self.views, self.wants_crop, self.numerics = tuple(views), augment.crop > 0, numerics
         self.labelled = masks is not None
-        self.format = torch.channels_last if channels_last else torch.contiguous_format
         label = torch.zeros_like(images[:, 0]) if masks is None else masks
         pixels = torch.cat([images, label[:, None]], 1).permute(0, 2, 3, 1).contiguous()
         self.pixels = pixels.flatten().view(torch.int32)
         self.targets = {} if masks is None else {name: compact(values) for name, values in targets.items()}
-        self.mean = torch.as_tensor(mean, dtype=torch.float32).view(1, 3, 1, 1).to(device)
-        self.scale = torch.as_tensor(std, dtype=torch.float32).reciprocal().view(1, 3, 1, 1).to(device)
-        radius = Augment().blur_radius(size) if blur_radius is None else blur_radius
-        self.taps = taps(size, radius, device)
+        self.normalise = Normaliser(normalisation, numerics)
+        self.taps = taps(self.size, augment.blur_radius(self.size), images.device)
 
     @torch.no_grad()
     def __call__(self, plan: Mapping[str, Tensor]) -> Batch:
@@ -166,15 +158,12 @@ class Renderer:
             if f"{view}.mix" in plan:
                 boxes[view] = plan[f"{view}.mix"]
                 strong = paste(strong, boxes[view])
-            fields[view] = self._normalise(strong.clone() if strong is image and view != "weak" else strong)
+            fields[view] = self.normalise.in_place(strong.clone() if strong is image and view != "weak" else strong)
         if self.labelled:
             fields["mask"] = geometry.zoom(gathered[..., 3]).long()
             for name, stored in targets.items():
                 fields[name] = self._target(name, stored, sources, fields["mask"], geometry.crop)
         return Batch(index, fields, geometry, boxes, self.labelled)
-
-    def _normalise(self, image: Tensor) -> Tensor:
-        return image.sub_(self.mean).mul_(self.scale).to(self.dtype, memory_format=self.format)
 
     def _target(self, name: str, stored: Tensor, sources: Tensor, mask: Tensor, crop: Tensor | None) -> Tensor:
         # [N, S, S] or [N, 1, S, S]: pixel for pixel in the order of the images
@@ -184,7 +173,7 @@ class Renderer:
             cropped = (crop[:, 2] < self.size)[:, None, None]
             fresh = TARGETS[name](mask * cropped)
             values = torch.where(cropped.view(-1, *[1] * (fresh.dim() - 1)), fresh, values)
-        return values.to(self.dtype) if values.is_floating_point() else values.long()
+        return values.to(self.numerics.dtype) if values.is_floating_point() else values.long()
 
 
 def compact(values: Tensor) -> Tensor:

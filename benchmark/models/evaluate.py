@@ -18,7 +18,8 @@ from benchmark.data.store import Prepared
 from benchmark.errors import UserError
 from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
 from benchmark.models.info import LARGER, Model, native_size
-from benchmark.models.load import Finished, dtype_of, layout_of
+from benchmark.models.load import Finished
+from benchmark.numerics import Numerics
 from benchmark.protocols import scores
 from benchmark.runs.records import save_arrays, set_aside
 from benchmark.training import device as devices
@@ -119,10 +120,8 @@ def counted(finished: Finished, prepared: Prepared, ids: tuple[str, ...], object
     spec, model = finished.model.spec, finished.model
     settings = replace(spec.section("evaluate"), objects=objects)
     images = Split("evaluation", 0, 0, (), (), (), ids, "")
-    evaluator = Evaluator(
-        prepared, images, model.mean, model.std, finished.device, spec.values["train.precision"], dtype_of(spec),
-        layout_of(spec), settings,
-    )
+    numerics = Numerics.of(spec.values, finished.device)
+    evaluator = Evaluator(prepared, images, settings, model.normalisation, numerics)
     per_image = evaluator.observe(finished.method, 0)
     evidence, _ = evaluator.conclude(finished.method, per_image)
     return evidence

@@ -16,8 +16,9 @@ from benchmark.data.splits import Split
 from benchmark.data.store import Prepared
 from benchmark.errors import UserError
 from benchmark.files import write_json
+from benchmark.numerics import Normalisation
 from benchmark.spec import Spec
-from benchmark.training.setup import statistics
+from benchmark.training.setup import normalisation_of
 
 FILE = "model.json"
 SCHEMA = 2  # 1 did not say how images are cut and read; such a file is passed over
@@ -41,6 +42,11 @@ class Model:
     trained_on: tuple[str, ...]  # hashes of the decoded training images
     licence: str  # of the data
     weights_sha256: str
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """Of the images that the network is shown."""
+        return Normalisation(self.mean, self.std)
 
     @property
     def size(self) -> int:
@@ -73,10 +79,10 @@ class Model:
 def describe(spec: Spec, prepared: Prepared, split: Split, weights_sha256: str) -> Model:
     """The model of a run on these data; `weights_sha256`: of its final weights."""
     dataset, names = load_dataset(spec.dataset), (*split.labelled, *split.unlabelled)
-    mean, std = statistics(spec, prepared, split)
+    channels = normalisation_of(spec, prepared, split)
     counts = len(prepared.rows_of(split.labelled)), len(prepared.rows_of(split.unlabelled)), len(prepared.images)
     return Model(
-        run_id=spec.run_id, spec=spec, classes=prepared.classes, mean=tuple(mean), std=tuple(std),
+        run_id=spec.run_id, spec=spec, classes=prepared.classes, mean=tuple(channels.mean), std=tuple(channels.std),
         native_size=native_size(prepared, names),
         tile=(dataset.tile.size, dataset.tile.overlap) if dataset.tile else None,
         grey=dataset.reading.grey, grey_range=dataset.reading.range, counts=counts,

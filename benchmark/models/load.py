@@ -15,11 +15,11 @@ from benchmark.data.splits import match, resolve
 from benchmark.errors import UserError, suggest
 from benchmark.models.info import FILE, Model, describe, read
 from benchmark.models.predictor import Official, Predictor
+from benchmark.numerics import Numerics
 from benchmark.runs.compile_record import weights_digest
 from benchmark.runs.folder import folder_of
 from benchmark.runs.records import read_record, record_files, spec_of
 from benchmark.runs.request import recorded
-from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.setup import build_method
 
@@ -48,11 +48,9 @@ class Finished:
     @property
     def predictor(self) -> Predictor:
         """What turns images into classes."""
-        spec = self.model.spec
-        return Predictor(
-            self.method, self.model.size, self.model.mean, self.model.std, self.device, spec.values["train.precision"],
-            dtype_of(spec), layout_of(spec), spec.values["evaluate.batch"],
-        )
+        model = self.model
+        batch, numerics = model.spec.values["evaluate.batch"], Numerics.of(model.spec.values, self.device)
+        return Predictor(self.method, model.size, batch, model.normalisation, numerics)
 
 
 def find(run: str, results: Path) -> Place:
@@ -114,8 +112,9 @@ def load(
     if digest != (model.weights_sha256 if record is None else record["weights_sha256"]):
         raise UserError(f"{place.folder / WEIGHTS}: damaged, or not the weights of this run; restore the file, or make "
                         "the run again with --again")
-    method = with_weights(model, weights, in_part=record is None).to(device=device, dtype=dtype_of(model.spec))
-    return Finished(place, record, model, weights, method.to(memory_format=layout_of(model.spec)), device)
+    numerics = Numerics.of(model.spec.values, device)
+    method = with_weights(model, weights, in_part=record is None).to(device=device, dtype=numerics.dtype)
+    return Finished(place, record, model, weights, method.to(memory_format=numerics.memory_format), device)
 
 
 def again(record: dict[str, Any], results: Path) -> str:
@@ -161,7 +160,7 @@ def with_weights(model: Model, weights: dict[str, torch.Tensor], in_part: bool) 
     UserError where the weights are not those of the method as its code is now.
     """
     spec = model.spec.with_values({"net.weights": None})  # nothing is downloaded to be replaced
-    method = build_method(spec, model.counts, len(model.classes), (model.mean, model.std))
+    method = build_method(spec, model.counts, len(model.classes), model.normalisation)
     try:
         _, unexpected = method.load_state_dict(weights, strict=not in_part)
     except RuntimeError as error:
@@ -171,14 +170,3 @@ def with_weights(model: Model, weights: dict[str, torch.Tensor], in_part: bool) 
         raise UserError(f"{model.run_id}: its weights do not fit {spec.method} as its code is now: it has no "
                         f"{unexpected[0]}")
     return Official(method).eval()
-
-
-def dtype_of(spec: Spec) -> torch.dtype:
-    """What a run's weights are; mixed precision is a matter of the forward pass."""
-    return torch.float64 if spec.values["train.precision"] == "fp64" else torch.float32
-
-
-def layout_of(spec: Spec) -> torch.memory_format:
-    """How a run's tensors lie in memory."""
-    channels_last = spec.values["train.memory_format"] == "channels_last"
-    return torch.channels_last if channels_last else torch.contiguous_format

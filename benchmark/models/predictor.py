@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch.nn import functional
 
 from benchmark.data.prepare import resize
 from benchmark.method import Method, named_logits
-from benchmark.training.device import autocast
+from benchmark.numerics import Normalisation, Normaliser, Numerics
 
 
 class Official(Method):
@@ -37,22 +36,17 @@ class Predictor:
     training images were; its logits are enlarged bilinearly, as in the strict protocol."""
 
     def __init__(
-        self, method: Official, size: int, mean: Any, std: Any, device: torch.device, precision: str,
-        dtype: torch.dtype, layout: torch.memory_format, batch: int,
+        self, method: Official, size: int, batch: int, normalisation: Normalisation, numerics: Numerics,
     ) -> None:
-        self.method, self.size, self.device, self.precision = method.eval(), size, device, precision
-        self.dtype, self.layout, self.batch = dtype, layout, batch
-        self.mean = torch.tensor(mean, dtype=dtype, device=device).view(1, 3, 1, 1)
-        self.std = torch.tensor(std, dtype=dtype, device=device).view(1, 3, 1, 1)
+        self.method, self.size, self.batch = method.eval(), size, batch
+        self.numerics, self.device, self.normalise = numerics, numerics.device, Normaliser(normalisation, numerics)
 
     @torch.inference_mode()
     def logits(self, images: Sequence[np.ndarray]) -> Tensor:
         """Float32 logits [n, C, S, S] of n images, or windows, of any size."""
         small = np.stack([resize(image, self.size, Image.Resampling.BILINEAR) for image in images])
-        pixels = torch.from_numpy(np.ascontiguousarray(small.transpose(0, 3, 1, 2)))
-        image = (pixels.to(self.device, self.dtype) / 255 - self.mean) / self.std
-        with autocast(self.device, self.precision):
-            (logits,) = self.method.predict(image.contiguous(memory_format=self.layout)).values()
+        with self.numerics.autocast():
+            (logits,) = self.method.predict(self.normalise(small)).values()
         return logits.float()
 
     @torch.inference_mode()

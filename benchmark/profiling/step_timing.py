@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
+from benchmark.numerics import DTYPES
 from benchmark.training import device as devices
 from benchmark.training.cuda_graph import CapturedStep
 from benchmark.training.setup import Session, as_cpu
@@ -88,7 +89,7 @@ def ceiling(device: torch.device, precision: str) -> float:
 
     Convolutions may beat it: an algorithm that multiplies less than the operations that are counted.
     """
-    kind = torch.bfloat16 if precision == "bf16" else devices.DTYPES[precision]
+    kind = torch.bfloat16 if precision == "bf16" else DTYPES[precision]
     side = SIDE[device.type]
     one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
     times = [devices.own_seconds(device, lambda: one @ other) for _ in range(12)]

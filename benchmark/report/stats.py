@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.randomness import uniform
+
 RESAMPLES = 2000
 LEVEL = 0.95
 KEY = 2017  # of the random stream: every method gets the same resamples, so that differences are paired
@@ -186,6 +188,6 @@ def _multiplicities(units: int) -> NDArray[np.float64]:
     Raw Philox words and our own rounding: NumPy promises the words in every version, not its distributions.
     """
     words = np.random.Philox(key=KEY).random_raw(RESAMPLES * units)
-    drawn = ((words >> np.uint64(11)) * 2.0**-53 * units).astype(np.int64)
+    drawn = (uniform(words) * units).astype(np.int64)
     cell = drawn + units * np.repeat(np.arange(RESAMPLES), units)
     return np.bincount(cell, minlength=RESAMPLES * units).reshape(RESAMPLES, units).astype(np.float64)

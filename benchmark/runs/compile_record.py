@@ -14,7 +14,7 @@ from benchmark.protocols import scores
 from benchmark.runs.records import SCHEMA
 from benchmark.spec import Spec
 from benchmark.training import device as devices
-from benchmark.training.code_versions import numerics
+from benchmark.training.code_versions import code_versions
 from benchmark.training.trainer import Outcome
 
 
@@ -71,5 +71,5 @@ def staleness(record: dict[str, Any], versions: dict[str, int | str], split: Spl
 
 def check_current(record: dict[str, Any], spec: Spec, split: Split) -> None:
     """A record made by other code, or with other lists, is stale, and is not passed off as current."""
-    if (how := staleness(record, numerics(spec.method, spec.dataset), split)) is not None:
+    if (how := staleness(record, code_versions(spec.method, spec.dataset), split)) is not None:
         raise UserError(f"{spec.run_id} is stale: {how}; --again runs it anew and sets the old record aside")

@@ -21,7 +21,7 @@ from benchmark.runs.records import digest, read_counts, read_record, set_aside, 
 from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
 from benchmark.training import device as devices
-from benchmark.training.code_versions import numerics
+from benchmark.training.code_versions import code_versions
 from benchmark.training.setup import assemble
 from benchmark.training.trainer import Outcome, Outdated, train
 
@@ -62,7 +62,7 @@ def execute(
             folder.tell(step, steps, means, seconds)
             tell(step, steps, means, seconds)
 
-        versions = numerics(spec.method, spec.dataset)  # once, as the code is loaded: its file may change meanwhile
+        versions = code_versions(spec.method, spec.dataset)  # once: a file may change meanwhile
         loop |= {"tell": told, "asked_to_stop": asked_to_stop}
         outcome, weights = attempt(spec, prepared, split, device, versions, folder, record_errors, loop)
         done = outcome.status == "done"

@@ -22,7 +22,7 @@ from benchmark.runs.folder import claim_of
 from benchmark.runs.records import digest, read_record
 from benchmark.runs.request import Specifier
 from benchmark.spec import Spec
-from benchmark.training.code_versions import numerics
+from benchmark.training.code_versions import code_versions
 from benchmark.training.setup import build_method
 
 BUILT_FROM = re.compile(r"(method|net)\.|data\.size$|train\.(loss|forward|batch_\w+)$")  # settings of a method's object
@@ -49,7 +49,7 @@ def plan(
 
     UserError for a mistake in a cell, with file and line, and for two cells that are one run.
     """
-    specifier, versions = Specifier(device_kind), cache(numerics)
+    specifier, versions = Specifier(device_kind), cache(code_versions)
     entries: dict[str, tuple[Cell, Spec, Split]] = {}
     for cell in chosen(experiment.cells, only or {}):
         try:

@@ -18,7 +18,7 @@ from benchmark.runs.grid import plan
 from benchmark.runs.records import read_counts, read_record, spec_of
 from benchmark.runs.request import Request, recorded, specify
 from benchmark.training import device as devices
-from benchmark.training.code_versions import numerics
+from benchmark.training.code_versions import code_versions
 
 ASPECTS = ("specification", "data", "counts", "scores", "weights")
 FINGERPRINTS = ("fingerprint", "arrays_fingerprint", "split_fingerprint")
@@ -69,7 +69,7 @@ def doubts(record: Mapping[str, Any], device_name: str) -> list[str]:
     if not record["exact"]:
         found.append("its kind of device repeats a run bit for bit only with train.deterministic=true")
     spec = spec_of(record)
-    if record["numerics"] != (now := numerics(spec.method, spec.dataset)):
+    if record["numerics"] != (now := code_versions(spec.method, spec.dataset)):
         found.append(f"it is stale: made with numerics {record['numerics']}, now {now}")
     return found
 

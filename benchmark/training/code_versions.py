@@ -14,7 +14,7 @@ from benchmark.registry import METHODS
 ENGINE = 1  # bump when the same specification no longer gives the same numbers in every method
 
 
-def numerics(method: str, dataset: str) -> dict[str, int | str]:
+def code_versions(method: str, dataset: str) -> dict[str, int | str]:
     """Hand-bumped versions of engine, method and data set; of a method from outside also the digest of its file."""
     kind: type[Method] = METHODS.load(method)
     versions: dict[str, int | str] = {

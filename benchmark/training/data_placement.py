@@ -8,18 +8,19 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.batches.augment import Augment
 from benchmark.batches.host_streaming import Stream
 from benchmark.batches.render import Renderer, compact
 from benchmark.data.store import Prepared
 from benchmark.errors import UserError
 from benchmark.losses import IGNORE
 from benchmark.method import Method
+from benchmark.numerics import Normalisation, Numerics
 from benchmark.targets import TARGETS
 from benchmark.training import device as devices
 
@@ -50,13 +51,14 @@ def why_streamed(prepared: Prepared, method: Method, device: torch.device) -> st
 
 
 def renderers(
-    prepared: Prepared, lists: Mapping[str, list[int]], method: Method, streamed: bool, device: torch.device,
-    **options: Any,
+    prepared: Prepared, lists: Mapping[str, list[int]], method: Method, streamed: bool, augment: Augment,
+    normalisation: Normalisation, numerics: Numerics,
 ) -> tuple[dict[str, Renderer], dict[str, Stream]]:
     """The renderer of every stream that the method wants, and where `streamed`, what their plans take pixels from.
 
-    lists: the rows of each stream. options: of every Renderer.
+    lists: the rows of each stream.
     """
+    device = numerics.device
     labelled, streams = lists["labelled"], {}
     made = labelled_targets(prepared, labelled, method.targets)
     if streamed:
@@ -73,7 +75,8 @@ def renderers(
     found = {}
     for name, views in method.views.items():
         known = name == "labelled"
-        found[name] = Renderer(pixels, truth if known else None, targets if known else {}, views=views, **options)
+        mask, made = (truth, targets) if known else (None, {})
+        found[name] = Renderer(pixels, mask, made, views, augment, normalisation, numerics)
     return found, streams
 
 

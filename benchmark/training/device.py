@@ -7,14 +7,11 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
 from benchmark.errors import UserError
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
 
 def choose(name: str, must_exist: bool = True) -> torch.device:
@@ -54,14 +51,6 @@ def configure(device: torch.device, threads: int, deterministic: bool) -> None:
         torch.backends.cudnn.allow_tf32 = not deterministic
         torch.backends.cudnn.deterministic = deterministic
         torch.backends.cudnn.benchmark = not deterministic
-
-
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """Mixed precision for forward passes where the run asks for it.
-
-    Without the cache: some versions of torch keep what `no_grad` converted, and cut a later pass's gradient by it.
-    """
-    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False) if precision == "bf16" else nullcontext()
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from benchmark.data.tiles import stitch
 from benchmark.method import Method, named_logits
 from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
 from benchmark.metrics.torch_counts import class_counts, threshold_counts
-from benchmark.training.device import autocast
+from benchmark.numerics import Normalisation, Normaliser, Numerics
 
 
 def named(list_name: str, counted: str, kind: str = "") -> str:
@@ -33,13 +33,10 @@ class Evaluator:
     """Evaluates a method on the test images and, where there are any, on the validation images."""
 
     def __init__(
-        self, prepared: Prepared, split: Split, mean: Any, std: Any, device: torch.device, precision: str,
-        dtype: torch.dtype, layout: torch.memory_format, settings: Evaluate,
+        self, prepared: Prepared, split: Split, settings: Evaluate, normalisation: Normalisation, numerics: Numerics,
     ) -> None:
-        self.prepared, self.device, self.precision, self.settings = prepared, device, precision, settings
-        self.dtype, self.layout = dtype, layout
-        self.mean = torch.tensor(mean, dtype=dtype, device=device).view(1, 3, 1, 1)
-        self.std = torch.tensor(std, dtype=dtype, device=device).view(1, 3, 1, 1)
+        self.prepared, self.settings, self.numerics = prepared, settings, numerics
+        self.normalise = Normaliser(normalisation, numerics)
         self.classes = len(prepared.classes)
         self.kind = "classes" if self.classes > 2 else ""  # of the counts at working size, in the names of the evidence
         self.lists = {"test": split.test} | ({"validation": split.validation} if split.validation else {})
@@ -55,15 +52,13 @@ class Evaluator:
         every = self.prepared.rows_of(names)
         for start in range(0, len(every), self.settings.batch):
             rows = every[start : start + self.settings.batch]
-            pixels = torch.from_numpy(np.ascontiguousarray(self.prepared.images[rows].transpose(0, 3, 1, 2)))
-            image = (pixels.to(self.device, self.dtype) / 255 - self.mean) / self.std
-            mask = torch.from_numpy(np.ascontiguousarray(self.prepared.masks[rows])).to(self.device)
-            yield rows, image.contiguous(memory_format=self.layout), mask
+            mask = torch.from_numpy(np.ascontiguousarray(self.prepared.masks[rows])).to(self.numerics.device)
+            yield rows, self.normalise(self.prepared.images[rows]), mask
 
     @torch.inference_mode()
     def logits(self, method: Method, image: Tensor) -> dict[str, Tensor]:
         """Float32 logits by output name, in evaluation mode."""
-        with autocast(self.device, self.precision):
+        with self.numerics.autocast():
             return {name: logits.float() for name, logits in named_logits(method.predict(image)).items()}
 
     def predictions(self, method: Method, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -22,12 +22,13 @@ from benchmark.data.store import Prepared
 from benchmark.errors import Decline, UserError
 from benchmark.method import Clock, Method, Task
 from benchmark.nets.network import Network
+from benchmark.numerics import Normalisation, Numerics
 from benchmark.randomness import derive
 from benchmark.registry import METHODS
 from benchmark.spec import Spec
 from benchmark.training import data_placement as pixels
 from benchmark.training import device as devices
-from benchmark.training.code_versions import numerics
+from benchmark.training.code_versions import code_versions
 from benchmark.training.cuda_graph import CapturedStep, why_eager
 from benchmark.training.evaluate import Evaluator
 from benchmark.training.optimisers import Optimisers
@@ -89,7 +90,7 @@ def steps_an_epoch(spec: Spec, split: Split) -> int:
 
 def build_method(
     spec: Spec, split_sizes: tuple[int, int, int], classes: int,
-    statistics: tuple[tuple[float, ...], tuple[float, ...]] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+    normalisation: Normalisation = Normalisation(),  # noqa: B008 (it is frozen)
 ) -> Method:
     """The method of `spec`, its weights seeded by the run's seed; `split_sizes`: labelled, unlabelled, all rows."""
     kind: Any = METHODS.load(spec.method)
@@ -98,7 +99,7 @@ def build_method(
     task = Task(
         classes=classes, size=spec.values["data.size"], labelled=labelled, unlabelled=unlabelled, images=images,
         seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss, forward=train.forward,
-        mean=statistics[0], std=statistics[1],
+        mean=normalisation.mean, std=normalisation.std,
     )
     if "unlabelled" in kind.views and not unlabelled:
         raise Decline(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
@@ -117,18 +118,18 @@ def build_method(
     return method
 
 
-def statistics(spec: Spec, prepared: Prepared, split: Split) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the three channels, by `data.normalise`."""
+def normalisation_of(spec: Spec, prepared: Prepared, split: Split) -> Normalisation:
+    """Mean and standard deviation by `data.normalise`."""
     choice = spec.values["data.normalise"]
     if choice == "none":
-        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        return Normalisation()
     if choice == "published":
         published = load_dataset(spec.dataset).published_statistics
         if published is None:
             raise UserError(f"nobody published statistics of {short(spec.dataset)}; use --set data.normalise=training")
-        return published
+        return Normalisation(*published)
     training = sorted({*split.labelled, *split.unlabelled}, key=prepared.position)
-    return prepared.statistics(prepared.rows_of(training))
+    return Normalisation(*prepared.statistics(prepared.rows_of(training)))
 
 
 def assemble(
@@ -136,18 +137,16 @@ def assemble(
 ) -> Session:
     """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes.
 
-    versions: what `numerics` has just said, where the caller needs it, too.
+    versions: what `code_versions` has just said, where the caller needs it, too.
     """
-    versions = versions or numerics(spec.method, spec.dataset)
+    versions = versions or code_versions(spec.method, spec.dataset)
     train = spec.section("train")
     devices.configure(device, train.threads, train.deterministic)
     lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
     sizes = (len(lists["labelled"]), len(lists["unlabelled"]), len(prepared.images))
-    layout = torch.channels_last if train.memory_format == "channels_last" else torch.contiguous_format
-    mean, std = statistics(spec, prepared, split)
-    method = build_method(spec, sizes, len(prepared.classes), (mean, std))
-    dtype = devices.DTYPES[train.precision] if train.precision == "fp64" else torch.float32
-    method = method.to(device=device, dtype=dtype).to(memory_format=layout)
+    numerics, normalisation = Numerics.of(spec.values, device), normalisation_of(spec, prepared, split)
+    method = build_method(spec, sizes, len(prepared.classes), normalisation)
+    method = method.to(device=device, dtype=numerics.dtype).to(memory_format=numerics.memory_format)
     steps = total_steps(spec, split)
     clock = Clock(steps, device, steps_an_epoch(spec, split))
     optimisers = Optimisers(method, spec.section("optimiser"), steps, device)
@@ -160,18 +159,15 @@ def assemble(
     if why := pixels.why_streamed(prepared, method, device):
         logger.info(why)
     renderers, streams = pixels.renderers(
-        prepared, lists, method, bool(why), device, mean=mean, std=std, wants_crop=augment.crop > 0,
-        blur_radius=augment.blur_radius(prepared.size), dtype=dtype, channels_last=layout is torch.channels_last,
+        prepared, lists, method, bool(why), augment, normalisation, numerics
     )
-    step: Any = TrainStep(
-        method, clock, renderers, optimisers, device, train.precision, in_turn=train.forward == "separate"
-    )
+    step: Any = TrainStep(method, clock, renderers, optimisers, numerics, in_turn=train.forward == "separate")
     if train.capture == "on" and device.type == "cuda":
         if method.capturable:
             step = CapturedStep(step)
         else:
             logger.warning(why_eager(spec.method, method))
-    evaluator = Evaluator(prepared, split, mean, std, device, train.precision, dtype, layout, spec.section("evaluate"))
+    evaluator = Evaluator(prepared, split, spec.section("evaluate"), normalisation, numerics)
     return Session(
         spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,
         streams,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmark.errors import UserError
 from benchmark.method import Clock, Method
-from benchmark.training.device import autocast
+from benchmark.numerics import Numerics
 from benchmark.training.optimisers import Optimisers
 
 Plan = Mapping[str, Mapping[str, Tensor]]
@@ -25,11 +25,11 @@ class TrainStep:
 
     def __init__(
         self, method: Method, clock: Clock, renderers: Mapping[str, Callable[[Any], Any]], optimisers: Optimisers,
-        device: torch.device, precision: str, in_turn: bool = True,
+        numerics: Numerics, in_turn: bool = True,
     ) -> None:
-        self.made_of = method, clock, renderers, optimisers, device, precision, in_turn
+        self.made_of = method, clock, renderers, optimisers, numerics, in_turn
         self.method, self.clock, self.renderers, self.optimisers = method, clock, renderers, optimisers
-        self.device, self.precision = device, precision
+        self.numerics, self.device = numerics, numerics.device
         self.in_turn = in_turn  # whether a part's backward may free what it went through; False: passes are joint
         self.terms = 0  # how many of the names are losses; the rest is watched
         self.names_by_phase: dict[str, list[str]] = {}
@@ -59,13 +59,13 @@ class TrainStep:
 
     def _parts(self, batches: Mapping[str, Any]) -> Iterator[Mapping[str, Tensor]]:
         """The method's parts, its forward code under autocast and ours between them outside of it."""
-        with autocast(self.device, self.precision):
+        with self.numerics.autocast():
             answer = self.method.losses(batches["labelled"], batches.get("unlabelled"), self.clock)
         if isinstance(answer, Mapping):
             yield answer
             return
         while True:
-            with autocast(self.device, self.precision):
+            with self.numerics.autocast():
                 part = next(answer, None)
             if part is None:
                 return

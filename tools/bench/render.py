@@ -28,6 +28,7 @@ from skimage.segmentation import find_boundaries
 from benchmark.batches.augment import Augment
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import Renderer, step_of, to_device
+from benchmark.numerics import Normalisation, Numerics
 from benchmark.targets import TARGETS
 
 MEAN, STD = np.array([0.75, 0.5, 0.7], np.float32), np.array([0.15, 0.2, 0.15], np.float32)
@@ -90,10 +91,9 @@ def ours(
     size = masks.shape[-1]
     targets = {name: target(masks) for name, target in TARGETS.items()}
     planner = Planner(0, "labelled", range(len(images)), batch, size, augment, views)
-    render = Renderer(
-        images, masks, targets, MEAN.tolist(), STD.tolist(), views, augment.crop > 0,
-        blur_radius=augment.blur_radius(size), channels_last=True,
-    )  # fmt: skip
+    normalisation = Normalisation(tuple(MEAN.tolist()), tuple(STD.tolist()))
+    numerics = Numerics(images.device, memory_format=torch.channels_last)
+    render = Renderer(images, masks, targets, views, augment, normalisation, numerics)
     for first in range(0, 10**9, STEPS):
         block = to_device(planner.block(first, STEPS), "cpu")
         for step in range(STEPS):

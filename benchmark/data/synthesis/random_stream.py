@@ -9,6 +9,8 @@ import math
 import numpy as np
 from scipy.special import ndtri
 
+from benchmark.randomness import uniform
+
 Array = np.ndarray
 
 
@@ -25,12 +27,12 @@ class Stream:
 
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Array:
         """Float64 in the open interval (low, high), from the upper 53 bits of each word."""
-        words = self._bits.random_raw(math.prod(shape)) >> np.uint64(11)
-        return (low + (high - low) * (words.astype(np.float64) + 0.5) * 2.0**-53).reshape(shape)
+        drawn = low + (high - low) * uniform(self._bits.random_raw(math.prod(shape)), 0.5)
+        return np.asarray(drawn).reshape(shape)
 
     def number(self, low: float = 0.0, high: float = 1.0) -> float:
         """One uniform number."""
-        return low + (high - low) * ((int(self._bits.random_raw()) >> 11) + 0.5) * 2.0**-53
+        return low + (high - low) * float(uniform(int(self._bits.random_raw()), 0.5))
 
     def chance(self, probability: float) -> bool:
         """True with this probability."""
