@@ -14,7 +14,7 @@ KINDS = ("unfinished", "checkpoints", "old", "runs")
 ABOUT = """remove what killed and finished runs have left; without --yes it is only listed. Kinds:
   unfinished   temporary files that killed processes have left (the default)
   checkpoints  of runs whose record is done
-  old          records and counts that were set aside by --again
+  old          records and counts that were set aside by --overwrite
   runs         whole folders of runs whose record is done: weights, masks, logs
 Records are never removed, nor what somebody is at work on."""
 

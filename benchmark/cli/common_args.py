@@ -87,7 +87,7 @@ def add_verb(
     return parser
 
 
-def add_options(parser: argparse.ArgumentParser, *options: str) -> None:
+def add_options(parser: argparse._ActionsContainer, *options: str) -> None:
     """Some of the shared options."""
     for option in options:
         parser.add_argument(option, **SHARED[option])
@@ -135,7 +135,7 @@ def finished(arguments: argparse.Namespace) -> Finished:
     """The run that the arguments name, with its weights on the device."""
     from benchmark.models.load import load
 
-    return load(arguments.run, results_folder(arguments.results), raw=arguments.data, device_name=arguments.device)
+    return load(arguments.run, results_folder(arguments.results), arguments.device)
 
 
 def print_json(value: Any) -> None:

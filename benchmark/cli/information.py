@@ -62,10 +62,9 @@ def _rows(kind: str) -> list[dict[str, Any]]:
 
 def _installed(registry: Registry) -> list[dict[str, Any]]:
     """What installed packages offer; a broken or hidden one says so in its own line."""
-    ours = registry.names()
+    ours, hidden = registry.names(), f"hidden by our own {registry.kind} of this name"
     return [
-        {"name": name, "from": entry.package,
-         "about": f"hidden by the {registry.kind} of this name in {registry.package}" if name in ours else entry.about()}
+        {"name": name, "from": entry.package, "about": hidden if name in ours else entry.about()}
         for name, entry in registry.outside().items()
     ]
 

@@ -33,8 +33,8 @@ def add(verbs: shared.Verbs) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR",
                         help="where masks, overlays and areas.csv go (default: RESULTS/predictions/RUN)")
     parser.add_argument("--tile", metavar="auto|whole|SIZE",
-                        help="cut images into windows of SIZE pixels; auto: windows as large as the training images, or "
-                             "as their tiles (default: whole; auto if the run was trained on tiles)")
+                        help="cut images into windows of SIZE pixels; auto: as large as the training images or tiles "
+                             "(default: whole; auto if the run was trained on tiles)")
     parser.add_argument("--overlap", type=int, metavar="N",
                         help="pixels that windows share (default: as the training tiles, else a quarter of a window)")
     parser.add_argument("--overlay", action=argparse.BooleanOptionalAction, default=True,

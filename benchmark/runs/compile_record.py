@@ -72,4 +72,4 @@ def staleness(record: dict[str, Any], versions: dict[str, int | str], split: Spl
 def check_current(record: dict[str, Any], spec: Spec, split: Split) -> None:
     """A record made by other code, or with other lists, is stale, and is not passed off as current."""
     if (how := staleness(record, code_versions(spec.method, spec.dataset), split)) is not None:
-        raise UserError(f"{spec.run_id} is stale: {how}; --again runs it anew and sets the old record aside")
+        raise UserError(f"{spec.run_id} is stale: {how}; --overwrite runs it anew and renames the old record")

@@ -15,7 +15,7 @@ from benchmark.run_lock import Watch, look
 from benchmark.runs.folder import claim_of, folder_of
 from benchmark.runs.records import read_counts, read_record, record_files, set_aside
 
-ADVICE = "remove one (.json and .npz), or run the cell again with --again"
+ADVICE = "remove one (.json and .npz), or run the cell again with --overwrite"
 
 
 @dataclass(frozen=True)
