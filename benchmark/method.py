@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from benchmark.nets.network import Network
 from benchmark.randomness import derive
 
 __all__ = [
-    "Clock", "Counted", "Decline", "Group", "Logits", "Losses", "Method", "Parts", "Ramp", "Task", "Teacher",
+    "BNStats", "Clock", "Decline", "EmaStep", "Group", "Logits", "Losses", "Method", "Parts", "Ramp", "Task", "Teacher",
     "jittered", "named_logits", "require", "require_between", "require_share", "suggest",
 ]
 
@@ -32,7 +32,8 @@ Parts = Iterator[Mapping[str, Tensor]]
 Losses = Mapping[str, Tensor] | Parts
 Logits = Tensor | Mapping[str, Tensor]
 Ramp = Literal["linear", "sigmoid", "constant"]
-Counted = Literal["steps", "epochs"]
+EmaStep = Literal["iteration", "epoch"]
+BNStats = Literal["ema", "copy", "own"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -71,7 +72,6 @@ class Task:
     net: str = "unet"
     weights: str | None = None
     loss: str = "ce_dice"
-    forward: str = "separate"
     channels: int = 3
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -100,22 +100,6 @@ class Task:
         """The configured supervised loss (`train.loss`), the same for every method."""
         return CRITERIA[self.loss](logits, mask)
 
-    def each(self, net: Callable[[Tensor], Tensor], *images: Tensor) -> tuple[Tensor, ...]:
-        """`net` on each batch of images: one pass each, or one pass over all where `train.forward` is joint.
-
-        The difference is BatchNorm's: a joint pass normalises labelled and unlabelled images by common statistics.
-        """
-        if self.forward == "separate":
-            return tuple(net(image) for image in images)
-        return net(torch.cat(images)).split([len(image) for image in images])
-
-    def in_turn(self, net: Callable[[Tensor], Tensor], *images: Tensor) -> Iterator[Tensor]:
-        """As `each`, but a separate pass is made when it is asked for: the one before may be back-propagated by then.
-
-        For `losses` that yield their parts: half the activations. A joint pass is back-propagated once, by the harness.
-        """
-        return (net(image) for image in images) if self.forward == "separate" else iter(self.each(net, *images))
-
 
 class Clock:
     """How far training is, as 0-dim tensors on the device, so that a captured graph reads them afresh at every step."""
@@ -143,33 +127,33 @@ class Clock:
         """The linear ramp."""
         return self.ramp("linear", until)
 
-    def ema(self, decay: float, counted: Counted = "steps") -> Tensor:
-        """min(1 - 1 / (t + 1), decay), t counted in steps, or in whole epochs as in the XNet code base.
+    def ema(self, decay: float, ema_step: EmaStep = "iteration") -> Tensor:
+        """min(1 - 1 / (t + 1), decay), t counted in iterations, or in whole epochs as in the XNet code base.
 
         While t = 0 an update copies. 1 once a loss was not finite: nothing more moves.
         """
-        t = self.step if counted == "steps" else (self.step / self.steps_an_epoch).floor()
+        t = self.step if ema_step == "iteration" else (self.step / self.steps_an_epoch).floor()
         return torch.where(self.stopped, 1.0, (1 - 1 / (t + 1)).clamp(max=decay))
 
 
 class Teacher(nn.Module):
     """A slow copy of a network that judges images and is never trained.
 
-    `buffers` says what becomes of BatchNorm's running statistics: `ema` averages them like weights, `copy` takes the
+    `bn_stats` says what becomes of BatchNorm's running statistics: `ema` averages them like weights, `copy` takes the
     student's; both judge in evaluation mode. `own` judges in training mode and keeps statistics of what it has seen
     (SSL4MIS, UA-MT, XNet).
     """
 
-    def __init__(self, net: nn.Module, buffers: Literal["ema", "copy", "own"] = "ema") -> None:
+    def __init__(self, net: nn.Module, bn_stats: BNStats = "ema") -> None:
         super().__init__()
         self.net: Any = copy.deepcopy(net).requires_grad_(False)
-        self.buffers_are = buffers
+        self.bn_stats = bn_stats
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Teacher:
         """Training mode only where the statistics are its own."""
         super().train(mode)
-        self.net.train(mode and self.buffers_are == "own")
+        self.net.train(mode and self.bn_stats == "own")
         return self
 
     def forward(self, image: Tensor) -> Tensor:
@@ -184,13 +168,13 @@ class Teacher(nn.Module):
         slow: list[Tensor] = list(self.net.parameters())
         fast: list[Tensor] = list(net.parameters())
         pairs = list(zip(self.net.buffers(), net.buffers(), strict=True))
-        if self.buffers_are == "ema":
+        if self.bn_stats == "ema":
             slow += [mine for mine, _ in pairs if mine.is_floating_point()]
             fast += [yours for mine, yours in pairs if mine.is_floating_point()]
         torch._foreach_mul_(slow, alpha)
         torch._foreach_add_(slow, torch._foreach_mul(fast, 1 - alpha))
         for mine, yours in pairs:
-            if self.buffers_are == "copy" or (self.buffers_are == "ema" and not mine.is_floating_point()):
+            if self.bn_stats == "copy" or (self.bn_stats == "ema" and not mine.is_floating_point()):
                 mine.copy_(torch.where(alpha < 1, yours, mine))
 
 
@@ -230,8 +214,8 @@ class Method(nn.Module):
     def losses(self, labelled: Batch, unlabelled: Any, clock: Clock) -> Losses:
         """Named scalars whose sum is minimised, or a generator of such parts, each back-propagated at once.
 
-        Parts lie in one graph where `train.forward` is joint: they are then back-propagated together, at the end.
-        `unlabelled` is a Batch without masks, or None for a method whose `views` name no such stream.
+        A part's activations are freed before the next part is computed. `unlabelled` is a Batch without masks, or
+        None for a method whose `views` name no such stream.
         """
         raise NotImplementedError
 

@@ -82,6 +82,9 @@ class Spec:
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Spec:
-        """The specification that `to_json` wrote."""
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in content["values"].items()}
+        """The specification that `to_json` wrote, be it before a setting was removed."""
+        values = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in content["values"].items()
+            if key not in REMOVED or REMOVED[key] != v
+        }
         return Spec(**{**content, "values": values})

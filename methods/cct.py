@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.losses import mse
-from benchmark.method import Clock, Decline, Logits, Method, Ramp, Task, require, require_between
+from benchmark.method import Clock, Logits, Method, Ramp, Task, require, require_between
 from methods._auxiliary import FullDecoders, LightDecoders
 
 
@@ -48,8 +48,6 @@ class CCT(Method):
         require(0 < ramp_until <= 1, f"method.ramp_until must lie in (0, 1], not {ramp_until}")
         some = decoders == "full" or sum(counts.values()) > 0
         require(some, "method.vat to method.feature_noise must not all be 0: there would be no auxiliary decoder")
-        if task.forward == "joint":
-            raise Decline("cct back-propagates labelled and unlabelled images in turn; use train.forward=separate")
         self.task, self.weight, self.ramp, self.ramp_until = task, weight, ramp, ramp_until
         self.supervise_auxiliary, self.detach = supervise_auxiliary, detach
         self.net = task.network()

@@ -37,8 +37,8 @@ class CPS(Method):
         self.first, self.second = task.network(), task.network()
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
-        first = self.task.each(self.first, labelled.weak, unlabelled.weak)
-        second = self.task.each(self.second, labelled.weak, unlabelled.weak)
+        first = self.first(labelled.weak), self.first(unlabelled.weak)
+        second = self.second(labelled.weak), self.second(unlabelled.weak)
         one, two = (torch.cat(net) if self.images == "all" else net[1] for net in (first, second))
         weight = self.weight * clock.ramp(self.ramp)
         return {

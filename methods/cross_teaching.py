@@ -44,8 +44,8 @@ class CrossTeaching(Method):
         self.transformer_lr, self.transformer_decay = transformer_lr, transformer_decay
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
-        seen_cnn, cnn = self.task.each(self.cnn, labelled.weak, unlabelled.weak)
-        seen_transformer, transformer = self.task.each(self.transformer, labelled.weak, unlabelled.weak)
+        seen_cnn, cnn = self.cnn(labelled.weak), self.cnn(unlabelled.weak)
+        seen_transformer, transformer = self.transformer(labelled.weak), self.transformer(unlabelled.weak)
         weight, labels = self.weight * clock.ramp(self.ramp), (pseudo_label(cnn), pseudo_label(transformer))
         self.watch("agreement", (labels[0] == labels[1]).float().mean())
         return {

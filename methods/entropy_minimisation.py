@@ -32,13 +32,12 @@ class EntropyMinimisation(Method):
         self.net = task.network()
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
-        passes = self.task.in_turn(self.net, labelled.weak, unlabelled.weak)
-        seen = next(passes)
+        seen = self.net(labelled.weak)
         yield {
             "supervised": self.task.criterion(seen, labelled.mask),
             "labelled_entropy": self.labelled_weight * self.doubt(seen),
         }
-        yield {"entropy": self.weight * clock.ramp(self.ramp) * self.doubt(next(passes))}
+        yield {"entropy": self.weight * clock.ramp(self.ramp) * self.doubt(self.net(unlabelled.weak))}
 
     def doubt(self, logits: Tensor) -> Tensor:
         """Mean entropy as a share of the largest possible one."""

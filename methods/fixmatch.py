@@ -45,10 +45,9 @@ class FixMatch(Method):
         self.watch("confident", (label != IGNORE).float().mean())
         if self.rejected == "background":
             label = torch.where(label == IGNORE, 0, label)
-        passes = self.task.in_turn(self.net, labelled.weak, unlabelled.strong)
-        yield {"supervised": self.task.criterion(next(passes), labelled.mask)}
-        surprise = cross_entropy(next(passes), unlabelled.mix("strong", label), over="all")
-        yield {"strong": self.weight * clock.ramp(self.ramp) * surprise}
+        yield {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
+        nll = cross_entropy(self.net(unlabelled.strong), unlabelled.mix("strong", label), over="all")
+        yield {"strong": self.weight * clock.ramp(self.ramp) * nll}
 
     def predict(self, image: Tensor) -> Logits:
         return self.net(image)

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from torch import Tensor
 
 from benchmark.losses import mse
-from benchmark.method import Clock, Counted, Logits, Method, Parts, Ramp, Task, Teacher, jittered, require_between
+from benchmark.method import (
+    BNStats,
+    Clock,
+    EmaStep,
+    Logits,
+    Method,
+    Parts,
+    Ramp,
+    Task,
+    Teacher,
+    jittered,
+    require_between,
+)
 
 
 class MeanTeacher(Method):
@@ -16,7 +27,7 @@ class MeanTeacher(Method):
 
     L = L_sup + w(t) mean (softmax f(x) - softmax f'(x + n))^2, n = clip(noise N(0, 1), -2 noise, 2 noise) on the
     normalised input of the teacher f', which follows theta' = a theta' + (1 - a) theta, a = min(1 - 1/(t+1), decay).
-    Published code differs: XNet counts t in epochs (`counted=epochs`), so that its teacher equals its student during
+    Published code differs: XNet counts t in epochs (`ema_step=epoch`), so that its teacher equals its student during
     the first epoch and reaches 0.99 halfway; PyMIC discards the average; USB compares a view with itself. SSL4MIS has
     w = 0.1 with a sigmoid ramp and no consistency for 1,000 steps, XNet w = 5 with a linear ramp; the default is
     XNet's, which is behind the paper's table. The teacher's BatchNorm statistics are averaged like its weights; `own`
@@ -28,24 +39,24 @@ class MeanTeacher(Method):
 
     def __init__(
         self, task: Task, *, decay: float = 0.99, weight: float = 5.0, noise: float = 0.1,
-        ramp: Ramp = "linear", counted: Counted = "steps", buffers: Literal["ema", "copy", "own"] = "ema",
+        ramp: Ramp = "linear", ema_step: EmaStep = "iteration", bn_stats: BNStats = "ema",
     ) -> None:
         super().__init__()
         require_between(0, 1, decay=decay)
         require_between(0, math.inf, weight=weight, noise=noise)
         self.task = task
         self.net = task.network()
-        self.teacher = Teacher(self.net, buffers)
-        self.decay, self.weight, self.noise, self.ramp, self.counted = decay, weight, noise, ramp, counted
+        self.teacher = Teacher(self.net, bn_stats)
+        self.decay, self.weight, self.noise, self.ramp, self.ema_step = decay, weight, noise, ramp, ema_step
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
-        belief = self.teacher(jittered(unlabelled.weak, self.noise)).softmax(1)
-        passes = self.task.in_turn(self.net, labelled.weak, unlabelled.weak)
-        yield {"supervised": self.task.criterion(next(passes), labelled.mask)}
-        yield {"consistency": self.weight * clock.ramp(self.ramp) * mse(next(passes).softmax(1), belief)}
+        teacher_prob = self.teacher(jittered(unlabelled.weak, self.noise)).softmax(1)
+        yield {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
+        student_prob = self.net(unlabelled.weak).softmax(1)
+        yield {"consistency": self.weight * clock.ramp(self.ramp) * mse(student_prob, teacher_prob)}
 
     def after_step(self, clock: Clock) -> None:
-        self.teacher.follow(self.net, clock.ema(self.decay, self.counted))
+        self.teacher.follow(self.net, clock.ema(self.decay, self.ema_step))
 
     def predict(self, image: Tensor) -> Logits:
         return {"student": self.net(image), "teacher": self.teacher(image)}

@@ -53,8 +53,6 @@ class SemiMoE(Method):
         require_share(dropout=dropout)
         if task.classes != 2:
             raise Decline("semimoe's distance and boundary are defined for two classes")
-        if task.forward == "joint":
-            raise Decline("semimoe back-propagates labelled and unlabelled images in turn; use train.forward=separate")
         self.task = task
         self.experts = tuple(name for name in OUTPUTS if name in experts)
         nets = {name: task.network(OUTPUTS[name]) for name in self.experts}

@@ -52,7 +52,7 @@ class SemiMoEHomogeneous(Method):
         return shares.logsumexp(1), logits, gate
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
-        pairs = [self.task.each(net.last_map, labelled.weak, unlabelled.weak) for net in self.nets]
+        pairs = [(net.last_map(labelled.weak), net.last_map(unlabelled.weak)) for net in self.nets]
         seen, _, seen_gate = self.mix([pair[0] for pair in pairs])
         _, unseen, unseen_gate = self.mix([pair[1] for pair in pairs])
         load = torch.cat([seen_gate, unseen_gate]).mean(0)

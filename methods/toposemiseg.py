@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 from torch import Tensor
 
 from benchmark.losses import soft_cross_entropy
-from benchmark.method import Clock, Logits, Method, Parts, Ramp, Task, Teacher, require_between
+from benchmark.method import BNStats, Clock, Logits, Method, Parts, Ramp, Task, Teacher, require_between
 from methods._persistence import topological_terms
 
 
@@ -45,7 +44,7 @@ class TopoSemiSeg(Method):
     def __init__(
         self, task: Task, *, weight: float = 0.1, ramp: Ramp = "sigmoid", topology: float = 0.002, start: float = 0.8,
         signal: float = 0.7, tile: int = 100, released_targets: bool = False, decay: float = 0.999,
-        buffers: Literal["ema", "copy", "own"] = "ema",
+        bn_stats: BNStats = "ema",
     ) -> None:
         super().__init__()
         require_between(0, math.inf, weight=weight, topology=topology)
@@ -53,7 +52,7 @@ class TopoSemiSeg(Method):
         require_between(1, math.inf, tile=tile)
         self.task = task
         self.net = task.network()
-        self.teacher = Teacher(self.net, buffers)
+        self.teacher = Teacher(self.net, bn_stats)
         self.weight, self.ramp, self.topology, self.decay = weight, ramp, topology, decay
         self.signal, self.tile, self.released_targets = signal, tile, released_targets
         self.phases = {"pixels": 0.0} if start > 0 else {}
@@ -62,9 +61,8 @@ class TopoSemiSeg(Method):
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
         belief = self.teacher(unlabelled.weak).softmax(1)
-        passes = self.task.in_turn(self.net, labelled.weak, unlabelled.photometric)
-        yield {"supervised": self.task.criterion(next(passes), labelled.mask)}
-        student = next(passes)
+        yield {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
+        student = self.net(unlabelled.photometric)
         terms = {"consistency": self.weight * clock.ramp(self.ramp) * soft_cross_entropy(student, belief)}
         if self.phase == "topology":
             topology, noise = topological_terms(

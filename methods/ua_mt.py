@@ -11,8 +11,9 @@ from torch.nn.functional import dropout2d
 
 from benchmark.losses import entropy, mean_logits
 from benchmark.method import (
+    BNStats,
     Clock,
-    Counted,
+    EmaStep,
     Logits,
     Method,
     Parts,
@@ -34,7 +35,7 @@ class UAMT(Method):
     (eq. 2 to 4). Dropout as in the authors' V-Net: whole channels, at the deepest feature and at the last map, in
     student and teacher. Published 2-D code differs: SSL4MIS and PyMIC keep the binary ln 2 or the factor 2 for any C
     (`bound=ln2`; at C = 2 all are the same); XNet's network has no dropout at all (`dropout=0`), so that its passes
-    differ by input noise alone, and it counts the average's t in epochs (`counted=epochs`). w = 0.1, XNet 0.05.
+    differ by input noise alone, and it counts the average's t in epochs (`ema_step=epoch`). w = 0.1, XNet 0.05.
     """
 
     display = "UA-MT"
@@ -43,7 +44,7 @@ class UAMT(Method):
     def __init__(
         self, task: Task, *, decay: float = 0.99, weight: float = 0.1, ramp: Ramp = "sigmoid", noise: float = 0.1,
         passes: int = 8, dropout: float = 0.5, bound: Literal["log_c", "ln2"] = "log_c",
-        counted: Counted = "steps", buffers: Literal["ema", "copy", "own"] = "ema",
+        ema_step: EmaStep = "iteration", bn_stats: BNStats = "ema",
     ) -> None:
         super().__init__()
         require_between(0, 1, decay=decay)
@@ -51,9 +52,9 @@ class UAMT(Method):
         require_between(1, math.inf, passes=passes)
         require_share(dropout=dropout)
         self.task, self.net = task, task.network()
-        self.teacher = Teacher(self.net, buffers)
+        self.teacher = Teacher(self.net, bn_stats)
         self.decay, self.weight, self.ramp, self.noise = decay, weight, ramp, noise
-        self.passes, self.dropout, self.counted = passes, dropout, counted
+        self.passes, self.dropout, self.ema_step = passes, dropout, ema_step
         self.most = math.log(task.classes if bound == "log_c" else 2)
 
     def dropped(self, net: Network, image: Tensor) -> Tensor:
@@ -77,13 +78,12 @@ class UAMT(Method):
         image, ramp = unlabelled.weak, clock.ramp(self.ramp)
         belief, mask = self.judge(image).softmax(1), self.certain(image, clock.ramp("sigmoid"))
         self.watch("certain", mask.float().mean())
-        passes = self.task.in_turn(lambda batch: self.dropped(self.net, batch), labelled.weak, image)
-        yield {"supervised": self.task.criterion(next(passes), labelled.mask)}
-        squared = mask * (next(passes).softmax(1) - belief).square()
+        yield {"supervised": self.task.criterion(self.dropped(self.net, labelled.weak), labelled.mask)}
+        squared = mask * (self.dropped(self.net, image).softmax(1) - belief).square()
         yield {"consistency": self.weight * ramp * squared.sum() / (self.task.classes * mask.sum()).clamp(min=1)}
 
     def after_step(self, clock: Clock) -> None:
-        self.teacher.follow(self.net, clock.ema(self.decay, self.counted))
+        self.teacher.follow(self.net, clock.ema(self.decay, self.ema_step))
 
     def predict(self, image: Tensor) -> Logits:
         return {"student": self.net(image), "teacher": self.teacher(image)}

@@ -52,7 +52,7 @@ class UniMatch(Method):
             label = pseudo_label(self.net.logits(features), self.threshold)
         self.watch("confident", (label != IGNORE).float().mean())
         dropped = self.net.logits([drop(feature) for drop, feature in zip(self.drops, features, strict=True)])
-        seen, first, second = self.task.each(self.net, labelled.weak, unlabelled.strong, unlabelled.strong2)
+        seen, first, second = (self.net(x) for x in (labelled.weak, unlabelled.strong, unlabelled.strong2))
         weight = self.weight * clock.ramp(self.ramp)
         return {
             "supervised": self.task.criterion(seen, labelled.mask),

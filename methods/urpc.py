@@ -73,10 +73,10 @@ class URPC(Method):
         return torch.stack(logits, 1)
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
-        passes = self.task.in_turn(self.scales, labelled.weak, unlabelled.weak)
-        supervised = [self.task.criterion(logits, labelled.mask) for logits in next(passes).unbind(1)]
+        supervised = [self.task.criterion(logits, labelled.mask) for logits in self.scales(labelled.weak).unbind(1)]
         yield {"supervised": torch.stack(supervised).mean()}
-        yield {"consistency": self.weight * clock.ramp(self.ramp) * rectified(next(passes).unbind(1), self.kl)}
+        pyramid = self.scales(unlabelled.weak).unbind(1)
+        yield {"consistency": self.weight * clock.ramp(self.ramp) * rectified(pyramid, self.kl)}
 
     def predict(self, image: Tensor) -> Logits:
         return self.net(image)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from benchmark.losses import dice_loss, pseudo_label
@@ -54,15 +53,10 @@ class XNet(Method):
         low = image if self.low == "raw" else low_frequency(image, self.wavelet)
         return low, high_frequency(image, self.wavelet, self.task.mean, self.task.std)
 
-    def both(self, image: Tensor) -> Tensor:
-        """Logits of the low-frequency and then of the high-frequency branch: [B, 2C, H, W]."""
-        return torch.cat(self.net(*self.split(image)), dim=1)
-
     def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
-        passes = self.task.in_turn(self.both, labelled.weak, unlabelled.weak)
-        low, high = next(passes).chunk(2, 1)
+        low, high = self.net(*self.split(labelled.weak))
         yield {"supervised": self.task.criterion(low, labelled.mask) + self.task.criterion(high, labelled.mask)}
-        low, high = next(passes).chunk(2, 1)
+        low, high = self.net(*self.split(unlabelled.weak))
         cross = dice_loss(low, pseudo_label(high)) + dice_loss(high, pseudo_label(low))
         yield {"cross": self.weight * clock.ramp(self.ramp) * cross}
 

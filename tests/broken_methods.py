@@ -139,13 +139,13 @@ class ChangesThreadsToPredict(Honest):
 
 class SeesImagesForTesting(Honest):
     def factor(self, labelled, unlabelled, clock):
-        return 1 + float(above("session").prepared.images[-1].mean())
+        return 1 + float(above("training").prepared.images[-1].mean())
 
 
 class SeesHiddenMasks(Honest):
     def factor(self, labelled, unlabelled, clock):
-        session = above("session")
-        return 1 + float(session.prepared.masks[session.prepared.position(session.split.unlabelled[0])][:16].mean())
+        training = above("training")
+        return 1 + float(training.prepared.masks[training.prepared.position(training.split.unlabelled[0])][:16].mean())
 
 
 class AsksForAHiddenMask(Honest):

@@ -13,21 +13,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from benchmark.conformance.checks import CHECKS
-from benchmark.conformance.testbed import Bench, advance, differences, frozen
-from benchmark.data.store import load
+from benchmark.conformance.run import SMALL
+from benchmark.conformance.testbed import advance, differences, frozen
 from benchmark.method import Clock
 from benchmark.numerics import Numerics
 from benchmark.registry import METHODS
-from benchmark.runs.request import Request, specify
-from benchmark.training.cuda_graph import WARM_UP, CapturedStep, why_eager
+from benchmark.training.cuda_graph import WARM_UP, CudaGraphStep, why_eager
 from benchmark.training.step import TrainStep
 from methods.supervised import Supervised
 from methods.toposemiseg import TopoSemiSeg
 from tests.conftest import invoke, tiny_settings
+from tests.factories import method_testbed
 
-SETTINGS = {
-    "data.size": 32, "train.steps": 8, "train.batch_labelled": 3, "train.batch_unlabelled": 3, "evaluate.times": 1,
-}
 GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
 
 
@@ -36,74 +33,68 @@ def on_gpu(test):
     return GPU[0](GPU[1](test))
 
 
-def bench(method, device="cpu", **more):
-    overrides = SETTINGS | {key.replace("__", "."): value for key, value in more.items()}
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=overrides), device)
-    return Bench(spec, load("synthetic", 32), split, torch.device(device))
-
-
-def memory(session):
+def memory(training):
     """Everything that the optimisers remember of each parameter, by name."""
     return {
         f"{number}.{place}.{key}": tensor.clone()
-        for number, state in enumerate(session.optimisers.state_dict())
+        for number, state in enumerate(training.optimisers.state_dict())
         for place, entry in state["state"].items()
         for key, tensor in entry.items()
     }
 
 
-def warm_up(session, first, spoil):
+def warm_up(training, first, spoil):
     """What a capture does around its graph, eagerly: snapshot, a few steps, restore."""
-    captured = CapturedStep(session.step)
+    captured = CudaGraphStep(training.step)
     saved = captured._snapshot()
-    addresses = {name: tensor.data_ptr() for name, tensor in session.method.state_dict().items()}
-    before = frozen(session.method.state_dict())
+    addresses = {name: tensor.data_ptr() for name, tensor in training.method.state_dict().items()}
+    before = frozen(training.method.state_dict())
     assert all(tensor.device.type == "cpu" for tensor in saved.values())
-    advance(session, first, WARM_UP)
+    advance(training, first, WARM_UP)
     if spoil:
-        session.clock.stopped.fill_(True)
-    moved = set(differences(before, session.method.state_dict()))
+        training.clock.stopped.fill_(True)
+    moved = set(differences(before, training.method.state_dict()))
     captured._restore(saved)
-    session.optimisers.zero_grad()
-    assert {name: tensor.data_ptr() for name, tensor in session.method.state_dict().items()} == addresses
+    training.optimisers.zero_grad()
+    assert {name: tensor.data_ptr() for name, tensor in training.method.state_dict().items()} == addresses
     return moved
 
 
 @pytest.mark.parametrize("spoil", [False, True])
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_after_warm_up_a_run_starts_as_if_there_had_been_none(name, spoil):
-    tried = bench("mean_teacher", optimiser__name=name)
-    session, fresh = tried.session(), tried.session()
-    moved = warm_up(session, 0, spoil)
+    tried = method_testbed("mean_teacher", train__steps=8, optimiser__name=name)
+    training, fresh = tried.build(), tried.build()
+    moved = warm_up(training, 0, spoil)
     assert {part.rpartition(".")[2] for part in moved} >= {"weight", "running_mean", "num_batches_tracked"}
     assert any(part.startswith("teacher.") for part in moved)
-    assert not differences(fresh.method.state_dict(), session.method.state_dict())
-    assert session.clock.step == 0 and not session.clock.stopped
-    left = memory(session)  # warm-up made it, where a fresh session has none
+    assert not differences(fresh.method.state_dict(), training.method.state_dict())
+    assert training.clock.step == 0 and not training.clock.stopped
+    left = memory(training)  # warm-up made it, where a fresh training has none
     assert left and not memory(fresh) and not any(tensor.any() for tensor in left.values())
-    assert advance(session, 0, 2) == advance(fresh, 0, 2)
-    assert not differences(fresh.method.state_dict(), session.method.state_dict())
-    assert not differences(memory(fresh), memory(session))
+    assert advance(training, 0, 2) == advance(fresh, 0, 2)
+    assert not differences(fresh.method.state_dict(), training.method.state_dict())
+    assert not differences(memory(fresh), memory(training))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_after_warm_up_amid_a_run_it_goes_on_as_if_there_had_been_none(name):
     """As after a resume, or at a new phase: momentum that was there is put back, not forgotten."""
-    tried = bench("semimoe", optimiser__name=name)
-    session, other = tried.session(), tried.session()
-    assert advance(session, 0, 2) == advance(other, 0, 2)
-    warm_up(session, 2, spoil=False)
-    assert session.clock.step == 2
-    assert not differences(memory(other), memory(session)) and any(t.any() for t in memory(session).values())
-    assert advance(session, 2, 2) == advance(other, 2, 2)
-    assert not differences(other.method.state_dict(), session.method.state_dict())
+    tried = method_testbed("semimoe", train__steps=8, optimiser__name=name)
+    training, other = tried.build(), tried.build()
+    assert advance(training, 0, 2) == advance(other, 0, 2)
+    warm_up(training, 2, spoil=False)
+    assert training.clock.step == 2
+    assert not differences(memory(other), memory(training)) and any(t.any() for t in memory(training).values())
+    assert advance(training, 2, 2) == advance(other, 2, 2)
+    assert not differences(other.method.state_dict(), training.method.state_dict())
 
 
 def test_a_captured_step_shows_what_the_eager_one_has():
-    session = bench("supervised").session()
-    captured = CapturedStep(session.step)
-    assert captured.names == [] and captured.optimisers is session.optimisers
-    advance(session, 0, 1)
+    training = method_testbed("supervised").build()
+    captured = CudaGraphStep(training.step)
+    assert captured.names == [] and captured.optimisers is training.optimisers
+    advance(training, 0, 1)
     assert captured.names == ["supervised"] and captured.terms == 1
 
 
@@ -121,9 +112,9 @@ class Eyes(TorchDispatchMode):
         return answer
 
 
-def forward_on_a_pretended_gpu(session) -> set[str]:
+def forward_on_a_pretended_gpu(training) -> set[str]:
     """Render, losses and what follows the optimiser on fake CUDA tensors; operations that met a tensor of the host."""
-    plan, method, renderers = session.plans(0, 1)[0], session.method, session.step.renderers
+    plan, method, renderers = training.plans(0, 1)[0], training.method, training.step.renderers
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
 
         def moved(tree):
@@ -139,7 +130,7 @@ def forward_on_a_pretended_gpu(session) -> set[str]:
             vars(renderer.normalise).update(moved(vars(renderer.normalise)))
         device = torch.device("cuda")
         idle = SimpleNamespace(found_inf=torch.zeros((), device=device), step=lambda rates: None)
-        step = TrainStep(method, Clock(session.steps, device), renderers, idle, Numerics(device))
+        step = TrainStep(method, Clock(training.steps, device), renderers, idle, Numerics(device))
         plan = moved(plan)
         with Eyes() as eyes:
             terms = {name: term for part in step._parts(step.batches(plan)) for name, term in part.items()}
@@ -151,9 +142,9 @@ def forward_on_a_pretended_gpu(session) -> set[str]:
 def test_a_step_leaves_the_host_alone(method):
     """A copy from the host, of as little as one number, cannot be captured; FakeTensorMode alone would let it pass."""
     more = {"method__vat": 0} if method == "cct" else {}  # its backward within the forward needs a device
-    session = bench(method, augment__crop=0.5, **more).session()
-    session.method.train()
-    assert not forward_on_a_pretended_gpu(session)
+    training = method_testbed(method, train__steps=8, augment__crop=0.5, **more).build()
+    training.method.train()
+    assert not forward_on_a_pretended_gpu(training)
 
 
 def test_a_number_that_comes_from_the_host_is_seen(monkeypatch):
@@ -161,25 +152,26 @@ def test_a_number_that_comes_from_the_host_is_seen(monkeypatch):
         return {"supervised": torch.tensor(2.0) * self.task.criterion(self.net(labelled.weak), labelled.mask)}
 
     monkeypatch.setattr(Supervised, "losses", losses)
-    assert forward_on_a_pretended_gpu(bench("supervised").session())
+    assert forward_on_a_pretended_gpu(method_testbed("supervised").build())
 
 
 def test_a_method_that_is_not_captured_says_why():
-    line = why_eager("toposemiseg", bench("toposemiseg").session().method)
+    line = why_eager("toposemiseg", method_testbed("toposemiseg").build().method)
     assert line == "toposemiseg runs step by step, without a CUDA graph: persistence is computed on the host"
     assert not TopoSemiSeg.capturable
-    assert why_eager("another", bench("supervised").session().method).endswith("it says capturable = False")
+    assert why_eager("another", method_testbed("supervised").build().method).endswith("it says capturable = False")
 
 
-def gpu_bench(method, capture, **more):
-    return bench(method, "cuda", train__capture=capture, train__precision="fp32", train__deterministic=True, **more)
+def on_the_gpu(method, capture, **more):
+    exact = {"train__steps": 8, "train__precision": "fp32", "train__deterministic": True}
+    return method_testbed(method, "cuda", train__capture=capture, **exact, **more)
 
 
 @pytest.mark.parametrize("method", [pytest.param(name, marks=GPU) for name in METHODS.names()])
 def test_captured_and_eager_losses_are_the_same(method):
-    captured, eager = gpu_bench(method, "on").session(), gpu_bench(method, "off").session()
-    assert isinstance(captured.step, CapturedStep) == captured.method.capturable
-    assert not isinstance(eager.step, CapturedStep)
+    captured, eager = on_the_gpu(method, "on").build(), on_the_gpu(method, "off").build()
+    assert isinstance(captured.step, CudaGraphStep) == captured.method.capturable
+    assert not isinstance(eager.step, CudaGraphStep)
     rows, others = advance(captured, 0, 8), advance(eager, 0, 8)
     for row, other in zip(rows, others, strict=True):
         assert row == pytest.approx(other, rel=1e-4, abs=1e-6)
@@ -188,8 +180,8 @@ def test_captured_and_eager_losses_are_the_same(method):
 
 @pytest.mark.parametrize("method", [pytest.param(name, marks=GPU) for name in METHODS.names()])
 def test_a_captured_run_repeats_and_resumes_exactly(method):
-    CHECKS["repeats"](gpu_bench(method, "on"))
-    CHECKS["resumes_exactly"](gpu_bench(method, "on"))
+    CHECKS["repeats"](on_the_gpu(method, "on"))
+    CHECKS["resumes_exactly"](on_the_gpu(method, "on"))
 
 
 class TwoPhases(Supervised):
@@ -205,7 +197,7 @@ class TwoPhases(Supervised):
 @on_gpu
 def test_every_phase_has_a_graph_of_its_own(monkeypatch):
     monkeypatch.setattr(METHODS, "load", lambda name: TwoPhases)
-    captured, eager = gpu_bench("supervised", "on").session(), gpu_bench("supervised", "off").session()
+    captured, eager = on_the_gpu("supervised", "on").build(), on_the_gpu("supervised", "off").build()
     rows, others = advance(captured, 0, 8), advance(eager, 0, 8)
     assert [list(row) for row in rows] == [["supervised"]] * 4 + [["late"]] * 4
     assert [list(row.values()) for row in rows] == [pytest.approx(list(row.values()), rel=1e-4) for row in others]
@@ -214,14 +206,14 @@ def test_every_phase_has_a_graph_of_its_own(monkeypatch):
 @pytest.mark.parametrize("method", ["mean_teacher", "semimoe", "unimatch", "cct"])
 @on_gpu
 def test_no_step_waits_for_the_device(method):
-    session = bench(method, "cuda").session()
-    advance(session, 0, 2)  # captures
-    plans = session.plans(2, 4)
+    training = method_testbed(method, "cuda", train__steps=8).build()
+    advance(training, 0, 2)  # captures
+    plans = training.plans(2, 4)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step, plan in enumerate(plans, start=2):
-            session.enter_step(step)
-            session.step(plan)
+            training.enter_step(step)
+            training.step(plan)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -230,10 +222,10 @@ def test_no_step_waits_for_the_device(method):
 @on_gpu
 def test_memory_is_flat(streamed, monkeypatch):
     monkeypatch.setenv("SEMIHISTO_RESIDENT", "0" if streamed else "1")
-    session = bench("semimoe", "cuda", train__steps=320).session()
+    training = method_testbed("semimoe", "cuda", train__steps=320).build()
     held = []
     for first in range(0, 320, 16):
-        advance(session, first, 16)
+        advance(training, first, 16)
         torch.cuda.synchronize()
         held.append((torch.cuda.memory_allocated(), torch.cuda.memory_reserved()))
     assert len(set(held[2:])) == 1
@@ -241,10 +233,10 @@ def test_memory_is_flat(streamed, monkeypatch):
 
 @on_gpu
 def test_a_streamed_run_computes_what_a_resident_one_does(monkeypatch):
-    tried = gpu_bench("semimoe", "on")
-    resident = tried.session()
+    tried = on_the_gpu("semimoe", "on")
+    resident = tried.build()
     monkeypatch.setenv("SEMIHISTO_RESIDENT", "0")
-    streamed = tried.session()
+    streamed = tried.build()
     assert streamed.streams and advance(resident, 0, 8) == advance(streamed, 0, 8)
     assert not differences(resident.method.state_dict(), streamed.method.state_dict())
 
@@ -253,7 +245,7 @@ def test_a_streamed_run_computes_what_a_resident_one_does(monkeypatch):
 def test_several_runs_share_a_gpu(tmp_path):
     """As one after the other, bit for bit: `--slots 3` on one device."""
     experiment = tmp_path / "three.yaml"
-    settings = {**SETTINGS, "train.deterministic": True}
+    settings = {**SMALL, "train.steps": 8, "train.deterministic": True}
     experiment.write_text(json.dumps({
         "about": "three methods", "preset": "demo", "datasets": ["synthetic"], "ratios": [20], "draws": [0],
         "rows": {"all": {"methods": ["supervised", "mean_teacher", "semimoe"], "set": settings}},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.errors import Decline, UserError
+from benchmark.errors import UserError
 from benchmark.method import Clock
 from methods._auxiliary import light_decoder
 from methods.cct import CCT
@@ -211,8 +211,3 @@ def test_weight_zero_leaves_the_supervised_gradient_alone():
 def test_values_out_of_range_are_refused(bad):
     with pytest.raises(UserError, match=next(iter(bad))):
         CCT(task(), **bad)
-
-
-def test_a_joint_pass_is_declined():
-    with pytest.raises(Decline, match="separate"):
-        CCT(task(forward="joint"))

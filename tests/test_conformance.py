@@ -10,31 +10,19 @@ import torch
 
 from benchmark.conformance.checks import CHECKS, conformance
 from benchmark.conformance.global_state import SEED, surroundings
-from benchmark.conformance.testbed import STEPS, Bench, advance
-from benchmark.data.store import load
+from benchmark.conformance.testbed import advance
 from benchmark.errors import UserError
 from benchmark.method import Method
 from benchmark.registry import METHODS
-from benchmark.runs.request import Request, specify
 from tests.conftest import ROOT
+from tests.factories import method_testbed
 
 pytestmark = pytest.mark.slow
-
-SMALL = {
-    "data.size": 32, "train.steps": STEPS, "train.batch_labelled": 3, "train.batch_unlabelled": 3, "evaluate.times": 1,
-}
-
-
-def bench(method: str, **overrides) -> Bench:
-    device = torch.device("cpu")
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=SMALL | overrides), device.type)
-    return Bench(spec, load("synthetic", spec.values["data.size"]), split, device)
-
 
 @pytest.mark.parametrize("check", list(CHECKS))
 @pytest.mark.parametrize("method", METHODS.names())
 def test_every_method_keeps_the_contract(method, check):
-    CHECKS[check](bench(method))
+    CHECKS[check](method_testbed(method))
 
 
 @pytest.mark.parametrize(
@@ -44,15 +32,15 @@ def test_every_method_keeps_the_contract(method, check):
 )
 @pytest.mark.parametrize("check", ["resumes_exactly", "step_can_be_captured", "gradients_reach_what_is_trained"])
 def test_ablations_keep_it_too(overrides, check):
-    CHECKS[check](bench("semimoe", **overrides))
+    CHECKS[check](method_testbed("semimoe", **overrides))
 
 
-NAUGHTY = ROOT / "tests" / "naughty.py"
+NAUGHTY = ROOT / "tests" / "broken_methods.py"
 CAUGHT = [
     ("CountsInAnAttribute", "resumes_exactly", "outside parameters and buffers"),
     ("CountsWithoutAConsequence", "nothing_is_remembered_elsewhere", "self.calls is 2 after 2 steps and 4 after 4"),
     ("CountsInTheClass", "nothing_is_remembered_elsewhere", "CountsInTheClass.calls is "),
-    ("CountsInAGlobal", "nothing_is_remembered_elsewhere", "global 'CALLS' of naughty.py"),
+    ("CountsInAGlobal", "nothing_is_remembered_elsewhere", "global 'CALLS' of broken_methods.py"),
     ("CountsInAGlobal", "repeats", "chance or state outside the module"),
     ("RemembersImages", "nothing_is_remembered_elsewhere", "self.beliefs"),
     ("DrawsFromItsOwnGenerator", "resumes_exactly", "outside parameters and buffers"),
@@ -67,18 +55,18 @@ CAUGHT = [
     ("ChangesThreadsToPredict", "process_is_left_alone", "predict() changes torch's number of threads (1 becomes 2)"),
     ("SeesImagesForTesting", "images_for_testing_change_nothing", "images that are for testing"),
     ("SeesHiddenMasks", "hidden_masks_change_nothing", "masks of images whose labels are hidden"),
-    ("AsksForAHiddenMask", "losses_are_finite", "unlabelled batches carry no mask (naughty.py, line"),
-    ("OpensAFile", "files_are_left_alone", "opens {root}/LICENSE (naughty.py, line"),
-    ("OpensPreparedArrays", "files_are_left_alone", "masks.npy (naughty.py, line"),
-    ("StartsAProcess", "files_are_left_alone", "starts ['true'] (naughty.py, line"),
+    ("AsksForAHiddenMask", "losses_are_finite", "unlabelled batches carry no mask (broken_methods.py, line"),
+    ("OpensAFile", "files_are_left_alone", "opens {root}/LICENSE (broken_methods.py, line"),
+    ("OpensPreparedArrays", "files_are_left_alone", "masks.npy (broken_methods.py, line"),
+    ("StartsAProcess", "files_are_left_alone", "starts ['true'] (broken_methods.py, line"),
     ("ChangesItsBatch", "batches_are_left_alone", "changes unlabelled.weak in place"),
     ("LeavesEvaluationMode", "modes_are_kept", "a step leaves 'net' in evaluation mode"),
     ("PredictsInTrainingMode", "modes_are_kept", "predict() leaves 'net' in training mode"),
     ("FreezesOnTheWay", "modes_are_kept", "' without gradients"),
     ("ReplacesAParameter", "state_stays_in_place", "'net.head.bias' is replaced"),
     ("ReplacesABuffer", "state_stays_in_place", "'mean' is replaced"),
-    ("AsksTheHost", "step_can_be_captured", "(naughty.py, line"),
-    ("HasShapesThatDependOnData", "step_can_be_captured", "(naughty.py, line"),
+    ("AsksTheHost", "step_can_be_captured", "(broken_methods.py, line"),
+    ("HasShapesThatDependOnData", "step_can_be_captured", "(broken_methods.py, line"),
     ("DividesByZero", "losses_are_finite", "'supervised' is inf at step 3"),
     ("HasAnInfiniteGradient", "losses_are_finite", "the gradient of 'net.head.bias' is not finite at step 1"),
     ("CannotBearEmptyMasks", "extreme_masks_are_borne", "where every pixel is background"),
@@ -96,13 +84,13 @@ CAUGHT = [
     ("GivesANumber", "losses_are_named_scalars", "'weight' is a float"),
     ("GivesOneTensor", "losses_are_named_scalars", "a Tensor, not a mapping"),
     ("GivesALossOfEveryPixel", "losses_are_named_scalars", "'supervised' is a tensor [3, 2, 32, 32]"),
-    ("Raises", "repeats", "KeyError: 'nothing' (naughty.py, line"),
+    ("Raises", "repeats", "KeyError: 'nothing' (broken_methods.py, line"),
 ]
 
 
 @pytest.mark.parametrize(("name", "check", "words"), CAUGHT)
 def test_what_breaks_the_contract_is_caught_in_one_line_that_says_what_and_where(name, check, words):
-    ((_, complaint),) = conformance(bench(f"{NAUGHTY}:{name}"), only=(check,))
+    ((_, complaint),) = conformance(method_testbed(f"{NAUGHTY}:{name}"), only=(check,))
     assert complaint is not None, f"{check} did not catch {name}"
     assert words.format(root=ROOT) in complaint and "\n" not in complaint
 
@@ -114,13 +102,14 @@ def test_every_check_has_caught_something_and_everything_naughty_is_caught():
 
 
 def test_what_the_naughty_ones_are_made_from_keeps_the_contract():
-    assert not any(dict(conformance(bench(f"{NAUGHTY}:Honest"))).values())
+    assert not any(dict(conformance(method_testbed(f"{NAUGHTY}:Honest"))).values())
 
 
 def test_what_a_method_does_to_the_process_is_put_back():
     before = surroundings()
     for name in ("SetsTheDefaultDtype", "SwitchesGradientsOff", "ChangesThreadsToPredict", "DrawsFromNumpysGenerator"):
-        list(conformance(bench(f"{NAUGHTY}:{name}"), only=("process_is_left_alone", "losses_are_named_scalars")))
+        only = ("process_is_left_alone", "losses_are_named_scalars")
+        list(conformance(method_testbed(f"{NAUGHTY}:{name}"), only=only))
         after = surroundings()
         assert [key for key in before if key != SEED and before[key] != after[key]] == []
 
@@ -135,24 +124,24 @@ class Broken(Honest):
 
 
 def test_an_unlabelled_batch_has_no_mask():
-    session = bench("mean_teacher").session()
-    batch = session.step.batches(session.plans(0, 1)[0])["unlabelled"]
+    training = method_testbed("mean_teacher").build()
+    batch = training.step.batches(training.plans(0, 1)[0])["unlabelled"]
     for name in ("mask", "sdf", "boundary"):
         with pytest.raises(AttributeError, match="no mask"):
             getattr(batch, name)
 
 
 def test_the_first_network_starts_equal_in_every_method_and_the_second_differs():
-    first = bench("supervised").session().method.net.state_dict()
+    first = method_testbed("supervised").build().method.net.state_dict()
     for name, net in (("mean_teacher", "net"), ("semimoe", "nets.seg")):
-        other = bench(name).session().method.get_submodule(net).state_dict()
+        other = method_testbed(name).build().method.get_submodule(net).state_dict()
         assert all(torch.equal(first[key], other[key]) for key in first)
-    nets = bench("semimoe").session().method.nets
+    nets = method_testbed("semimoe").build().method.nets
     assert not torch.equal(nets["seg"].head.weight, nets["bnd"].head.weight)
 
 
 def test_every_method_sees_the_same_labelled_images_in_the_same_order():
-    plans = [bench(name).session().plans(0, 5) for name in METHODS.names()]
+    plans = [method_testbed(name).build().plans(0, 5) for name in METHODS.names()]
     for other in plans[1:]:
         for mine, yours in zip(plans[0], other, strict=True):
             assert all(torch.equal(mine["labelled"][key], yours["labelled"][key]) for key in mine["labelled"])
@@ -165,12 +154,12 @@ def test_a_loss_that_is_not_finite_moves_nothing(tmp_path):
         bad = torch.where(clock.step == 3, float("nan"), 1.0)
         return {"supervised": bad * self.loss(labelled)}
 """)
-    session = bench(f"{path}:Broken").session()
-    advance(session, 0, 3)
-    parameters = [p.detach().clone() for p in session.method.parameters()]
-    rows = advance(session, 3, 2)
+    training = method_testbed(f"{path}:Broken").build()
+    advance(training, 0, 3)
+    parameters = [p.detach().clone() for p in training.method.parameters()]
+    rows = advance(training, 3, 2)
     assert math.isnan(rows[0]["supervised"])
-    assert all(torch.equal(a, b) for a, b in zip(parameters, session.method.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(parameters, training.method.parameters(), strict=True))
 
 
 def test_terms_must_keep_their_names(tmp_path):
@@ -179,9 +168,9 @@ def test_terms_must_keep_their_names(tmp_path):
     def losses(self, labelled, unlabelled, clock):
         return {"a" if clock.step < 1 else "b": self.loss(labelled)}
 """)
-    session = bench(f"{path}:Broken").session()
+    training = method_testbed(f"{path}:Broken").build()
     with pytest.raises(UserError, match="other terms"):
-        advance(session, 0, 2)
+        advance(training, 0, 2)
 
 
 def test_a_method_is_a_module_with_documented_origin():
@@ -207,4 +196,4 @@ def test_tables_call_a_method_as_its_paper_does_and_one_from_elsewhere_by_its_cl
 )
 def test_what_cannot_work_is_told_before_training_starts(overrides, message):
     with pytest.raises(UserError, match=message):
-        bench("fixmatch", **overrides).session()
+        method_testbed("fixmatch", **overrides).build()

@@ -12,14 +12,14 @@ from benchmark.registry import METHODS
 from benchmark.runs.experiment import experiment_names, read_experiment
 from benchmark.runs.grid import plan
 from benchmark.runs.request import specify
-from tests.test_conformance import bench
+from tests.factories import method_testbed
 
 
 @pytest.mark.parametrize("name", experiment_names())
 def test_every_cell_of_every_experiment_can_be_specified(name, tmp_path):
     experiment = read_experiment(name)
     planned = plan(experiment, tmp_path, "cpu")
-    assert len(planned) == len(experiment.cells) and {entry.state for entry in planned} <= {"missing", "excepted"}
+    assert len(planned) == len(experiment.cells) and {entry.state for entry in planned} <= {"missing", "excluded"}
     assert experiment.about
 
 
@@ -50,17 +50,17 @@ def test_with_weight_zero_unlabelled_images_teach_nothing(row):
     """The gradient is the same whatever they show; with the method's own weight it is not."""
     different = []
     for settings in (WEIGHT_ZERO[row].experiment, {}):
-        session = bench(row, **settings).session()
-        session.clock.step.fill_(session.steps - 1)  # at the ramp's end, in the last phase
+        training = method_testbed(row, **settings).build()
+        training.clock.step.fill_(training.steps - 1)  # at the ramp's end, in the last phase
         gradients = []
         for shift in (0.0, 0.7):
-            session.enter_step(session.steps - 1)
-            session.optimisers.zero_grad()
-            batches = session.step.batches(session.plans(0, 1)[0])
+            training.enter_step(training.steps - 1)
+            training.optimisers.zero_grad()
+            batches = training.step.batches(training.plans(0, 1)[0])
             fields = batches["unlabelled"]._fields
             fields.update({name: values.roll(5, -1) + shift for name, values in fields.items()} if shift else {})
-            session.step.learn(batches)
-            gradients.append([p.grad.clone() for p in session.optimisers.parameters() if p.grad is not None])
+            training.step.learn(batches)
+            gradients.append([p.grad.clone() for p in training.optimisers.parameters() if p.grad is not None])
         different.append(any(not torch.equal(a, b) for a, b in zip(*gradients, strict=True)))
     assert different == [False, True]
 
@@ -87,14 +87,14 @@ rows:
         ("ratios: [10]", "draws: [7]", "line 6: "),
         ("datasets: [synthetic]", "datasets: [nowhere]", "unknown dataset 'nowhere'"),
         ("rows:", "rosw:", "unknown key 'rosw'. Did you mean 'rows'"),
-        ("ratios: [10]", "ratios: [10]\nexcept:\n  - {row: two}", "line 10: an exception needs a reason"),
+        ("ratios: [10]", "ratios: [10]\nexclude:\n  - {row: two}", "line 10: this entry needs a reason"),
         ("preset: demo", "preset: dmeo", "unknown preset 'dmeo'"),
         ("preset: demo", "preset: [demo]", "line 3: preset must be a name, not ['demo']"),
         ("datasets: [synthetic]", "datasets: [{glas: 1}]", "line 2: datasets must be a list of names, {'glas': 1} is"),
         ("ratios: [10]", "ratios: [[10]]", "line 8: ratios must be a list of whole numbers, [10] is none"),
         ("ratios: [10]", "ratios: [10, 10]", "line 8: ratios has 10 twice"),
-        ("ratios: [10]", "ratios: [10]\nexcept: 5", "line 9: except must be a list"),
-        ("ratios: [10]", "ratios: [10]\nexcept:\n  - {row: tow, reason: x}", "line 10: no cell is like this"),
+        ("ratios: [10]", "ratios: [10]\nexclude: 5", "line 9: exclude must be a list"),
+        ("ratios: [10]", "ratios: [10]\nexclude:\n  - {row: tow, reason: x}", "line 10: this `exclude` entry"),
     ],
 )
 def test_mistakes_name_the_file_the_line_and_what_to_do(old, new, message, tmp_path):
@@ -107,15 +107,15 @@ def test_mistakes_name_the_file_the_line_and_what_to_do(old, new, message, tmp_p
 
 def test_an_exception_keeps_its_reason(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text(FILE + "except:\n  - {row: two, draw: 1, reason: it never ends}\n")
+    path.write_text(FILE + "exclude:\n  - {row: two, draw: 1, reason: it never ends}\n")
     planned = plan(read_experiment(str(path)), tmp_path, "cpu")
-    left_out = [entry for entry in planned if entry.state == "excepted"]
+    left_out = [entry for entry in planned if entry.state == "excluded"]
     assert [(e.cell.row, e.spec.fold, e.cell.reason) for e in left_out] == [("two", 1, "it never ends")]
 
 
 def test_an_exception_means_what_is_written_whatever_its_type(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text(FILE.replace("two:", "5:") + 'except:\n  - {row: 5, draw: "1", reason: it never ends}\n')
+    path.write_text(FILE.replace("two:", "5:") + 'exclude:\n  - {row: 5, draw: "1", reason: it never ends}\n')
     left_out = [cell for cell in read_experiment(str(path)).cells if cell.reason]
     assert [(cell.row, cell.request.fold) for cell in left_out] == [("5", 1)]
 

@@ -265,7 +265,7 @@ def test_an_export_reads_and_cuts_as_its_run_does_and_names_licence_and_no_place
     assert invoke("export", record["run_id"], "--results", results, "--output", exported, "--format", "weights"
                   ).returncode == 0
     model = load_run(str(exported), results).model
-    assert model.tile == (24, 4) and model.native_size == (24, 24) and model.reading.range == (3000, 41250)
+    assert model.tile == (24, 4) and model.native_size == (24, 24) and model.decoding.range == (3000, 41250)
     assert model.counts[0] == 3 * 6 and model.counts[2] == 12 * 6, "the method was told tiles"
     for name, run in (("run", record["run_id"]), ("export", exported)):
         invoke("predict", run, own / "images" / "B_1.png", "--results", results, "--output", tmp_path / name)

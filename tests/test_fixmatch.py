@@ -14,7 +14,7 @@ from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Clock
 from methods.fixmatch import FixMatch
 from tests.batches import batch, gradients, only_labels_teach, task, terms, unlabelled
-from tests.test_conformance import bench
+from tests.factories import method_testbed
 
 BOXES = {
     "strong": torch.tensor([[4, 6, 20, 26], [0, 0, 10, 32], [0, 0, 0, 0]]),
@@ -175,13 +175,6 @@ def test_weight_0_leaves_the_supervised_gradient_alone():
     assert only_labels_teach(method, mixed(), Clock(10))
 
 
-def test_a_joint_pass_normalises_labelled_and_strong_images_together():
-    images, method = mixed(), FixMatch(task(forward="joint"), threshold=0.0)
-    found = terms(method, batch(), images, Clock(10))
-    seen, strong = method.net(torch.cat([batch().weak, images.strong])).split([2, 3])
-    labels = pasted(labels_of(method.net(images.weak), 0.0), "strong")
-    assert found["supervised"].item() == pytest.approx(method.task.criterion(seen, batch().mask).item(), rel=1e-5)
-    assert found["strong"].item() == pytest.approx(surprise(strong, labels), rel=1e-5)
 
 
 def test_in_half_precision_the_pass_without_gradient_takes_none_from_the_next():
@@ -196,12 +189,12 @@ def test_in_half_precision_the_pass_without_gradient_takes_none_from_the_next():
 
 
 def test_rendered_rectangles_show_another_image_and_are_taught_its_labels():
-    session = bench("fixmatch", **{"augment.cutmix": 1.0}).session()
-    plan = session.plans(0, 1)[0]
-    images = session.step.batches(plan)["unlabelled"]
+    training = method_testbed("fixmatch", **{"augment.cutmix": 1.0}).build()
+    plan = training.plans(0, 1)[0]
+    images = training.step.batches(plan)["unlabelled"]
     boxes = plan["unlabelled"]["strong.mix"]
-    plain = session.step.batches(plan | {"unlabelled": plan["unlabelled"] | {"strong.mix": torch.zeros_like(boxes)}})
-    method = session.method.train()
+    plain = training.step.batches(plan | {"unlabelled": plan["unlabelled"] | {"strong.mix": torch.zeros_like(boxes)}})
+    method = training.method.train()
     method.threshold = moderate(method, images)
     found, logits = spied(method, images)
     found["strong"].backward()

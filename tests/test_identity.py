@@ -68,10 +68,16 @@ def test_what_a_method_says_was_added_later_is_read_from_its_source(tmp_path):
 
 def test_a_removed_setting_stays_in_the_name(monkeypatch):
     content = json.loads(RECORDS[0].read_text())["spec"]
-    value = content["values"].pop("train.forward")
+    value = content["values"].pop("train.loss")
     assert Spec.from_json(content).run_id != RECORDS[0].stem
-    monkeypatch.setitem(schema.REMOVED, "train.forward", value)
+    monkeypatch.setitem(schema.REMOVED, "train.loss", value)
     assert Spec.from_json(content).run_id == RECORDS[0].stem
+
+
+def test_a_removed_setting_is_read_from_older_records_as_what_runs_still_do():
+    older = spec_of(RECORDS[0], **{"train.forward": "separate"})
+    assert older.run_id == RECORDS[0].stem and older.section("train") and "train.forward" not in older.values
+    assert spec_of(RECORDS[0], **{"train.forward": "joint"}).run_id != RECORDS[0].stem
 
 
 def test_what_is_declared_later_has_its_neutral_value_as_default():

@@ -236,7 +236,7 @@ def test_a_run_begun_anew_between_the_list_and_the_claim_keeps_its_folder(tmp_pa
     held = Claim.held
 
     def slow(claim: Claim, *arguments: Any) -> Any:
-        set_aside(record)  # as `run --again` does, which was stopped then
+        set_aside(record)  # as `run --overwrite` does, which was stopped then
         return held(claim, *arguments)
 
     monkeypatch.setattr(Claim, "held", slow)

@@ -11,9 +11,9 @@ from methods.mean_teacher import MeanTeacher
 from tests.batches import batch, task, terms, train, unlabelled
 
 
-@pytest.mark.parametrize("buffers", ["ema", "copy", "own"])
-def test_teacher_starts_equal_copies_once_then_lags(buffers):
-    method, clock = MeanTeacher(task(), buffers=buffers), Clock(20)
+@pytest.mark.parametrize("bn_stats", ["ema", "copy", "own"])
+def test_teacher_starts_equal_copies_once_then_lags(bn_stats):
+    method, clock = MeanTeacher(task(), bn_stats=bn_stats), Clock(20)
     pairs = list(zip(method.net.parameters(), method.teacher.net.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b in pairs)
     train(method, clock, 1, unlabelled())  # alpha = 0 in the first update
@@ -46,16 +46,16 @@ def test_consistency_is_the_mean_squared_difference_of_probabilities():
 
 def test_teacher_statistics_by_choice():
     net = torch.nn.BatchNorm2d(2)
-    for buffers in ("ema", "copy", "own"):
-        teacher = Teacher(net, buffers)
+    for bn_stats in ("ema", "copy", "own"):
+        teacher = Teacher(net, bn_stats)
         student = torch.nn.BatchNorm2d(2)
         student.running_mean.fill_(4.0)
         student.num_batches_tracked.fill_(3)
         teacher.train()
         teacher.follow(student, torch.tensor(0.75))
-        expected = {"ema": 1.0, "copy": 4.0, "own": 0.0}[buffers]
+        expected = {"ema": 1.0, "copy": 4.0, "own": 0.0}[bn_stats]
         assert teacher.net.running_mean[0].item() == pytest.approx(expected)
-        assert teacher.net.training == (buffers == "own")
+        assert teacher.net.training == (bn_stats == "own")
 
 
 def test_teacher_stands_still_once_the_clock_is_stopped():
@@ -82,7 +82,7 @@ def test_counted_in_epochs_the_teacher_is_the_student_for_an_epoch_and_lags_by_w
         clock.step.fill_(step)
         assert clock.ema(0.99, "epochs").item() == pytest.approx(alpha, abs=1e-6)
     clock.step.fill_(4)
-    method = MeanTeacher(task(), counted="epochs")
+    method = MeanTeacher(task(), ema_step="epoch")
     with torch.no_grad():
         for parameter in method.net.parameters():
             parameter.add_(0.1)

@@ -156,7 +156,7 @@ def test_two_different_results_of_one_run_are_a_conflict_that_names_files_differ
         (line,) = conflicts(*folders)
         assert line.startswith(f"{first} and {second}: both are done, but ")
         assert all(word in line for word in words)
-        assert line.endswith("; remove one (.json and .npz), or run the cell again with --again")
+        assert line.endswith("; remove one (.json and .npz), or run the cell again with --overwrite")
 
 
 @pytest.mark.parametrize("exact", [(False, True), (True, False), (False, False)])

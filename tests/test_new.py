@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from benchmark.templates import scaffold as new
 from benchmark.conformance.checks import CHECKS, conformance
+from benchmark.templates import scaffold as new
 from tests.conftest import ROOT, invoke, one_line_error
-from tests.test_conformance import bench
+from tests.factories import method_testbed
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def test_what_is_written_keeps_the_contract_and_passes_its_own_tests(here):
     said = json.loads(result.stdout)
     assert said["class"] == "VeryOwn" and (said["method"], said["tests"]) == ("very_own.py", "test_very_own.py")
     assert said["next"][0] == "python -m benchmark check very_own.py:VeryOwn"
-    complaints = dict(conformance(bench("very_own.py:VeryOwn")))
+    complaints = dict(conformance(method_testbed("very_own.py:VeryOwn")))
     assert complaints.keys() == CHECKS.keys() and not any(complaints.values()), complaints
     line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_very_own.py"]
     tested = subprocess.run(line, cwd=here, capture_output=True, text=True)

@@ -43,9 +43,9 @@ def test_the_other_methods_are_as_large_as_the_published_code_makes_them(method,
 
 
 PUBLISHED = {
-    "mean_teacher": {"weight": 5.0, "ramp": "linear", "decay": 0.99, "counted": "epochs", "buffers": "own"},
+    "mean_teacher": {"weight": 5.0, "ramp": "linear", "decay": 0.99, "ema_step": "epoch", "bn_stats": "own"},
     "entropy_minimisation": {"weight": 1.0, "ramp": "linear", "labelled_weight": 1.0},
-    "ua_mt": {"weight": 0.05, "ramp": "linear", "passes": 8, "noise": 0.1, "dropout": 0.0, "counted": "epochs"},
+    "ua_mt": {"weight": 0.05, "ramp": "linear", "passes": 8, "noise": 0.1, "dropout": 0.0, "ema_step": "epoch"},
     "cct": {"weight": 1.0, "ramp": "linear", "decoders": "full", "supervise_auxiliary": True, "detach": False},
     "cps": {"weight": 5.0, "ramp": "linear", "pseudo_loss": "dice", "images": "unlabelled"},
     "urpc": {"weight": 1.0, "ramp": "linear", "kl": "paper", "perturb": False},

@@ -7,19 +7,15 @@ import json
 import pytest
 import torch
 
-from benchmark.conformance.testbed import Bench
-from benchmark.data.store import load
 from benchmark.profiling.step_timing import PARTS, TimedStep, anatomy
 from benchmark.registry import METHODS
-from benchmark.runs.request import Request, specify
 from benchmark.training.measure import reached_parameters
-from tests.conftest import TINY, invoke, one_line_error, tiny_settings
+from tests.conftest import invoke, one_line_error, tiny_settings
+from tests.factories import method_testbed
 
 
-def session(method):
-    device = torch.device("cpu")
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=TINY), device.type)
-    return Bench(spec, load("synthetic", 32), split, device).session()
+def training(method):
+    return method_testbed(method, train__steps=12, evaluate__times=2).build()
 
 
 def test_profile_gives_all_cost_keys():
@@ -47,7 +43,7 @@ def test_profile_gives_all_cost_keys():
 
 
 def test_a_timed_step_computes_what_a_plain_one_does():
-    plain, timed = session("semimoe"), session("semimoe")
+    plain, timed = training("semimoe"), training("semimoe")
     plan = plain.plans(0, 1)[0]
     step = TimedStep(timed.step)
     for one, run in ((plain, plain.step), (timed, step)):
@@ -59,7 +55,7 @@ def test_a_timed_step_computes_what_a_plain_one_does():
 
 
 def test_anatomy_leaves_the_session_as_it_was():
-    one = session("mean_teacher")
+    one = training("mean_teacher")
     anatomy(one, 2)
     assert "after_step" not in vars(one.method) and "step" not in vars(one.optimisers)
 
@@ -73,7 +69,7 @@ def test_a_trace_is_a_file_for_chrome(tmp_path):
 
 def test_parameters_at_inference_are_those_of_the_official_output():
     device = torch.device("cpu")
-    teacher, experts = session("mean_teacher").method, session("semimoe").method
+    teacher, experts = training("mean_teacher").method, training("semimoe").method
     assert reached_parameters(teacher, 32, device) == sum(p.numel() for p in teacher.net.parameters())
     assert all(p.requires_grad is False for p in teacher.teacher.parameters())
     idle = sum(p.numel() for k, p in experts.named_parameters() if k.startswith(("gate.gates.sdf", "gate.gates.bnd")))
@@ -93,11 +89,11 @@ def test_flops_grow_with_the_method():
 
 
 def test_all_methods_are_profiled_in_one_go(monkeypatch):
-    monkeypatch.setattr(METHODS, "names", lambda: ["ensemble", "mean_teacher", "semimoe"])
-    line = ["profile", "--method", "all", "--preset", "demo", *tiny_settings(train__forward="joint")]
+    monkeypatch.setattr(METHODS, "names", lambda: ["ensemble", "supervised", "semimoe"])
+    line = ["profile", "--method", "all", "--ratio", "100", "--preset", "demo", *tiny_settings()]
     found = json.loads(invoke(*line, "--seconds", "0.1", "--json").stdout)
-    assert [costs["method"] for costs in found] == ["ensemble", "mean_teacher", "semimoe"]
-    assert "in turn" in found[2]["declined"] and found[0]["peak_memory_bytes"] > 2**20
+    assert [costs["method"] for costs in found] == ["ensemble", "supervised", "semimoe"]
+    assert "there are none" in found[2]["declined"] and found[0]["peak_memory_bytes"] > 2**20
     table = invoke(*line, "--count-only").stdout.splitlines()
     assert table[0] == "| method | parameters |" and table[2] == "| ensemble | 5,441,958 |"
     assert table[4].startswith("| semimoe | declined: ")

@@ -241,13 +241,13 @@ def test_an_experiment_names_and_orders_its_rows_and_says_what_is_missing() -> N
     first, second = record("zeta", fold=0), record("alpha", fold=0)
     plan = [wanted("last letter", first[0])]
     plan += [wanted("last letter", first[0], fold=fold, run_id=f"x{fold}", missing="missing") for fold in (1, 2)]
-    plan += [wanted("nobody", second[0], run_id="y", missing="excepted", reason="it never ends")]
+    plan += [wanted("nobody", second[0], run_id="y", missing="excluded", reason="it never ends")]
     plan += [wanted("old", second[0], run_id="z", missing="stale", reason="other code"), wanted("alpha", second[0])]
     (group,) = group_experiment("mine", [first, second], plan, "About it.", "alpha")
     assert group.labels == ("last letter", "nobody", "old", "alpha") and group.name == "mine"
     cells = [score_cell(group, label, 20, "strict", "dice").split(" [")[0] for label in group.labels]
-    assert cells[0].endswith("(1/3)") and cells[1:3] == ["excepted (0/1)", "stale (0/1)"] and "n=1" in cells[3]
-    assert [row[-2:] for row in failure_table(group).rows] == [["excepted", "it never ends"], ["stale", "other code"]]
+    assert cells[0].endswith("(1/3)") and cells[1:3] == ["excluded (0/1)", "stale (0/1)"] and "n=1" in cells[3]
+    assert [row[-2:] for row in failure_table(group).rows] == [["excluded", "it never ends"], ["stale", "other code"]]
     assert score_cell(group, "alpha", 10, "strict", "dice") == "–"
 
 

@@ -20,7 +20,7 @@ rows:
   two: {method: mean_teacher, set: &tiny {data.size: 32, train.steps: 4, train.batch_labelled: 2, evaluate.times: 1}}
   one: {method: supervised, set: *tiny}
   three: {method: supervised, set: {<<: 1}}
-except:
+exclude:
   - {row: three, reason: never asked for}
 """
 
@@ -52,7 +52,7 @@ def test_every_file_is_written_under_the_experiments_name_and_is_current(made):
     text = (folder / "tables" / "mine.md").read_text()
     rows = [line.split(" | ")[0].strip("| ") for line in text.split("### Jaccard")[0].splitlines() if "| " in line]
     assert rows[-4:-1] == ["two", "one", "three"], "in the experiment's order"
-    assert "(1/2)" in text and "excepted (0/2)" in text and "never asked for" in text
+    assert "(1/2)" in text and "excluded (0/2)" in text and "never asked for" in text
     assert "Dice, strict, against one" in text and f"python -m benchmark report {path}" in text
     assert report(path, folder, "--check").returncode == 0
     before = {file: file.read_bytes() for file in (folder / "tables").iterdir()}

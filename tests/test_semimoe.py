@@ -193,8 +193,6 @@ def test_values_out_of_range_are_refused(bad, word):
         SemiMoE(task(), **bad)
 
 
-def test_three_classes_and_joint_passes_are_declined():
+def test_three_classes_are_declined():
     with pytest.raises(Decline, match="two classes"):
         SemiMoE(task(classes=3))
-    with pytest.raises(Decline, match="separate"):
-        SemiMoE(task(forward="joint"))

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import multilabel_confusion_matrix
 
 from benchmark import protocols
-from benchmark.conformance.checks import Bench, advance
+from benchmark.conformance.checks import MethodTestbed, advance
 from benchmark.data.dataset import Dataset, Item
 from benchmark.data.folder_schema import Tile
 from benchmark.data.prepare import prepare
@@ -26,6 +26,7 @@ from benchmark.runs.folder import RunFolder, load_masks
 from benchmark.runs.request import Request, specify
 from benchmark.training.trainer import train
 from tests.conftest import TINY
+from tests.factories import Nowhere
 
 NAMES = ("background", "gland", "tumour")
 IDS = tuple(f"image{number}" for number in range(9))
@@ -66,19 +67,12 @@ def bench(prepared, method="supervised", **settings):
     """The method on these images: two labelled, four unlabelled (two of them for validation), three to test."""
     spec, _ = specify(Request(method, "synthetic", preset="demo", overrides=TINY | settings), "cpu")
     split = Split("made", 20, 0, IDS[:2], IDS[2:6], IDS[4:6], IDS[6:], "0" * 64)
-    return Bench(spec, prepared, split, torch.device("cpu"))
-
-
-class Nowhere:
-    def load_checkpoint(self): return None
-    def save_checkpoint(self, state): pass
-    def start_log(self, step): pass
-    def log(self, lines): pass
+    return MethodTestbed(spec, prepared, split, torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
 def outcome(three):
-    return train(bench(three).session(), Nowhere())
+    return train(bench(three).build(), Nowhere())
 
 
 def test_counts_equal_those_of_an_independent_library():
@@ -117,7 +111,7 @@ def test_native_classes_are_the_file_s(three):
 
 
 def test_a_run_counts_every_class_and_scores_their_mean(three, outcome):
-    counts = outcome.evidence
+    counts = outcome.counts
     assert outcome.status == "done" and counts["classes"].tolist() == ["gland", "tumour"]
     assert counts["test_native"].shape == (3, 1, 2, 3) and counts["test_pooled_classes"].shape == (2, 1, 2, 3)
     assert "test_pooled" not in counts and "thresholds" not in counts
@@ -132,7 +126,7 @@ def test_a_run_counts_every_class_and_scores_their_mean(three, outcome):
 
 
 def test_a_class_that_is_neither_there_nor_predicted_is_left_out(outcome):
-    counts = {name: np.array(array) for name, array in outcome.evidence.items()}
+    counts = {name: np.array(array) for name, array in outcome.counts.items()}
     counts["test_native"][2, 0, 1] = 0
     strict = protocols.scores(counts)["strict"]
     assert strict["classes"]["tumour"]["n"] <= 2 and strict["undefined"] == 0
@@ -141,7 +135,7 @@ def test_a_class_that_is_neither_there_nor_predicted_is_left_out(outcome):
 
 
 def test_validation_takes_the_step_that_is_best_on_validation_images(outcome):
-    counts = {name: np.array(array) for name, array in outcome.evidence.items()}
+    counts = {name: np.array(array) for name, array in outcome.counts.items()}
     counts["validation_pooled_classes"][0, 0] = [[10, 0, 0], [10, 0, 0]]  # perfect at the first evaluation
     found = protocols.scores(counts)["validation"]
     assert found["step"] == counts["steps"][0] and found["threshold"] is None
@@ -149,10 +143,10 @@ def test_validation_takes_the_step_that_is_best_on_validation_images(outcome):
 
 
 def test_object_scores_are_of_each_class(three):
-    session = bench(three, **{"evaluate.objects": True}).session()
-    found = train(session, Nowhere())
-    assert found.evidence["test_objects"].shape == (3, 2, 3) and found.evidence["test_surface"].shape == (3, 2, 2)
-    strict = protocols.scores(found.evidence)["strict"]
+    training = bench(three, **{"evaluate.objects": True}).build()
+    found = train(training, Nowhere())
+    assert found.counts["test_objects"].shape == (3, 2, 3) and found.counts["test_surface"].shape == (3, 2, 2)
+    strict = protocols.scores(found.counts)["strict"]
     assert strict["object_f1"] is not None and strict["hd95_excluded"] + 1 > 0
 
 
@@ -172,10 +166,10 @@ def test_the_report_has_a_score_for_each_class(three, outcome):
         "run_id": spec.run_id, "status": "done", "spec": spec.to_json(), "data": {"fingerprint": three.fingerprint},
         "history": outcome.history, "cost": outcome.cost, "numerics": {"engine": 1}, "environment": {},
     }
-    (group,) = group_runs([(record, outcome.evidence)])
+    (group,) = group_runs([(record, outcome.counts)])
     table = class_table(group)
     assert list(table.header) == ["method", "labels", "gland", "tumour"]
-    tumour = protocols.scores(outcome.evidence)["strict"]["classes"]["tumour"]["dice"]
+    tumour = protocols.scores(outcome.counts)["strict"]["classes"]["tumour"]["dice"]
     assert table.rows[0][3] == f"{100 * tumour:.2f} (n=1)"
 
 
@@ -185,41 +179,41 @@ def test_a_cut_image_is_scored_once_on_its_tiles_put_together(tmp_path):
     dataset.tile = Tile(28, 8)
     cut = prepare(dataset, TINY["data.size"], tmp_path, tmp_path / "cut" / "32")
     assert len(cut.images) == 4 * len(IDS)
-    session = bench(cut).session()
-    assert [int(each) for each in session.planners["labelled"].positions] == [*range(8)]
-    found = train(session, Nowhere())
-    session.method.eval()
+    training = bench(cut).build()
+    assert [int(each) for each in training.planners["labelled"].positions] == [*range(8)]
+    found = train(training, Nowhere())
+    training.method.eval()
     for place, name in enumerate(IDS[6:]):
-        (_, image, mask), *more = session.evaluator.images([name])
+        (_, image, mask), *more = training.evaluator.images([name])
         assert not more and len(image) == 4
-        logits = session.evaluator.logits(session.method, image)["prediction"]
+        logits = training.evaluator.logits(training.method, image)["prediction"]
         whole = stitch(logits, cut.boxes(name), (40, 48)).argmax(0).numpy()
         np.testing.assert_array_equal(found.masks[name], whole)
         wanted = class_confusion(whole, cut.native_classes(name), 3)
-        np.testing.assert_array_equal(found.evidence["test_native"][place, 0], wanted)
+        np.testing.assert_array_equal(found.counts["test_native"][place, 0], wanted)
         tiles = class_counts(logits.argmax(1), mask, 3).sum(0)
-        np.testing.assert_array_equal(found.evidence["test_images_classes"][place, 0], tiles)
+        np.testing.assert_array_equal(found.counts["test_images_classes"][place, 0], tiles)
 
 
 @pytest.mark.parametrize("method", METHODS.names())
 def test_every_method_takes_three_classes_or_says_why_not(three, method):
     try:
-        session = bench(three, method).session()
+        training = bench(three, method).build()
     except Decline as reason:
         assert "two classes" in str(reason)
         return
-    rows = advance(session, 0, 3)
+    rows = advance(training, 0, 3)
     assert all(np.isfinite(value) for row in rows for value in row.values())
-    session.method.eval()
-    _, image, _ = next(session.evaluator.images(IDS[6:]))
-    for logits in session.evaluator.logits(session.method, image).values():
+    training.method.eval()
+    _, image, _ = next(training.evaluator.images(IDS[6:]))
+    for logits in training.evaluator.logits(training.method, image).values():
         assert logits.shape[1] == 3
 
 
 def test_the_masks_of_unlabelled_images_teach_nothing_of_three_classes_either(three):
     masks = np.array(three.masks)
     masks[2:] = (masks[2:] + 1) % 3
-    first, second = bench(three, "fixmatch").session(), bench(replace(three, masks=masks), "fixmatch").session()
+    first, second = bench(three, "fixmatch").build(), bench(replace(three, masks=masks), "fixmatch").build()
     advance(first, 0, 4)
     advance(second, 0, 4)
     for name, tensor in first.method.state_dict().items():

@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.conformance.checks import Bench
-from benchmark.data.store import load
 from benchmark.profiling.memory import LiveTensors
 from benchmark.runs.folder import RunFolder
-from benchmark.runs.request import Request, specify
 from benchmark.training import trainer
-from tests.conftest import TINY
+from tests.factories import method_testbed
 from tools.bench.steady import resident_bytes, slope
 
 pytestmark = pytest.mark.slow
@@ -22,13 +19,11 @@ pytestmark = pytest.mark.slow
 
 def run(method, blocks, folder, watch):
     """A whole run of so many blocks with three evaluations, and a checkpoint after every block."""
-    settings = TINY | {"train.steps": trainer.BLOCK * blocks, "train.batch_labelled": 2, "train.batch_unlabelled": 2,
-                       "evaluate.times": 3}  # fmt: skip
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=settings), "cpu")
-    session = Bench(spec, load("synthetic", 32), split, torch.device("cpu")).session()
-    kept = RunFolder(folder, spec)
+    small = {"train__batch_labelled": 2, "train__batch_unlabelled": 2, "evaluate__times": 3}
+    training = method_testbed(method, train__steps=trainer.BLOCK * blocks, **small).build()
+    kept = RunFolder(folder, training.spec)
     with kept.claimed():
-        trainer.train(session, kept, tell=lambda *_: watch(session), checkpoint_seconds=0.0)
+        trainer.train(training, kept, tell=lambda *_: watch(training), checkpoint_seconds=0.0)
 
 
 def test_as_many_bytes_of_tensors_are_alive_after_every_block(tmp_path, monkeypatch):

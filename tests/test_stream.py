@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from benchmark.batches.host_streaming import Stream
-from benchmark.conformance.checks import CHECKS, STEPS, Bench, advance, differences
-from benchmark.data.store import load, statistics
-from benchmark.runs.request import Request, specify
+from benchmark.conformance.checks import CHECKS, STEPS, advance, differences
+from benchmark.data.store import statistics
 from benchmark.training import data_placement as pixels
-from tests.conftest import TINY, invoke, one_line_error, tiny_settings
+from tests.conftest import invoke, one_line_error, tiny_settings
+from tests.factories import method_testbed
 
 pytestmark = pytest.mark.slow
 
@@ -22,12 +22,6 @@ pytestmark = pytest.mark.slow
 def no_room(monkeypatch):
     """A device that has room for nothing, from here on."""
     return lambda: monkeypatch.setenv("SEMIHISTO_RESIDENT", "0")
-
-
-def bench(method, **more):
-    overrides = TINY | {key.replace("__", "."): value for key, value in more.items()}
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=overrides), "cpu")
-    return Bench(spec, load("synthetic", 32), split, torch.device("cpu"))
 
 
 def test_a_block_brings_the_pixels_masks_and_targets_of_its_images():
@@ -54,10 +48,10 @@ def test_a_block_brings_the_pixels_masks_and_targets_of_its_images():
     ],
 )
 def test_a_streamed_run_has_the_weights_of_a_resident_one(no_room, method, more):
-    tried = bench(method, **more)
-    resident = tried.session()
+    tried = method_testbed(method, train__steps=12, **more)
+    resident = tried.build()
     no_room()
-    streamed = tried.session()
+    streamed = tried.build()
     assert streamed.streams and not resident.streams
     rows, others = advance(resident, 0, 6), advance(streamed, 0, 6)
     assert rows == others
@@ -65,10 +59,10 @@ def test_a_streamed_run_has_the_weights_of_a_resident_one(no_room, method, more)
 
 
 def test_a_streamed_run_holds_no_image_and_draws_the_same_plans(no_room):
-    tried = bench("semimoe")
-    resident = tried.session()
+    tried = method_testbed("semimoe", train__steps=12)
+    resident = tried.build()
     no_room()
-    streamed = tried.session()
+    streamed = tried.build()
     for renderer in streamed.step.renderers.values():
         assert renderer.pixels.numel() == 0 and all(t.numel() == 0 for t in renderer.targets.values())
     for drawn, brought in zip(resident.plans(3, 2), streamed.plans(3, 2), strict=True):
@@ -81,12 +75,12 @@ def test_a_streamed_run_holds_no_image_and_draws_the_same_plans(no_room):
 @pytest.mark.parametrize("check", ["resumes_exactly", "hidden_masks_change_nothing", "step_can_be_captured"])
 def test_a_streamed_run_keeps_the_contract(no_room, check):
     no_room()
-    CHECKS[check](bench("semimoe", train__steps=STEPS))
+    CHECKS[check](method_testbed("semimoe", train__steps=STEPS))
 
 
 def test_what_streams_is_decided_by_the_share_of_the_device(monkeypatch):
-    tried = bench("semimoe")
-    method, prepared, device = tried.session().method, tried.prepared, tried.device
+    tried = method_testbed("semimoe")
+    method, prepared, device = tried.build().method, tried.prepared, tried.device
     needed = len(prepared.ids) * 32 * 32 * 4 * (2 + 2)  # two streams, two targets
     monkeypatch.setattr("benchmark.training.device.memory", lambda _: 4 * needed)
     assert pixels.why_streamed(prepared, method, device) == ""  # a quarter, and not more
@@ -121,7 +115,7 @@ def test_statistics_read_one_image_at_a_time():
 
 
 def test_a_resident_run_holds_the_masks_of_labelled_images_alone():
-    tried = bench("supervised")
+    tried = method_testbed("supervised")
     known = sorted(tried.prepared.position(name) for name in tried.split.labelled)
     shown = pixels.visible(tried.prepared.masks, known)
     assert np.array_equal(shown[known], tried.prepared.masks[known])

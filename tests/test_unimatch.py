@@ -11,7 +11,7 @@ from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Clock
 from methods.unimatch import UniMatch
 from tests.batches import batch, gradients, only_labels_teach, task, terms
-from tests.test_conformance import bench
+from tests.factories import method_testbed
 from tests.test_fixmatch import labels_of, mixed, moderate, pasted, spied, surprise, taught
 
 STREAMS = ("strong", "strong2", "features")
@@ -170,15 +170,6 @@ def test_weight_0_leaves_the_supervised_gradient_alone():
     assert only_labels_teach(method, mixed(), Clock(10))
 
 
-def test_a_joint_pass_normalises_labelled_and_strong_images_together():
-    images, method = mixed(), UniMatch(task(forward="joint"), threshold=0.0)
-    found = terms(method, batch(), images, Clock(10))
-    together = torch.cat([batch().weak, images.strong, images.strong2])
-    seen, *strong = method.net(together).split([2, 3, 3])
-    own = labels_of(method.net(images.weak), 0.0)
-    assert found["supervised"].item() == pytest.approx(method.task.criterion(seen, batch().mask).item(), rel=1e-5)
-    for view, logits in zip(("strong", "strong2"), strong, strict=True):
-        assert found[view].item() == pytest.approx(0.25 * surprise(logits, pasted(own, view)), rel=1e-5)
 
 
 def test_in_half_precision_the_decoding_without_gradient_takes_none_from_the_next():
@@ -193,11 +184,11 @@ def test_in_half_precision_the_decoding_without_gradient_takes_none_from_the_nex
 
 
 def test_rendered_strong_views_differ_and_their_rectangles_are_another_image_with_its_labels():
-    session = bench("unimatch", **{"augment.cutmix": 1.0}).session()
-    plan = session.plans(0, 1)[0]
-    images, method = session.step.batches(plan)["unlabelled"], session.method.train()
+    training = method_testbed("unimatch", **{"augment.cutmix": 1.0}).build()
+    plan = training.plans(0, 1)[0]
+    images, method = training.step.batches(plan)["unlabelled"], training.method.train()
     off = {f"{view}.mix": torch.zeros_like(plan["unlabelled"][f"{view}.mix"]) for view in ("strong", "strong2")}
-    plain = session.step.batches(plan | {"unlabelled": plan["unlabelled"] | off})["unlabelled"]
+    plain = training.step.batches(plan | {"unlabelled": plan["unlabelled"] | off})["unlabelled"]
     assert not torch.allclose(plain.strong, plain.strong2, atol=0.1)
     assert not torch.equal(plan["unlabelled"]["strong.mix"], plan["unlabelled"]["strong2.mix"])
     method.threshold = moderate(method, images)

@@ -152,12 +152,6 @@ def test_prediction_is_the_main_heads():
         assert torch.isfinite(method.predict(image)).all()
 
 
-@pytest.mark.parametrize(("forward", "passes"), [("separate", [2, 3]), ("joint", [5])])
-def test_both_settings_of_the_forward_pass_work(forward, passes):
-    method, seen = URPC(task(forward=forward)), []
-    method.net.encoder.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
-    found = terms(method, batch(), unlabelled(count=3), Clock(10))
-    assert seen == passes and all(torch.isfinite(term) for term in found.values())
 
 
 def test_a_network_of_fewer_scales_is_declined(monkeypatch):

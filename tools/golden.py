@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark.conformance.testbed import Bench, advance
+from benchmark.conformance.testbed import MethodTestbed, advance
 from benchmark.data.store import load
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
@@ -26,8 +26,8 @@ def losses(method: str) -> dict:
     torch.set_num_threads(1)
     device = torch.device("cpu")
     spec, split = specify(Request(method, "synthetic", preset="demo", overrides=SETTINGS), device.type)
-    session = Bench(spec, load("synthetic", spec.values["data.size"]), split, device).session()
-    return {"numerics": code_versions(spec.method, spec.dataset), "losses": advance(session, 0, STEPS)}
+    training = MethodTestbed(spec, load("synthetic", spec.values["data.size"]), split, device).build()
+    return {"numerics": code_versions(spec.method, spec.dataset), "losses": advance(training, 0, STEPS)}
 
 
 if __name__ == "__main__":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
 from benchmark.errors import CHECK_FAILED, OK
 
 if TYPE_CHECKING:
+    from benchmark.config.compose import Setting
     from benchmark.registry import Registry
 
 KINDS = ("methods", "datasets", "nets", "presets", "splits", "experiments")
@@ -77,9 +80,12 @@ def explain(arguments: argparse.Namespace) -> int:
 
     load_dataset(arguments.dataset)
     asked = shared.request(arguments)
-    settings = compose(
+    configuration = compose(
         asked.method, METHODS.load(asked.method), full_name(asked.dataset), asked.preset, asked.overrides
-    ).settings
+    )
+    settings = configuration.settings
+    if settings["data.normalise"].value == "auto":
+        settings["data.normalise"] = _normalise(configuration.values(), settings["data.normalise"])
     if arguments.json:
         shared.print_json({key: vars(settings[key]) for key in sorted(settings)})
         return OK
@@ -89,6 +95,17 @@ def explain(arguments: argparse.Namespace) -> int:
         value = ",".join(map(str, setting.value)) if isinstance(setting.value, tuple) else str(setting.value)
         print(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source})")
     return OK
+
+
+def _normalise(values: Mapping[str, Any], setting: Setting) -> Setting:
+    """What `auto` means beside these weights, in numbers where they bring them."""
+    from benchmark.nets.weights import STATISTICS, normalisation
+
+    choice = normalisation(values)
+    mean, std = STATISTICS.get(choice, ((), ()))
+    numbers = f", mean {' '.join(map(str, mean))}, std {' '.join(map(str, std))}" if mean else ""
+    layer = f"auto: as net.weights={values['net.weights']} were trained{numbers}" if mean else "auto: net.weights unset"
+    return replace(setting, value=choice, layer=layer)
 
 
 def doctor(arguments: argparse.Namespace) -> int:

@@ -125,15 +125,15 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
     from benchmark.profiling.step_timing import trace
     from benchmark.runs.request import specify
     from benchmark.training import device as devices
-    from benchmark.training.setup import assemble
+    from benchmark.training.setup import build_training
 
     spec, split = specify(shared.request(arguments), device.type)
     prepared = load(spec.dataset, spec.values["data.size"], raw=arguments.data)
     devices.clear(device)
-    session = assemble(spec, prepared, split, device)
-    costs = count(session) if arguments.count_only else profile(session, arguments.seconds)
+    training = build_training(spec, prepared, split, device)
+    costs = count(training) if arguments.count_only else profile(training, arguments.seconds)
     if arguments.trace:
-        trace(session, Path(arguments.trace))
+        trace(training, Path(arguments.trace))
     return {"method": spec.method, "device": devices.environment(device)["device"]} | costs
 
 

@@ -20,18 +20,25 @@ def later(neutral: Any) -> Any:
 
 @dataclass(frozen=True)
 class Net:
-    """Which network `task.network()` builds, and whether it starts from published ImageNet weights."""
+    """Which network `task.network()` builds, and the weights that its encoder starts from.
+
+    `weights`: nothing for random ones, `package`, `imagenet`, or a file (benchmark/nets/weights.py).
+    """
 
     name: str = "unet"
-    weights: Literal["imagenet"] | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True)
 class Data:
-    """Working size in pixels (images are resized whole), and the statistics that normalise them."""
+    """Working size in pixels (images are resized whole), and the statistics that normalise them.
+
+    `normalise`: `training` images' own, those `published` for the data set, or those that encoders were trained with
+    (`imagenet`, `half`, `clip`); `auto` follows `net.weights`, and is `training` where there are none.
+    """
 
     size: int = 256
-    normalise: Literal["training", "published", "none"] = "training"
+    normalise: Literal["auto", "training", "published", "none", "imagenet", "half", "clip"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,6 @@ class Train:
     batch_labelled: int = 4
     batch_unlabelled: int = 4
     loss: Literal["ce_dice", "dice"] = "ce_dice"
-    forward: Literal["separate", "joint"] = "separate"
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     deterministic: bool = False
@@ -83,7 +89,8 @@ SECTIONS: dict[str, type] = {
     "evaluate": Evaluate,
 }
 
-REMOVED: dict[str, Any] = {}  # keys that are no more, with the value that all recorded runs had: still part of identity
+# keys that are no more, with the value that all recorded runs had: still part of identity
+REMOVED: dict[str, Any] = {"train.forward": "separate"}
 
 
 def neutral_settings() -> dict[str, Any]:

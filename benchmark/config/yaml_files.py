@@ -1,15 +1,33 @@
-"""YAML without its traps: `no` stays text, `10:30` is no number, `1e-3` is one, a key given twice is an error."""
+"""YAML files: without YAML's traps, checked by a pydantic model, and every mistake one line with file and line number.
+
+`no` stays text, `10:30` is no number, `1e-3` is one, a key given twice is an error.
+"""
 
 from __future__ import annotations
 
 import re
+import typing
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, suggest
+
+DIGITS = 18  # of an integer; nothing that a file sets is larger
+
+
+class Strict(BaseModel):
+    """Base of what a file may hold: an unknown key is a mistake, and values keep their type (3 is no text)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -38,6 +56,9 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if len(node.value.lstrip("+-0")) > DIGITS:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"a number of {len(node.value)} digits; at most {DIGITS} are read", node.start_mark)
     return int(node.value)
 
 
@@ -71,6 +92,63 @@ def _mapping_in(text: str, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{where}: expected 'key: value' lines at the top level")
     return value
+
+
+def load(path: Path, model: type[Model]) -> Model:
+    """The file as `model`. UserError with file and line: a key that is unknown or missing, a value of another type, or
+    a `ValueError` of one of the model's own validators, whose words it takes."""
+    try:
+        return model.model_validate(read(path))
+    except ValidationError as error:
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # it explains a missing key
+        raise UserError(_explained(first, model, path)) from None
+
+
+def where(path: Path, *keys: Any) -> str:
+    """ "FILE, line N" of a place in the file, or of what is nearest around it; keys that it lacks are skipped."""
+    known = lines(path)
+    found: tuple[Any, ...] = ()
+    for key in map(str, keys):
+        for step in (key, int(key)) if key.isdecimal() else (key,):
+            found = (*found, step) if (*found, step) in known else found
+    return f"{path}, line {known[found]}" if found else str(path)
+
+
+def _explained(error: ErrorDetails, model: type[BaseModel], path: Path) -> str:
+    """One line for one of pydantic's complaints."""
+    keys, kind = error["loc"], error["type"]
+    place = where(path, *keys)
+    named = [str(key) for key in keys if not str(key).startswith(("[", "function-"))]
+    name = named[-1] if named else "the file"
+    if kind == "extra_forbidden":
+        known = _keys_at(model, keys[:-1])
+        return f"{place}: unknown key '{name}'.{suggest(name, known)} Known keys: {', '.join(known)}."
+    if kind == "missing":
+        return f"{place}: {name} is missing"
+    if kind == "value_error":
+        return f"{place}: {error['ctx']['error']}"
+    words = error["msg"].replace("Input should be", "must be").replace("a valid integer", "a whole number")
+    words = words.replace("a valid ", "a ")
+    if kind == "literal_error":
+        words += f", not {error['input']!r}." + suggest(str(error["input"]), error["ctx"]["expected"].split("'")[1::2])
+        return f"{place}: {name} {words}"
+    return f"{place}: {name} {words[0].lower()}{words[1:]}, not {error['input']!r}"
+
+
+def _keys_at(model: type[BaseModel], keys: Sequence[Any]) -> list[str]:
+    """The keys that may stand at this place of the file."""
+    for key in keys:
+        if key in model.model_fields:
+            model = next(_models(model.model_fields[key].annotation), model)
+    return list(model.model_fields)
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every model inside an annotation, as in dict[str, list[Model]]."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models(argument)
 
 
 def lines(path: Path) -> dict[tuple[Any, ...], int]:

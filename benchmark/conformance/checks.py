@@ -1,6 +1,6 @@
 """What every method must do, ours or a stranger's: run by `check METHOD` and by the test suite.
 
-A check takes a `Bench` and returns nothing, or raises `Failure` with one line that says what and where.
+A check takes a `MethodTestbed` and returns nothing, or raises `Failure` with one line that says what and where.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.conformance import side_effects as conduct
 from benchmark.conformance.global_state import put_back
-from benchmark.conformance.testbed import STEPS, Bench, Failure, advance, differences, frozen, not_finite
+from benchmark.conformance.testbed import STEPS, Failure, MethodTestbed, advance, differences, frozen, not_finite
 from benchmark.errors import Decline, UserError
 from benchmark.losses import IGNORE
 from benchmark.method import Teacher, named_logits
 
 
-def losses_are_named_scalars(bench: Bench) -> None:
+def losses_are_named_scalars(bench: MethodTestbed) -> None:
     """`losses` gives a mapping of names to tensors without axes, or several such parts."""
-    session = bench.session()
-    session.enter_step(0)
-    batches = session.step.batches(session.plans(0, 1)[0])
-    answer = session.method.losses(batches["labelled"], batches.get("unlabelled"), session.clock)
+    training = bench.build()
+    training.enter_step(0)
+    batches = training.step.batches(training.plans(0, 1)[0])
+    answer = training.method.losses(batches["labelled"], batches.get("unlabelled"), training.clock)
     if not isinstance(answer, Mapping | Iterator):
         raise Failure(f"losses() gives a {type(answer).__name__}, not a mapping of names to scalars")
     parts = [answer] if isinstance(answer, Mapping) else answer
@@ -44,57 +44,57 @@ def losses_are_named_scalars(bench: Bench) -> None:
         raise Failure("losses(): no term depends on a parameter, so nothing is learnt")
 
 
-def losses_are_finite(bench: Bench) -> None:
+def losses_are_finite(bench: MethodTestbed) -> None:
     """Every term, and every gradient, is finite in every step; operations are counted in the first, as in every run.
 
     A finite loss may have a gradient that is not, as a square root has at 0.
     """
-    session = bench.session()
+    training = bench.build()
     for step in range(STEPS):
         with FlopCounterMode(display=False) if step == 0 else nullcontext():
-            (row,) = advance(session, step, 1)
+            (row,) = advance(training, step, 1)
         for name, value in row.items():
             if not np.isfinite(value):
                 raise Failure(f"losses(): '{name}' is {value} at step {step + 1}")
-        if (what := not_finite(session.method)) is not None:
+        if (what := not_finite(training.method)) is not None:
             raise Failure(f"{what} is not finite at step {step + 1}, though the losses are")
 
 
-def prediction_has_shape(bench: Bench) -> None:
+def prediction_has_shape(bench: MethodTestbed) -> None:
     """`predict` gives float logits [B, classes, H, W], whatever the batch."""
-    session = bench.session()
-    session.method.eval()
+    training = bench.build()
+    training.method.eval()
     size, classes = bench.prepared.size, len(bench.prepared.classes)
     for batch in (1, 3):
         image = torch.zeros(batch, 3, size, size, device=bench.device)
         with torch.no_grad():
-            for name, logits in named_logits(session.method.predict(image)).items():
+            for name, logits in named_logits(training.method.predict(image)).items():
                 if tuple(logits.shape) != (batch, classes, size, size):
                     wanted = (batch, classes, size, size)
                     raise Failure(f"predict(): output '{name}' has shape {tuple(logits.shape)}, expected {wanted}")
 
 
-def gradients_reach_what_is_trained(bench: Bench) -> None:
+def gradients_reach_what_is_trained(bench: MethodTestbed) -> None:
     """Every trained parameter gets a gradient, and nothing else moves but buffers and averages."""
-    session = bench.session()
-    names = {id(p): name for name, p in session.method.named_parameters()}
-    trained = {id(p) for p in session.optimisers.parameters()}
-    for path, module in session.method.named_modules():
+    training = bench.build()
+    names = {id(p): name for name, p in training.method.named_parameters()}
+    trained = {id(p) for p in training.optimisers.parameters()}
+    for path, module in training.method.named_modules():
         for name, parameter in module.named_parameters() if isinstance(module, Teacher) else ():
             if id(parameter) in trained:
                 raise Failure(f"trained(): '{path}.{name}' is trained, and is a teacher's, which only follows; copy it")
-    advance(session, 0, 1)
-    for parameter in session.optimisers.parameters():
+    advance(training, 0, 1)
+    for parameter in training.optimisers.parameters():
         if id(parameter) not in names:
             raise Failure("trained(): gives a parameter that is no part of the module; no checkpoint would hold it")
         if parameter.grad is None:
             raise Failure(f"trained(): '{names[id(parameter)]}' is trained but no loss depends on it")
-    for parameter in session.method.parameters():
+    for parameter in training.method.parameters():
         if parameter.requires_grad and id(parameter) not in trained:
             raise Failure(f"trained(): '{names[id(parameter)]}' asks for gradients but no optimiser has it")
 
 
-def repeats(bench: Bench) -> None:
+def repeats(bench: MethodTestbed) -> None:
     """Two runs of one specification give the same weights, bit for bit."""
     first = bench.reference
     torch.rand(7)  # whatever happens outside must not matter
@@ -103,9 +103,9 @@ def repeats(bench: Bench) -> None:
         raise Failure(f"two runs of one specification differ in '{changed[0]}': chance or state outside the module")
 
 
-def resumes_exactly(bench: Bench) -> None:
+def resumes_exactly(bench: MethodTestbed) -> None:
     """Stopped, saved, loaded into a fresh process's worth of objects and continued: the same weights."""
-    whole, start, rest = bench.reference, bench.session(), bench.session()
+    whole, start, rest = bench.reference, bench.build(), bench.build()
     advance(start, 0, STEPS // 2)
     saved = io.BytesIO()
     torch.save({"method": start.method.state_dict(), "optimisers": start.optimisers.state_dict()}, saved)
@@ -123,40 +123,40 @@ def resumes_exactly(bench: Bench) -> None:
         raise Failure(f"after a resume '{changed[0]}' differs: something is remembered outside parameters and buffers")
 
 
-def evaluation_is_pure(bench: Bench) -> None:
+def evaluation_is_pure(bench: MethodTestbed) -> None:
     """Predicting twice gives the same logits, changes nothing, and does not depend on the batch."""
-    session = bench.session()
-    advance(session, 0, 2)
-    session.method.eval()
-    before = frozen(session.method.state_dict())
-    _, image, _ = next(session.evaluator.images(bench.split.test[:4]))
-    first = session.evaluator.logits(session.method, image)
-    second = session.evaluator.logits(session.method, image)
-    alone = session.evaluator.logits(session.method, image[:1])
+    training = bench.build()
+    advance(training, 0, 2)
+    training.method.eval()
+    before = frozen(training.method.state_dict())
+    _, image, _ = next(training.evaluator.images(bench.split.test[:4]))
+    first = training.evaluator.logits(training.method, image)
+    second = training.evaluator.logits(training.method, image)
+    alone = training.evaluator.logits(training.method, image[:1])
     for name, logits in first.items():
         if not torch.equal(logits, second[name]):
             raise Failure(f"predict(): output '{name}' differs between two calls in evaluation mode")
         if not torch.allclose(logits[:1], alone[name], rtol=1e-3, atol=1e-3):
             raise Failure(f"predict(): output '{name}' of an image depends on the rest of its batch")
-    changed = differences(before, session.method.state_dict())
+    changed = differences(before, training.method.state_dict())
     if changed:
         raise Failure(f"predict() changes '{changed[0]}'")
 
 
-def training_changes_the_prediction(bench: Bench) -> None:
+def training_changes_the_prediction(bench: MethodTestbed) -> None:
     """The official output is of something that training moves, be it by an average."""
-    session = bench.session()
-    _, image, _ = next(session.evaluator.images(bench.split.test[:2]))
-    before = session.evaluator.logits(session.method.eval(), image)
-    session.method.train()
-    advance(session, 0, 2)
-    after = session.evaluator.logits(session.method.eval(), image)
+    training = bench.build()
+    _, image, _ = next(training.evaluator.images(bench.split.test[:2]))
+    before = training.evaluator.logits(training.method.eval(), image)
+    training.method.train()
+    advance(training, 0, 2)
+    after = training.evaluator.logits(training.method.eval(), image)
     name = next(iter(before))
     if torch.equal(before[name], after[name]):
         raise Failure(f"predict(): output '{name}' is the same after two steps: nothing that it comes from is trained")
 
 
-def hidden_masks_change_nothing(bench: Bench) -> None:
+def hidden_masks_change_nothing(bench: MethodTestbed) -> None:
     """Masks of training images outside the labelled list, scrambled, change no weight."""
     known = {bench.prepared.position(name) for name in bench.split.labelled}
     masks = np.array(bench.prepared.masks)
@@ -169,7 +169,7 @@ def hidden_masks_change_nothing(bench: Bench) -> None:
                       "its batches")
 
 
-def images_for_testing_change_nothing(bench: Bench) -> None:
+def images_for_testing_change_nothing(bench: MethodTestbed) -> None:
     """Images that are not for training, turned into their negatives, change no weight."""
     known = {bench.prepared.position(name) for name in (*bench.split.labelled, *bench.split.unlabelled)}
     images = np.array(bench.prepared.images)
@@ -181,27 +181,27 @@ def images_for_testing_change_nothing(bench: Bench) -> None:
         raise Failure(f"'{changed[0]}' depends on images that are for testing: something reaches past its batches")
 
 
-def extreme_masks_are_borne(bench: Bench) -> None:
+def extreme_masks_are_borne(bench: MethodTestbed) -> None:
     """Labelled masks that are all background, all foreground or all ignored give finite losses."""
     for kind, value in (("background", 0), ("foreground", 1), ("ignored", IGNORE)):
-        session = bench.session(replace(bench.prepared, masks=np.full_like(bench.prepared.masks, value)))
-        for number, row in enumerate(advance(session, 0, 2), start=1):
+        training = bench.build(replace(bench.prepared, masks=np.full_like(bench.prepared.masks, value)))
+        for number, row in enumerate(advance(training, 0, 2), start=1):
             for name, loss in row.items():
                 if not np.isfinite(loss):
                     raise Failure(f"losses(): '{name}' is {loss} at step {number} where every pixel is {kind}")
-        if (what := not_finite(session.method)) is not None:
+        if (what := not_finite(training.method)) is not None:
             raise Failure(f"{what} is not finite where every pixel is {kind}, though the losses are")
 
 
-def step_can_be_captured(bench: Bench) -> None:
+def step_can_be_captured(bench: MethodTestbed) -> None:
     """Losses and backward run on fake tensors: no `.item()`, no shape that depends on data."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    session = bench.session()
-    if not session.method.capturable:
+    training = bench.build()
+    if not training.method.capturable:
         return
-    step = getattr(session.step, "eager", session.step)
-    plan, method = session.plans(0, 1)[0], copy.deepcopy(session.method)
+    step = getattr(training.step, "eager", training.step)
+    plan, method = training.plans(0, 1)[0], copy.deepcopy(training.method)
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # a complaint is ours to make
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         for module in method.modules():
@@ -215,25 +215,25 @@ def step_can_be_captured(bench: Bench) -> None:
         try:
             step.learn(step.batches(plan))
             with torch.no_grad():
-                method.after_step(session.clock)
+                method.after_step(training.clock)
         except Exception as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             place = bench.blame(error.__traceback__)
             raise Failure(f"a step cannot be captured in a CUDA graph: {text}{place}; set capturable = False") from None
 
 
-def state_stays_in_place(bench: Bench) -> None:
+def state_stays_in_place(bench: MethodTestbed) -> None:
     """Parameters and buffers are changed in place: a captured graph would go on reading the old ones."""
-    session = bench.session()
-    method = session.method
+    training = bench.build()
+    method = training.method
     before = {name: tensor.data_ptr() for name, tensor in method.state_dict(keep_vars=True).items()}
-    advance(session, 0, 2)
+    advance(training, 0, 2)
     for name, tensor in method.state_dict(keep_vars=True).items():
         if before.get(name) != tensor.data_ptr():
             raise Failure(f"'{name}' is replaced instead of being changed in place; use copy_ or add_")
 
 
-CHECKS: dict[str, Callable[[Bench], None]] = {
+CHECKS: dict[str, Callable[[MethodTestbed], None]] = {
     check.__name__: check
     for check in (
         losses_are_named_scalars, losses_are_finite, gradients_reach_what_is_trained, prediction_has_shape,
@@ -246,7 +246,7 @@ CHECKS: dict[str, Callable[[Bench], None]] = {
 }
 
 
-def conformance(bench: Bench, only: tuple[str, ...] = ()) -> Iterator[tuple[str, str | None]]:
+def conformance(bench: MethodTestbed, only: tuple[str, ...] = ()) -> Iterator[tuple[str, str | None]]:
     """Every check's name (or those of `only`) and its complaint, None where it passed."""
     for name, check in CHECKS.items():
         if only and name not in only:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from benchmark.conformance.checks import conformance
-from benchmark.conformance.testbed import STEPS, Bench
+from benchmark.conformance.testbed import STEPS, MethodTestbed
 from benchmark.data.store import load
 from benchmark.runs.request import Request, specify
 
@@ -19,4 +19,4 @@ SMALL = {
 def trial(method: str, device: torch.device, only: tuple[str, ...] = ()) -> Iterator[tuple[str, str | None]]:
     """Every check's name (or those of `only`) and its complaint, None where it passed."""
     spec, split = specify(Request(method, "synthetic", preset="demo", overrides=SMALL), device.type)
-    return conformance(Bench(spec, load("synthetic", spec.values["data.size"]), split, device), only)
+    return conformance(MethodTestbed(spec, load("synthetic", spec.values["data.size"]), split, device), only)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from benchmark.conformance.audit_hook import by_an_import, watched
 from benchmark.conformance.global_state import SEED, described, surroundings
-from benchmark.conformance.testbed import STEPS, Bench, Failure, advance, is_ours
+from benchmark.conformance.testbed import STEPS, Failure, MethodTestbed, advance, is_ours
 from benchmark.method import Method
 from benchmark.paths import prepared_folder, raw_folder
 from benchmark.training import device as devices
@@ -27,49 +27,49 @@ HARNESS = {"watched", "phase"}  # what the harness keeps on a method
 DEPTH = 4  # of what is looked into to see whether it changes
 
 
-def files_are_left_alone(bench: Bench) -> None:
+def files_are_left_alone(bench: MethodTestbed) -> None:
     """Steps and predictions open no file, start no process and connect to nothing; nor are data opened before."""
     data = tuple(f"{folder.resolve()}/" for folder in (prepared_folder(), raw_folder(), bench.prepared.folder.parent))
     seen: list[str] = []
-    training = False
+    at_work = False
 
     def listen(verb: str, what: str, frame: FrameType) -> None:
         place = bench.blame(frame)
-        matters = training or str(Path(what).resolve()).startswith(data)
+        matters = at_work or str(Path(what).resolve()).startswith(data)
         if place and matters and not by_an_import(frame, bench.own_files):
             seen.append(f"{verb} {what}{place}")
 
     with watched(listen):
-        session = bench.eager_session()
-        training = True
-        advance(session, 0, 2)
-        predict(bench, session.method)
+        training = bench.build_eager()
+        at_work = True
+        advance(training, 0, 2)
+        predict(bench, training.method)
     if seen:
         raise Failure(f"the method {seen[0]}: it may know nothing but its task and its batches")
 
 
-def batches_are_left_alone(bench: Bench) -> None:
+def batches_are_left_alone(bench: MethodTestbed) -> None:
     """No tensor of a batch is changed in place: others use it, too."""
-    session = bench.eager_session()
-    session.enter_step(0)
-    batches = session.step.batches(session.plans(0, 1)[0])
+    training = bench.build_eager()
+    training.enter_step(0)
+    batches = training.step.batches(training.plans(0, 1)[0])
     before = {stream: {name: t.clone() for name, t in batch.tensors.items()} for stream, batch in batches.items()}
-    session.step.learn(batches)
+    training.step.learn(batches)
     for stream, batch in batches.items():
         for name, tensor in batch.tensors.items():
             if not torch.equal(before[stream][name], tensor):
                 raise Failure(f"losses() changes {stream}.{name} in place; work on a copy, as in {stream}.{name} * 1.0")
 
 
-def modes_are_kept(bench: Bench) -> None:
+def modes_are_kept(bench: MethodTestbed) -> None:
     """No network is left in another mode, and no parameter with or without gradients, than it was found in."""
-    session = bench.eager_session()
-    method = session.method
+    training = bench.build_eager()
+    method = training.method
     for where, mode in (("a step", True), ("predict()", False)):
         method.train(mode)
         before = modes(method)
         if mode:
-            advance(session, 0, 2)
+            advance(training, 0, 2)
         else:
             predict(bench, method)
         for name, found in modes(method).items():
@@ -85,19 +85,19 @@ def modes(method: Method) -> dict[str, str]:
                     for name, parameter in method.named_parameters()}
 
 
-def process_is_left_alone(bench: Bench) -> None:
+def process_is_left_alone(bench: MethodTestbed) -> None:
     """Switches of torch, seeds and generators that all code of the process shares are as they were found."""
     train = bench.spec.section("train")
     devices.configure(bench.device, train.threads, train.deterministic)
     before = surroundings()
-    session = bench.eager_session()
+    training = bench.build_eager()
     compare("the constructor", before, surroundings() | {SEED: before[SEED]})  # the harness seeds it itself
-    plan = session.plans(0, 1)[0]
-    session.enter_step(0)
+    plan = training.plans(0, 1)[0]
+    training.enter_step(0)
     before = surroundings()
-    session.step(plan)
+    training.step(plan)
     compare("a step", before, surroundings())
-    predict(bench, session.method.eval())
+    predict(bench, training.method.eval())
     compare("predict()", before, surroundings())
 
 
@@ -110,13 +110,13 @@ def compare(where: str, before: Mapping[str, bytes], after: Mapping[str, bytes])
             raise Failure(f"{where} changes {described(name, was, after[name])}, which all code shares; {advice}")
 
 
-def nothing_is_remembered_elsewhere(bench: Bench) -> None:
+def nothing_is_remembered_elsewhere(bench: MethodTestbed) -> None:
     """Attributes, class attributes and globals settle in the first two steps: what goes on changing is hidden state."""
-    session = bench.eager_session()
-    advance(session, 0, STEPS // 2)
-    before = remembered(bench, session.method)
-    advance(session, STEPS // 2, STEPS - STEPS // 2)
-    after = remembered(bench, session.method)
+    training = bench.build_eager()
+    advance(training, 0, STEPS // 2)
+    before = remembered(bench, training.method)
+    advance(training, STEPS // 2, STEPS - STEPS // 2)
+    after = remembered(bench, training.method)
     for name, value in after.items():
         if value != before.get(name):
             short = [text if len(text := str(v)) < 30 else "one thing" for v in (before.get(name, "absent"), value)]
@@ -124,7 +124,7 @@ def nothing_is_remembered_elsewhere(bench: Bench) -> None:
             raise Failure(f"{name} is {change} after {STEPS}: a resumed run has forgotten it; make it a buffer")
 
 
-def remembered(bench: Bench, method: Method) -> dict[str, Any]:
+def remembered(bench: MethodTestbed, method: Method) -> dict[str, Any]:
     """What is kept outside parameters and buffers, by name, in a form that may be compared."""
     found: dict[str, Any] = {}
     for path, module in method.named_modules():
@@ -174,9 +174,9 @@ def is_plain(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | complex | str | bytes)
 
 
-def tensors_are_registered(bench: Bench) -> None:
+def tensors_are_registered(bench: MethodTestbed) -> None:
     """Every tensor and module that a method holds is known to it as parameter, buffer or submodule."""
-    for path, module in bench.session().method.named_modules():
+    for path, module in bench.build().method.named_modules():
         owner = ".".join(filter(None, ("self", path)))
         for key, value in attributes(module).items():
             for held in held_by(value):
@@ -199,7 +199,7 @@ def held_by(value: Any, depth: int = DEPTH) -> Iterator[Tensor | nn.Module]:
             yield from held_by(entry, depth - 1)
 
 
-def predict(bench: Bench, method: Method) -> None:
+def predict(bench: MethodTestbed, method: Method) -> None:
     """One prediction, as an evaluation asks for it."""
     size = bench.prepared.size
     method.eval()

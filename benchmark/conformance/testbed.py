@@ -17,7 +17,7 @@ from benchmark.data.store import Prepared
 from benchmark.method import Method
 from benchmark.registry import METHODS
 from benchmark.spec import Spec
-from benchmark.training.setup import Session, assemble
+from benchmark.training.setup import Training, build_training
 
 STEPS = 4
 
@@ -27,7 +27,7 @@ class Failure(Exception):
 
 
 @dataclass
-class Bench:
+class MethodTestbed:
     """A small task on which a method is tried."""
 
     spec: Spec
@@ -35,15 +35,15 @@ class Bench:
     split: Split
     device: torch.device
 
-    def session(self, prepared: Prepared | None = None) -> Session:
-        """A fresh session; the same one every time."""
-        return assemble(self.spec, prepared or self.prepared, self.split, self.device)
+    def build(self, prepared: Prepared | None = None) -> Training:
+        """A fresh training; the same one every time."""
+        return build_training(self.spec, prepared or self.prepared, self.split, self.device)
 
-    def eager_session(self) -> Session:
+    def build_eager(self) -> Training:
         """The same, whose every step runs the method's own code, be it on a GPU; for watching what that does."""
-        session = self.session()
-        session.step = getattr(session.step, "eager", session.step)
-        return session
+        training = self.build()
+        training.step = getattr(training.step, "eager", training.step)
+        return training
 
     @cached_property
     def reference(self) -> dict[str, Tensor]:
@@ -52,9 +52,9 @@ class Bench:
 
     def outcome(self, prepared: Prepared | None = None) -> dict[str, Tensor]:
         """The method's state after a run of all steps on these data."""
-        session = self.session(prepared)
-        advance(session, 0, STEPS)
-        return frozen(session.method.state_dict())
+        training = self.build(prepared)
+        advance(training, 0, STEPS)
+        return frozen(training.method.state_dict())
 
     @cached_property
     def own_classes(self) -> list[type]:
@@ -94,13 +94,13 @@ def is_ours(module: str) -> bool:
     return module.partition(".")[0] in {"benchmark", "torch", "builtins"}
 
 
-def advance(session: Session, first: int, count: int) -> list[dict[str, float]]:
+def advance(training: Training, first: int, count: int) -> list[dict[str, float]]:
     """Take steps; the logged values of each."""
     rows = []
-    for step, plan in enumerate(session.plans(first, count), start=first):
-        session.enter_step(step)
-        values = session.step(plan).tolist()
-        rows.append(dict(zip(session.step.names, values, strict=True)))
+    for step, plan in enumerate(training.plans(first, count), start=first):
+        training.enter_step(step)
+        values = training.step(plan).tolist()
+        rows.append(dict(zip(training.step.names, values, strict=True)))
     return rows
 
 

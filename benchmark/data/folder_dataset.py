@@ -15,7 +15,7 @@ from benchmark.data.dataset import IGNORE, Dataset, Item
 from benchmark.data.folder_files import files_of, inside
 from benchmark.data.folder_schema import Colour, Description, describe
 from benchmark.data.groups import TRAIN, read_groups
-from benchmark.data.reading import Reading
+from benchmark.data.images import PixelDecoding
 from benchmark.errors import UserError
 
 UNKNOWN = 65535  # in a table from mask values to classes
@@ -37,7 +37,7 @@ class Own(Dataset):
         self.name, self.classes, self.instances = said.name, said.classes, said.masks == "instances"
         self.publishable, self.tile = said.publishable, said.tile
         self.licence = " ".join(said.licence.split()) or self.licence
-        self.reading = Reading((said.range[0], said.range[1]) if said.range else None, said.pixels == "grey")
+        self.decoding = PixelDecoding((said.range[0], said.range[1]) if said.range else None, said.pixels == "grey")
         self.files = files_of(folder, said.mask_suffix)
         self.version = _version(said, [*self.files.images.values(), *self.files.masks.values()])
 
@@ -58,7 +58,7 @@ class Own(Dataset):
 
     def read_image(self, item: Item) -> np.ndarray:
         """uint8 [H, W, 3]; numbers of 16 bits are scaled by the file's `range`, colours made grey where it says so."""
-        return self.reading.read(_path(item.image), "say in dataset.yaml what becomes black and white, as in range: "
+        return self.decoding.read(_path(item.image), "say in dataset.yaml what becomes black and white, as in range: "
                                  "[0, 65535] ('data new' measures it)")
 
     def read_mask(self, item: Item) -> np.ndarray:

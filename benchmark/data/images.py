@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,37 +17,56 @@ from PIL import Image, ImageFile, ImageOps
 
 from benchmark.errors import UserError
 
-LOSSLESS = (".bmp", ".png", ".tif", ".tiff")  # of masks: a JPEG's values are smeared
+LOSSLESS = (".bmp", ".png", ".tif", ".tiff")  # of masks, unless grey values are compared with a threshold
 EXTENSIONS = (*LOSSLESS, ".jpeg", ".jpg")  # of images
 FORMATS = ("BMP", "PNG", "TIFF", "JPEG")  # nothing that starts another program or reads another file
-LARGEST = 100_000_000  # pixels; a slide of this size should be cut into tiles first
-BUSY = 0.2  # share of neighbouring pixels with two different ids; measured on GlaS masks: below 0.01
-# Pixels like none of their four neighbours, per pair of neighbours that differ. GlaS masks: at most 0.004, and 0.03
-# resized by nearest neighbour to 96 px; the same in black and white: 0.20 at least after JPEG, 0.26 resized smoothly.
-SMEARED = 0.1
-FEW = 8  # values; a mask with no more is not taken for a smeared one
-SCALED = {"L;2": 85, "L;4": 17}  # by how much Pillow multiplies grey values of fewer than 8 bits
+MAX_PIXELS = 100_000_000  # a slide of this size should be cut into tiles first
+MAX_EDGES = 0.2  # share of neighbouring pixels with two different ids; measured on GlaS masks: below 0.01
+FEW = 8  # colours; a picture with no more is a mask, not a photograph
 
 Colour = tuple[int, int, int]
 
 
-def read_image(path: Path, *, high_range: tuple[int, int] | None = None) -> np.ndarray:
+@dataclass(frozen=True)
+class PixelDecoding:
+    """How the image files of a data set become what networks see; a run keeps it, so that new images are read alike.
+
+    range: the grey values that become black and white, of images of 16 bits. grey: colours become brightness."""
+
+    range: tuple[int, int] | None = None
+    grey: bool = False
+
+    def read(self, path: Path, advice: str) -> np.ndarray:
+        """uint8 [H, W, 3]. UserError: as `read_image`; `advice` is for an image of 16 bits without a range."""
+        try:
+            pixels = read_image(path, grey_range=self.range)
+        except UserError:
+            if self.range or read_levels(path) is None:
+                raise
+            raise UserError(f"{path}: 16 bits a pixel; {advice}") from None
+        if self.grey and (pixels != pixels[..., :1]).any():
+            # brightness by ITU-R BT.601, halves up
+            grey = (pixels.astype(np.int64) @ np.array([299, 587, 114]) + 500) // 1000
+            return np.repeat(grey.astype(np.uint8)[..., None], 3, -1)
+        return pixels
+
+
+def read_image(path: Path, *, grey_range: tuple[int, int] | None = None) -> np.ndarray:
     """uint8 [H, W, 3]. Grey and palette images become RGB; an opaque alpha channel is dropped.
 
-    high_range: the lowest and highest grey value, 0 <= low < high <= 65535, of images with one channel of more than
-    8 bits: low and less becomes 0, high and more 255, what is between in proportion. Images of 8 bits are as without.
+    grey_range: the lowest and highest value of images with one channel of 16 bits: low and less becomes 0, high and
+    more 255, what is between in proportion. Images of 8 bits are as without.
     UserError: not there, not an image, truncated, too large, more than one page, more than 8 bits (without
-    `high_range`, or in colour), CMYK, transparent.
+    `grey_range`, or in colour), CMYK, transparent.
     """
     decoded = _decode(path)
     image = decoded.image
-    if image.mode.startswith("I"):
-        if high_range is None:
-            raise UserError(f"{path}: {image.mode} pixels of more than 8 bits; save the image as 8-bit RGB, or say "
-                            "which range of grey values to read")
-        return _eight_bits(np.asarray(image), *high_range)
+    if image.mode.startswith("I") and grey_range is not None:
+        return _eight_bits(np.asarray(image), *grey_range)
     _check_colours(decoded, path)
-    return np.asarray(_opaque(image, path).convert("RGB"))
+    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
+        raise UserError(f"{path}: has transparent pixels; save it without an alpha channel")
+    return np.asarray(image.convert("RGB"))
 
 
 def read_levels(path: Path) -> np.ndarray | None:
@@ -54,37 +74,27 @@ def read_levels(path: Path) -> np.ndarray | None:
 
     UserError: as for images, and for numbers outside 0..65535."""
     image = _decode(path).image
-    if not image.mode.startswith("I"):
-        return None
-    levels = np.asarray(image)
-    if levels.min() < 0 or levels.max() > np.iinfo(np.uint16).max:
-        raise UserError(f"{path}: grey values from {levels.min()} to {levels.max()}; they must lie in 0..65535")
-    return levels.astype(np.uint16)
+    return _sixteen_bits(image, path) if image.mode.startswith("I") else None
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(path: Path, *, lossy: bool = False) -> np.ndarray:
     """uint8 or uint16 [H, W]: the numbers in the file. A palette's indices are the numbers, its colours are not.
 
-    UserError: as for images, for JPEG, and for a coloured picture, which has no one number a pixel."""
+    lossy: a JPEG may be read, as its grey values will be compared with a threshold.
+    UserError: as for images, for JPEG, for a coloured picture, which has no one number a pixel, and for an alpha
+    channel that leaves open what a colour means (see `_colours_under_alpha`)."""
     decoded = _decode(path)
     image = decoded.image
-    _check_lossless(decoded, path)
-    if image.mode == "P":
-        _check_palette(image, path)
-        return np.asarray(image)
-    if image.mode == "1":
+    if not lossy:
+        _check_lossless(decoded, path)
+    if image.mode in ("1", "P"):
         return np.asarray(image, dtype=np.uint8)
-    if image.mode == "L":
-        return np.asarray(image) // SCALED.get(decoded.samples[:3], 1)
     if image.mode.startswith("I"):
-        ids = np.asarray(image)
-        if ids.min() < 0 or ids.max() > np.iinfo(np.uint16).max:
-            raise UserError(f"{path}: mask values from {ids.min()} to {ids.max()}; they must lie in 0..65535")
-        return ids.astype(np.uint16)
-    if image.mode not in ("LA", "RGB", "RGBA"):
-        raise UserError(f"{path}: colour mode {image.mode} is not read as a mask; save one 8-bit channel of ids")
+        return _sixteen_bits(image, path)
+    if decoded.samples.startswith(("L;2", "L;4")):  # decoding has multiplied their numbers
+        raise UserError(f"{path}: a mask with fewer than 8 bits a pixel; save it with 8")
     _check_colours(decoded, path)
-    channels = np.asarray(_opaque(image, path).convert("RGB"))
+    channels = np.asarray(image)[..., None] if image.mode == "L" else _colours_under_alpha(image, path)
     if (channels != channels[..., :1]).any():
         raise UserError(f"{path}: a mask in colours; save one channel, 0 for background and an id for each object")
     return np.ascontiguousarray(channels[..., 0])
@@ -93,16 +103,13 @@ def read_mask(path: Path) -> np.ndarray:
 def read_colour_mask(path: Path, colours: Sequence[Colour]) -> np.ndarray:
     """uint8 [H, W]: each pixel's place in `colours`, which are distinct (at most 256) RGB values of 8 bits.
 
-    Only equal colours match; a palette's colours count, not its indices. UserError: as for images, for JPEG, and for
-    a colour that is not in the list: which, how often, where, and the nearest that is."""
-    decoded = _decode(path)
-    _check_lossless(decoded, path)
-    _check_colours(decoded, path)
-    pixels = numbers_of(np.asarray(_opaque(decoded.image, path).convert("RGB")))
+    Only equal colours match; a palette's colours count, not its indices. UserError: as for `read_mask`, and for a
+    colour that is not in the list: which, how often, where, and the nearest that is."""
+    pixels = colour_numbers(path)
     indices = np.zeros(pixels.shape, np.uint8)
     known = np.zeros(pixels.shape, bool)
     for index, colour in enumerate(colours):
-        here = pixels == numbers_of(np.array(colour))
+        here = pixels == _packed(np.array(colour))
         indices[here] = index
         known |= here
     if known.all():
@@ -118,31 +125,29 @@ def read_colour_mask(path: Path, colours: Sequence[Colour]) -> np.ndarray:
                     "class, or save the mask without smoothing and loss")
 
 
-def numbers_of(colours: np.ndarray) -> np.ndarray:
-    """Integers [..., 3] from 0 to 255 -> uint32 [...], a number for each colour."""
-    red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
-    return red << 16 | green << 8 | blue
+def colour_numbers(path: Path) -> np.ndarray:
+    """uint32 [H, W]: the colours of a mask, 0xRRGGBB. UserError: as for `read_mask`."""
+    decoded = _decode(path)
+    _check_lossless(decoded, path)
+    _check_colours(decoded, path)
+    return _packed(_colours_under_alpha(decoded.image, path))
+
+
+def looks_like_a_mask(pixels: np.ndarray) -> bool:
+    """Whether an image uint8 [H, W, 3] has few colours and is larger than a thumbnail, so that it is no photograph."""
+    return pixels.shape[0] * pixels.shape[1] >= 256 and len(np.unique(_packed(pixels))) <= FEW
 
 
 def check_ids(mask: np.ndarray, where: str) -> None:
-    """UserError where a mask of object ids looks like a photograph, or smeared: ids form regions, so neighbours mostly
-    agree, and hardly a pixel is like none of its neighbours."""
+    """UserError where a mask of object ids looks like a photograph: ids form regions, so neighbours mostly agree."""
     _check_integers(mask, where)
-    beside, below = mask[:, 1:] != mask[:, :-1], mask[1:] != mask[:-1]
-    edges = np.count_nonzero(beside) + np.count_nonzero(below)
-    if mask.size < 1024:  # a tiny mask may be all edges; this is about pictures that were saved in the place of a mask
+    if mask.size < 1024:  # a tiny mask may be all edges
         return
-    if edges / (beside.size + below.size) > BUSY:
-        raise UserError(f"{where}: not a mask of objects ({edges / (beside.size + below.size):.0%} of neighbouring "
-                        f"pixels differ, {len(np.unique(mask))} values); is it a photograph, or saved with loss?")
-    alone = np.ones(mask.shape, bool)
-    for differs, one, other in ((beside, np.s_[:, 1:], np.s_[:, :-1]), (below, np.s_[1:], np.s_[:-1])):
-        alone[one] &= differs
-        alone[other] &= differs
-    lonely = np.count_nonzero(alone)
-    if lonely > SMEARED * edges and lonely > (values := len(np.unique(mask))) > FEW:
-        raise UserError(f"{where}: a smeared mask ({values} values, {lonely} pixels like none of their neighbours); it "
-                        "was saved as JPEG or resized smoothly before; save it again from its source")
+    edges = [np.count_nonzero(mask[:, 1:] != mask[:, :-1]), np.count_nonzero(mask[1:] != mask[:-1])]
+    share = sum(edges) / (2 * mask.size - sum(mask.shape))
+    if share > MAX_EDGES:
+        raise UserError(f"{where}: not a mask of objects ({share:.0%} of neighbouring pixels differ, "
+                        f"{len(np.unique(mask))} values); is it a photograph, or saved with loss?")
 
 
 def check_classes(mask: np.ndarray, classes: int, where: str) -> None:
@@ -176,7 +181,9 @@ def _decode(path: Path) -> _Decoded:
             warnings.simplefilter("ignore")
             # Given a path, Pillow (13.0) maps uncompressed TIFF that are turned with their sides mixed up.
             with open(path, "rb") as stream, Image.open(stream, formats=FORMATS) as image:
-                _check_size(image, path)
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise Image.DecompressionBombError
                 if getattr(image, "n_frames", 1) > 1:
                     raise UserError(f"{path}: holds {getattr(image, 'n_frames', 1)} pages; save a single image")
                 samples = _samples(image)
@@ -186,7 +193,7 @@ def _decode(path: Path) -> _Decoded:
     except UserError:
         raise
     except Image.DecompressionBombError:
-        raise UserError(f"{path}: declares more than {LARGEST:,} pixels; cut it into tiles first") from None
+        raise UserError(f"{path}: declares more than {MAX_PIXELS:,} pixels; cut it into tiles first") from None
     except Image.UnidentifiedImageError:
         empty = path.stat().st_size == 0
         raise UserError(f"{path}: {'empty file' if empty else 'not an image'} (expected BMP, PNG, TIFF or JPEG); "
@@ -198,12 +205,6 @@ def _decode(path: Path) -> _Decoded:
         raise UserError(f"{path}: truncated or damaged image ({cause}); copy it again from the source") from None
 
 
-def _check_size(image: Image.Image, path: Path) -> None:
-    width, height = image.size
-    if width * height > LARGEST:
-        raise UserError(f"{path}: declares {width} x {height} pixels, more than {LARGEST:,}; cut it into tiles first")
-
-
 def _samples(image: ImageFile.ImageFile) -> str:
     """Asked for before decoding, which forgets it."""
     arguments = image.tile[0][3] if image.tile else ""
@@ -212,7 +213,8 @@ def _samples(image: ImageFile.ImageFile) -> str:
 
 def _check_lossless(decoded: _Decoded, path: Path) -> None:
     if decoded.lossy:
-        raise UserError(f"{path}: a mask in JPEG, which smears its values; save it again from its source as PNG")
+        raise UserError(f"{path}: a mask in JPEG, which smears its values; save it again from its source as PNG, or "
+                        "give dataset.yaml a threshold for its grey values, as in gland: {from: 128}")
 
 
 def _check_colours(decoded: _Decoded, path: Path) -> None:
@@ -224,6 +226,34 @@ def _check_colours(decoded: _Decoded, path: Path) -> None:
         raise UserError(f"{path}: colour mode {mode} is not read; save the image as 8-bit RGB")
 
 
+def _colours_under_alpha(image: Image.Image, path: Path) -> np.ndarray:
+    """uint8 [H, W, 3]: the colours of a mask, also of its transparent pixels (alpha 0), as public masks of nuclei have
+    them. UserError where transparent and other pixels share a colour: what it means depends on the alpha then."""
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image.convert("RGBA"))
+    clear, colours = pixels[..., 3] == 0, _packed(pixels[..., :3])
+    shared = np.intersect1d(colours[clear], colours[~clear])
+    if len(shared):
+        number = int(shared[0])
+        raise UserError(f"{path}: the colour {(number >> 16, number >> 8 & 255, number & 255)} is transparent in some "
+                        "pixels and not in others, so its meaning is open; save the mask without an alpha channel")
+    return pixels[..., :3]
+
+
+def _packed(colours: np.ndarray) -> np.ndarray:
+    """Integers [..., 3] from 0 to 255 -> uint32 [...], 0xRRGGBB."""
+    red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def _sixteen_bits(image: Image.Image, path: Path) -> np.ndarray:
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
+        raise UserError(f"{path}: values from {values.min()} to {values.max()}; they must lie in 0..65535")
+    return values.astype(np.uint16)
+
+
 def _eight_bits(values: np.ndarray, low: int, high: int) -> np.ndarray:
     """Grey values [H, W] -> uint8 [H, W, 3], by a table: 100 million pixels need no floating-point copy."""
     if not 0 <= low < high <= 65535:
@@ -231,17 +261,3 @@ def _eight_bits(values: np.ndarray, low: int, high: int) -> np.ndarray:
     share = (np.clip(np.arange(65536), low, high) - low) * 510 + (high - low)  # halves up
     table = (share // (2 * (high - low))).astype(np.uint8)
     return np.stack([table[np.clip(values, 0, 65535)]] * 3, axis=-1)
-
-
-def _opaque(image: Image.Image, path: Path) -> Image.Image:
-    if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
-        raise UserError(f"{path}: has transparent pixels; save it without an alpha channel")
-    return image
-
-
-def _check_palette(image: Image.Image, path: Path) -> None:
-    """Index 0 must be the background. A palette sorted by frequency may have black, which is 0, elsewhere."""
-    palette = np.asarray(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
-    black = [int(index) for index in np.unique(np.asarray(image)) if index < len(palette) and not palette[index].any()]
-    if black and black[0] != 0 and palette[0].any():
-        raise UserError(f"{path}: a palette mask whose black is index {black[0]}, not 0; save the ids as grey values")

@@ -104,10 +104,7 @@ def _add_masks(text: _Text, files: Files) -> None:
         try:
             mask = images.read_mask(path)
         except UserError:
-            pixels = images.read_image(path)
-            if not (pixels != pixels[..., :1]).any():
-                raise
-            _count(colours, images.numbers_of(pixels))
+            _count(colours, images.colour_numbers(path))
             continue
         _count(values, mask)
         looks.append(_look(mask))

@@ -123,8 +123,8 @@ def counts_of(finished: Finished, prepared: Prepared, ids: tuple[str, ...], obje
     settings = replace(finished.model.spec.section("evaluate"), objects=objects)
     images = Split("evaluation", 0, 0, (), (), (), ids, "")
     evaluator = Evaluator(prepared, images, settings, finished.model.normalisation, finished.numerics)
-    evidence, _ = evaluator.conclude(finished.method, evaluator.observe(finished.method, 0))
-    return evidence
+    counts, _ = evaluator.finalise(finished.method, evaluator.evaluate(finished.method, 0))
+    return counts
 
 
 def by_group(counts: dict[str, Any], prepared: Prepared, ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from benchmark.data.dataset import load_dataset
-from benchmark.data.reading import Reading
+from benchmark.data.images import PixelDecoding
 from benchmark.data.splits import Split
 from benchmark.data.store import Prepared
 from benchmark.errors import UserError
@@ -36,7 +36,7 @@ class Model:
     std: tuple[float, float, float]
     native_size: tuple[int, int]  # (H, W): the median of the training images or their tiles, before they were resized
     tile: tuple[int, int] | None  # size and overlap of the tiles that it was trained on; None: on whole images
-    grey: bool  # see `Reading`
+    grey: bool  # see `PixelDecoding`
     grey_range: tuple[int, int] | None
     counts: tuple[int, int, int]  # labelled, unlabelled and all rows (images, or tiles), as the method was told
     trained_on: tuple[str, ...]  # hashes of the decoded training images
@@ -49,9 +49,9 @@ class Model:
         return int(self.spec.values["data.size"])
 
     @property
-    def reading(self) -> Reading:
+    def decoding(self) -> PixelDecoding:
         """How the training images were read, and new ones are."""
-        return Reading(self.grey_range, self.grey)
+        return PixelDecoding(self.grey_range, self.grey)
 
     @property
     def normalisation(self) -> Normalisation:
@@ -68,7 +68,7 @@ def describe(spec: Spec, prepared: Prepared, split: Split, weights_sha256: str) 
         mean=channels.mean, std=channels.std,  # type: ignore[arg-type]
         native_size=native_size(prepared, names),
         tile=(dataset.tile.size, dataset.tile.overlap) if dataset.tile else None,
-        grey=dataset.reading.grey, grey_range=dataset.reading.range,
+        grey=dataset.decoding.grey, grey_range=dataset.decoding.range,
         counts=(len(prepared.rows_of(split.labelled)), len(prepared.rows_of(split.unlabelled)), len(prepared.images)),
         trained_on=tuple(sorted(prepared.hashes[prepared.position(name)] for name in names)),
         licence=dataset.licence, weights_sha256=weights_sha256,

@@ -134,7 +134,7 @@ def predict(finished: Finished, planned: Sequence[Output], cut: Tiling | None) -
     for output in planned:
         row: dict[str, Any] = {"image": str(output.image)}
         try:
-            image = model.reading.read(output.image, DEEP)
+            image = model.decoding.read(output.image, DEEP)
         except UserError as error:
             yield row | {"error": str(error)}
             continue

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError, suggest
 from benchmark.nets.catalogue import NAMES
+from benchmark.nets.weights import PACKAGED_ENCODER
 
 if TYPE_CHECKING:
     from benchmark.nets.network import Network
 
 __all__ = ["NAMES", "build"]
+
+LITE: dict[str, tuple[str, dict[str, Any]]] = {
+    "unet_lite": (f"smp/unet-{PACKAGED_ENCODER}", {"decoder_channels": (64, 48, 32, 24, 16)}),
+}
+"""Networks of segmentation_models_pytorch that have a name of their own: the library's name, and options."""
 
 
 def build(
@@ -18,20 +24,20 @@ def build(
 ) -> Network:
     """Build network `name` on the default device; its weights are drawn from PyTorch's global generator.
 
-    `channels` and `classes` are those of input and output; `weights` is None (random) or "imagenet" (a
-    pretrained encoder, smp networks only); `size` is the side of the images in pixels, checked when given.
+    `channels` and `classes` are those of input and output; `weights` is None (random), "package", "imagenet" or the
+    digest of a file (see benchmark/nets/weights.py; of `unet_lite` and smp networks only); `size` is the side of the
+    images in pixels, checked when given.
     Raises UserError for an unknown name, weights that cannot be had, or a size the network cannot take.
     """
-    if weights not in (None, "imagenet"):
-        raise UserError(f"unknown weights '{weights}' for network '{name}': leave unset or say 'imagenet'")
-    if not name.startswith("smp/"):
+    library_name, options = LITE.get(name, (name, {}))
+    if not library_name.startswith("smp/"):
         network = _own(name, channels, classes, weights)
         _check_size(network, name, size)
         return network
 
     from benchmark.nets import smp
 
-    network = smp.build(name, channels, classes, weights, size)
+    network = smp.build(library_name, channels, classes, weights, size, **options)
     _check_size(network, name, size)
     if size is not None:
         smp.rehearse(network, name, channels, size)
@@ -42,7 +48,8 @@ def _own(name: str, channels: int, classes: int, weights: str | None) -> Network
     if name not in NAMES:
         raise UserError(f"unknown network '{name}'.{suggest(name, NAMES)} There are: {', '.join(NAMES)}")
     if weights is not None:
-        raise UserError(f"network '{name}' has no pretrained weights: leave unset, or use smp/unet-resnet34")
+        raise UserError(f"network '{name}' has no pretrained weights: leave net.weights unset, or use "
+                        "net.name=unet_lite or smp/<arch>-<encoder>")
 
     if name.startswith("swin_unet"):  # timm's import is slow, and only these networks need it
         from benchmark.nets.swin_unet import SwinUNet

@@ -6,43 +6,88 @@ fraction of it and enlarge their logits, so they are offered as a whole only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Never
 
 import segmentation_models_pytorch as library
 import timm
 import torch
+from huggingface_hub import constants as hub
 from torch import Tensor, nn
 
 from benchmark.errors import Decline, UserError, suggest
+from benchmark.nets import weights as pretrained
 from benchmark.nets.network import Network
 
 LEVELLED = ("unet", "unetplusplus", "manet", "linknet")
 """Architectures whose decoder ends at full resolution."""
 
 
-def build(name: str, channels: int, classes: int, weights: str | None, size: int | None) -> Network:
-    """Build `smp/<arch>-<encoder>`, with random weights unless `weights` is "imagenet". Raises UserError."""
+def build(
+    name: str, channels: int, classes: int, weights: str | None, size: int | None, **options: Any
+) -> Network:
+    """Build `smp/<arch>-<encoder>`, its encoder random or with `weights` (see benchmark/nets/weights.py).
+
+    `options` go to the library's constructor. Raises UserError.
+    """
     arch, encoder = _parse(name)
-    options: dict[str, Any] = {}
-    # The library's default is to download; of a timm encoder it asks whether, not which.
-    pretrained: Any = weights
+    tensors = None
     if encoder.startswith("tu-"):
-        pretrained = True if weights else None
         known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
         if size is not None and known is not None and known.fixed_input_size:
             options["img_size"] = size
+    if weights == "imagenet":
+        _do_not_wait_for_the_hub()
+    elif weights is not None:
+        tensors = pretrained.state_dict(weights, encoder)
+        options |= {"pretrained_cfg_overlay": {"state_dict": tensors}}
+        if "blocks.0.ls1.gamma" in tensors and "vit" in encoder:  # timm's plain ViTs have no LayerScale unless asked
+            options["init_values"] = 1e-5
+    logging.getLogger("timm").setLevel(logging.ERROR)  # it warns of every classifier that is left out
     try:
-        model = library.create_model(arch, encoder, pretrained, channels, classes, **options)
+        # The library's default is to download; of a timm encoder it asks whether, not which.
+        start: Any = (True if weights else None) if encoder.startswith("tu-") else weights
+        model = library.create_model(arch, encoder, start, channels, classes, **options)
     except Exception as error:  # whatever a third-party constructor may raise
-        if weights is not None and isinstance(error, OSError):
+        if weights == "imagenet" and isinstance(error, OSError):
             raise UserError(
-                f"cannot load the {weights} weights of '{encoder}' ({type(error).__name__}): they are neither"
-                " in this machine's cache nor within its reach; leave weights unset for a random start"
+                f"cannot load the ImageNet weights of '{encoder}' ({type(error).__name__}): this machine neither has "
+                f"nor reaches them; bring model.safetensors of timm/{_hub_name(encoder)} from its hub and say "
+                "net.weights=FILE, take net.weights=package with net.name=unet_lite, or leave weights unset"
             ) from error
         raise UserError(f"network '{name}' cannot be built: {_line(error)}") from error
+    if tensors is not None:
+        _check_loaded(model.encoder, tensors, name)
     return Levelled(model, arch) if arch in LEVELLED else Whole(model, name)
+
+
+def _hub_name(encoder: str) -> str:
+    known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+    return str(known.hf_hub_id or encoder).removeprefix("timm/") if known else encoder
+
+
+def _do_not_wait_for_the_hub() -> None:
+    """Where the hub cannot be reached within seconds, read its cache alone: its client would ask again and again."""
+    try:
+        urllib.request.urlopen(hub.ENDPOINT, timeout=4).close()
+    except (OSError, ValueError):
+        hub.HF_HUB_OFFLINE = True
+
+
+def _check_loaded(encoder: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """UserError unless every matrix and kernel of `encoder` came from `tensors`: timm passes over what it lacks."""
+    def mark(tensor: Tensor) -> str:
+        return f"{float(tensor.detach().double().abs().sum()):.9e}"  # timm may reshape what it loads
+
+    given = {mark(tensor) for tensor in tensors.values() if tensor.ndim > 1}
+    own = {key: tensor for key, tensor in encoder.named_parameters() if tensor.ndim > 1 and "pos_embed" not in key}
+    missing = [key for key, tensor in own.items() if mark(tensor) not in given]
+    if missing:
+        raise UserError(f"the weights do not fit the encoder of '{name}': {len(missing)} of its {len(own)} matrices "
+                        f"and kernels are not among them, such as {missing[0].removeprefix('model.')}")
 
 
 def rehearse(network: Network, name: str, channels: int, size: int) -> None:

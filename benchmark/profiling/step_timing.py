@@ -18,8 +18,8 @@ from benchmark.errors import UserError
 from benchmark.files import write_atomically
 from benchmark.numerics import DTYPES
 from benchmark.training import device as devices
-from benchmark.training.cuda_graph import CapturedStep
-from benchmark.training.setup import Session, as_cpu
+from benchmark.training.cuda_graph import CudaGraphStep
+from benchmark.training.setup import Training, as_cpu
 from benchmark.training.step import Plan, TrainStep
 
 PARTS = ("plan", "render", "forward", "backward", "optimiser", "after_step", "rest")
@@ -55,32 +55,32 @@ class TimedStep(TrainStep):
         return answers[0]
 
 
-def anatomy(session: Session, steps: int) -> dict[str, float]:
+def anatomy(training: Training, steps: int) -> dict[str, float]:
     """Seconds of each of PARTS a step, mean over `steps` eager ones; also of one evaluation and of one checkpoint.
 
     On a CPU seconds are of processor time here.
 
     Under capture the parts run without gaps between them, so their sum here is more than a captured step takes.
     """
-    captured = isinstance(session.step, CapturedStep)
-    step = TimedStep(session.step.eager if captured else session.step)
-    method, optimisers = session.method, session.optimisers
+    captured = isinstance(training.step, CudaGraphStep)
+    step = TimedStep(training.step.eager if captured else training.step)
+    method, optimisers = training.method, training.optimisers
     after_step, optimise = method.after_step, optimisers.step
     try:
         method.after_step = lambda clock: step.timed("after_step", lambda: after_step(clock))  # type: ignore[method-assign]
         optimisers.step = lambda rates: step.timed("optimiser", lambda: optimise(rates))  # type: ignore[method-assign]
-        plans = step.timed("plan", lambda: session.plans(0, steps))
+        plans = step.timed("plan", lambda: training.plans(0, steps))
         total = 0.0
         for plan in plans:
-            total += devices.own_seconds(session.device, partial(step, plan))
+            total += devices.own_seconds(training.device, partial(step, plan))
     finally:
         del method.after_step, optimisers.step
     parts = dict(step.seconds)
     parts["rest"] = max(0.0, total - sum(seconds for name, seconds in parts.items() if name != "plan"))
     found = {name: parts.get(name, 0.0) / steps for name in PARTS}
-    found["evaluation"] = devices.own_seconds(session.device, lambda: session.evaluator.observe(method, steps))
+    found["evaluation"] = devices.own_seconds(training.device, lambda: training.evaluator.evaluate(method, steps))
     state = {"method": method.state_dict(), "optimisers": optimisers.state_dict()}
-    found["checkpoint"] = devices.own_seconds(session.device, lambda: torch.save(as_cpu(state), io.BytesIO()))
+    found["checkpoint"] = devices.own_seconds(training.device, lambda: torch.save(as_cpu(state), io.BytesIO()))
     return found
 
 
@@ -96,21 +96,21 @@ def ceiling(device: torch.device, precision: str) -> float:
     return 2 * side**3 / min(times)  # the best: other work on the machine only ever slows one down
 
 
-def trace(session: Session, path: Path, steps: int = 3) -> None:
+def trace(training: Training, path: Path, steps: int = 3) -> None:
     """A Chrome trace of some steps, after two that warm up; UserError where it cannot be written."""
     if path.is_dir():
         raise UserError(f"--trace {path}: is a folder; name a file, as in --trace trace.json")
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it would complain of every GPU that is not there
     from torch.profiler import ProfilerActivity, profile
 
-    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (session.device.type == "cuda")
-    plans = session.plans(0, steps + 2)
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (training.device.type == "cuda")
+    plans = training.plans(0, steps + 2)
     for plan in plans[:2]:
-        session.step(plan)
+        training.step(plan)
     with profile(activities=kinds) as recorded:
         for plan in plans[2:]:
-            session.step(plan)
-        devices.settle(session.device)
+            training.step(plan)
+        devices.settle(training.device)
     with tempfile.TemporaryDirectory() as folder:  # the exporter takes names alone
         exported = Path(folder) / "trace.json"
         recorded.export_chrome_trace(str(exported))

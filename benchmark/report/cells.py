@@ -67,7 +67,7 @@ class Run:
 class Wanted:
     """A run that an experiment asks for: its row, its specification as JSON, and why it is not there.
 
-    `missing` is a state (missing, running, stale, excepted) with its reason, or empty where there is a record.
+    `missing` is a state (missing, running, stale, excluded) with its reason, or empty where there is a record.
     """
 
     row: str

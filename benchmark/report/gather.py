@@ -58,7 +58,7 @@ def gather(experiment: Experiment, results: Path, kind: str | None = None) -> Ga
 
 
 def _usable(entry: Planned) -> bool:
-    return entry.record is not None and entry.state not in ("stale", "excepted")
+    return entry.record is not None and entry.state not in ("stale", "excluded")
 
 
 def _specific(one: list[Planned], other: list[Planned]) -> bool:

@@ -125,7 +125,7 @@ def failure_table(group: Group) -> Table | None:
     rows += [
         [entry.row, f"{entry.spec['ratio']} %", *map(str, entry.draw), entry.missing, entry.reason]
         for entry in group.wanted
-        if entry.missing in ("stale", "excepted")
+        if entry.missing in ("stale", "excluded")
     ]
     if not rows:
         return None

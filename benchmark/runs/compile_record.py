@@ -15,11 +15,11 @@ from benchmark.runs.records import SCHEMA
 from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
-from benchmark.training.trainer import Outcome
+from benchmark.training.trainer import TrainResult
 
 
 def compile_record(
-    spec: Spec, prepared: Prepared, split: Split, device: torch.device, outcome: Outcome, weights: dict[str, Any],
+    spec: Spec, prepared: Prepared, split: Split, device: torch.device, outcome: TrainResult, weights: dict[str, Any],
     versions: dict[str, int | str], command: str,
 ) -> dict[str, Any]:
     """The record of a run by code of these `versions`; `weights` is its final state dict, empty where it has none."""
@@ -40,7 +40,7 @@ def compile_record(
             "validation": len(split.validation),
             "test": len(split.test),
         } | ({"labelled_ids": list(split.labelled)} if "+" in split.name else {}),  # of a list that is the user's own
-        "scores": scores(outcome.evidence) if done else {},
+        "scores": scores(outcome.counts) if done else {},
         "cost": outcome.cost,
         "weights_sha256": weights_digest(weights) if done else None,
         "numerics": versions,
@@ -72,4 +72,4 @@ def staleness(record: dict[str, Any], versions: dict[str, int | str], split: Spl
 def check_current(record: dict[str, Any], spec: Spec, split: Split) -> None:
     """A record made by other code, or with other lists, is stale, and is not passed off as current."""
     if (how := staleness(record, code_versions(spec.method, spec.dataset), split)) is not None:
-        raise UserError(f"{spec.run_id} is stale: {how}; --overwrite runs it anew and renames the old record")
+        raise UserError(f"{spec.run_id} is stale: {how}; --overwrite runs it anew and sets the old record aside")

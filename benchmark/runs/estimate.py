@@ -20,7 +20,7 @@ from benchmark.training.setup import total_steps
 BUDGET = ("train.steps", "train.epochs")  # does not change the time of a step
 # Of runs that differ in other values than the budget: near enough for an estimate, where these are the same.
 SIMILAR = (
-    "data.size", "net.name", "train.batch_labelled", "train.batch_unlabelled", "train.forward", "train.precision",
+    "data.size", "net.name", "train.batch_labelled", "train.batch_unlabelled", "train.precision",
     "train.capture", "evaluate.objects",
 )
 

@@ -22,8 +22,8 @@ from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
-from benchmark.training.setup import assemble
-from benchmark.training.trainer import Outcome, Outdated, train
+from benchmark.training.setup import build_training
+from benchmark.training.trainer import StaleCheckpoint, TrainResult, train
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def execute(
                 model.write(folder.path, model.describe(spec, prepared, split, weights_digest(weights)))
         record = compile_record(spec, prepared, split, device, outcome, weights, versions, request.command)
         folder.claim.check()
-        path = write_record(results / "records", record, outcome.evidence if done else None)
+        path = write_record(results / "records", record, outcome.counts if done else None)
         if done:
             folder.finish(keep)
         return read_record(path), False
@@ -98,19 +98,19 @@ def standing(path: Path, spec: Spec, split: Split) -> dict[str, Any]:
 def attempt(
     spec: Spec, prepared: Prepared, split: Split, device: torch.device, versions: dict[str, int | str],
     folder: RunFolder, record_errors: bool, loop: dict[str, Any],
-) -> tuple[Outcome, dict[str, torch.Tensor]]:
+) -> tuple[TrainResult, dict[str, torch.Tensor]]:
     """Train; a method's refusal and a full memory are outcomes, too."""
     try:
         devices.clear(device)
-        session = assemble(spec, prepared, split, device, versions)
+        training = build_training(spec, prepared, split, device, versions)
         try:
-            outcome = train(session, folder, **loop)
-        except Outdated as error:
+            outcome = train(training, folder, **loop)
+        except StaleCheckpoint as error:
             logger.warning(f"{error} and is kept as {folder.set_checkpoint_aside()}; the run starts anew")
-            outcome = train(session, folder, **loop)
-        return outcome, {name: tensor.cpu() for name, tensor in session.method.state_dict().items()}
+            outcome = train(training, folder, **loop)
+        return outcome, {name: tensor.cpu() for name, tensor in training.method.state_dict().items()}
     except Decline as reason:
-        return Outcome("skipped", str(reason)), {}
+        return TrainResult("skipped", str(reason)), {}
     except (UserError, Interrupted):
         raise
     except Exception as error:
@@ -121,7 +121,7 @@ def attempt(
             report = folder.keep_traceback(traceback.format_exc())
             cause = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             explained = f"{cause} (traceback in {report.relative_to(folder.path.parent)})"
-        return Outcome("failed", explained), {}
+        return TrainResult("failed", explained), {}
 
 
 def explain_failure(error: Exception, spec: Spec) -> str | None:

@@ -3,7 +3,7 @@
 A file in configs/experiments says `about`, the axes (`preset`, `split`, `datasets`, `ratios`, `draws`) and `rows`, each
 a method (or `methods: all`, or a list of names) with settings under `set` and, where they differ, axes of its own.
 Data sets are names, or paths of folders of one's own; without a split, `official` or the first that they have is taken.
-Draw d is fold d; at 100 % labels, where lists do not differ, it is seed d, too. `except` leaves cells out and says why.
+Draw d is fold d; at 100 % labels, where lists do not differ, also seed d. `exclude` leaves runs out and says why.
 For its report, `reference` names the row that all others are compared with, `published` a table in configs/paper.
 """
 
@@ -28,7 +28,7 @@ from benchmark.runs.request import Request
 AXES: dict[str, Any] = {"preset": "fair", "split": None, "datasets": None, "ratios": (20,), "draws": (0, 1, 2)}
 LISTS = {"datasets": str, "ratios": int, "draws": int}  # of what
 ROW = {"method", "methods", "set", *AXES}
-EXCEPT = {"row", "method", "dataset", "ratio", "draw", "reason"}
+EXCLUDE = {"row", "method", "dataset", "ratio", "draw", "reason"}
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ class _Reader:
         self.content = yaml_files.read(path)
         self.lines = yaml_files.lines(path)
         self.splits: dict[str, str] = {}  # of data sets for which none is named
-        self._known(self.content, {"about", "reference", "published", "rows", "except", *AXES}, ())
+        self._known(self.content, {"about", "reference", "published", "rows", "exclude", *AXES}, ())
         if not isinstance(self.content.get("rows"), dict):
             raise UserError(f"{self._where('rows')}: rows must be a mapping of names to methods")
-        self.exceptions = self._exceptions()
-        self.unused = set(range(len(self.exceptions)))  # numbers of exceptions that no cell has met so far
+        self.exclusions = self._exclusions()
+        self.unused = set(range(len(self.exclusions)))  # numbers of exclusions that no cell has met so far
 
     def _where(self, *keys: Any) -> str:
         while keys and keys not in self.lines:
@@ -125,7 +125,7 @@ class _Reader:
                 name = (short(method) if classes[short(method)] == 1 else method) if several else str(label)
                 yield from self._row(name, method, row.get("set") or {}, axes, keys)
         for number in sorted(self.unused):
-            raise UserError(f"{self._where('except', number)}: no cell is like this; put it right, or remove it")
+            raise UserError(f"{self._where('exclude', number)}: this `exclude` entry matches no run; fix or remove it")
 
     def _axes(self, row: Mapping[str, Any], keys: tuple[Any, ...]) -> dict[str, Any]:
         """The row's own axes, else the file's, else the usual ones."""
@@ -186,20 +186,20 @@ class _Reader:
         except UserError as error:
             raise UserError(f"{where}: {error}") from None
 
-    def _exceptions(self) -> list[tuple[dict[str, str], str]]:
-        """What is excepted, as text by key, and why."""
-        given, found = self.content.get("except") or [], []
+    def _exclusions(self) -> list[tuple[dict[str, str], str]]:
+        """What is excluded, as text by key, and why."""
+        given, found = self.content.get("exclude") or [], []
         if not isinstance(given, list):
-            raise UserError(f"{self._where('except')}: except must be a list of entries, each with a reason")
+            raise UserError(f"{self._where('exclude')}: exclude must be a list of entries, each with a reason")
         for number, entry in enumerate(given):
-            self._known(entry, EXCEPT, ("except", number))
+            self._known(entry, EXCLUDE, ("exclude", number))
             if not entry.get("reason"):
-                raise UserError(f"{self._where('except', number)}: an exception needs a reason")
+                raise UserError(f"{self._where('exclude', number)}: this entry needs a reason")
             found.append(({key: str(value) for key, value in entry.items() if key != "reason"}, str(entry["reason"])))
         return found
 
     def _reason(self, place: Mapping[str, Any]) -> str | None:
         text = {key: str(value) for key, value in place.items()}
-        met = [number for number, (wanted, _) in enumerate(self.exceptions) if wanted.items() <= text.items()]
+        met = [number for number, (wanted, _) in enumerate(self.exclusions) if wanted.items() <= text.items()]
         self.unused -= set(met)
-        return self.exceptions[met[0]][1] if met else None
+        return self.exclusions[met[0]][1] if met else None

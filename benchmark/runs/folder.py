@@ -19,7 +19,7 @@ from benchmark.spec import Spec
 
 
 class RunFolder:
-    """`results/runs/<run id>/`: specification, log, checkpoint, weights, masks. Also the loop's `Keeper`."""
+    """`results/runs/<run id>/`: specification, log, checkpoint, weights, masks. Also the loop's `RunStore`."""
 
     def __init__(self, results: Path, spec: Spec) -> None:
         self.path = folder_of(results, spec.run_id)

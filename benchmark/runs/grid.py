@@ -26,7 +26,7 @@ from benchmark.training.code_versions import code_versions
 from benchmark.training.setup import build_method
 
 BUILT_FROM = re.compile(r"(method|net)\.|data\.size$|train\.(loss|forward|batch_\w+)$")  # settings of a method's object
-STATES = ("done", "running", "skipped", "diverged", "failed", "stale", "excepted", "missing")
+STATES = ("done", "running", "skipped", "diverged", "failed", "stale", "excluded", "missing")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def plan(
         entries[spec.run_id] = cell, spec, split
     planned = []
     for cell, spec, split in list(entries.values())[shard[0] - 1 :: shard[1]]:
-        state, record = "excepted", None
+        state, record = "excluded", None
         if not cell.reason:
             state, record = state_of(spec, split, results, versions(spec.method, spec.dataset))
         planned.append(Planned(cell, spec, split, state, record))

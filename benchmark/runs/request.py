@@ -14,6 +14,7 @@ from benchmark.config.compose import compose
 from benchmark.data.dataset import full_name, load_dataset
 from benchmark.data.splits import Split, resolve
 from benchmark.errors import UserError
+from benchmark.nets import weights
 from benchmark.registry import METHODS
 from benchmark.spec import Spec
 from benchmark.training import device as devices
@@ -52,6 +53,7 @@ class Request:
 def recorded(record: Mapping[str, Any], spec: Spec, folder: Path) -> Request:
     """What asks for a record's own specification, whatever its command says; a labelled list of the user's own is
     written into `folder`. UserError where that list is neither in the record nor where the command has it."""
+    weights.recall(record["command"])
     split, _, mark = spec.split.partition("+")
     file = _labelled_list(record, folder) if mark else None
     return Request(
@@ -112,6 +114,7 @@ class Specifier:
                 request.method, self._method(request.method), dataset, request.preset, *layers
             ).values()
             values.update(devices.resolve(values, self.device_kind))
+            values.update(weights.resolve(values))
             check_ranges(values)
             self._known[key] = values
         return self._known[key]

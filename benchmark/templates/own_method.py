@@ -30,7 +30,7 @@ class OwnMethod(Method):
         self.net = task.network()
 
     def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
-        seen, unseen = self.task.each(self.net, labelled.weak, unlabelled.weak)
+        seen, unseen = self.net(labelled.weak), self.net(unlabelled.weak)
         label = pseudo_label(unseen, self.threshold)  # 255, which every loss ignores, where it is not sure
         return {
             "supervised": self.task.criterion(seen, labelled.mask),

@@ -16,7 +16,7 @@ from benchmark.training.step import Plan, TrainStep
 WARM_UP = 3
 
 
-class CapturedStep:
+class CudaGraphStep:
     """Replays a TrainStep from static buffers; a plan is copied into them first.
 
     Capture needs some eager steps to settle the libraries; whatever those change (weights, momentum, BatchNorm's

@@ -1,4 +1,4 @@
-"""Evidence for every protocol: counts, pooled and per image, and the final masks at native size.
+"""What every protocol is computed from: counts, pooled and per image, and the final masks at native size.
 
 Two classes are counted at all thresholds of the foreground's probability. Several classes have no threshold: they are
 counted at the argmax, each against the rest.
@@ -25,7 +25,7 @@ from benchmark.training.stitch import class_map
 
 
 def named(list_name: str, counted: str, kind: str = "") -> str:
-    """The name of an array of counts in the evidence: `test_pooled`, of several classes `test_pooled_classes`."""
+    """The name of an array of counts: `test_pooled`, of several classes `test_pooled_classes`."""
     return "_".join(filter(None, (list_name, counted, kind)))
 
 
@@ -38,7 +38,7 @@ class Evaluator:
         self.prepared, self.settings, self.numerics = prepared, settings, numerics
         self.normalise = Normaliser(normalisation, numerics)
         self.classes = len(prepared.classes)
-        self.kind = "classes" if self.classes > 2 else ""  # of the counts at working size, in the names of the evidence
+        self.kind = "classes" if self.classes > 2 else ""  # of the counts at working size, in their names
         self.lists = {"test": split.test} | ({"validation": split.validation} if split.validation else {})
         self.steps: list[int] = []
         self.outputs: list[str] = []
@@ -74,7 +74,7 @@ class Evaluator:
                 tiles = {output: found[count:] for output, found in tiles.items()}
                 here -= count
 
-    def observe(self, method: Method, step: int) -> dict[str, np.ndarray]:
+    def evaluate(self, method: Method, step: int) -> dict[str, np.ndarray]:
         """One evaluation: appends pooled counts, returns counts per image {list: int64 [n, O, T, 3]}.
 
         T: thresholds; of several classes, all but the background. Pixels that several tiles share count in each.
@@ -100,32 +100,32 @@ class Evaluator:
             return class_counts(logits.max(1).indices, mask, self.classes)
         return threshold_counts(1 - logits.softmax(1)[:, 0], mask)
 
-    def conclude(self, method: Method, per_image: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The evidence arrays of a finished run, and its official test masks by id.
+    def finalise(self, method: Method, per_image: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The counts of a finished run, and its official test masks by id.
 
         Masks are [H, W], bool of two classes, class indices of several.
         """
         method.eval()
-        evidence: dict[str, Any] = {
+        found: dict[str, Any] = {
             "steps": np.asarray(self.steps, dtype=np.int64),
             "outputs": np.asarray(self.outputs),
         }
         if self.classes > 2:
-            evidence["classes"] = np.asarray(self.prepared.classes[1:])
+            found["classes"] = np.asarray(self.prepared.classes[1:])
         else:
-            evidence["thresholds"] = THRESHOLDS.astype(np.float32)
+            found["thresholds"] = THRESHOLDS.astype(np.float32)
         masks: dict[str, np.ndarray] = {}
         for name, ids in self.lists.items():
-            evidence[named(name, "pooled", self.kind)] = np.stack(self.pooled[name])
-            evidence[named(name, "images", self.kind)] = per_image[name]
-            evidence[f"{name}_ids"] = np.asarray(ids)
-            evidence[f"{name}_native"], extra, predicted = self._native(method, ids, objects=name == "test")
+            found[named(name, "pooled", self.kind)] = np.stack(self.pooled[name])
+            found[named(name, "images", self.kind)] = per_image[name]
+            found[f"{name}_ids"] = np.asarray(ids)
+            found[f"{name}_native"], extra, predicted = self._native(method, ids, objects=name == "test")
             if name == "test":
                 masks = predicted
-                evidence |= extra
+                found |= extra
                 for group, values in self.prepared.groups.items():
-                    evidence[f"test_groups_{group}"] = np.asarray([values[self.prepared.position(i)] for i in ids])
-        return evidence, masks
+                    found[f"test_groups_{group}"] = np.asarray([values[self.prepared.position(i)] for i in ids])
+        return found, masks
 
     def _native(
         self, method: Method, ids: tuple[str, ...], objects: bool
@@ -165,7 +165,7 @@ class Evaluator:
         return [*(objects[key] for key in ("f1", "dice", "hausdorff")), distance["hd95"], distance["asd"]]
 
     def state_dict(self) -> dict[str, Any]:
-        """What was observed so far, as tensors and plain values."""
+        """What was counted so far, as tensors and plain values."""
         pooled = {name: torch.from_numpy(np.stack(rows)) for name, rows in self.pooled.items() if rows}
         return {"steps": list(self.steps), "outputs": list(self.outputs), "pooled": pooled}
 

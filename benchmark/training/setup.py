@@ -21,6 +21,7 @@ from benchmark.data.splits import Split
 from benchmark.data.store import Prepared
 from benchmark.errors import Decline, UserError
 from benchmark.method import Clock, Method, Task
+from benchmark.nets import weights
 from benchmark.nets.network import Network
 from benchmark.numerics import Normalisation, Numerics
 from benchmark.randomness import derive
@@ -29,7 +30,7 @@ from benchmark.spec import Spec
 from benchmark.training import data_placement as pixels
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
-from benchmark.training.cuda_graph import CapturedStep, why_eager
+from benchmark.training.cuda_graph import CudaGraphStep, why_eager
 from benchmark.training.evaluate import Evaluator
 from benchmark.training.optimisers import Optimisers
 from benchmark.training.step import TrainStep
@@ -38,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Session:
+class Training:
     """Everything that a run needs, built from its specification alone."""
 
     spec: Spec
@@ -52,7 +53,7 @@ class Session:
     step: Any
     evaluator: Evaluator
     steps: int
-    numerics: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
+    versions: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
     streams: dict[str, Stream] = field(default_factory=dict)  # of images that do not lie on the device
 
     def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
@@ -98,7 +99,7 @@ def build_method(
     net, train = spec.section("net"), spec.section("train")
     task = Task(
         classes=classes, size=spec.values["data.size"], labelled=labelled, unlabelled=unlabelled, images=images,
-        seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss, forward=train.forward,
+        seed=spec.seed, net=net.name, weights=net.weights, loss=train.loss,
         mean=normalisation.mean, std=normalisation.std,
     )
     if "unlabelled" in kind.views and not unlabelled:
@@ -120,7 +121,9 @@ def build_method(
 
 def normalisation_of(spec: Spec, prepared: Prepared, split: Split) -> Normalisation:
     """Mean and standard deviation by `data.normalise`."""
-    choice = spec.values["data.normalise"]
+    choice = weights.normalisation(spec.values)
+    if choice in weights.STATISTICS:
+        return Normalisation(*weights.STATISTICS[choice])
     if choice == "none":
         return Normalisation()
     if choice == "published":
@@ -132,9 +135,9 @@ def normalisation_of(spec: Spec, prepared: Prepared, split: Split) -> Normalisat
     return Normalisation(*prepared.statistics(prepared.rows_of(training)))
 
 
-def assemble(
+def build_training(
     spec: Spec, prepared: Prepared, split: Split, device: torch.device, versions: dict[str, int | str] | None = None,
-) -> Session:
+) -> Training:
     """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes.
 
     versions: what `code_versions` has just said, where the caller needs it, too.
@@ -161,14 +164,14 @@ def assemble(
     renderers, streams = pixels.renderers(
         prepared, lists, method, bool(why), augment, normalisation, numerics
     )
-    step: Any = TrainStep(method, clock, renderers, optimisers, numerics, in_turn=train.forward == "separate")
+    step: Any = TrainStep(method, clock, renderers, optimisers, numerics)
     if train.capture == "on" and device.type == "cuda":
         if method.capturable:
-            step = CapturedStep(step)
+            step = CudaGraphStep(step)
         else:
             logger.warning(why_eager(spec.method, method))
     evaluator = Evaluator(prepared, split, spec.section("evaluate"), normalisation, numerics)
-    return Session(
+    return Training(
         spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,
         streams,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,12 +25,11 @@ class TrainStep:
 
     def __init__(
         self, method: Method, clock: Clock, renderers: Mapping[str, Callable[[Any], Any]], optimisers: Optimisers,
-        numerics: Numerics, in_turn: bool = True,
+        numerics: Numerics,
     ) -> None:
-        self.made_of = method, clock, renderers, optimisers, numerics, in_turn
+        self.made_of = method, clock, renderers, optimisers, numerics
         self.method, self.clock, self.renderers, self.optimisers = method, clock, renderers, optimisers
         self.numerics, self.device = numerics, numerics.device
-        self.in_turn = in_turn  # whether a part's backward may free what it went through; False: passes are joint
         self.terms = 0  # how many of the names are losses; the rest is watched
         self.names_by_phase: dict[str, list[str]] = {}
 
@@ -47,10 +46,7 @@ class TrainStep:
     def learn(self, batches: Mapping[str, Any]) -> dict[str, Tensor]:
         """Losses and their gradients on rendered batches; the terms by name."""
         terms: dict[str, Tensor] = {}
-        parts: Iterable[Mapping[str, Tensor]] = self._parts(batches)
-        if not self.in_turn:
-            parts = [{name: term for part in parts for name, term in part.items()}]
-        for part in parts:
+        for part in self._parts(batches):
             loss = torch.stack([term.float() for term in part.values()]).sum()
             if loss.requires_grad:
                 loss.backward()

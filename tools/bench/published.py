@@ -37,7 +37,7 @@ from benchmark.profiling.memory import peak_bytes
 from benchmark.profiling.profile import peak_memory
 from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
-from benchmark.training.setup import Session, assemble
+from benchmark.training.setup import Training, build_training
 from tools.bench.render import sample
 
 BATCH, LR, WEIGHT, DECAY, NOISE = 4, 5e-4, 5.0, 0.99, 0.1
@@ -127,22 +127,22 @@ class PlainLoop:
 class Ours:
     """The harness: blocks of planned steps, losses read back every sixteen."""
 
-    def __init__(self, session: Session) -> None:
-        self.session, self.done = session, 0
+    def __init__(self, training: Training) -> None:
+        self.training, self.done = training, 0
         self.history: list[float] = []
 
     def run(self, steps: int) -> float:
         begun, left = time.perf_counter(), steps
         while left:
             count = min(16, left)
-            rows = advance(self.session, self.done, count)
+            rows = advance(self.training, self.done, count)
             self.history += rows
             self.done, left = self.done + count, left - count
         return time.perf_counter() - begun
 
     def peak(self) -> int:
         """Bytes of tensors alive at once in a step, its images included."""
-        return peak_memory(self.session, self.session.plans(0, 1)[0])
+        return peak_memory(self.training, self.training.plans(0, 1)[0])
 
 
 class Meter:
@@ -164,13 +164,13 @@ class Meter:
         return answer
 
 
-def advance(session: Session, first: int, count: int) -> list[float]:
+def advance(training: Training, first: int, count: int) -> list[float]:
     """The supervised losses of a block of steps, read back together."""
     values = []
-    for step, plan in enumerate(session.plans(first, count), start=first):
-        session.enter_step(step)
-        values.append(session.step(plan))
-    return torch.stack(values)[:, session.step.names.index("supervised")].tolist()
+    for step, plan in enumerate(training.plans(first, count), start=first):
+        training.enter_step(step)
+        values.append(training.step(plan))
+    return torch.stack(values)[:, training.step.names.index("supervised")].tolist()
 
 
 def write(prepared: Prepared, folder: Path) -> None:
@@ -209,12 +209,12 @@ def main() -> None:
         for seed in range(arguments.seeds):
             spec, split = specification(arguments, seed, device)
             meter, steps = Meter(device), arguments.steps * arguments.rounds
-            session = meter.run("ours", partial(assemble, spec, prepared, split, device))
-            session.method.train()
+            training = meter.run("ours", partial(build_training, spec, prepared, split, device))
+            training.method.train()
             torch.manual_seed(seed)
-            net = copy.deepcopy(session.method.net).cpu().to(memory_format=torch.contiguous_format)
+            net = copy.deepcopy(training.method.net).cpu().to(memory_format=torch.contiguous_format)
             plain = meter.run("plain", partial(PlainLoop, Path(place), split, net, steps, device))
-            ours = Ours(session)
+            ours = Ours(training)
             for _ in range(arguments.rounds):
                 theirs = meter.run("plain", partial(plain.run, arguments.steps))
                 mine = meter.run("ours", partial(ours.run, arguments.steps))

