@@ -11,8 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.data.dataset import load_dataset
-from benchmark.data.store import load
+from benchmark.data.load import load_dataset, load_prepared
 from benchmark.models.load import load as load_run
 from benchmark.runs.folder import load_masks
 from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
@@ -82,7 +81,7 @@ def other(tmp_path_factory):
 @pytest.fixture
 def images(tmp_path):
     """Two images of the test set, one of them with blanks and an accent in its name."""
-    prepared, folder = load("synthetic", 32), tmp_path / "images"
+    prepared, folder = load_prepared("synthetic", 32), tmp_path / "images"
     folder.mkdir()
     for name, called in zip(prepared.ids[:2], ("plain", "mit Ä und Blank"), strict=True):
         Image.fromarray(prepared.images[prepared.position(name)]).resize((50, 40)).save(folder / f"{called}.png")

@@ -12,8 +12,8 @@ from benchmark.cli import common_args as shared
 from benchmark.errors import CHECK_FAILED, OK, UserError
 
 if TYPE_CHECKING:
-    from benchmark.data.folder_schema import Tile
-    from benchmark.data.store import Prepared
+    from benchmark.data.store import PreparedData
+    from benchmark.data.tiles import Tile
 
 Action = Callable[[argparse.Namespace], int]
 logger = logging.getLogger(__name__)
@@ -26,7 +26,11 @@ def add(verbs: shared.Verbs) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
     about = "look at a folder of images/ and masks/ and write a first dataset.yaml"
     fresh = shared.add_verb(actions, "new", about, new)
-    fresh.add_argument("folder", help="where images/ and masks/ lie")
+    fresh.add_argument("folder", help="where images/ and masks/ lie, and dataset.yaml is written")
+    fresh.add_argument("--images", default="", metavar="PATTERN", help="where images lie instead: a folder with all of "
+                       "them and of the masks, or as in '{grade}/image/{name}'")
+    fresh.add_argument("--masks", default="", metavar="PATTERN", help="where their masks lie, as in "
+                       "'{grade}/label/{name}'")
     for tiled in (fresh, _action(actions, "prepare", "read, check and resize a data set into arrays", prepare)):
         tiled.add_argument("--tile", type=int, metavar="SIZE", help="cut large images into squares of SIZE pixels")
         tiled.add_argument("--overlap", type=int, default=0, metavar="N", help="pixels they share (default: 0)")
@@ -56,49 +60,53 @@ def _action(actions: shared.Verbs, name: str, about: str, function: Action) -> a
     return parser
 
 
-def _load(arguments: argparse.Namespace) -> Prepared:
-    from benchmark.data.dataset import full_name
-    from benchmark.data.naming import is_own
-    from benchmark.data.store import load
+def _load(arguments: argparse.Namespace) -> PreparedData:
+    from benchmark.data.load import load_dataset, load_prepared
 
-    if arguments.source and is_own(full_name(arguments.name)):
+    dataset = load_dataset(arguments.name)
+    if arguments.source and dataset.home:
         raise UserError(f"--from {arguments.source}: {arguments.name} is the folder itself; leave out --from")
     # a source that is named is read, even where arrays of another one are there
-    return load(
-        arguments.name, arguments.size, raw=arguments.source or arguments.data, again=arguments.source is not None,
+    return load_prepared(
+        dataset, arguments.size, raw=arguments.source or arguments.data, again=arguments.source is not None,
     )
 
 
 def _tile(arguments: argparse.Namespace) -> Tile | None:
     """The tile that was asked for, or None."""
-    from benchmark.data.folder_schema import Tile
+    from benchmark.data.tiles import Tile
 
     if arguments.tile is None:
         if arguments.overlap:
             raise UserError(f"--overlap {arguments.overlap}: give --tile SIZE, too")
         return None
-    return Tile(arguments.tile, arguments.overlap)
+    try:
+        return Tile(arguments.tile, arguments.overlap)
+    except ValueError as error:
+        raise UserError(f"--tile {error}") from None
 
 
 def new(arguments: argparse.Namespace) -> int:
     """Write a first dataset.yaml, and say what was seen and guessed."""
     from benchmark.data import new_folder
 
-    print("\n".join(new_folder.new(Path(arguments.folder), _tile(arguments))))
+    print("\n".join(new_folder.new(
+        Path(arguments.folder), arguments.images, arguments.masks, _tile(arguments)
+    )))
     return OK
 
 
 def prepare(arguments: argparse.Namespace) -> int:
     """Prepare, and say where the arrays are."""
-    from benchmark.data.dataset import full_name
-    from benchmark.data.naming import folder_of, is_own
+    from benchmark.data.load import load_dataset
     from benchmark.data.new_folder import set_tile
 
     if tile := _tile(arguments):
-        name = full_name(arguments.name)
-        if not is_own(name):
-            raise UserError(f"--tile: {name} is prepared whole, as released; tiles are for folders with a dataset.yaml")
-        logger.info(set_tile(folder_of(name), tile))
+        dataset = load_dataset(arguments.name)
+        if dataset.home is None:
+            raise UserError(f"--tile: {dataset.name} is prepared whole, as released; tiles are for folders with a "
+                            "dataset.yaml")
+        logger.info(set_tile(dataset.home, tile))
     prepared = _load(arguments)
     tiles = f" in {len(prepared.images)} tiles" if prepared.tiles else ""
     print(f"{prepared.name}: {len(prepared.ids)} images{tiles} at {prepared.size} px in {prepared.folder}")
@@ -121,10 +129,11 @@ def check(arguments: argparse.Namespace) -> int:
 def preview(arguments: argparse.Namespace) -> int:
     """Write the contact sheet."""
     from benchmark.data.preview import preview as draw
-    from benchmark.data.splits import resolve
+    from benchmark.data.splits import load_split
 
     prepared = _load(arguments)
-    split = resolve(prepared.dataset, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
+    dataset = prepared.dataset
+    split = load_split(dataset, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
     path = Path(arguments.output or f"{prepared.name}-{prepared.size}.png")
     ids = [name.strip() for name in arguments.ids.split(",")] if arguments.ids else None
     print(draw(prepared, path, ids=ids, count=arguments.count, split=split))

@@ -146,7 +146,7 @@ def _run_here(
     workers = environments(arguments.device, kind, arguments.slots, arguments.gpus)
     for folder in ("runs", "records"):
         check_writable(results / folder)
-    _prepare({(entry.spec.dataset, entry.spec.values["data.size"]) for entry in chosen}, arguments.data)
+    _prepare({(entry.dataset, entry.spec.values["data.size"]) for entry in chosen}, arguments.data)
     rows = {entry.spec.run_id: entry.cell.row for entry in chosen}
     jobs = [Job(entry.cell.request, entry.spec.run_id, planned_digest(results, entry)) for entry in chosen]
     trouble = {}
@@ -166,12 +166,12 @@ def _run_here(
     return any(trouble.values())
 
 
-def _prepare(wanted: set[tuple[str, int]], raw: str | None) -> None:
+def _prepare(wanted: set[tuple[Any, int]], raw: str | None) -> None:
     """Every data set at every size, once, before many workers ask for it."""
-    from benchmark.data.store import load
+    from benchmark.data.load import load_prepared
 
-    for dataset, size in sorted(wanted):
-        load(dataset, size, raw=raw)
+    for dataset, size in sorted(wanted, key=lambda pair: (pair[0].name, pair[1])):
+        load_prepared(dataset, size, raw=raw)
 
 
 def _submit(

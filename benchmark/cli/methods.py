@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
-from benchmark.errors import CHECK_FAILED, OK, Decline, UserError
+from benchmark.errors import CHECK_FAILED, OK, NotApplicable, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +101,7 @@ def profile(arguments: argparse.Namespace) -> int:
     if arguments.method != ALL:
         try:
             costs = measure(arguments, device)
-        except Decline as reason:
+        except NotApplicable as reason:
             raise UserError(f"{arguments.method} declines this setting: {reason}") from None
         shared.print_json(costs) if arguments.json else print("\n".join(_lines(costs)))
         return OK
@@ -112,23 +112,23 @@ def profile(arguments: argparse.Namespace) -> int:
         logger.info("%s ...", name)
         try:
             found.append(measure(argparse.Namespace(**{**vars(arguments), "method": name}), device))
-        except (Decline, UserError) as reason:  # a setting of one method is a mistake in the others
+        except (NotApplicable, UserError) as reason:  # a setting of one method is a mistake in the others
             found.append({"method": name, "declined": str(reason)})
     shared.print_json(found) if arguments.json else print("\n".join(_table(found)))
     return OK
 
 
 def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """The costs of one method. Raises Decline where it declines the setting."""
-    from benchmark.data.store import load
+    """The costs of one method. Raises NotApplicable where it declines the setting."""
+    from benchmark.data.load import load_prepared
     from benchmark.profiling.profile import count, profile
     from benchmark.profiling.step_timing import trace
     from benchmark.runs.request import specify
     from benchmark.training import device as devices
     from benchmark.training.setup import build_training
 
-    spec, split = specify(shared.request(arguments), device.type)
-    prepared = load(spec.dataset, spec.values["data.size"], raw=arguments.data)
+    spec, split, dataset, _ = specify(shared.request(arguments), device.type)
+    prepared = load_prepared(dataset, spec.values["data.size"], raw=arguments.data)
     devices.clear(device)
     training = build_training(spec, prepared, split, device)
     costs = count(training) if arguments.count_only else profile(training, arguments.seconds)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark.data import store
-from benchmark.data.dataset import IGNORE, load_dataset
-from benchmark.data.naming import short
-from benchmark.data.splits import Split, available, match, resolve
-from benchmark.data.store import Prepared
+from benchmark.data.dataset import IGNORE, Dataset
+from benchmark.data.load import load_prepared
+from benchmark.data.splits import Split, available, check_split_matches_data, load_split
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
 from benchmark.models.info import Model, native_size
@@ -34,7 +33,7 @@ logger = logging.getLogger(__name__)
 class Wanted:
     """Which images: those of a fold of a split that are for testing, or `all` that the data set has."""
 
-    dataset: str
+    dataset: Dataset
     split: str
     fold: int
     sets: str  # test, all
@@ -50,19 +49,20 @@ def evaluate(
     Images that the run was trained on, and those without any truth, are left out. UserError where classes differ, where
     no image is left, and where an evaluation of other weights or images exists (unless `overwrite`).
     """
-    model, classes = finished.model, load_dataset(wanted.dataset).classes
+    model, classes = finished.model, wanted.dataset.classes
     if tuple(classes) != model.classes:
-        raise UserError(f"class mismatch: the model has the classes {', '.join(model.classes)}; {wanted.dataset} has "
-                        f"{', '.join(classes)}. Both need the same classes in the same order")
+        raise UserError(f"class mismatch: the model has the classes {', '.join(model.classes)}; {wanted.dataset.name} "
+                        f"has {', '.join(classes)}. Both need the same classes in the same order")
     if wanted.sets == "test" and not available(wanted.dataset):
-        raise UserError(f"{short(wanted.dataset)} has no splits: make them with 'data split', or score all its images "
+        raise UserError(f"{wanted.dataset.name} has no splits: make them with 'data split', or score all its images "
                         "with --sets all")
-    prepared = store.load(wanted.dataset, model.size, raw=raw)
+    prepared = load_prepared(wanted.dataset, model.size, raw=raw)
     ids, left_out = chosen(prepared, wanted, set(model.trained_on))
     warn_of_scale(model, native_size(prepared, ids))
     content: dict[str, Any] = {
         "schema": SCHEMA, "run_id": model.run_id, "weights_sha256": model.weights_sha256,
-        **asdict(wanted), "dataset": prepared.name, "images": list(ids), "left_out": left_out, "size": model.size,
+        "dataset": prepared.name, "split": wanted.split, "fold": wanted.fold, "sets": wanted.sets,
+        "objects": wanted.objects, "images": list(ids), "left_out": left_out, "size": model.size,
         "fingerprint": prepared.fingerprint, "arrays_fingerprint": prepared.arrays_fingerprint,
     }
     path = file_of(results, content)
@@ -89,13 +89,13 @@ def evaluate(
 
 
 def chosen(
-    prepared: Prepared, wanted: Wanted, trained_on: set[str]
+    prepared: PreparedData, wanted: Wanted, trained_on: set[str]
 ) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     """The images to evaluate, and those that are left out, by reason; UserError where none is left."""
     names: tuple[str, ...] = prepared.ids
     if wanted.sets == "test":
-        split = resolve(wanted.dataset, wanted.split, 100, wanted.fold)
-        match(split, prepared)
+        split = load_split(wanted.dataset, wanted.split, 100, wanted.fold)
+        check_split_matches_data(split, prepared)
         names = split.test
     seen = [name for name in names if prepared.hashes[prepared.position(name)] in trained_on]
     unknown = [name for name in names if name not in seen and (prepared.masks[prepared.rows(name)] == IGNORE).all()]
@@ -118,7 +118,7 @@ def warn_of_scale(model: Model, here: tuple[int, int]) -> None:
                        advice)
 
 
-def counts_of(finished: Finished, prepared: Prepared, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:
+def counts_of(finished: Finished, prepared: PreparedData, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:
     """The counts of the official output on these images, as a run's own evaluator makes them."""
     settings = replace(finished.model.spec.section("evaluate"), objects=objects)
     images = Split("evaluation", 0, 0, (), (), (), ids, "")
@@ -127,7 +127,7 @@ def counts_of(finished: Finished, prepared: Prepared, ids: tuple[str, ...], obje
     return counts
 
 
-def by_group(counts: dict[str, Any], prepared: Prepared, ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def by_group(counts: dict[str, Any], prepared: PreparedData, ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Strict scores of the images with each value of each group, such as the grade; patients are too many."""
     found: dict[str, dict[str, Any]] = {}
     for group, values in prepared.groups.items():

@@ -107,7 +107,7 @@ def card(finished: Finished, files: dict[str, str], parameters: int) -> str:
     try:
         strict, data = record["scores"]["strict"], record["data"]
         return TEXT.format(
-            method=short(spec.method), dataset=spec.dataset.rpartition(":")[2], version=__version__,
+            method=short(spec.method), dataset=spec.dataset, version=__version__,
             classes=", ".join(model.classes[1:]), split=spec.split, fold=spec.fold, ratio=spec.ratio,
             labelled=data["labelled"], unlabelled=data["unlabelled"], licence=model.licence,
             what=f"tiles (overlap {model.tile[1]})" if model.tile else "whole images",

@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from benchmark.data.folder_files import IMAGES
 from benchmark.data.images import EXTENSIONS
 from benchmark.data.overlay import indexed, overlay, shares
 from benchmark.data.prepare import resize
@@ -58,7 +57,7 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS and not p.name.startswith("."))
             if not inside:
-                hint = f"; is {path / IMAGES} meant?" if (path / IMAGES).is_dir() else ""
+                hint = f"; is {path / 'images'} meant?" if (path / "images").is_dir() else ""
                 raise UserError(f"{path}: no images in it ({', '.join(KINDS)}){hint}")
             found |= {os.path.abspath(image): image for image in inside}
         elif path.exists():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.data.load import load_dataset
 from benchmark.errors import Interrupted, UserError
 from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
@@ -68,7 +69,7 @@ def caveats_of(record: Mapping[str, Any], device_name: str) -> list[str]:
     ]
     if not record["exact"]:
         found.append("this kind of device repeats a run bit for bit only with train.deterministic=true")
-    if record["numerics"] != (now := code_versions(spec.method, spec.dataset)):
+    if record["numerics"] != (now := code_versions(spec.method, load_dataset(spec.source or spec.dataset))):
         found.append(f"the record is stale: made by code {record['numerics']}, now {now}")
     return found
 
@@ -81,7 +82,7 @@ def verify(path: Path, device_name: str, *, raw: str | None = None, **loop: Any)
     kind = record["environment"].get("device_type", "cpu")
     with tempfile.TemporaryDirectory(prefix="semihisto-verify-") as folder:
         results, request = Path(folder) / "results", recorded(record, spec, Path(folder))
-        if (found := specify(request, kind)[0].split) != spec.split:
+        if (found := specify(request, kind).spec.split) != spec.split:
             raise UserError(f"{request.labelled_file}: not the list that {spec.run_id} was given: with it the split is "
                             f"{found}; put the file back as it was")
         try:
