@@ -26,7 +26,7 @@ TASKS = 8  # of a SLURM array, unless --slots says how many
 
 def add(verbs: Any) -> None:
     """Describe the verb."""
-    parser = verbs.add_parser("grid", help="run what is missing of an experiment", allow_abbrev=False)
+    parser = verbs.add_parser("grid", description="run what is missing of an experiment", allow_abbrev=False)
     add_part(parser)
     parser.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
     parser.add_argument("--retry", choices=tuple(RETRY), action="append", default=[],
