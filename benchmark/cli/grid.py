@@ -26,7 +26,7 @@ TASKS = 8  # of a SLURM array, unless --slots says how many
 
 def add(verbs: Any) -> None:
     """Describe the verb."""
-    parser = verbs.add_parser("grid", help="run what is missing of an experiment", allow_abbrev=False)
+    parser = verbs.add_parser("grid", description="run what is missing of an experiment", allow_abbrev=False)
     add_part(parser)
     parser.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
     parser.add_argument("--retry", choices=tuple(RETRY), action="append", default=[],
@@ -146,7 +146,7 @@ def _run_here(
     workers = environments(arguments.device, kind, arguments.slots, arguments.gpus)
     for folder in ("runs", "records"):
         check_writable(results / folder)
-    _prepare({(entry.spec.dataset, entry.spec.values["data.size"]) for entry in chosen}, arguments.data)
+    _prepare({(entry.dataset, entry.spec.values["data.size"]) for entry in chosen}, arguments.data)
     rows = {entry.spec.run_id: entry.cell.row for entry in chosen}
     jobs = [Job(entry.cell.request, entry.spec.run_id, planned_digest(results, entry)) for entry in chosen]
     trouble = {}
@@ -166,12 +166,12 @@ def _run_here(
     return any(trouble.values())
 
 
-def _prepare(wanted: set[tuple[str, int]], raw: str | None) -> None:
+def _prepare(wanted: set[tuple[Any, int]], raw: str | None) -> None:
     """Every data set at every size, once, before many workers ask for it."""
-    from benchmark.data.store import load
+    from benchmark.data.load import load_prepared
 
-    for dataset, size in sorted(wanted):
-        load(dataset, size, raw=raw)
+    for dataset, size in sorted(wanted, key=lambda pair: (pair[0].name, pair[1])):
+        load_prepared(dataset, size, raw=raw)
 
 
 def _submit(

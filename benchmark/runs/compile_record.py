@@ -8,10 +8,11 @@ from typing import Any
 import torch
 
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.protocols import scores
 from benchmark.runs.records import SCHEMA
+from benchmark.runs.request import ResolvedRun
 from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
@@ -19,8 +20,8 @@ from benchmark.training.trainer import TrainResult
 
 
 def compile_record(
-    spec: Spec, prepared: Prepared, split: Split, device: torch.device, outcome: TrainResult, weights: dict[str, Any],
-    versions: dict[str, int | str], command: str,
+    spec: Spec, prepared: PreparedData, split: Split, device: torch.device, outcome: TrainResult,
+    weights: dict[str, Any], versions: dict[str, int | str], command: str,
 ) -> dict[str, Any]:
     """The record of a run by code of these `versions`; `weights` is its final state dict, empty where it has none."""
     done = outcome.status == "done"
@@ -69,7 +70,7 @@ def staleness(record: dict[str, Any], versions: dict[str, int | str], split: Spl
     return None
 
 
-def check_current(record: dict[str, Any], spec: Spec, split: Split) -> None:
+def check_current(record: dict[str, Any], run: ResolvedRun) -> None:
     """A record made by other code, or with other lists, is stale, and is not passed off as current."""
-    if (how := staleness(record, code_versions(spec.method, spec.dataset), split)) is not None:
-        raise UserError(f"{spec.run_id} is stale: {how}; --overwrite runs it anew and sets the old record aside")
+    if (how := staleness(record, code_versions(run.spec.method, run.dataset), run.split)) is not None:
+        raise UserError(f"{run.spec.run_id} is stale: {how}; --overwrite runs it anew and sets the old record aside")

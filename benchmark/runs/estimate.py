@@ -9,7 +9,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmark.data import naming
 from benchmark.data.splits import Split
 from benchmark.errors import UserError
 from benchmark.plugins import portable, short
@@ -98,7 +97,7 @@ class Speeds:
 def exact(spec: Spec) -> Any:
     """What runs of the same step have in common."""
     values = tuple((key, value) for key, value in sorted(spec.values.items()) if key not in BUDGET)
-    return portable(spec.method), naming.short(spec.dataset), values  # a folder of one's own may have been moved
+    return portable(spec.method), spec.dataset, values
 
 
 def similar(spec: Spec) -> Any:

@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 
-from benchmark.data.splits import Split, match
-from benchmark.data.store import Prepared, load
-from benchmark.errors import Decline, Interrupted, UserError
+from benchmark.data.load import load_prepared
+from benchmark.data.splits import Split, check_split_matches_data
+from benchmark.data.store import PreparedData
+from benchmark.errors import Interrupted, NotApplicable, UserError
 from benchmark.models import info as model
 from benchmark.run_lock import Watch
 from benchmark.runs.compile_record import check_current, compile_record, weights_digest
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.records import digest, read_counts, read_record, set_aside, write_record
-from benchmark.runs.request import Request, specify
+from benchmark.runs.request import Request, ResolvedRun, specify
 from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
@@ -42,19 +43,22 @@ def execute(
     `watch`, `wait`: see `Claim.held`. `loop` goes to the training loop (checkpoint_seconds).
     """
     device = devices.choose(device_name)
-    spec, split = specify(request, device.type)
+    run = specify(request, device.type)
+    spec, split = run.spec, run.split
+    if request.split is None and split.name != "official":
+        logger.info(f"split: {split.name}")
     path = results / "records" / f"{spec.run_id}.json"
     before = digest(path)
     may_stand = bool(before) and not again and read_record(path)["status"] != "failed"
     if may_stand or (isinstance(again, str) and before and again != before):
-        return standing(path, spec, split), True
-    prepared = load(spec.dataset, spec.values["data.size"], raw=raw)
-    for remark in match(split, prepared):
+        return standing(path, run), True
+    prepared = load_prepared(run.dataset, spec.values["data.size"], raw=raw)
+    for remark in check_split_matches_data(split, prepared):
         logger.warning(remark)
     folder = RunFolder(results, spec)
     with folder.claimed(watch=watch, wait=wait, asked_to_stop=asked_to_stop):
         if digest(path) != before:  # somebody else had the claim before us, and finished
-            return standing(path, spec, split), True
+            return standing(path, run), True
         if before and again:
             retire(folder, path)
 
@@ -62,7 +66,7 @@ def execute(
             folder.tell(step, steps, means, seconds)
             tell(step, steps, means, seconds)
 
-        versions = code_versions(spec.method, spec.dataset)  # once: a file may change meanwhile
+        versions = code_versions(spec.method, run.dataset)  # once: a file may change meanwhile
         loop |= {"tell": told, "asked_to_stop": asked_to_stop}
         outcome, weights = attempt(spec, prepared, split, device, versions, folder, record_errors, loop)
         done = outcome.status == "done"
@@ -72,7 +76,7 @@ def execute(
             if keep != "nothing":
                 folder.save_weights(weights)
                 model.write(folder.path, model.describe(spec, prepared, split, weights_digest(weights)))
-        record = compile_record(spec, prepared, split, device, outcome, weights, versions, request.command)
+        record = compile_record(spec, prepared, split, device, outcome, weights, versions, run.request.command)
         folder.claim.check()
         path = write_record(results / "records", record, outcome.counts if done else None)
         if done:
@@ -86,17 +90,17 @@ def retire(folder: RunFolder, path: Path) -> None:
     folder.checkpoint.unlink(missing_ok=True)
 
 
-def standing(path: Path, spec: Spec, split: Split) -> dict[str, Any]:
+def standing(path: Path, run: ResolvedRun) -> dict[str, Any]:
     """The record at `path`; UserError where it is stale, or its counts are not whole."""
     record = read_record(path)
-    check_current(record, spec, split)
+    check_current(record, run)
     if record["status"] == "done":
         read_counts(path, record)
     return record
 
 
 def attempt(
-    spec: Spec, prepared: Prepared, split: Split, device: torch.device, versions: dict[str, int | str],
+    spec: Spec, prepared: PreparedData, split: Split, device: torch.device, versions: dict[str, int | str],
     folder: RunFolder, record_errors: bool, loop: dict[str, Any],
 ) -> tuple[TrainResult, dict[str, torch.Tensor]]:
     """Train; a method's refusal and a full memory are outcomes, too."""
@@ -109,7 +113,7 @@ def attempt(
             logger.warning(f"{error} and is kept as {folder.set_checkpoint_aside()}; the run starts anew")
             outcome = train(training, folder, **loop)
         return outcome, {name: tensor.cpu() for name, tensor in training.method.state_dict().items()}
-    except Decline as reason:
+    except NotApplicable as reason:
         return TrainResult("skipped", str(reason)), {}
     except (UserError, Interrupted):
         raise

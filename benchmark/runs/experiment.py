@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.config import yaml_files
-from benchmark.data.dataset import full_name
-from benchmark.data.splits import default_split
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
 from benchmark.plugins import short
@@ -81,7 +79,6 @@ class _Reader:
         self.path = path
         self.content = yaml_files.read(path)
         self.lines = yaml_files.lines(path)
-        self.splits: dict[str, str] = {}  # of data sets for which none is named
         self._known(self.content, {"about", "reference", "published", "rows", "exclude", *AXES}, ())
         if not isinstance(self.content.get("rows"), dict):
             raise UserError(f"{self._where('rows')}: rows must be a mapping of names to methods")
@@ -170,21 +167,11 @@ class _Reader:
         where = self._where(*keys)
         for dataset, ratio, draw in product(axes["datasets"], axes["ratios"], axes["draws"]):
             seed = draw if ratio == 100 else 0
-            split = axes["split"] or self._split(dataset, where)
             request = Request(
-                method, dataset, split, ratio, draw, seed, axes["preset"], experiment=values
+                method, dataset, axes["split"], ratio, draw, seed, axes["preset"], experiment=values
             )
             place = {"row": label, "method": method, "dataset": dataset, "ratio": ratio, "draw": draw}
             yield Cell(label, request, self._reason(place), where)
-
-    def _split(self, dataset: str, where: str) -> str:
-        """The split of a data set for which none is named; asked of the disk once for a file."""
-        try:
-            if dataset not in self.splits:
-                self.splits[dataset] = default_split(full_name(dataset))
-            return self.splits[dataset]
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from None
 
     def _exclusions(self) -> list[tuple[dict[str, str], str]]:
         """What is excluded, as text by key, and why."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmark.data.dataset import load_dataset
+from benchmark.data.dataset import Dataset
 from benchmark.data.splits import Split
 from benchmark.errors import UserError, suggest
 from benchmark.run_lock import look
@@ -20,7 +20,7 @@ from benchmark.runs.compile_record import staleness
 from benchmark.runs.experiment import Cell, Experiment
 from benchmark.runs.folder import claim_of
 from benchmark.runs.records import digest, read_record
-from benchmark.runs.request import Specifier
+from benchmark.runs.request import ResolvedRun, Specifier
 from benchmark.spec import Spec
 from benchmark.training.code_versions import code_versions
 from benchmark.training.setup import build_method
@@ -36,6 +36,7 @@ class Planned:
     cell: Cell
     spec: Spec
     split: Split
+    dataset: Dataset
     state: str
     record: Mapping[str, Any] | None = None
 
@@ -50,21 +51,21 @@ def plan(
     UserError for a mistake in a cell, with file and line, and for two cells that are one run.
     """
     specifier, versions = Specifier(device_kind), cache(code_versions)
-    entries: dict[str, tuple[Cell, Spec, Split]] = {}
+    entries: dict[str, tuple[Cell, ResolvedRun]] = {}
     for cell in chosen(experiment.cells, only or {}):
         try:
-            spec, split = specifier.specify(cell.request)
+            run = specifier.specify(cell.request)
         except UserError as error:
             raise UserError(f"{cell.where}: {error}") from None
-        if spec.run_id in entries:
-            raise UserError(f"{cell.where}: '{cell.row}' is the same run as '{entries[spec.run_id][0].row}'")
-        entries[spec.run_id] = cell, spec, split
+        if run.spec.run_id in entries:
+            raise UserError(f"{cell.where}: '{cell.row}' is the same run as '{entries[run.spec.run_id][0].row}'")
+        entries[run.spec.run_id] = cell, run
     planned = []
-    for cell, spec, split in list(entries.values())[shard[0] - 1 :: shard[1]]:
+    for cell, run in list(entries.values())[shard[0] - 1 :: shard[1]]:
         state, record = "excluded", None
         if not cell.reason:
-            state, record = state_of(spec, split, results, versions(spec.method, spec.dataset))
-        planned.append(Planned(cell, spec, split, state, record))
+            state, record = state_of(run.spec, run.split, results, versions(run.spec.method, run.dataset))
+        planned.append(Planned(cell, run.spec, run.split, run.dataset, state, record))
     return planned
 
 
@@ -114,11 +115,11 @@ def planned_digest(results: Path, entry: Planned) -> str:
 
 def check_hyperparameters(planned: Iterable[Planned]) -> None:
     """Build the method of every different specification, without memory; UserError with file and line for a mistake."""
-    seen, classes_of = set(), cache(lambda name: len(load_dataset(name).classes))
+    seen = set()
     for entry in planned:
         spec, split = entry.spec, entry.split
         built_from = [value for key, value in sorted(spec.values.items()) if BUILT_FROM.match(key)]
-        classes = classes_of(spec.dataset)
+        classes = len(entry.dataset.classes)
         if (key := (spec.method, classes, repr(built_from))) in seen:
             continue
         seen.add(key)
