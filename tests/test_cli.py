@@ -7,10 +7,12 @@ import re
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from benchmark.cli.main import build_parser
+from benchmark.paths import prepared_folder
 from tests.conftest import ROOT, command, invoke, one_line_error
 
 VERBS = ["run", "grid", "status", "clean", "report", "records", "verify", "predict", "evaluate", "export", "data",
@@ -103,3 +105,12 @@ def test_a_mistake_gets_one_line_and_exit_code_2(arguments, words, tmp_path):
     for word in words:
         assert word in line
     assert not (tmp_path / "results" / "records").exists()
+
+
+def test_prepared_data_lie_in_one_place_wherever_one_stands(tmp_path, monkeypatch):
+    monkeypatch.delenv("SEMIHISTO_PREPARED")
+    here = prepared_folder()
+    monkeypatch.chdir(tmp_path)
+    assert prepared_folder() == here == ROOT / "data" / "prepared"
+    monkeypatch.setenv("SEMIHISTO_PREPARED", "elsewhere")
+    assert prepared_folder() == Path("elsewhere")
