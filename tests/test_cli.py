@@ -84,7 +84,7 @@ def test_list_is_json_on_request(kind):
         (["run", "--method", "supervised", "--dataset", "synthetic", "--labelled", "nowhere.txt"], ["nowhere.txt"]),
         (["run", "--method", "nowhere.py:X", "--dataset", "synthetic"], ["nowhere.py"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.steps"], ["KEY=VALUE"]),
-        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.steps=0"], ["positive"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.steps=0"], ["at least 1"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.stpes=5"], ["'steps'"]),
         (["run", "--method", "mean_teacher", "--dataset", "synthetic", "--set", "method.decay=1.5", "--preset", "demo"],
          ["decay", "1.5"]),
