@@ -115,15 +115,14 @@ def prepare(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """Print the description; exit code 4 where a split tests on what it learns from."""
-    from benchmark.data.check import examine
-    from benchmark.data.describe import certain, describe
+    from benchmark.data.check import check_dataset, describe, has_errors
 
-    facts = examine(_load(arguments))
+    facts = check_dataset(_load(arguments))
     if arguments.json:
         shared.print_json(facts)
     else:
         print("\n".join(describe(facts)))
-    return CHECK_FAILED if certain(facts) else OK
+    return CHECK_FAILED if has_errors(facts) else OK
 
 
 def preview(arguments: argparse.Namespace) -> int:
