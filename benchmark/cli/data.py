@@ -52,17 +52,14 @@ def _action(actions: Any, name: str, about: str, function: Any) -> argparse.Argu
     return parser
 
 
-def _load(arguments: argparse.Namespace) -> Any:
-
+def _load(arguments: argparse.Namespace, read: bool = False) -> Any:
+    """The prepared data; `read`: every file is read, also where none seems to have changed."""
     from benchmark.data.load import load_dataset, load_prepared
 
     dataset = load_dataset(arguments.name)
     if arguments.source and dataset.home:
         raise UserError(f"--from {arguments.source}: {arguments.name} is the folder itself; leave --from out")
-    # a source that is named is read, even where arrays of another one are there
-    return load_prepared(
-        dataset, arguments.size, raw=arguments.source or arguments.data, again=arguments.source is not None,
-    )
+    return load_prepared(dataset, arguments.size, raw=arguments.source or arguments.data, read=read)
 
 
 def _tile(arguments: argparse.Namespace) -> Any:
@@ -101,7 +98,7 @@ def prepare(arguments: argparse.Namespace) -> int:
             raise UserError(f"--tile: {dataset.name} is prepared whole, as released; tiles are for folders with a "
                             "dataset.yaml")
         print(set_tile(dataset.home, tile), file=sys.stderr)
-    prepared = _load(arguments)
+    prepared = _load(arguments, read=True)
     tiles = f" in {len(prepared.images)} tiles" if prepared.tiles else ""
     print(f"{prepared.name}: {len(prepared.ids)} images{tiles} at {prepared.size} px in {prepared.folder}")
     return OK
@@ -112,7 +109,7 @@ def check(arguments: argparse.Namespace) -> int:
     from benchmark.data.check import examine
     from benchmark.data.describe import certain, describe
 
-    facts = examine(_load(arguments))
+    facts = examine(_load(arguments, read=True))
     if arguments.json:
         shared.print_json(facts)
     else:

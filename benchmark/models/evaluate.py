@@ -18,9 +18,10 @@ from benchmark.errors import UserError
 from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
 from benchmark.models.info import LARGER, Model, native_size
 from benchmark.models.load import Finished
+from benchmark.npz import write_arrays
 from benchmark.numerics import Numerics
 from benchmark.protocols import scores
-from benchmark.runs.records import save_arrays, set_aside
+from benchmark.runs.records import set_aside
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator
 
@@ -164,7 +165,7 @@ def write(path: Path, content: dict[str, Any], counts: dict[str, Any]) -> None:
     """Counts first, then the file that names their digest."""
     remove_unfinished(path.parent, path.stem)
     evidence = path.with_suffix(".npz")
-    write_atomically(evidence, lambda stream: save_arrays(stream, counts))
+    write_atomically(evidence, lambda stream: write_arrays(stream, counts))
     write_json(path, content | {"counts_sha256": sha256(evidence)})
 
 
