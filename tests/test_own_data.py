@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data.check import examine
-from benchmark.data.describe import describe
+from benchmark.data.check import check_dataset, describe
 from benchmark.data.load import load_dataset, load_prepared
 from benchmark.data.splits import available, check_split_matches_data, compare, load_split, write
 from benchmark.data.store import PreparedData
@@ -444,7 +443,7 @@ def test_what_was_added_after_the_lists_were_made_is_said(folder: Path):
 
 def test_check_says_what_will_be_trained_on(folder: Path):
     said(folder, YAML.replace("two: 2", "two: 2, three: 3"))
-    text = "\n".join(describe(examine(opened(folder))))
+    text = "\n".join(describe(check_dataset(opened(folder))))
     for words in ("train: 20 images (7 high, 13 low) of 5 patients; 4 without a mask",
                   "% of pixels are one", "class 'three' is in no mask: it can neither be learned nor scored",
                   "no test images are named; the split 'folds' makes some"):

@@ -21,9 +21,8 @@ import pytest
 from PIL import Image
 
 from benchmark.data import prepare as prepare_module
-from benchmark.data.check import examine
+from benchmark.data.check import check_dataset, describe
 from benchmark.data.dataset import Dataset, Item
-from benchmark.data.describe import describe
 from benchmark.data.load import load_dataset, load_prepared, names
 from benchmark.data.prepare import prepare
 from benchmark.data.preview import preview
@@ -328,9 +327,9 @@ def test_full_disk_and_file_in_the_way(tmp_path: Path, raw: Path) -> None:
 def test_check_and_preview(tmp_path: Path, raw: Path) -> None:
     shutil.copy(raw / "glas" / "train_1.png", raw / "glas" / "testA_1.png")
     data = opened(tmp_path, raw)
-    text = "\n".join(describe(examine(data)))
+    text = "\n".join(describe(check_dataset(data)))
     for words in ("train: 7 images (5 benign, 2 malignant) of 3 patients", "60 x 44 (12)", "train_1 = testA_1",
-                  "5 of the 5 test images come from patients who are also in training", "impossible"):
+                  "5 of the 5 test images are of patients who are also in training", "impossible"):
         assert words in text
     sheet = Image.open(preview(data, tmp_path / "out" / "sheet.png", columns=5, tile=64))
     colours = np.asarray(sheet).reshape(-1, 3)
@@ -354,8 +353,8 @@ def test_real_glas(tmp_path: Path) -> None:
     data = load_prepared("glas", 32, raw=GLAS, root=tmp_path)
     assert len(data.ids) == 165 and data.ids[:2] == ("train_1", "train_2") and data.ids[-1] == "testB_20"
     assert [int(data.native(f"testB_{number}").max()) for number in (3, 11, 18, 19)] == [7, 5, 8, 7]
-    text = "\n".join(describe(examine(data)))
-    assert "79 of the 80 test images" in text and "85 images (37 benign, 48 malignant)" in text
+    text = "\n".join(describe(check_dataset(data)))
+    assert "split official: 79 of the 80 test images" in text and "85 images (37 benign, 48 malignant)" in text
     assert data.fingerprint.startswith("4decad94e5e8")
     fine, lines = compare(data)
     assert fine and len(lines) == 3 and not any("other pixels" in line for line in lines)

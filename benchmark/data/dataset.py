@@ -14,7 +14,7 @@ from benchmark.data import images
 from benchmark.data.images import PixelDecoding
 from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
-from benchmark.paths import CONFIGS
+from benchmark.paths import splits_folder
 
 IGNORE = 255
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
@@ -69,7 +69,7 @@ class Dataset:
     @cached_property
     def splits_folder(self) -> Path:
         """Where the lists of its splits lie."""
-        return CONFIGS / "splits" / self.name if self.home is None else self.home / "splits"
+        return splits_folder(self.name) if self.home is None else self.home / "splits"
 
     def find(self, raw: Path) -> Path:
         """The folder with the images, or the archive that holds it.
