@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,8 +61,10 @@ class Dataset:
 
     @property
     def prepared_name(self) -> str:
-        """What the folder of its prepared arrays is called; versions of one's own data lie side by side."""
-        return self.name.replace(":", "-") if self.home is None else f"{self.name}-{self.version}"
+        """What the folder of its prepared arrays is called; folders of one name each have their own."""
+        if self.home is None:
+            return self.name.replace(":", "-")
+        return f"{self.name}-{hashlib.sha256(str(self.home.resolve()).encode()).hexdigest()[:8]}"
 
     @cached_property
     def splits_folder(self) -> Path:
