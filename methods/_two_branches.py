@@ -1,7 +1,8 @@
 """The networks of XNet (Zhou et al., ICCV 2023): two U-Nets whose encoders exchange their deepest features.
 
-Of `TwoBranches` widths, kernels and the arrangement are those of the authors' public code, where both come to 326,177,668 parameters for
-3 + 1 channels and 2 classes: two of `ResidualUNet` (135,816,194 with 3 channels) and two exchanges.
+Of `TwoBranches` widths, kernels and the arrangement are those of the authors' public code, where both come to
+326,177,668 parameters for 3 + 1 channels and 2 classes: two of `ResidualUNet` (135,816,194 with 3 channels) and two
+exchanges.
 """
 
 from __future__ import annotations
