@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.errors import NotApplicable
+from benchmark.method import NotApplicable
 from benchmark.nets.network import Network, initialise
 from benchmark.nets.residual import ResidualUNet, conv_bn_relu, up_conv
 
