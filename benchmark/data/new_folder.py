@@ -24,7 +24,9 @@ MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "annotation",
 SETS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 DEPTH = 4  # folders above those of images
 MOST_CLASSES = 32  # with more values than that, masks are not taken for classes
-SMOOTH = 0.95  # share of the pixels at both ends of the grey values, above which a threshold divides them
+FEW = 8  # with more values than that, they may be smooth edges
+ENDS = 0.8  # share of the pixels near the lowest or highest grey value, above which a threshold may divide them
+PLAIN = 0.1  # share of the others that lie in regions of one value, below which they are but edges
 LARGE = 1024  # pixels of a side, above which a working size of 256 shows little of an image
 TAIL = 0.001  # share of the pixels of 16 bits that become black, and white
 
@@ -149,6 +151,7 @@ def _add_masks(text: _Text, files: Files) -> None:
     """What the masks hold: colours, instances, grey values on two sides of a threshold, or classes."""
     colours: Counter[int] = Counter()
     values: Counter[int] = Counter()  # pixels
+    plain: Counter[int] = Counter()  # those whose four neighbours have their value
     held: list[set[int]] = []  # of each mask, the values above 0
     lossy = False
     for path in files.masks.values():
@@ -163,6 +166,9 @@ def _add_masks(text: _Text, files: Files) -> None:
                 continue
         counted = _counted(mask)
         values += counted
+        inner = mask[1:-1, 1:-1]
+        same = [mask[:-2, 1:-1], mask[2:, 1:-1], mask[1:-1, :-2], mask[1:-1, 2:]]
+        plain += _counted(inner[np.all([inner == other for other in same], axis=0)])
         held.append({*counted} - {0})
     if colours:
         _add_colours(text, files, colours)
@@ -170,8 +176,8 @@ def _add_masks(text: _Text, files: Files) -> None:
         text.add("masks: instances", f"masks: up to {max(map(len, held))} values an image, each one region: taken for "
                                      "instances; if they are classes, write 'masks: classes' and name them")
         text.add("classes: [background, object]")
-    elif lossy or len(values) > MOST_CLASSES:
-        _add_threshold(text, files, values)
+    elif lossy or len(values) > MOST_CLASSES or (len(values) > FEW and _smooth(values, plain) >= ENDS):
+        _add_threshold(text, files, values, _smooth(values, plain))
     else:
         _add_values(text, values, held)
 
@@ -194,17 +200,24 @@ def _are_instances(files: Files, held: Sequence[set[int]]) -> bool:
     )
 
 
-def _add_threshold(text: _Text, files: Files, values: Counter[int]) -> None:
+def _smooth(values: Counter[int], plain: Counter[int]) -> float:
+    """The share of the pixels near the lowest and the highest grey value, if those between are but edges; else 0."""
     low, high = min(values), max(values)
-    near = (high - low) // 16
-    share = sum(count for value, count in values.items() if min(value - low, high - value) <= near) / values.total()
-    if share < SMOOTH or high - low < 16:
+    between = {value for value in values if min(value - low, high - value) > (high - low) // 16}
+    pixels = sum(values[value] for value in between)
+    edges = sum(plain[value] for value in between) <= PLAIN * pixels
+    return 1 - pixels / values.total() if edges and high - low >= 16 else 0.0
+
+
+def _add_threshold(text: _Text, files: Files, values: Counter[int], share: float) -> None:
+    if share < ENDS:
         raise UserError(f"{_place(files)}: {len(values)} values in the masks, which are neither instances (a value is "
                         f"more than one region) nor classes; were they saved with loss?{_swapped(files)}")
+    low, high = min(values), max(values)
     middle = (low + high + 1) // 2
     text.add(f"classes:\n  background: 0\n  foreground: {{from: {middle}}}",
-             f"masks: {len(values)} grey values, {share:.1%} of the pixels near {low} or {high}: a threshold divides "
-             f"them; {middle} and more is taken for the foreground: give it a name")
+             f"masks: {len(values)} grey values, {share:.1%} of the pixels near {low} or {high}, the others edges: a "
+             f"threshold divides them; {middle} and more is taken for the foreground: give it a name")
 
 
 def _add_values(text: _Text, values: Counter[int], held: Sequence[set[int]]) -> None:
