@@ -504,7 +504,7 @@ def test_new_refuses_what_is_no_data_set(folder: Path, tmp_path: Path):
     (folder / "dataset.yaml").unlink()
     assert "no such folder" in one_line_error(invoke("data", "new", tmp_path / "nowhere"))
     assert "say --tile SIZE" in one_line_error(invoke("data", "new", folder, "--overlap", "3"))
-    assert "--tile must have a size" in one_line_error(invoke("data", "new", folder, "--tile", "3"))
+    assert "tiles need a size" in one_line_error(invoke("data", "new", folder, "--tile", "3"))
     noise = np.random.default_rng(0).integers(0, 256, (40, 52), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "masks" / "A_0.png")
     assert "neither instances" in one_line_error(invoke("data", "new", folder))

@@ -175,7 +175,7 @@ def test_the_report_has_a_score_for_each_class(three, outcome):
 def test_a_cut_image_is_scored_once_on_its_tiles_put_together(tmp_path):
     """Two tiles by two of 28 px, which overlap, of images of 40 x 48 px."""
     dataset = ThreeClasses()
-    dataset.tile = Tile(28, 8)
+    dataset.tile = Tile(size=28, overlap=8)
     cut = prepare(dataset, TINY["data.size"], tmp_path, tmp_path / "cut" / "32")
     assert len(cut.images) == 4 * len(IDS)
     training = bench(cut).build()
