@@ -49,7 +49,7 @@ def guess_masks(files: Files) -> tuple[list[str], list[str]]:
         return ["masks: instances", "classes: [background, object]"], [
             f"masks: up to {max(map(len, held))} values an image, each one region: taken for instances; if they are "
             "classes, write 'masks: classes' and name them"]
-    smooth = _share_at_ends(values, plain)
+    smooth = _share_at_ends(values, plain, held)
     if smooth >= ENDS and (lossy or len(values) > FEW):
         middle = (min(values) + max(values) + 1) // 2
         return _classes([0, f"{{from: {middle}}}"]), [
@@ -77,13 +77,16 @@ def _are_instances(files: Files, held: Sequence[set[int]]) -> bool:
     )
 
 
-def _share_at_ends(values: Counter[int], plain: Counter[int]) -> float:
-    """The share of the pixels near the lowest and the highest grey value, if those between are but edges; else 0."""
+def _share_at_ends(values: Counter[int], plain: Counter[int], held: Sequence[set[int]]) -> float:
+    """The share of the pixels near the lowest and the highest grey value; 0 where those between are not but edges, or
+    where most masks that hold something do not reach the highest."""
     low, high = min(values), max(values)
-    between = {value for value in values if min(value - low, high - value) > (high - low) // 16}
+    near = (high - low) // 16
+    between = {value for value in values if min(value - low, high - value) > near}
     pixels = sum(values[value] for value in between)
     edges = sum(plain[value] for value in between) <= PLAIN * pixels
-    return 1 - pixels / values.total() if edges and high - low >= 16 else 0.0
+    reached = sum(max(each, default=low) >= high - near for each in held) >= sum(map(bool, held)) / 2
+    return 1 - pixels / values.total() if edges and reached and near else 0.0
 
 
 def _numbered(classes: list[int], held: Sequence[set[int]]) -> tuple[list[str], list[str]]:
