@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data.check import examine
-from benchmark.data.describe import describe
+from benchmark.data.check import check_dataset, describe
 from benchmark.data.load import load_dataset, load_prepared
 from benchmark.data.splits import available, check_split_matches_data, compare, load_split, write
 from benchmark.data.store import PreparedData
@@ -135,26 +134,22 @@ def test_groups_come_from_a_table_or_from_names(folder: Path):
     assert opened(folder).groups == first.groups
 
 
-def test_a_mask_that_is_added_makes_it_another_version_and_a_comment_does_not(folder: Path):
+def test_what_is_said_of_pixels_and_groups_makes_another_version_and_a_comment_does_not(folder: Path):
     first = load_dataset(str(folder)).version
     said(folder, "# ours\n" + YAML + "licence: CC BY 4.0\npublishable: true\n")
     assert load_dataset(str(folder)).version == first and load_dataset(str(folder)).publishable
-    shutil.copy(folder / "masks" / "A_0.png", folder / "masks" / "B_16.png")
-    second = load_dataset(str(folder)).version
-    assert second != first
     (folder / "groups.csv").write_text((folder / "groups.csv").read_text().replace("high", "low"))
-    third = load_dataset(str(folder)).version
+    second = load_dataset(str(folder)).version
     said(folder, YAML.replace("two: 2", "two: 3"))
-    assert len({first, second, third, load_dataset(str(folder)).version}) == 4
+    assert len({first, second, load_dataset(str(folder)).version}) == 3
 
 
-def test_versions_lie_side_by_side_and_a_folder_that_moves_stays_the_same_data(folder: Path, tmp_path: Path):
+def test_a_folder_that_moves_stays_the_same_data(folder: Path, tmp_path: Path):
     first = opened(folder)
-    assert first.folder.parent.name == f"cells-{load_dataset(str(folder)).version}"
     moved = tmp_path / "elsewhere, née «x»"
     folder.rename(moved)
-    second = load_prepared(str(moved), SIZE, root=tmp_path / "prepared", prepare=False)
-    assert second.folder == first.folder and second.dataset.source == str(moved)
+    second = load_prepared(str(moved), SIZE, root=tmp_path / "prepared")
+    assert second.content == first.content and second.dataset.source == str(moved)
     here, there = (Spec("m", "cells", "folds", 20, 0, 0, "fair", {}, str(place)) for place in (folder, moved))
     assert here.run_id == there.run_id and here.run_id.startswith("m-cells-folds-r20")
     assert here.run_id != Spec("m", "other", "folds", 20, 0, 0, "fair", {}, str(folder)).run_id
@@ -253,7 +248,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
                                  for name in ("é.png", "e\u0301.png")], "a second file called 'é'"),
     "orphan": (lambda f: (f / "images" / "A_0.png").unlink(), r"masks/A_0\.png: a mask without its image"),
     "no images": (lambda f: shutil.rmtree(f / "images"), "cells/images: no such folder"),
-    "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], r"cells: no masks at 'masks/\{name\}'"),
+    "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], r"no masks .* at 'masks/"),
     "folder in it": (lambda f: (f / "images" / "more").mkdir(), "images/more: a folder"),
     "a slide": (lambda f: (f / "images" / "x.svs").write_bytes(b""), r"x\.svs: not an image by its name"),
     "broken image": (lambda f: (f / "images" / "A_0.png").write_bytes(b"no"), r"images/A_0\.png: not an image"),
@@ -448,7 +443,7 @@ def test_what_was_added_after_the_lists_were_made_is_said(folder: Path):
 
 def test_check_says_what_will_be_trained_on(folder: Path):
     said(folder, YAML.replace("two: 2", "two: 2, three: 3"))
-    text = "\n".join(describe(examine(opened(folder))))
+    text = "\n".join(describe(check_dataset(opened(folder))))
     for words in ("train: 20 images (7 high, 13 low) of 5 patients; 4 without a mask",
                   "% of pixels are one", "class 'three' is in no mask: it can neither be learned nor scored",
                   "no test images are named; the split 'folds' makes some"):
@@ -504,8 +499,8 @@ def test_new_knows_colours_instances_suffixes_ignore_and_sixteen_bits(folder: Pa
 def test_new_refuses_what_is_no_data_set(folder: Path, tmp_path: Path):
     (folder / "dataset.yaml").unlink()
     assert "no such folder" in one_line_error(invoke("data", "new", tmp_path / "nowhere"))
-    assert "say --tile SIZE" in one_line_error(invoke("data", "new", folder, "--overlap", "3"))
-    assert "--tile must have a size" in one_line_error(invoke("data", "new", folder, "--tile", "3"))
+    assert "give --tile SIZE" in one_line_error(invoke("data", "new", folder, "--overlap", "3"))
+    assert "tiles need a size" in one_line_error(invoke("data", "new", folder, "--tile", "3"))
     noise = np.random.default_rng(0).integers(0, 256, (40, 52), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "masks" / "A_0.png")
     assert "neither instances" in one_line_error(invoke("data", "new", folder))
@@ -523,7 +518,7 @@ def test_prepare_sets_the_tiling_once(folder: Path):
     wrong = one_line_error(invoke("data", "prepare", folder, "--size", SIZE, "--tile", "64"))
     assert "has tile: {size: 32, overlap: 8}; change it there" in wrong
     assert "is prepared whole" in one_line_error(invoke("data", "prepare", "synthetic", "--tile", "64"))
-    assert "leave --from out" in one_line_error(invoke("data", "check", folder, "--from", folder))
+    assert "leave out --from" in one_line_error(invoke("data", "check", folder, "--from", folder))
 
 
 def test_verbs_take_the_path_and_say_how_to_begin(folder: Path, tmp_path: Path):
