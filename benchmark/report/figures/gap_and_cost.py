@@ -43,9 +43,9 @@ def gap(group: Group, ratio: int) -> Figure | None:
     names = [short(group.display(each.row), 34, part(each.n, each.expected)) for each in found]
     note = (
         "Left: hollow, best output, step and threshold chosen on the test images; filled, strict. Right: points gained "
-        "(blue) or lost (orange) as one choice after the other is taken back, in this order. "
-        f"{left_out(group, found, [ratio])}"
+        "(blue) or lost (orange) as one choice after the other is taken back, in this order."
     )
+    note = " ".join([note, *left_out(group, found, [ratio])])
     draws = draws_in_words(each.n for each in found)
     about = f"{group.title} · Dice in percent, mean over {draws} · the greatest fall first"
     left, *others = sheet(
