@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.errors import Held, Interrupted, UserError
+from benchmark.errors import RunLocked, Interrupted, UserError
 from benchmark.files import UMASK, explain, make_folder
 from benchmark.lock_holder import FREE, Holder
 
@@ -51,7 +51,7 @@ def look(folder: Path) -> Sight | None:
             return None
         with contextlib.suppress(FileNotFoundError), open(folder / holder.name, "rb") as stream:
             return Sight(holder, os.fstat(stream.fileno()).st_mtime_ns)  # opened: a file server's client asks anew
-    raise Held(f"{folder}: this claim changes hands faster than it can be read")
+    raise RunLocked(f"{folder}: this claim changes hands faster than it can be read")
 
 
 def progress(folder: Path, holder: Holder) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Claim:
         self, watch: Watch | None = None, wait: Collection[str] = (), *,
         asked_to_stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[None]:
-        """Have the claim for a while; Held where another process has it, and goes on having it.
+        """Have the claim for a while; RunLocked where another process has it, and goes on having it.
 
         A dead holder's claim is taken over. `wait`: while the holder is `silent`, while it is `alive`; Interrupted ends
         it where `asked_to_stop`.
@@ -156,12 +156,12 @@ class Claim:
                 os.rename(self.folder / self.me.name, self.folder / FREE)
 
     def check(self) -> None:
-        """Held where the claim was lost: this process was silent for so long that another took it over."""
+        """RunLocked where the claim was lost: this process was silent for so long that another took it over."""
         assert self.me is not None
         if not self._lost and _now() - self._beaten > 2 * self.me.beat:
             self._touch()
         if self._lost or _now() - self._beaten > PATIENCE * self.me.beat / 2:
-            raise Held(f"{self.folder.parent.name}: this process was silent for too long, and another may be at it now")
+            raise RunLocked(f"{self.folder.parent.name}: this process was silent for too long, and another may be at it now")
 
     def _take(self, watch: Watch, wait: Collection[str]) -> Holder | None:
         """Have the claim, or return the holder that should be waited for."""
@@ -174,11 +174,11 @@ class Claim:
             elif (life := watch.judge(self.folder, sight)) != "dead":
                 if life in wait:
                     return sight.holder
-                raise Held(f"{sight.holder} is at work on {self.folder.parent.name}; wait for it, or stop it")
+                raise RunLocked(f"{sight.holder} is at work on {self.folder.parent.name}; wait for it, or stop it")
             elif self._rename(sight.holder.name):
                 break
         else:
-            raise Held(f"{self.folder}: others take this claim all the time")
+            raise RunLocked(f"{self.folder}: others take this claim all the time")
         self._touch()
         return None
 
