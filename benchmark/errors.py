@@ -30,7 +30,7 @@ class RunLocked(UserError):
         super().__init__(message, RUN_FAILED)
 
 
-class Decline(Exception):
+class NotApplicable(Exception):
     """A method or network says that a setting is not for it; the run is recorded as skipped, with this reason."""
 
 

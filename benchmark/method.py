@@ -6,7 +6,6 @@ evaluation, records and speed are the harness's. `new method` writes one to star
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,24 +15,23 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.batches.render import Batch
-from benchmark.errors import Decline, UserError, suggest
+from benchmark.batches.batch import Batch
+from benchmark.ema import EmaStep
+from benchmark.errors import NotApplicable, UserError, suggest
 from benchmark.losses import CRITERIA, RAMPS
 from benchmark.nets import build
 from benchmark.nets.network import Network
 from benchmark.randomness import derive
 
 __all__ = [
-    "BNStats", "Clock", "Decline", "EmaStep", "Group", "Logits", "Losses", "Method", "Parts", "Ramp", "Task", "Teacher",
-    "jittered", "named_logits", "require", "require_between", "require_share", "suggest",
+    "Batch", "Clock", "Logits", "Losses", "Method", "NotApplicable", "ParamGroup", "Parts", "Ramp", "Task",
+    "named_logits", "require", "require_between", "require_share", "suggest",
 ]
 
 Parts = Iterator[Mapping[str, Tensor]]
 Losses = Mapping[str, Tensor] | Parts
 Logits = Tensor | Mapping[str, Tensor]
 Ramp = Literal["linear", "sigmoid", "constant"]
-EmaStep = Literal["iteration", "epoch"]
-BNStats = Literal["ema", "copy", "own"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -85,11 +83,11 @@ class Task:
         """
         name, weights = (self.net, self.weights) if net is None else (net, None)
         outputs = self.classes if classes is None else classes
-        with self.seeded():
+        with self.init_seed():
             return build(name, channels=self.channels, classes=outputs, weights=weights, size=self.size)
 
     @contextmanager
-    def seeded(self) -> Iterator[None]:
+    def init_seed(self) -> Iterator[None]:
         """PyTorch's generator at the next ordinal's seed: for a method that builds a network of its own."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive(self.seed, "network", self._built))
@@ -136,55 +134,8 @@ class Clock:
         return torch.where(self.stopped, 1.0, (1 - 1 / (t + 1)).clamp(max=decay))
 
 
-class Teacher(nn.Module):
-    """A slow copy of a network that judges images and is never trained.
-
-    `bn_stats` says what becomes of BatchNorm's running statistics: `ema` averages them like weights, `copy` takes the
-    student's; both judge in evaluation mode. `own` judges in training mode and keeps statistics of what it has seen
-    (SSL4MIS, UA-MT, XNet).
-    """
-
-    def __init__(self, net: nn.Module, bn_stats: BNStats = "ema") -> None:
-        super().__init__()
-        self.net: Any = copy.deepcopy(net).requires_grad_(False)
-        self.bn_stats = bn_stats
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Teacher:
-        """Training mode only where the statistics are its own."""
-        super().train(mode)
-        self.net.train(mode and self.bn_stats == "own")
-        return self
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits; without a gradient in training mode."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.training):
-            logits: Tensor = self.net(image)
-        return logits
-
-    @torch.no_grad()
-    def follow(self, net: nn.Module, alpha: Tensor) -> None:
-        """theta' = alpha theta' + (1 - alpha) theta, over the parameters and, with `ema`, the float buffers."""
-        slow: list[Tensor] = list(self.net.parameters())
-        fast: list[Tensor] = list(net.parameters())
-        pairs = list(zip(self.net.buffers(), net.buffers(), strict=True))
-        if self.bn_stats == "ema":
-            slow += [mine for mine, _ in pairs if mine.is_floating_point()]
-            fast += [yours for mine, yours in pairs if mine.is_floating_point()]
-        torch._foreach_mul_(slow, alpha)
-        torch._foreach_add_(slow, torch._foreach_mul(fast, 1 - alpha))
-        for mine, yours in pairs:
-            if self.bn_stats == "copy" or (self.bn_stats == "ema" and not mine.is_floating_point()):
-                mine.copy_(torch.where(alpha < 1, yours, mine))
-
-
-def jittered(image: Tensor, scale: float) -> Tensor:
-    """`image` with Gaussian noise of this standard deviation, cut off at twice of it (SSL4MIS, UA-MT)."""
-    return image + (scale * torch.randn_like(image)).clamp(-2 * scale, 2 * scale)
-
-
 @dataclass
-class Group:
+class ParamGroup:
     """Parameters with an optimiser of their own; what is None comes from the `optimiser` section."""
 
     parameters: Iterable[nn.Parameter]
@@ -201,21 +152,21 @@ class Method(nn.Module):
     views: Mapping[str, tuple[str, ...]] = {"labelled": ("weak",)}
     targets: tuple[str, ...] = ()
     phases: Mapping[str, float] = {"train": 0.0}
-    capturable: bool = True
-    uncapturable: str = ""  # why it is not, told to the user
+    cuda_graph: bool = True
+    cuda_graph_reason: str = ""  # why it is not, told to the user
     phase: str = "train"  # the phase that the current step belongs to; set by the harness
     later: Mapping[str, Any] = {}  # hyper-parameters added after runs were recorded -> the value that changes nothing
     numerics: int = 1  # bump when the same specification no longer gives the same numbers
 
     def __init__(self) -> None:
         super().__init__()
-        self.watched: dict[str, Tensor] = {}
+        self.logged: dict[str, Tensor] = {}
 
-    def losses(self, labelled: Batch, unlabelled: Any, clock: Clock) -> Losses:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         """Named scalars whose sum is minimised, or a generator of such parts, each back-propagated at once.
 
-        A part's activations are freed before the next part is computed. `unlabelled` is a Batch without masks, or
-        None for a method whose `views` name no such stream.
+        A part's activations are freed before the next part is computed. `unlabelled` has no masks,
+        and is None for a method whose `views` name no such stream.
         """
         raise NotImplementedError
 
@@ -226,13 +177,13 @@ class Method(nn.Module):
     def after_step(self, clock: Clock) -> None:
         """What happens after the optimiser's step: moving averages, memories."""
 
-    def trained(self) -> list[Group]:
+    def param_groups(self) -> list[ParamGroup]:
         """What is optimised, and how."""
-        return [Group(parameter for parameter in self.parameters() if parameter.requires_grad)]
+        return [ParamGroup(parameter for parameter in self.parameters() if parameter.requires_grad)]
 
-    def watch(self, name: str, value: Tensor) -> None:
+    def log(self, name: str, value: Tensor) -> None:
         """Log a scalar beside the losses."""
-        self.watched[name] = value.detach()
+        self.logged[name] = value.detach()
 
 
 def named_logits(prediction: Logits) -> dict[str, Tensor]:

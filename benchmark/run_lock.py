@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.errors import RunLocked, Interrupted, UserError
+from benchmark.errors import Interrupted, RunLocked, UserError
 from benchmark.files import UMASK, explain, make_folder
 from benchmark.lock_holder import FREE, Holder
 
@@ -161,7 +161,7 @@ class Claim:
         if not self._lost and _now() - self._beaten > 2 * self.me.beat:
             self._touch()
         if self._lost or _now() - self._beaten > PATIENCE * self.me.beat / 2:
-            raise RunLocked(f"{self.folder.parent.name}: this process was silent for too long, and another may be at it now")
+            raise RunLocked(f"{self.folder.parent.name}: this process was silent for too long, another may work on it")
 
     def _take(self, watch: Watch, wait: Collection[str]) -> Holder | None:
         """Have the claim, or return the holder that should be waited for."""

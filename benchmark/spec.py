@@ -11,7 +11,6 @@ from typing import Any
 
 from benchmark import plugins as outside
 from benchmark.config.schema import REMOVED, SECTIONS, neutral_settings
-from benchmark.data import naming
 from benchmark.registry import METHODS
 
 
@@ -19,6 +18,7 @@ from benchmark.registry import METHODS
 class Spec:
     """One cell of a table: a method on a dataset, a split of it, a label ratio (percent), a fold or draw, a seed.
 
+    `dataset` is its name; `source` is the path that it was found by, where it has one, and no part of the identity.
     `values` are all settings, resolved (dotted key -> value); the preset's name is a label and no part of the identity,
     so two presets that come to the same values are the same run.
     """
@@ -31,6 +31,7 @@ class Spec:
     seed: int
     preset: str
     values: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""
 
     def section(self, name: str) -> Any:
         """One section's dataclass, filled from `values`."""
@@ -54,21 +55,20 @@ class Spec:
         Of what lies outside, a method's file or a folder of images, its name alone: it may be moved, and records say by
         a digest what was in it.
         """
-        names = {"method": outside.portable(self.method), "dataset": naming.short(self.dataset)}
-        plain = self.to_json()
+        plain = replace(self, method=outside.portable(self.method), source="").to_json()
         values = {**REMOVED, **plain["values"]}
         neutral = neutral_settings() | {f"method.{key}": v for key, v in METHODS.later(self.method).items()}
         for key, value in neutral.items():
             if key in values and values[key] == (list(value) if isinstance(value, tuple) else value):
                 del values[key]
-        decisive = {**plain, **names, "values": values, "preset": None}
+        decisive = {**plain, "values": values, "preset": None}
         return json.dumps(decisive, sort_keys=True, separators=(",", ":"))
 
     @cached_property
     def run_id(self) -> str:
         """A readable part and ten hexadecimal digits of the hash."""
         digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
-        method, dataset = outside.short(self.method).lower(), naming.short(self.dataset)
+        method, dataset = outside.short(self.method).lower(), self.dataset
         parts = [method, dataset, self.split, f"r{self.ratio}", f"f{self.fold}", f"s{self.seed}", digest]
         return "-".join(part.replace("/", "_") for part in parts)
 
@@ -78,7 +78,7 @@ class Spec:
         return {
             "method": self.method, "dataset": self.dataset, "split": self.split, "ratio": self.ratio,
             "fold": self.fold, "seed": self.seed, "preset": self.preset, "values": dict(sorted(plain.items())),
-        }
+        } | ({"source": self.source} if self.source else {})
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> Spec:

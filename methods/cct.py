@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.losses import mse
-from benchmark.method import Clock, Logits, Method, Ramp, Task, require, require_between
+from benchmark.method import Batch, Clock, Logits, Method, Ramp, Task, require, require_between
 from methods._auxiliary import FullDecoders, LightDecoders
 
 
@@ -56,10 +56,10 @@ class CCT(Method):
         if decoders == "full":
             self.auxiliary = FullDecoders([task.network() for _ in range(3)])
         else:
-            with task.seeded():
+            with task.init_seed():
                 self.auxiliary = LightDecoders(counts, width, task.classes, self.net.divisor)
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Iterator[Mapping[str, Tensor]]:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Iterator[Mapping[str, Tensor]]:
         features = self.net.encode(labelled.weak)
         heads = [self.net.logits(features)]
         if self.supervise_auxiliary:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.losses import cross_entropy, dice_loss, pseudo_label
-from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, require_between
+from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task, require_between
 
 
 class CPS(Method):
@@ -36,7 +36,7 @@ class CPS(Method):
         self.pseudo_loss = dice_loss if pseudo_loss == "dice" else cross_entropy
         self.first, self.second = task.network(), task.network()
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         first = self.first(labelled.weak), self.first(unlabelled.weak)
         second = self.second(labelled.weak), self.second(unlabelled.weak)
         one, two = (torch.cat(net) if self.images == "all" else net[1] for net in (first, second))

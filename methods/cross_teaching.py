@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from benchmark.losses import dice_loss, pseudo_label
-from benchmark.method import Clock, Group, Logits, Losses, Method, Ramp, Task, require, require_between
+from benchmark.method import Batch, Clock, Logits, Losses, Method, ParamGroup, Ramp, Task, require, require_between
 
 
 class CrossTeaching(Method):
@@ -43,11 +43,11 @@ class CrossTeaching(Method):
         self.transformer_optimiser = transformer_optimiser
         self.transformer_lr, self.transformer_decay = transformer_lr, transformer_decay
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         seen_cnn, cnn = self.cnn(labelled.weak), self.cnn(unlabelled.weak)
         seen_transformer, transformer = self.transformer(labelled.weak), self.transformer(unlabelled.weak)
         weight, labels = self.weight * clock.ramp(self.ramp), (pseudo_label(cnn), pseudo_label(transformer))
-        self.watch("agreement", (labels[0] == labels[1]).float().mean())
+        self.log("agreement", (labels[0] == labels[1]).float().mean())
         return {
             "supervised/cnn": self.task.criterion(seen_cnn, labelled.mask),
             "supervised/transformer": self.task.criterion(seen_transformer, labelled.mask),
@@ -55,12 +55,12 @@ class CrossTeaching(Method):
             "taught/transformer": weight * dice_loss(transformer, labels[0]),
         }
 
-    def trained(self) -> list[Group]:
+    def param_groups(self) -> list[ParamGroup]:
         """A group for each network."""
-        second = Group(self.transformer.parameters())
+        second = ParamGroup(self.transformer.parameters())
         if self.transformer_optimiser == "adamw":
             second.optimiser, second.lr, second.weight_decay = "adamw", self.transformer_lr, self.transformer_decay
-        return [Group(self.cnn.parameters()), second]
+        return [ParamGroup(self.cnn.parameters()), second]
 
     def predict(self, image: Tensor) -> Logits:
         return {"cnn": self.cnn(image), "transformer": self.transformer(image)}

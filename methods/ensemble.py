@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from benchmark.losses import mean_logits
-from benchmark.method import Clock, Logits, Method, Parts, Task, require_between
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Task, require_between
 
 
 class Ensemble(Method):
@@ -25,7 +25,7 @@ class Ensemble(Method):
         self.task = task
         self.nets = nn.ModuleList(task.network() for _ in range(members))
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
         for k, net in enumerate(self.nets, start=1):
             yield {f"supervised/{k}": self.task.criterion(net(labelled.weak), labelled.mask)}
 

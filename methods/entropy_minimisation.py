@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from benchmark.losses import entropy
-from benchmark.method import Clock, Logits, Method, Parts, Ramp, Task, require_between
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, require_between
 
 
 class EntropyMinimisation(Method):
@@ -31,7 +31,7 @@ class EntropyMinimisation(Method):
         self.task, self.weight, self.ramp, self.labelled_weight = task, weight, ramp, labelled_weight
         self.net = task.network()
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
         seen = self.net(labelled.weak)
         yield {
             "supervised": self.task.criterion(seen, labelled.mask),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.losses import IGNORE, cross_entropy, pseudo_label
-from benchmark.method import Clock, Logits, Method, Parts, Ramp, Task, require_between
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, require_between
 
 
 class FixMatch(Method):
@@ -39,14 +39,14 @@ class FixMatch(Method):
         self.net = task.network()
         self.weight, self.threshold, self.ramp, self.rejected = weight, threshold, ramp, rejected
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
         with torch.no_grad():
             label = pseudo_label(self.net(unlabelled.weak), self.threshold)
-        self.watch("confident", (label != IGNORE).float().mean())
+        self.log("confident", (label != IGNORE).float().mean())
         if self.rejected == "background":
             label = torch.where(label == IGNORE, 0, label)
         yield {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
-        nll = cross_entropy(self.net(unlabelled.strong), unlabelled.mix("strong", label), over="all")
+        nll = cross_entropy(self.net(unlabelled.strong), unlabelled.cutmix("strong", label), over="all")
         yield {"strong": self.weight * clock.ramp(self.ramp) * nll}
 
     def predict(self, image: Tensor) -> Logits:

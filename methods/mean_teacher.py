@@ -6,20 +6,9 @@ import math
 
 from torch import Tensor
 
+from benchmark.ema import BNStats, EmaStep, Teacher, add_noise
 from benchmark.losses import mse
-from benchmark.method import (
-    BNStats,
-    Clock,
-    EmaStep,
-    Logits,
-    Method,
-    Parts,
-    Ramp,
-    Task,
-    Teacher,
-    jittered,
-    require_between,
-)
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, require_between
 
 
 class MeanTeacher(Method):
@@ -49,14 +38,14 @@ class MeanTeacher(Method):
         self.teacher = Teacher(self.net, bn_stats)
         self.decay, self.weight, self.noise, self.ramp, self.ema_step = decay, weight, noise, ramp, ema_step
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
-        teacher_prob = self.teacher(jittered(unlabelled.weak, self.noise)).softmax(1)
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
+        teacher_prob = self.teacher(add_noise(unlabelled.weak, self.noise)).softmax(1)
         yield {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
         student_prob = self.net(unlabelled.weak).softmax(1)
         yield {"consistency": self.weight * clock.ramp(self.ramp) * mse(student_prob, teacher_prob)}
 
     def after_step(self, clock: Clock) -> None:
-        self.teacher.follow(self.net, clock.ema(self.decay, self.ema_step))
+        self.teacher.ema_update(self.net, clock.ema(self.decay, self.ema_step))
 
     def predict(self, image: Tensor) -> Logits:
         return {"student": self.net(image), "teacher": self.teacher(image)}

@@ -10,7 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.losses import boundary_dice_loss, dice_loss, mse
-from benchmark.method import Clock, Decline, Group, Logits, Method, Task, require, require_between, require_share
+from benchmark.method import (
+    Batch,
+    Clock,
+    Logits,
+    Method,
+    NotApplicable,
+    ParamGroup,
+    Task,
+    require,
+    require_between,
+    require_share,
+)
 from benchmark.nets.network import Network
 from benchmark.targets import boundary, signed_distance
 from methods._gating import AdaptiveLoss, MultiGate
@@ -52,7 +63,7 @@ class SemiMoE(Method):
         require_between(0, math.inf, weight_max=weight_max)
         require_share(dropout=dropout)
         if task.classes != 2:
-            raise Decline("semimoe's distance and boundary are defined for two classes")
+            raise NotApplicable("semimoe's distance and boundary are defined for two classes")
         self.task = task
         self.experts = tuple(name for name in OUTPUTS if name in experts)
         nets = {name: task.network(OUTPUTS[name]) for name in self.experts}
@@ -95,13 +106,13 @@ class SemiMoE(Method):
         """The adaptive loss's terms, or the plain sum's."""
         return self.adaptive(losses) if self.adaptive is not None else losses
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Iterator[dict[str, Tensor]]:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Iterator[dict[str, Tensor]]:
         truth = {"seg": labelled.mask, "sdf": labelled.sdf, "bnd": labelled.boundary}
         maps = self.features(labelled.weak)
         fused, weights = self.gate([maps[k] for k in self.experts])
         for target, weight in weights.items():
             for k, name in enumerate(self.experts):
-                self.watch(f"gate/{target}/{name}", weight[:, k].mean())
+                self.log(f"gate/{target}/{name}", weight[:, k].mean())
         losses = {k: self.task_loss(k, self.nets[k].head(maps[k]), truth[k], True) for k in self.experts}
         for k in fused:
             losses[k] = losses[k] + self.task_loss(k, fused[k], truth[k], True)
@@ -114,12 +125,13 @@ class SemiMoE(Method):
         ramp = self.weight_max * clock.linear()
         yield {f"unlabelled/{k}": ramp * term for k, term in self.combine(losses).items()}
 
-    def trained(self) -> list[Group]:
+    def param_groups(self) -> list[ParamGroup]:
         """The loss's own weights under Adam with lr 0.05 (released code), all else under the configured optimiser."""
         if self.adaptive is None:
-            return super().trained()
+            return super().param_groups()
         rest = [p for name, p in self.named_parameters() if not name.startswith("adaptive.")]
-        return [Group(rest), Group([self.adaptive.s], "adam", lr=0.05, weight_decay=5e-5, schedule="constant")]
+        weights = ParamGroup([self.adaptive.s], "adam", lr=0.05, weight_decay=5e-5, schedule="constant")
+        return [ParamGroup(rest), weights]
 
     def predict(self, image: Tensor) -> Logits:
         maps = self.features(image)

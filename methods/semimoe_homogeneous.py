@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.losses import mse
-from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, require_between, require_share
+from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task, require_between, require_share
 from benchmark.nets.network import Network
 from methods._gating import Gate
 
@@ -44,20 +44,20 @@ class SemiMoEHomogeneous(Method):
         self.nets: Sequence[Network] = nn.ModuleList(nets)  # type: ignore[assignment]
         self.gate = Gate(experts, nets[0].width, dropout)
 
-    def mix(self, maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], Tensor]:
+    def mixture(self, maps: Sequence[Tensor]) -> tuple[Tensor, list[Tensor], Tensor]:
         """The mixture as logits, every expert's logits, and the gate [B, K], from the experts' last maps."""
         gate = self.gate(torch.cat(list(maps), 1))
         logits = [net.head(last) for net, last in zip(self.nets, maps, strict=True)]
         shares = torch.stack([z.log_softmax(1) for z in logits], 1) + gate.clamp(min=TINY).log()[:, :, None, None, None]
         return shares.logsumexp(1), logits, gate
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         pairs = [(net.last_map(labelled.weak), net.last_map(unlabelled.weak)) for net in self.nets]
-        seen, _, seen_gate = self.mix([pair[0] for pair in pairs])
-        _, unseen, unseen_gate = self.mix([pair[1] for pair in pairs])
+        seen, _, seen_gate = self.mixture([pair[0] for pair in pairs])
+        _, unseen, unseen_gate = self.mixture([pair[1] for pair in pairs])
         load = torch.cat([seen_gate, unseen_gate]).mean(0)
         for k, share in enumerate(load, start=1):
-            self.watch(f"gate/{k}", share)
+            self.log(f"gate/{k}", share)
         apart = [mse(a.softmax(1), b.softmax(1)) for a, b in combinations(unseen, 2)]
         return {
             "supervised": self.task.criterion(seen, labelled.mask),
@@ -66,7 +66,7 @@ class SemiMoEHomogeneous(Method):
         }
 
     def predict(self, image: Tensor) -> Logits:
-        return self.mix([net.last_map(image) for net in self.nets])[0]
+        return self.mixture([net.last_map(image) for net in self.nets])[0]
 
 
 def imbalance(load: Tensor) -> Tensor:

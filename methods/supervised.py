@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from benchmark.method import Clock, Logits, Losses, Method, Task
+from benchmark.method import Batch, Clock, Logits, Losses, Method, Task
 
 
 class Supervised(Method):
@@ -22,7 +22,7 @@ class Supervised(Method):
         self.task = task
         self.net = task.network()
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         return {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
 
     def predict(self, image: Tensor) -> Logits:

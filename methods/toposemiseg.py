@@ -6,8 +6,9 @@ import math
 
 from torch import Tensor
 
+from benchmark.ema import BNStats, Teacher
 from benchmark.losses import soft_cross_entropy
-from benchmark.method import BNStats, Clock, Logits, Method, Parts, Ramp, Task, Teacher, require_between
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, require_between
 from methods._persistence import topological_terms
 
 
@@ -38,8 +39,8 @@ class TopoSemiSeg(Method):
 
     display = "TopoSemiSeg"
     views = {"labelled": ("weak",), "unlabelled": ("weak", "photometric")}
-    capturable = False
-    uncapturable = "persistence is computed on the host"
+    cuda_graph = False
+    cuda_graph_reason = "persistence is computed on the host"
 
     def __init__(
         self, task: Task, *, weight: float = 0.1, ramp: Ramp = "sigmoid", topology: float = 0.002, start: float = 0.8,
@@ -59,7 +60,7 @@ class TopoSemiSeg(Method):
         self.phases |= {"topology": start} if start < 1 else {}
         self.phase = next(iter(self.phases))
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
         belief = self.teacher(unlabelled.weak).softmax(1)
         yield {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
         student = self.net(unlabelled.photometric)
@@ -73,7 +74,7 @@ class TopoSemiSeg(Method):
         yield terms
 
     def after_step(self, clock: Clock) -> None:
-        self.teacher.follow(self.net, clock.ema(self.decay))
+        self.teacher.ema_update(self.net, clock.ema(self.decay))
 
     def predict(self, image: Tensor) -> Logits:
         return {"student": self.net(image), "teacher": self.teacher(image)}

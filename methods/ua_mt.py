@@ -9,21 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout2d
 
+from benchmark.ema import BNStats, EmaStep, Teacher, add_noise
 from benchmark.losses import entropy, mean_logits
-from benchmark.method import (
-    BNStats,
-    Clock,
-    EmaStep,
-    Logits,
-    Method,
-    Parts,
-    Ramp,
-    Task,
-    Teacher,
-    jittered,
-    require_between,
-    require_share,
-)
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, require_between, require_share
 from benchmark.nets.network import Network
 
 
@@ -67,23 +55,23 @@ class UAMT(Method):
     @torch.no_grad()
     def judge(self, image: Tensor) -> Tensor:
         """The teacher's logits on a noisy image under dropout."""
-        return self.dropped(self.teacher.net, jittered(image, self.noise))
+        return self.dropped(self.teacher.net, add_noise(image, self.noise))
 
     def certain(self, image: Tensor, ramp: Tensor) -> Tensor:
         """Where the mean of `passes` judgements has little entropy: bool [B, 1, H, W]."""
         passes = self.judge(image.repeat(self.passes, 1, 1, 1)).chunk(self.passes)
         return (entropy(mean_logits(passes)) < (0.75 + 0.25 * ramp) * self.most).unsqueeze(1)
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
         image, ramp = unlabelled.weak, clock.ramp(self.ramp)
         belief, mask = self.judge(image).softmax(1), self.certain(image, clock.ramp("sigmoid"))
-        self.watch("certain", mask.float().mean())
+        self.log("certain", mask.float().mean())
         yield {"supervised": self.task.criterion(self.dropped(self.net, labelled.weak), labelled.mask)}
         squared = mask * (self.dropped(self.net, image).softmax(1) - belief).square()
         yield {"consistency": self.weight * ramp * squared.sum() / (self.task.classes * mask.sum()).clamp(min=1)}
 
     def after_step(self, clock: Clock) -> None:
-        self.teacher.follow(self.net, clock.ema(self.decay, self.ema_step))
+        self.teacher.ema_update(self.net, clock.ema(self.decay, self.ema_step))
 
     def predict(self, image: Tensor) -> Logits:
         return {"student": self.net(image), "teacher": self.teacher(image)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.losses import IGNORE, cross_entropy, dice_loss, pseudo_label
-from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, require_between, require_share
+from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task, require_between, require_share
 
 
 class UniMatch(Method):
@@ -46,18 +46,18 @@ class UniMatch(Method):
         """The unsupervised loss of one stream; label 255 counts for nothing."""
         return dice_loss(logits, label) if self.unsupervised == "dice" else cross_entropy(logits, label, over="all")
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         features = self.net.encode(unlabelled.weak)
         with torch.no_grad():
             label = pseudo_label(self.net.logits(features), self.threshold)
-        self.watch("confident", (label != IGNORE).float().mean())
+        self.log("confident", (label != IGNORE).float().mean())
         dropped = self.net.logits([drop(feature) for drop, feature in zip(self.drops, features, strict=True)])
         seen, first, second = (self.net(x) for x in (labelled.weak, unlabelled.strong, unlabelled.strong2))
         weight = self.weight * clock.ramp(self.ramp)
         return {
             "supervised": self.task.criterion(seen, labelled.mask),
-            "strong": 0.25 * weight * self.judged(first, unlabelled.mix("strong", label)),
-            "strong2": 0.25 * weight * self.judged(second, unlabelled.mix("strong2", label)),
+            "strong": 0.25 * weight * self.judged(first, unlabelled.cutmix("strong", label)),
+            "strong2": 0.25 * weight * self.judged(second, unlabelled.cutmix("strong2", label)),
             "features": 0.5 * weight * self.judged(dropped, label),
         }
 

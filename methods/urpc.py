@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.losses import kl_divergence, mean_logits
-from benchmark.method import Clock, Decline, Logits, Method, Parts, Ramp, Task, require_between
+from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, Parts, Ramp, Task, require_between
 from methods._perturbations import dropout, feature_noise
 
 SCALES = 4
@@ -58,8 +58,8 @@ class URPC(Method):
         self.net = task.network()
         widths = self.net.map_widths[::-1]
         if len(widths) < SCALES:
-            raise Decline(f"urpc compares {SCALES} scales, and '{task.net}' decodes to {len(widths)}")
-        with task.seeded():
+            raise NotApplicable(f"urpc compares {SCALES} scales, and '{task.net}' decodes to {len(widths)}")
+        with task.init_seed():
             self.heads = nn.ModuleList(nn.Conv2d(width, task.classes, 1) for width in widths[1:SCALES])
 
     def scales(self, image: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class URPC(Method):
             logits.append(F.interpolate(head(features), image.shape[-2:], mode="nearest"))
         return torch.stack(logits, 1)
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
         supervised = [self.task.criterion(logits, labelled.mask) for logits in self.scales(labelled.weak).unbind(1)]
         yield {"supervised": torch.stack(supervised).mean()}
         pyramid = self.scales(unlabelled.weak).unbind(1)

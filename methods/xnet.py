@@ -8,7 +8,19 @@ from typing import Literal
 from torch import Tensor
 
 from benchmark.losses import dice_loss, pseudo_label
-from benchmark.method import Clock, Decline, Logits, Method, Parts, Ramp, Task, require, require_between, suggest
+from benchmark.method import (
+    Batch,
+    Clock,
+    Logits,
+    Method,
+    NotApplicable,
+    Parts,
+    Ramp,
+    Task,
+    require,
+    require_between,
+    suggest,
+)
 from methods._two_branches import TwoBranches
 from methods._wavelets import NAMES, high_frequency, low_frequency
 
@@ -41,9 +53,9 @@ class XNet(Method):
         known = "method.wavelet must be a discrete wavelet of PyWavelets, such as haar, db2 or bior1.5"
         require(wavelet in NAMES, f"{known}, not '{wavelet}'.{suggest(wavelet, NAMES)}")
         if task.weights is not None:
-            raise Decline("xnet has a network of its own, for which there are no pretrained weights")
+            raise NotApplicable("xnet has a network of its own, for which there are no pretrained weights")
         self.task, self.weight, self.ramp, self.wavelet, self.low = task, weight, ramp, wavelet, low
-        with task.seeded():
+        with task.init_seed():
             self.net = TwoBranches(task.channels, task.classes, width)
         step = self.net.divisor
         require(task.size % step == 0, f"data.size must be a multiple of {step} for xnet, not {task.size}")
@@ -53,7 +65,7 @@ class XNet(Method):
         low = image if self.low == "raw" else low_frequency(image, self.wavelet)
         return low, high_frequency(image, self.wavelet, self.task.mean, self.task.std)
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Parts:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
         low, high = self.net(*self.split(labelled.weak))
         yield {"supervised": self.task.criterion(low, labelled.mask) + self.task.criterion(high, labelled.mask)}
         low, high = self.net(*self.split(unlabelled.weak))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import torch
 
+from benchmark.batches.batch import Batch
 from benchmark.method import Task
 from benchmark.targets import boundary, signed_distance
 
@@ -27,19 +26,17 @@ def blobs(batch: int = 2, size: int = 32, seed: int = 0) -> torch.Tensor:
     return mask
 
 
-def batch(size: int = 32, count: int = 2, seed: int = 0) -> SimpleNamespace:
+def batch(size: int = 32, count: int = 2, seed: int = 0) -> Batch:
     """A labelled batch whose image shows its mask, with all targets."""
     mask = blobs(count, size, seed)
     generator = torch.Generator().manual_seed(seed + 1)
     image = mask.unsqueeze(1) + 0.3 * torch.randn(count, 3, size, size, generator=generator)
-    return SimpleNamespace(
-        index=torch.arange(count), weak=image, mask=mask, sdf=signed_distance(mask), boundary=boundary(mask)
-    )
+    return Batch(torch.arange(count), weak=image, mask=mask, sdf=signed_distance(mask), boundary=boundary(mask))
 
 
-def unlabelled(size: int = 32, count: int = 2, seed: int = 5) -> SimpleNamespace:
-    """An unlabelled batch."""
-    return SimpleNamespace(index=torch.arange(count), weak=batch(size, count, seed).weak)
+def unlabelled(size: int = 32, count: int = 2, seed: int = 5, **more) -> Batch:
+    """An unlabelled batch; `more` views, or the `boxes` that they are mixed by."""
+    return Batch(torch.arange(count), weak=batch(size, count, seed).weak, **more)
 
 
 def terms(method, labelled, without_label, clock) -> dict[str, torch.Tensor]:

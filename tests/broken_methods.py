@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmark.method import Group, Method, Task, Teacher
+from benchmark.ema import Teacher
+from benchmark.method import Method, ParamGroup, Task
 
 CALLS = [0]
 
@@ -249,8 +250,8 @@ class TrainsWhatItDoesNotHave(Honest):
     def factor(self, labelled, unlabelled, clock):
         return self.extra[0]
 
-    def trained(self):
-        return [Group([*self.parameters(), *self.extra])]
+    def param_groups(self):
+        return [ParamGroup([*self.parameters(), *self.extra])]
 
 
 class TrainsItsTeacher(Honest):

@@ -158,8 +158,8 @@ def test_a_number_that_comes_from_the_host_is_seen(monkeypatch):
 def test_a_method_that_is_not_captured_says_why():
     line = why_eager("toposemiseg", method_testbed("toposemiseg").build().method)
     assert line == "toposemiseg runs step by step, without a CUDA graph: persistence is computed on the host"
-    assert not TopoSemiSeg.capturable
-    assert why_eager("another", method_testbed("supervised").build().method).endswith("it says capturable = False")
+    assert not TopoSemiSeg.cuda_graph
+    assert why_eager("another", method_testbed("supervised").build().method).endswith("it says cuda_graph = False")
 
 
 def on_the_gpu(method, capture, **more):
@@ -170,7 +170,7 @@ def on_the_gpu(method, capture, **more):
 @pytest.mark.parametrize("method", [pytest.param(name, marks=GPU) for name in METHODS.names()])
 def test_captured_and_eager_losses_are_the_same(method):
     captured, eager = on_the_gpu(method, "on").build(), on_the_gpu(method, "off").build()
-    assert isinstance(captured.step, CudaGraphStep) == captured.method.capturable
+    assert isinstance(captured.step, CudaGraphStep) == captured.method.cuda_graph
     assert not isinstance(eager.step, CudaGraphStep)
     rows, others = advance(captured, 0, 8), advance(eager, 0, 8)
     for row, other in zip(rows, others, strict=True):

@@ -12,8 +12,9 @@ from PIL import Image
 
 from benchmark.config.compose import compose
 from benchmark.data import splits
+from benchmark.data.load import load_prepared
 from benchmark.data.make_splits import PUBLISHED
-from benchmark.data.store import Prepared, load
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.registry import DATASETS, METHODS
 from tests.conftest import invoke, one_line_error, tiny_settings
@@ -44,8 +45,8 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def opened(tmp_path: Path, raw: Path) -> Prepared:
-    return load("crag", 32, raw=raw, root=tmp_path / "prepared")
+def opened(tmp_path: Path, raw: Path) -> PreparedData:
+    return load_prepared("crag", 32, raw=raw, root=tmp_path / "prepared")
 
 
 def test_the_two_folders_are_training_and_test_images_in_order_of_their_numbers(tmp_path: Path, raw: Path) -> None:
@@ -115,8 +116,10 @@ def test_lists_are_made_where_the_images_are(tmp_path: Path, raw: Path) -> None:
     arguments = ("run", "--method", "supervised", "--dataset", "crag", "--preset", "demo", "--ratio", "20", "--json",
                  "--data", raw, "--results", tmp_path / "results", *tiny_settings())
     assert "'python -m benchmark data split crag --write'" in one_line_error(invoke(*arguments))
-    splits.write(opened(tmp_path, raw), tmp_path / "splits")
-    split = splits.resolve("crag", "official", 20, 0, folder=tmp_path / "splits")
+    data = opened(tmp_path, raw)
+    data.dataset.splits_folder = tmp_path / "splits"
+    splits.write(data)
+    split = splits.load_split(data.dataset, "official", 20, 0)
     assert (len(split.labelled), len(split.unlabelled), len(split.test)) == (2, 6, 3)
-    content = json.loads((tmp_path / "splits" / "crag" / "official.json").read_text())
+    content = json.loads((tmp_path / "splits" / "official.json").read_text())
     assert content["made_by"] == "python -m benchmark data split crag --write"

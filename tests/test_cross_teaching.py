@@ -63,7 +63,7 @@ def test_each_is_taught_the_argmax_of_the_other_by_dice_and_not_its_own():
         assert abs(right - own) > 0.01, "the two networks must disagree here, or nothing is shown"
         assert found[f"taught/{name}"].item() == pytest.approx(ramp * right, rel=1e-4)
     agreement = (cnn.argmax(1) == transformer.argmax(1)).double().mean().item()
-    assert method.watched["agreement"].item() == pytest.approx(agreement)
+    assert method.logged["agreement"].item() == pytest.approx(agreement)
 
 
 @pytest.mark.parametrize(("pupil", "teacher"), [("cnn", "transformer"), ("transformer", "cnn")])
@@ -96,7 +96,7 @@ def test_both_networks_pass_labelled_and_unlabelled_images_apart():
 
 def test_each_network_has_an_optimiser_group_of_its_own():
     method = CrossTeaching(task(), transformer_lr=0.003, transformer_decay=0.02, **SMALL)
-    first, second = method.trained()
+    first, second = method.param_groups()
     assert {id(p) for p in first.parameters} == {id(p) for p in method.cnn.parameters()}
     assert {id(p) for p in second.parameters} == {id(p) for p in method.transformer.parameters()}
     assert (first.optimiser, first.lr, first.weight_decay) == (None, None, None)
@@ -105,7 +105,8 @@ def test_each_network_has_an_optimiser_group_of_its_own():
 
 def test_configured_puts_both_under_the_rule_of_the_run():
     method = CrossTeaching(task(), transformer_optimiser="configured", transformer_lr=0.003, **SMALL)
-    assert [(g.optimiser, g.lr, g.weight_decay, g.schedule) for g in method.trained()] == 2 * [(None, None, None, None)]
+    given = [(g.optimiser, g.lr, g.weight_decay, g.schedule) for g in method.param_groups()]
+    assert given == 2 * [(None, None, None, None)]
 
 
 def test_the_cnn_is_the_official_output():

@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from benchmark.data.check import Facts, examine
-from benchmark.data.dataset import Dataset, Item, load_dataset
+from benchmark.data.dataset import Dataset, Item
 from benchmark.data.describe import certain, describe
 from benchmark.data.leaks import Side, leaks
+from benchmark.data.load import load_dataset, load_prepared
 from benchmark.data.near_duplicates import Alike
 from benchmark.data.prepare import prepare
-from benchmark.data.store import load
 from tests.conftest import invoke
 from tests.fake_glas import write_tree
 from tests.own_folder import write_folder
@@ -87,7 +87,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def checked(tmp_path: Path, raw: Path) -> Facts:
-    return examine(load("glas", 32, raw=raw, root=tmp_path / "prepared", again=True))
+    return examine(load_prepared("glas", 32, raw=raw, root=tmp_path / "prepared", again=True))
 
 
 def test_the_same_image_in_training_and_test_is_certainly_wrong(tmp_path: Path, raw: Path) -> None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.runs import doctor as diagnosis
 from benchmark.runs.doctor import GIB, Diagnosis
 from tests.conftest import invoke
@@ -91,7 +91,7 @@ def test_a_file_where_the_results_should_go_is_broken(found, tmp_path):
 
 
 def test_prepared_data_are_shown_with_their_sizes_and_old_or_damaged_ones_warned_of(found, tmp_path):
-    load("synthetic", 32, root=tmp_path)
+    load_prepared("synthetic", 32, root=tmp_path)
     for size, text in ((48, json.dumps({"ids": ["a"], "format": -1})), (64, "{")):
         (tmp_path / "synthetic" / str(size)).mkdir()
         (tmp_path / "synthetic" / str(size) / "index.json").write_text(text)

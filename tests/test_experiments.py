@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from benchmark.runs.grid import plan
 
 from benchmark.errors import UserError
 from benchmark.registry import METHODS
 from benchmark.runs.experiment import experiment_names, read_experiment
-from benchmark.runs.grid import plan
 from benchmark.runs.request import specify
 from tests.factories import method_testbed
 
@@ -33,7 +33,7 @@ def test_rows_axes_and_draws():
 
 def test_ablations_differ_from_the_method_by_what_they_ablate():
     for name, key in (("ablation_experts", "method.experts"), ("ablation_components", "method.pseudo_labels")):
-        found = {cell.row: specify(cell.request, "cpu")[0].values[key] for cell in read_experiment(name).cells}
+        found = {cell.row: specify(cell.request, "cpu").spec.values[key] for cell in read_experiment(name).cells}
         assert len(set(found.values())) > 1, name
 
 
@@ -132,5 +132,5 @@ def test_an_unknown_experiment_and_an_empty_choice_are_told(tmp_path):
 def test_an_experiments_settings_are_those_of_the_same_run_with_set():
     cell = read_experiment("ablation_experts").cells[0]
     by_hand = replace(cell.request, overrides=cell.request.experiment, experiment={})
-    assert specify(cell.request, "cpu")[0].run_id == specify(by_hand, "cpu")[0].run_id
+    assert specify(cell.request, "cpu").spec.run_id == specify(by_hand, "cpu").spec.run_id
     assert by_hand.command == cell.request.command

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.models.load import load as load_run
 from benchmark.runs.folder import load_masks
 from tests.conftest import invoke, one_line_error, tiny_settings
@@ -35,7 +35,7 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def images(tmp_path):
     """Two images of the test set at their native size, one of them with blanks and an accent in its name."""
-    prepared, folder = load("synthetic", 32), tmp_path / "images"
+    prepared, folder = load_prepared("synthetic", 32), tmp_path / "images"
     folder.mkdir()
     names = prepared.ids[:2]
     for name, called in zip(names, ("plain", "mit Ä und Blank"), strict=True):

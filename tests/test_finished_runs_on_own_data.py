@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.models.load import load as load_run
 from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
 from tests.own_folder import picture, write_folder
@@ -47,7 +47,7 @@ def own(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(own):
     """Results folder and record of one short run, with a labelled list of the user's own."""
-    results, ids = own.parent / "results", load(str(own), 32).ids
+    results, ids = own.parent / "results", load_prepared(str(own), 32).ids
     split = json.loads((own / "splits" / "folds.json").read_text())["folds"][0]
     mine = [name for name in ids if name in split["train"] and name not in split.get("unmasked", ())][:3]
     (own.parent / "three.txt").write_text("\n".join(mine))
@@ -95,7 +95,7 @@ def test_predict_sees_windows_at_the_scale_of_the_tiles_and_reads_as_training_di
     assert result.returncode == 0, result.stderr
     assert "tiles of 24 x 24 pixels" in result.stderr
     found = np.asarray(Image.open(tmp_path / "one" / "masks" / "A_0.png"))
-    prepared, run = load(str(own), 32), load_run(record["run_id"], results)
+    prepared, run = load_prepared(str(own), 32), load_run(record["run_id"], results)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (run.model.mean, run.model.std))
     row = prepared.rows("A_0")[0]
     with torch.inference_mode():
@@ -123,12 +123,12 @@ def test_an_export_reads_and_cuts_as_its_run_does(finished, exported, own, tmp_p
 
 
 def test_colours_are_made_grey_for_a_run_that_was_trained_so(tmp_path):
-    from benchmark.data.folder_dataset import Own
+    from benchmark.data.folder_dataset import FolderDataset
     from benchmark.data.images import PixelDecoding
 
     folder = write_folder(tmp_path / "colour", images=2, bare=1, classes=2)
     (folder / "dataset.yaml").write_text("classes: {background: 0, disk: 1}\npixels: grey\n")
-    dataset = Own(folder)
+    dataset = FolderDataset(folder)
     (item, _) = dataset.items(folder)
     assert dataset.decoding == PixelDecoding(grey=True)
     pixels = dataset.decoding.read(item.image, "")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from benchmark.batches.render import paste
+from benchmark.batches.batch import Batch, paste
 from benchmark.errors import UserError
 from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Clock
@@ -22,14 +20,14 @@ BOXES = {
 }
 
 
-def mixed(seed: int = 5) -> SimpleNamespace:
+def mixed(seed: int = 5) -> Batch:
     """Three unlabelled images with two strong views: another contrast, noise, and CutMix by BOXES."""
-    found, generator = unlabelled(count=3, seed=seed), torch.Generator().manual_seed(seed)
+    weak, generator = unlabelled(count=3, seed=seed).weak, torch.Generator().manual_seed(seed)
+    views = {}
     for view, contrast in (("strong", 0.6), ("strong2", 1.4)):
-        noise = 0.2 * torch.randn(found.weak.shape, generator=generator)
-        setattr(found, view, paste(contrast * found.weak + noise, BOXES[view]))
-    found.mix = lambda view, values: paste(values, BOXES[view])
-    return found
+        noise = 0.2 * torch.randn(weak.shape, generator=generator)
+        views[view] = paste(contrast * weak + noise, BOXES[view])
+    return unlabelled(count=3, seed=seed, boxes=BOXES, **views)
 
 
 def moderate(method, images) -> float:
@@ -125,7 +123,7 @@ def test_the_share_of_confident_pixels_is_watched():
     method.threshold = moderate(method, images)
     _, logits = spied(method, images)
     share = (labels_of(logits["weak"], method.threshold) != IGNORE).mean()
-    assert method.watched["confident"].item() == pytest.approx(share)
+    assert method.logged["confident"].item() == pytest.approx(share)
 
 
 def test_pseudo_labels_carry_no_gradient_into_the_weak_pass():
@@ -159,13 +157,13 @@ def test_background_variant_trains_rejected_pixels_as_class_0_with_full_weight()
     assert found["strong"].item() == pytest.approx(surprise(logits["strong"], labels), rel=1e-5)
     found["strong"].backward()
     assert (taught(logits["strong"].grad)[pasted(own, "strong") == IGNORE] == 0).all()
-    assert method.watched["confident"].item() == pytest.approx((own != IGNORE).mean())
+    assert method.logged["confident"].item() == pytest.approx((own != IGNORE).mean())
 
 
 def test_nothing_confident_is_a_loss_of_exactly_0_with_finite_gradients():
     images, method = mixed(), FixMatch(task(), threshold=1.0)
     found, _ = spied(method, images)
-    assert found["strong"].item() == 0 and method.watched["confident"].item() == 0
+    assert found["strong"].item() == 0 and method.logged["confident"].item() == 0
     found["strong"].backward()
     assert all((gradient == 0).all() for gradient in gradients(method.net).values())
 

@@ -13,19 +13,19 @@ import time
 from dataclasses import replace
 
 import pytest
+from benchmark.runs.execute import execute
+from benchmark.runs.grid import plan, planned_digest
+from benchmark.runs.slots import environments, places
+from benchmark.runs.workers import TROUBLE, Job, Orders, perform
 
 from benchmark.errors import UserError
 from benchmark.lock_holder import Holder
 from benchmark.runs import dispatch
-from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.folder import RunFolder
-from benchmark.runs.grid import plan, planned_digest
 from benchmark.runs.records import digest
 from benchmark.runs.request import specify
 from benchmark.runs.signals import StopSignals
-from benchmark.runs.slots import environments, places
-from benchmark.runs.workers import TROUBLE, Job, Orders, perform
 from tests.conftest import ROOT, command, invoke, one_line_error
 
 pytestmark = pytest.mark.slow
@@ -130,7 +130,7 @@ def test_states_are_those_of_the_records_and_of_the_claims(experiment, tmp_path,
         return shown.stdout.strip()
 
     cell = read_experiment(str(experiment)).cells[0]
-    spec, _ = specify(cell.request, "cpu")
+    spec, *_ = specify(cell.request, "cpu")
     assert state() == "1 missing"
     with RunFolder(tmp_path, spec).claimed():
         assert state() == "1 running"
@@ -147,7 +147,7 @@ def test_states_are_those_of_the_records_and_of_the_claims(experiment, tmp_path,
 
 def test_a_run_of_another_machine_is_left_to_it_while_it_lives(experiment, tmp_path, monkeypatch):
     monkeypatch.setenv("SEMIHISTO_BEAT", "0.1")
-    spec, _ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
+    spec, *_ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
     folder = RunFolder(tmp_path, spec)
     stranger = replace(Holder.me(), host="node07", machine="another boot")
     with folder.claimed():
@@ -223,7 +223,7 @@ def test_what_failed_at_another_grid_is_not_this_ones_trouble(experiment, tmp_pa
 
 def test_a_claim_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monkeypatch):
     cells = [cell for cell in read_experiment(str(experiment)).cells if cell.row == "plain"]
-    spec, _ = specify(cells[0].request, "cpu")
+    spec, *_ = specify(cells[0].request, "cpu")
     claim = tmp_path / "runs" / spec.run_id / "claim"
     claim.mkdir(parents=True)
     (claim / "notes.txt").touch()
@@ -338,7 +338,7 @@ def test_a_full_disk_ends_the_grid_and_loses_nothing(experiment, tmp_path, monke
 
 
 def test_results_of_a_newer_version_are_not_touched(experiment, tmp_path):
-    spec, _ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
+    spec, *_ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
     path = tmp_path / "records" / f"{spec.run_id}.json"
     path.parent.mkdir()
     path.write_text('{"schema": 99}')

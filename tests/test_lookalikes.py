@@ -11,8 +11,8 @@ from PIL import Image, ImageEnhance, ImageFilter
 from scipy.fft import idctn
 
 from benchmark.data import near_duplicates as module
+from benchmark.data.load import load_prepared
 from benchmark.data.near_duplicates import POSITIONS, lookalikes
-from benchmark.data.store import load
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "JPEG": lambda image: _jpeg(image, 20),
@@ -40,7 +40,7 @@ def _jpeg(image: Image.Image, quality: int) -> Image.Image:
 @pytest.fixture(scope="module")
 def tissue() -> np.ndarray:
     """uint8 [84, 96, 96, 3]: generated, no two images of one place."""
-    return np.array(load("synthetic", 96).images)
+    return np.array(load_prepared("synthetic", 96).images)
 
 
 def test_different_images_of_the_same_tissue_are_not_alike(tissue: np.ndarray) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from benchmark.ema import Teacher
 from benchmark.errors import UserError
-from benchmark.method import Clock, Teacher
+from benchmark.method import Clock
 from methods.mean_teacher import MeanTeacher
 from tests.batches import batch, task, terms, train, unlabelled
 
@@ -52,7 +53,7 @@ def test_teacher_statistics_by_choice():
         student.running_mean.fill_(4.0)
         student.num_batches_tracked.fill_(3)
         teacher.train()
-        teacher.follow(student, torch.tensor(0.75))
+        teacher.ema_update(student, torch.tensor(0.75))
         expected = {"ema": 1.0, "copy": 4.0, "own": 0.0}[bn_stats]
         assert teacher.net.running_mean[0].item() == pytest.approx(expected)
         assert teacher.net.training == (bn_stats == "own")

@@ -13,7 +13,7 @@ import segmentation_models_pytorch
 import torch
 from torch import nn
 
-from benchmark.errors import Decline, UserError
+from benchmark.errors import NotApplicable, UserError
 from benchmark.nets import NAMES, build
 from benchmark.nets import residual as xnet
 from benchmark.nets.network import Network
@@ -230,7 +230,7 @@ def test_an_architecture_without_levels_declines_its_parts_but_works() -> None:
         lambda: network.decoder,
         lambda: network.width,
     ):
-        with pytest.raises(Decline, match=r"smp/fpn-resnet18.*smp/unet"):
+        with pytest.raises(NotApplicable, match=r"smp/fpn-resnet18.*smp/unet"):
             ask()
     with pytest.raises(AttributeError):
         _ = network.no_such_thing

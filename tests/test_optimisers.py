@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmark.config.schema import Optimiser
 from benchmark.errors import UserError
-from benchmark.method import Group, Method
+from benchmark.method import Method, ParamGroup
 from benchmark.training import optimisers as module
 from benchmark.training.optimisers import KINDS, Optimisers, factor
 
@@ -31,10 +31,10 @@ class Two(Method):
         self.first, self.second = nn.Linear(3, 4), nn.Linear(4, 2)
         self.groups = groups
 
-    def trained(self):
+    def param_groups(self):
         parts = (self.first, self.second)
         pairs = zip(parts, self.groups, strict=True) if self.groups else ()
-        return [Group(part.parameters(), **group) for part, group in pairs] or super().trained()
+        return [ParamGroup(part.parameters(), **group) for part, group in pairs] or super().param_groups()
 
 
 def train(method, optimisers, steps, first=0):
@@ -158,8 +158,8 @@ def test_each_group_steps_by_its_own_rate():
 
 def test_a_parameter_in_two_groups_is_a_mistake():
     method = Two()
-    method.trained = lambda: [Group(method.parameters()), Group([method.first.bias], optimiser="sgd")]
-    with pytest.raises(UserError, match=r"Two\.trained\(\) gives a parameter to two optimisers"):
+    method.param_groups = lambda: [ParamGroup(method.parameters()), ParamGroup([method.first.bias], optimiser="sgd")]
+    with pytest.raises(UserError, match=r"Two\.param_groups\(\) gives a parameter to two optimisers"):
         Optimisers(method, Optimiser(), 10, CPU)
 
 

@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+from benchmark.data.load import load_dataset
 from benchmark.errors import UserError
 from benchmark.plugins import portable, short
 from benchmark.registry import DATASETS, METHODS
@@ -201,7 +202,7 @@ def test_the_list_shows_what_is_installed_and_a_broken_one_is_one_line(packages)
 def test_an_installed_method_and_data_set_run_by_name(packages, here):
     record = json.loads(run("fine").stdout)
     assert record["run_id"].startswith("fine-") and record["numerics"]["source"]
-    assert code_versions("fine", "tiles")["dataset"] == DATASETS.load("synthetic").version
+    assert code_versions("fine", load_dataset("tiles"))["dataset"] == DATASETS.load("synthetic").version
     assert DATASETS.load("tiles").__name__ == "Tiles"
     line = one_line_error(invoke("run", "--method", "fine", "--dataset", "tiles", "--preset", "demo"))
     assert "'python -m benchmark data split tiles --write'" in line

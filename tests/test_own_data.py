@@ -13,14 +13,13 @@ import pytest
 from PIL import Image
 
 from benchmark.data.check import examine
-from benchmark.data.dataset import full_name, load_dataset
 from benchmark.data.describe import describe
-from benchmark.data.naming import folder_of, is_own, short
-from benchmark.data.splits import available, compare, match, resolve, write
-from benchmark.data.store import Prepared, load
+from benchmark.data.load import load_dataset, load_prepared
+from benchmark.data.splits import available, check_split_matches_data, compare, load_split, write
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.spec import Spec
-from tests.conftest import invoke, one_line_error
+from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.own_folder import PATIENTS, picture, write_folder
 
 YAML = "name: cells\nclasses: {background: 0, one: 1, two: 2}\ngroups: groups.csv\n"
@@ -34,8 +33,8 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def opened(folder: Path) -> Prepared:
-    return load(str(folder), SIZE, root=folder.parent / "prepared")
+def opened(folder: Path) -> PreparedData:
+    return load_prepared(str(folder), SIZE, root=folder.parent / "prepared")
 
 
 def said(folder: Path, text: str) -> None:
@@ -154,21 +153,23 @@ def test_versions_lie_side_by_side_and_a_folder_that_moves_stays_the_same_data(f
     assert first.folder.parent.name == f"cells-{load_dataset(str(folder)).version}"
     moved = tmp_path / "elsewhere, née «x»"
     folder.rename(moved)
-    second = load(str(moved), SIZE, root=tmp_path / "prepared", prepare=False)
-    assert second.folder == first.folder and second.dataset == f"{moved}:cells"
-    here, there = (Spec("m", f"{place}:cells", "folds", 20, 0, 0, "fair", {}) for place in (folder, moved))
+    second = load_prepared(str(moved), SIZE, root=tmp_path / "prepared", prepare=False)
+    assert second.folder == first.folder and second.dataset.source == str(moved)
+    here, there = (Spec("m", "cells", "folds", 20, 0, 0, "fair", {}, str(place)) for place in (folder, moved))
     assert here.run_id == there.run_id and here.run_id.startswith("m-cells-folds-r20")
-    assert here.run_id != Spec("m", f"{folder}:other", "folds", 20, 0, 0, "fair", {}).run_id
+    assert here.run_id != Spec("m", "other", "folds", 20, 0, 0, "fair", {}, str(folder)).run_id
+    assert Spec.from_json(here.to_json()) == here and "source" not in Spec("m", "glas", "folds", 20, 0, 0, "").to_json()
 
 
 def test_names_and_paths(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(folder.parent)
-    assert full_name("cells") == full_name("./cells/") == full_name("cells/dataset.yaml") == "./cells:cells"
-    assert full_name("./cells:cells") == "./cells:cells" and full_name("glas") == "glas"
-    assert is_own("./cells:cells") and (short("./cells:cells"), folder_of("./cells:cells")) == ("cells", Path("cells"))
-    assert not is_own("glas") and short("glas") == "glas"
+    for given in ("cells", "./cells/", "cells/dataset.yaml"):
+        found = load_dataset(given)
+        assert (found.name, found.source, found.home) == ("cells", "./cells", Path("cells"))
+    glas = load_dataset("glas")
+    assert (glas.name, glas.source, glas.home) == ("glas", "glas", None)
     with pytest.raises(UserError, match="the data set is called 'cells', not 'tissue'"):
-        load_dataset("./cells:tissue")
+        load_dataset("./cells", "tissue")
     with pytest.raises(UserError, match="nowhere/x: no such folder"):
         load_dataset("nowhere/x")
     said(folder, YAML.replace("name: cells\n", ""))
@@ -178,29 +179,31 @@ def test_names_and_paths(folder: Path, monkeypatch: pytest.MonkeyPatch):
 
 YAML_MISTAKES = {
     "clases: [a, b]": "line 1: unknown key 'clases'. Did you mean 'classes'?",
-    "name: x\nmasks: instance\nclasses: [a, b]": "line 2: masks must be one of classes, instances",
-    "classes: [a, b]\npublishable: 3": "line 2: publishable must be bool, not 3",
-    "classes: [a, b]\nname: glas": "line 2: 'glas' is the name of a data set of ours",
-    "classes: [a, b]\nname: my-set": "line 2: 'my-set' is not a plain name",
-    "name: x": "classes is missing",
-    "classes: [a]": "line 1: classes must be two different names or more",
-    "classes: [a, a]": "line 1: classes must be two different names or more",
-    "classes:\n  a: 0\n  b: 0": "line 3: class 'b' has another class's value, 0",
+    "name: x": "dataset.yaml: classes is missing",
+    "name: x\nmasks: instance\nclasses: [a, b]": "line 2: masks must be 'classes' or 'instances', not 'instance'. Did",
+    "classes: [a, b]\npublishable: 3": "line 2: publishable must be a boolean, not 3",
+    "classes: [a, b]\nname: glas": "line 2: name must not be 'glas', a data set of ours",
+    "classes: [a, a]": "line 1: classes must be 2 to 255 different names",
+    "classes:\n  a: 0\n  b: #ff0000": "line 3: b must be a number of the masks, 0 to 65535, a colour",
+    "classes:\n  a: 0\n  b: {frm: 9}": "line 3: b must be a number of the masks",
+    "classes: {a: 0, b: {from: 0}}": "line 1: classes must have different values; 'b' has another class's, 0",
     "classes:\n  a: 0\n  b: [255, 0, 0]": "line 1: classes must be all numbers or all colours",
-    "classes:\n  a: 0\n  b: #ff0000": "line 3: b must be a number of the masks, 0 to 65535, or a colour",
-    "classes: {a: 0, b: 1}\nmasks: instances": "line 1: masks of instances have two classes, names alone",
-    "classes: {a: 0, b: 1}\nignore: 1": "line 2: ignore is 1, which is a class",
+    "masks: instances\nclasses: {a: 0, b: 1}": "line 2: classes must be two names alone where masks are of instances",
+    "classes: {a: 0, b: 1}\nignore: 1": "line 2: ignore must not be 1, which is a class",
     "classes: {a: 0, b: 1}\nignore: [0, 0, 0]": "line 2: ignore must be a number",
     "classes: {a: 0, b: 1}\nrange: [9, 3]": "line 2: range must be [low, high]",
-    "classes: {a: 0, b: 1}\ntile: 512": "line 2: tile must be {size: 512, overlap: 64}",
-    "classes: {a: 0, b: 1}\ntile: {size: 64, overlap: 64}": "line 2: tiles need a size of 16 pixels or more",
-    "classes: {a: 0, b: 1}\ntile: {size: 64, ovrlap: 4}": "line 2: tile: unknown key 'ovrlap'. Did you mean 'overlap'?",
-    "classes: {a: 0, b: 1}\npattern: '(?P<patient>'": "line 2: not a regular expression",
-    "classes: {a: 0, b: 1}\npattern: '[A-Z]'": "line 2: no named group in it",
-    "classes: {a: 0, b: 1}\nsplits: {official: {train: a, test: b}}": "the split 'official' is one that the suite",
-    "classes: {a: 0, b: 1}\nsplits:\n  mine: {train: a.txt}": "line 3: mine must name files of ids",
-    "classes: {a: 0, b: 1}\nsplits:\n  mine: {train: a, test: b, tets: c}": "line 3: mine: unknown key 'tets'",
+    "classes: {a: 0, b: 1}\ntile: 512": "line 2: tile must be lines or pairs of size, overlap",
+    "classes: {a: 0, b: 1}\ntile: {size: 64, overlap: 64}": "line 2: tile must have a size of 16 pixels or more",
+    "classes: {a: 0, b: 1}\ntile: {size: 64, ovrlap: 4}": "line 2: unknown key 'ovrlap'. Did you mean 'overlap'?",
+    "classes: {a: 0, b: 1}\npattern: '(?P<patient>'": "line 2: pattern must be a regular expression",
+    "classes: {a: 0, b: 1}\npattern: '[A-Z]'": "line 2: pattern must have a named group",
+    "classes: {a: 0, b: 1}\nimage_files: '{a b}'": "line 2: image_files must be a folder or a pattern like",
+    "classes: {a: 0, b: 1}\nimage_files: '{g}/{name}'": "mask_files must have the same names in braces as image_files",
+    "classes: {a: 0, b: 1}\nsplits: {official: {train: a, test: b}}": "'official', which is one that the suite makes",
+    "classes: {a: 0, b: 1}\nsplits:\n  mine: {train: a.txt}": "line 3: test is missing",
+    "classes: {a: 0, b: 1}\nsplits:\n  mine: [{train: a, test: b, tets: c}]": "line 3: unknown key 'tets'. Did you",
     "classes: [a, b": "not valid YAML",
+    "classes: [a, b]\nrange: [0, " + "9" * 5000 + "]": "line 2: not valid YAML (a number of 5000 digits",
 }
 
 
@@ -243,14 +246,14 @@ def _replace(old: str, new: str) -> Callable[[Path], object]:
 
 BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "link out": (_outside, r"images/A_0\.png: leads out of the folder, to .*secret\.png"),
-    "folder out": (_masks_outside, r"cells/masks: leads out of the folder"),
+    "folder out": (_masks_outside, r"masks/A_0\.png: leads out of the folder"),
     "two of one name": (lambda f: shutil.copy(f / "images" / "A_0.png", f / "images" / "A_0.tif"),
-                        r"A_0\.tif: a second file called 'A_0' beside A_0\.png; keep one"),
+                        r"A_0\.tif: a second file called 'A_0' beside .*A_0\.png; keep one"),
     "accents twice": (lambda f: [shutil.copy(f / "images" / "A_0.png", f / "images" / name)
                                  for name in ("é.png", "e\u0301.png")], "a second file called 'é'"),
     "orphan": (lambda f: (f / "images" / "A_0.png").unlink(), r"masks/A_0\.png: a mask without its image"),
-    "no images": (lambda f: shutil.rmtree(f / "images"), "no folder 'images' in it"),
-    "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], "masks: no masks in it"),
+    "no images": (lambda f: shutil.rmtree(f / "images"), "cells/images: no such folder"),
+    "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], r"cells: no masks at 'masks/\{name\}'"),
     "folder in it": (lambda f: (f / "images" / "more").mkdir(), "images/more: a folder"),
     "a slide": (lambda f: (f / "images" / "x.svs").write_bytes(b""), r"x\.svs: not an image by its name"),
     "broken image": (lambda f: (f / "images" / "A_0.png").write_bytes(b"no"), r"images/A_0\.png: not an image"),
@@ -300,7 +303,7 @@ def test_names_with_blanks_accents_and_quotes_are_names(folder: Path):
     assert name in data.ids and np.array_equal(data.native_classes(name), picture(0)[1])
     write(data)
     (folder / "mine.txt").write_text("A_5\n")
-    assert resolve(data.dataset, "folds", 20, 0).test
+    assert load_split(data.dataset, "folds", 20, 0).test
 
 
 def test_folds_keep_patients_apart_and_leave_images_without_masks_to_training(folder: Path):
@@ -312,11 +315,12 @@ def test_folds_keep_patients_apart_and_leave_images_without_masks_to_training(fo
     tested = []
     for fold in range(3):
         for ratio in (5, 20, 100):
-            split = resolve(data.dataset, "folds", ratio, fold)
+            split = load_split(data.dataset, "folds", ratio, fold)
             learnt = {*split.labelled, *split.unlabelled}
             assert not {name[0] for name in learnt} & {name[0] for name in split.test}
             assert not {*split.labelled, *split.validation, *split.test} & data.unmasked
-            assert not set(split.labelled) & {*split.validation, *split.test} and match(split, data) == []
+            assert not set(split.labelled) & {*split.validation, *split.test}
+            assert check_split_matches_data(split, data) == []
         assert set(split.unlabelled) == {name for name in data.unmasked if name[0] not in {t[0] for t in split.test}}
         assert len(split.labelled) + len(split.test) == 16
         tested += split.test
@@ -328,15 +332,15 @@ def test_ratios_are_percentages_of_the_images_that_have_a_mask(tmp_path: Path):
     said(folder, "classes: {background: 0, cell: 255}\npattern: '(?P<patient>.)_'\n")
     data = opened(folder)
     write(data)
-    half, whole = (resolve(data.dataset, "folds", ratio, 0) for ratio in (50, 100))
+    half, whole = (load_split(data.dataset, "folds", ratio, 0) for ratio in (50, 100))
     assert len(whole.labelled) == 20 - len(whole.test) and len(half.labelled) == round(len(whole.labelled) / 2 + 0.01)
     assert set(whole.unlabelled) < data.unmasked and len(whole.unlabelled) >= 20
     own = tmp_path / "own.txt"
     own.write_text(f"{whole.labelled[0]}\n{whole.unlabelled[0]}\n")
     with pytest.raises(UserError, match=r"line 2: .* has no mask; it can only be an unlabelled training image"):
-        resolve(data.dataset, "folds", 20, 0, labelled_file=own)
+        load_split(data.dataset, "folds", 20, 0, labelled_file=own)
     own.write_text("\n".join(whole.labelled))
-    assert resolve(data.dataset, "folds", 20, 0, labelled_file=own).ratio == 100
+    assert load_split(data.dataset, "folds", 20, 0, labelled_file=own).ratio == 100
 
 
 def test_sets_make_it_official_and_a_validation_set_is_held_out(folder: Path):
@@ -348,7 +352,7 @@ def test_sets_make_it_official_and_a_validation_set_is_held_out(folder: Path):
     (folder / "groups.csv").write_text("\n".join(rows))
     data = opened(folder)
     write(data)
-    split = resolve(data.dataset, "official", 50, 0)
+    split = load_split(data.dataset, "official", 50, 0)
     assert {name[0] for name in split.test} == {"A"} and {name[0] for name in split.validation} == {"B"}
     assert {name[0] for name in split.labelled} <= set("CDE") and "B_16" in split.unlabelled
     assert not set(split.validation) & {*split.labelled, *split.unlabelled}
@@ -363,7 +367,7 @@ def test_strata_are_the_classes_that_occur_where_no_grade_is_known(folder: Path)
     data = opened(folder)
     write(data)
     for fold in range(3):
-        split = resolve(data.dataset, "folds", 50, fold)
+        split = load_split(data.dataset, "folds", 50, fold)
         even = sum(int(name.split("_")[1]) % 2 == 0 for name in split.labelled)
         assert abs(2 * even - len(split.labelled)) <= 1
         assert abs(2 * sum(int(name.split("_")[1]) % 2 == 0 for name in split.test) - len(split.test)) <= 1
@@ -387,9 +391,9 @@ def test_lists_of_ones_own(folder: Path):
                         "labelled: {10: few.txt}}\n")
     data = opened(folder)
     assert write(data) == [f"wrote {folder / 'splits' / 'mine.json'}"]
-    split = resolve(data.dataset, "mine", 10, 0)
+    split = load_split(data.dataset, "mine", 10, 0)
     assert split.labelled == ("C_2",) and {name[0] for name in split.validation} == {"B"} and "C_17" in split.unlabelled
-    assert len(resolve(data.dataset, "mine", 100, 0).labelled) == sum(name[0] in "CDE" for name in masked)
+    assert len(load_split(data.dataset, "mine", 100, 0).labelled) == sum(name[0] in "CDE" for name in masked)
     lists = {name: (folder / name).read_text() for name in ("train.txt", "test.txt", "val.txt", "few.txt")}
     for name, line, words in (
         ("test.txt", "A_99\n", r"test\.txt, line 6: 'A_99' is no image of this data set\. Did you mean"),
@@ -423,23 +427,23 @@ def test_lists_of_folds_of_ones_own(folder: Path):
         f"    - {{train: train {number}.txt, test: test {number}.txt}}\n" for number in range(2)))
     write(data := opened(folder))
     assert [(offer.split, offer.folds) for offer in available(data.dataset)] == [("mine", 2)]
-    assert {name[0] for name in resolve(data.dataset, "mine", 20, 1).test} == {"B"}
+    assert {name[0] for name in load_split(data.dataset, "mine", 20, 1).test} == {"B"}
 
 
 def test_what_was_added_after_the_lists_were_made_is_said(folder: Path):
     data = opened(folder)
     write(data)
-    split = resolve(data.dataset, "folds", 20, 0)
+    split = load_split(data.dataset, "folds", 20, 0)
     shutil.copy(folder / "masks" / "A_0.png", folder / "masks" / "B_16.png")
-    (remark,) = match(split, opened(folder))
+    (remark,) = check_split_matches_data(split, opened(folder))
     assert "is not what the split 'folds' was made from" in remark and f"data split {folder} --write" in remark
     (folder / "masks" / f"{split.labelled[0]}.png").unlink()
     with pytest.raises(UserError, match=f"needs the mask of {split.labelled[0]}, which is not there any more"):
-        match(split, opened(folder))
+        check_split_matches_data(split, opened(folder))
     path = folder / "splits" / "folds.json"
     path.write_text(path.read_text().replace("A_0", "A_00"))
     with pytest.raises(UserError, match=r"the file was edited; make it anew with .*data split"):
-        resolve(data.dataset, "folds", 20, 0)
+        load_split(data.dataset, "folds", 20, 0)
 
 
 def test_check_says_what_will_be_trained_on(folder: Path):
@@ -467,7 +471,7 @@ def test_new_writes_what_it_sees_and_says_what_it_guesses(folder: Path):
     assert opened(folder).groups["grade"]
     (folder / "groups.csv").unlink()
     told, text = look(folder, "--tile", "32", "--overlap", "4")
-    assert "groups: none seen" in told and "tile: {size: 32, overlap: 4}\n" in text
+    assert "groups: no table seen" in told and "tile: {size: 32, overlap: 4}\n" in text
     again = one_line_error(invoke("data", "new", folder))
     assert "dataset.yaml: is there already" in again and (folder / "dataset.yaml").read_text() == text
 
@@ -501,7 +505,7 @@ def test_new_refuses_what_is_no_data_set(folder: Path, tmp_path: Path):
     (folder / "dataset.yaml").unlink()
     assert "no such folder" in one_line_error(invoke("data", "new", tmp_path / "nowhere"))
     assert "say --tile SIZE" in one_line_error(invoke("data", "new", folder, "--overlap", "3"))
-    assert "tiles need a size" in one_line_error(invoke("data", "new", folder, "--tile", "3"))
+    assert "--tile must have a size" in one_line_error(invoke("data", "new", folder, "--tile", "3"))
     noise = np.random.default_rng(0).integers(0, 256, (40, 52), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "masks" / "A_0.png")
     assert "neither instances" in one_line_error(invoke("data", "new", folder))
@@ -528,7 +532,9 @@ def test_verbs_take_the_path_and_say_how_to_begin(folder: Path, tmp_path: Path):
     assert "data.size" in invoke("explain", *arguments).stdout
     write(opened(folder))
     explained = invoke("explain", *arguments)
-    assert explained.returncode == 0 and "split: folds" in explained.stderr
+    assert explained.returncode == 0
+    ran = invoke("run", *arguments, "--results", tmp_path / "results", *tiny_settings())
+    assert ran.returncode == 0 and "split: folds" in ran.stderr
     (folder / "dataset.yaml").rename(folder / "other.yaml")
     assert "no dataset.yaml in it; 'python -m benchmark data new FOLDER'" in one_line_error(invoke("run", *arguments))
     assert "data new" in one_line_error(invoke("data", "check", folder))
@@ -540,4 +546,4 @@ def test_lists_and_prepared_data_are_read_as_what_they_are_by_all(folder: Path):
     content = json.loads((folder / "splits" / "folds.json").read_text())
     assert content["dataset"] == "cells" and "unmasked" in content["folds"][0]
     relative = os.path.relpath(folder)
-    assert resolve(full_name(relative), "folds", 20, 0) == resolve(full_name(str(folder)), "folds", 20, 0)
+    assert load_split(load_dataset(relative), "folds", 20, 0) == load_split(load_dataset(str(folder)), "folds", 20, 0)

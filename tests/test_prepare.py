@@ -22,12 +22,13 @@ from PIL import Image
 
 from benchmark.data import prepare as prepare_module
 from benchmark.data.check import examine
-from benchmark.data.dataset import Dataset, Item, load_dataset, names
+from benchmark.data.dataset import Dataset, Item
 from benchmark.data.describe import describe
+from benchmark.data.load import load_dataset, load_prepared, names
 from benchmark.data.prepare import prepare
 from benchmark.data.preview import preview
-from benchmark.data.splits import compare, match, resolve
-from benchmark.data.store import Prepared, load
+from benchmark.data.splits import check_split_matches_data, compare, load_split
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.paths import ROOT
 from tests.fake_glas import HEIGHT, IDS, WIDTH, arrays, write_tree
@@ -41,8 +42,8 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def opened(tmp_path: Path, raw: Path, **options: object) -> Prepared:
-    return load("glas", SIZE, raw=raw, root=tmp_path / "prepared", **options)  # type: ignore[arg-type]
+def opened(tmp_path: Path, raw: Path, **options: object) -> PreparedData:
+    return load_prepared("glas", SIZE, raw=raw, root=tmp_path / "prepared", **options)  # type: ignore[arg-type]
 
 
 def test_values(tmp_path: Path, raw: Path) -> None:
@@ -97,7 +98,7 @@ def test_every_form_of_the_release_is_the_same_data(tmp_path: Path, raw: Path, k
             Image.fromarray(ids.astype(np.uint16)).save(path)
         elif kind == "rgb":
             Image.fromarray(np.stack([ids] * 3, -1)).save(path)
-    second = load("glas", SIZE, raw=other, root=tmp_path / "second")
+    second = load_prepared("glas", SIZE, raw=other, root=tmp_path / "second")
     assert (second.fingerprint, second.arrays_fingerprint) == (first.fingerprint, first.arrays_fingerprint)
     assert (second.folder / "native.npz").read_bytes() == (first.folder / "native.npz").read_bytes()
     assert not list((tmp_path / "second" / "glas").glob(".*work*"))
@@ -105,7 +106,7 @@ def test_every_form_of_the_release_is_the_same_data(tmp_path: Path, raw: Path, k
 
 def test_fingerprints_see_pixels_and_size(tmp_path: Path, raw: Path) -> None:
     first = opened(tmp_path, raw)
-    larger = load("glas", 32, raw=raw, root=tmp_path / "prepared")
+    larger = load_prepared("glas", 32, raw=raw, root=tmp_path / "prepared")
     assert larger.fingerprint == first.fingerprint and larger.arrays_fingerprint != first.arrays_fingerprint
     ids = np.array(Image.open(raw / "glas" / "testA_2_anno.png"))
     ids[0, 0] = 9
@@ -132,9 +133,9 @@ def test_not_found_says_what_to_get_and_where_to_put_it(tmp_path: Path) -> None:
     for words in ("warwick_qu_dataset_released_2016_07_08.zip", "research", place, "--data"):
         assert words in text
     with pytest.raises(UserError, match="Did you mean 'glas'"):
-        load("glass", SIZE)
+        load_prepared("glass", SIZE)
     with pytest.raises(UserError, match="working size"):
-        load("glas", 3, raw=tmp_path, root=tmp_path)
+        load_prepared("glas", 3, raw=tmp_path, root=tmp_path)
 
 
 def _bomb() -> bytes:
@@ -282,7 +283,7 @@ def test_damaged_folders_are_prepared_again(
 def _worker(raw: Path, root: Path, report: str) -> None:
     messages = Path(f"{report}.log")
     logging.getLogger("benchmark").addHandler(logging.FileHandler(messages))
-    data = load("glas", SIZE, raw=raw, root=root)
+    data = load_prepared("glas", SIZE, raw=raw, root=root)
     prepared = messages.read_text().count("preparing")
     Path(report).write_text(f"{data.arrays_fingerprint} {prepared}")
 
@@ -305,7 +306,7 @@ def test_workers_at_once_give_one_result(tmp_path: Path, raw: Path) -> None:
 def _full_disk(raw: Path, root: Path, report: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
     try:
-        load("glas", SIZE, raw=raw, root=root)
+        load_prepared("glas", SIZE, raw=raw, root=root)
     except UserError as error:
         os.write(os.open(report, os.O_WRONLY | os.O_CREAT), str(error).encode())
 
@@ -320,7 +321,7 @@ def test_full_disk_and_file_in_the_way(tmp_path: Path, raw: Path) -> None:
     assert [path.name for path in (root / "glas").iterdir()] == [f".{SIZE}.claim"]
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="a file stands where"):
-        load("glas", SIZE, raw=raw, root=tmp_path / "file")
+        load_prepared("glas", SIZE, raw=raw, root=tmp_path / "file")
 
 
 def test_check_and_preview(tmp_path: Path, raw: Path) -> None:
@@ -338,7 +339,7 @@ def test_check_and_preview(tmp_path: Path, raw: Path) -> None:
 
 def test_no_torch() -> None:
     code = ("import sys, benchmark.data.store, benchmark.data.splits, benchmark.data.check, benchmark.data.preview;"
-            "from benchmark.data.dataset import load_dataset; load_dataset('glas'); sys.exit('torch' in sys.modules)")
+            "from benchmark.data.load import load_dataset; load_dataset('glas'); sys.exit('torch' in sys.modules)")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
     assert "glas" in names()
 
@@ -349,7 +350,7 @@ GLAS = Path(os.environ.get("SEMIHISTO_DATA") or ROOT.parent / "shared" / "data")
 @pytest.mark.glas
 @pytest.mark.skipif(not (GLAS / "glas").is_dir(), reason="the GlaS images are not here")
 def test_real_glas(tmp_path: Path) -> None:
-    data = load("glas", 32, raw=GLAS, root=tmp_path)
+    data = load_prepared("glas", 32, raw=GLAS, root=tmp_path)
     assert len(data.ids) == 165 and data.ids[:2] == ("train_1", "train_2") and data.ids[-1] == "testB_20"
     assert [int(data.native(f"testB_{number}").max()) for number in (3, 11, 18, 19)] == [7, 5, 8, 7]
     text = "\n".join(describe(examine(data)))
@@ -357,4 +358,4 @@ def test_real_glas(tmp_path: Path) -> None:
     assert data.fingerprint.startswith("4decad94e5e8")
     fine, lines = compare(data)
     assert fine and len(lines) == 3 and not any("other pixels" in line for line in lines)
-    assert match(resolve("glas", "patients", 20, 2), data) == []
+    assert check_split_matches_data(load_split(data.dataset, "patients", 20, 2), data) == []

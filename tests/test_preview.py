@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from benchmark.data.dataset import Dataset, Item
+from benchmark.data.load import load_dataset, load_prepared
 from benchmark.data.overlay import COLOURS
 from benchmark.data.prepare import prepare
 from benchmark.data.preview import GAP, LINE, ROLES, outlined, preview, role_of
-from benchmark.data.splits import Split, resolve
-from benchmark.data.store import Prepared, load
+from benchmark.data.splits import Split, load_split
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from tests.conftest import invoke
 
@@ -40,7 +41,7 @@ class Regions(Dataset):
 
 
 @pytest.fixture(scope="module")
-def regions(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def regions(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     folder = tmp_path_factory.mktemp("regions")
     return prepare(Regions(), 64, folder, folder / "64")
 
@@ -53,7 +54,7 @@ def count(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
     return int((picture == colour).all(-1).sum())
 
 
-def test_classes_have_colours_of_their_own_and_a_legend(tmp_path: Path, regions: Prepared) -> None:
+def test_classes_have_colours_of_their_own_and_a_legend(tmp_path: Path, regions: PreparedData) -> None:
     sheet = drawn(preview(regions, tmp_path / "sheet.png", tile=TILE, columns=1))
     top = sheet.shape[0] - 2 * (TILE + LINE + GAP)
     assert top > LINE, "there is a legend"
@@ -66,7 +67,7 @@ def test_classes_have_colours_of_their_own_and_a_legend(tmp_path: Path, regions:
     assert count(tiles[:TILE], tinted) == 2 * TILE, "unknown pixels are tinted"
 
 
-def test_an_image_without_a_mask_says_so_and_can_be_seen(tmp_path: Path, regions: Prepared) -> None:
+def test_an_image_without_a_mask_says_so_and_can_be_seen(tmp_path: Path, regions: PreparedData) -> None:
     sheet = drawn(preview(regions, tmp_path / "sheet.png", ids=["none"], tile=TILE * 2))
     tile = sheet[-(TILE * 2 + LINE + GAP):-(LINE + GAP), GAP:-GAP]
     assert count(tile[4:4 + LINE, 4:80], (255, 255, 255)) > 300, "a badge with a word"
@@ -74,7 +75,7 @@ def test_an_image_without_a_mask_says_so_and_can_be_seen(tmp_path: Path, regions
 
 
 def test_two_classes_look_as_always(tmp_path: Path) -> None:
-    data = load("synthetic", 64)
+    data = load_prepared("synthetic", 64)
     sheet = drawn(preview(data, tmp_path / "sheet.png", count=3, tile=TILE))
     assert sheet.shape == (GAP + TILE + LINE + GAP, GAP + 3 * (TILE + GAP), 3), "no legend"
     assert np.array_equal(sheet[GAP:GAP + TILE, GAP:GAP + TILE], outlined(data.images[0], data.masks[0], TILE))
@@ -86,8 +87,8 @@ def test_roles_of_a_split(tmp_path: Path) -> None:
     assert [role_of(name, split) for name in "abcdef"] == [
         "labelled", "unlabelled", "unlabelled, validation", "validation", "test", "not used"
     ]
-    data = load("synthetic", 64)
-    lists = resolve("synthetic", "official", 20, 1)
+    data = load_prepared("synthetic", 64)
+    lists = load_split(load_dataset("synthetic"), "official", 20, 1)
     ids = [lists.labelled[0], lists.test[0]]
     sheet = drawn(preview(data, tmp_path / "sheet.png", ids=ids, tile=TILE, split=lists))
     strip = sheet[GAP + TILE:GAP + TILE + LINE]
@@ -111,7 +112,7 @@ def test_the_command_shows_chosen_images(tmp_path: Path) -> None:
         assert result.returncode == 2 and words in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_only_a_preview_is_written_over(tmp_path: Path, regions: Prepared) -> None:
+def test_only_a_preview_is_written_over(tmp_path: Path, regions: PreparedData) -> None:
     path = preview(regions, tmp_path / "sheet.png", ids=["none"])
     assert preview(regions, path) == path
     Image.new("RGB", (9, 9)).save(path)

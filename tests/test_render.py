@@ -13,10 +13,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmark.batches.augment import Augment
+from benchmark.batches.batch import Batch
 from benchmark.batches.colour import adjust, blur, luma, shift_hue, taps
 from benchmark.batches.geometry import Geometry
 from benchmark.batches.plan import Planner
-from benchmark.batches.render import Batch, Renderer, step_of, to_device
+from benchmark.batches.render import Renderer, step_of, to_device
 from benchmark.numerics import Normalisation, Numerics
 from benchmark.targets import TARGETS
 
@@ -240,10 +241,10 @@ def test_mix_pastes_the_same_rectangle_into_anything() -> None:
     augment = Augment(jitter=0, blur=0, cutmix=1.0)
     plan = plan_of(augment)
     batch = renderer(augment=augment)(plan)
-    assert torch.equal(batch.mix("strong", batch.weak), batch.strong)
+    assert torch.equal(batch.cutmix("strong", batch.weak), batch.strong)
     labels = torch.arange(BATCH).view(BATCH, 1, 1).expand(BATCH, SIZE, SIZE)
     for view in ("strong", "strong2"):
-        mixed = batch.mix(view, labels)
+        mixed = batch.cutmix(view, labels)
         for slot, (y0, x0, y1, x1) in enumerate(plan[f"{view}.mix"].tolist()):
             assert plan["index"][slot] != plan["index"][(slot + 1) % BATCH]
             expected = np.full((SIZE, SIZE), slot)
@@ -251,9 +252,9 @@ def test_mix_pastes_the_same_rectangle_into_anything() -> None:
             np.testing.assert_array_equal(mixed[slot], expected)
     probabilities = torch.rand(BATCH, 5, 2, SIZE, SIZE)
     assert torch.equal(
-        batch.mix("strong", probabilities)[:, 1, 0], batch.mix("strong", probabilities[:, 1, 0])
+        batch.cutmix("strong", probabilities)[:, 1, 0], batch.cutmix("strong", probabilities[:, 1, 0])
     )
-    assert batch.mix("weak", labels) is labels
+    assert batch.cutmix("weak", labels) is labels
 
 
 def test_an_unlabelled_batch_has_no_mask_whatever_is_asked() -> None:
@@ -272,7 +273,7 @@ def test_what_was_not_asked_for_says_so() -> None:
     batch = render(plan_of(views=("weak",)))
     with pytest.raises(AttributeError, match="it has index, weak, mask"):
         batch.strong  # noqa: B018
-    with pytest.raises(AttributeError, match="name it in the method's `targets`"):
+    with pytest.raises(AttributeError, match="see the method's `targets`"):
         batch.sdf  # noqa: B018
 
 
@@ -309,7 +310,7 @@ def test_rendering_can_be_traced(crop: float) -> None:
         batch = Renderer(images, masks, targets, VIEWS, augment, NORMAL, numerics)(fake)
         assert batch.strong2.shape == (BATCH, 3, SIZE, SIZE) and batch.sdf.shape == (BATCH, 1, SIZE, SIZE)
         assert batch.restore(batch.apply(batch.mask), 255).shape == (BATCH, SIZE, SIZE)
-        assert batch.restore(batch.apply(batch.mix("strong", batch.sdf))).shape == (BATCH, 1, SIZE, SIZE)
+        assert batch.restore(batch.apply(batch.cutmix("strong", batch.sdf))).shape == (BATCH, 1, SIZE, SIZE)
 
 
 @pytest.mark.gpu

@@ -13,11 +13,11 @@ import time
 
 import numpy as np
 import pytest
+from benchmark.runs.execute import execute
 
 from benchmark.errors import Interrupted, UserError
 from benchmark.files import sha256
 from benchmark.registry import METHODS
-from benchmark.runs.execute import execute
 from benchmark.runs.records import KEYS, read_counts, read_record
 from benchmark.runs.request import Request, specify
 from benchmark.training import code_versions as numerics
@@ -188,10 +188,11 @@ def test_hidden_masks_change_no_weight(tmp_path, monkeypatch):
     """The masks of training images outside the labelled list, scrambled on disk, change nothing that is learned."""
     record = record_of(run(tmp_path / "a", "semimoe", "--json"))
     from benchmark.data import splits
-    from benchmark.data.store import arrays_fingerprint, load
+    from benchmark.data.load import load_prepared
+    from benchmark.data.store import arrays_fingerprint
 
-    prepared = load("synthetic", 32)
-    split = splits.resolve("synthetic", "official", 20, 0)
+    prepared = load_prepared("synthetic", 32)
+    split = splits.load_split(prepared.dataset, "official", 20, 0)
     other = tmp_path / "prepared" / "synthetic" / "32"
     other.mkdir(parents=True)
     for path in prepared.folder.iterdir():
@@ -282,7 +283,7 @@ def test_a_checkpoint_of_other_code_is_set_aside_and_the_run_starts_anew(tmp_pat
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     checkpoint, other = stopped(short("supervised"), tmp_path), short("supervised", **{"train.steps": 39})
-    place = tmp_path / "runs" / specify(other, "cpu")[0].run_id / "checkpoint.pt"
+    place = tmp_path / "runs" / specify(other, "cpu").spec.run_id / "checkpoint.pt"
     place.parent.mkdir()
     checkpoint.rename(place)
     with pytest.raises(UserError, match="another run_id; remove it"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmark import losses
-from benchmark.errors import Decline, UserError
+from benchmark.errors import NotApplicable, UserError
 from benchmark.method import Clock
 from benchmark.targets import boundary, signed_distance
 from methods._gating import AdaptiveLoss, Gate, MultiGate
@@ -178,7 +178,7 @@ def test_output_chooses_the_official_prediction():
 
 def test_learned_loss_weights_have_an_optimiser_of_their_own():
     method = SemiMoE(task())
-    rest, own = method.trained()
+    rest, own = method.param_groups()
     assert own.optimiser == "adam" and own.lr == 0.05 and own.parameters == [method.adaptive.s]
     assert len(list(rest.parameters)) == len(list(method.parameters())) - 1
 
@@ -194,5 +194,5 @@ def test_values_out_of_range_are_refused(bad, word):
 
 
 def test_three_classes_are_declined():
-    with pytest.raises(Decline, match="two classes"):
+    with pytest.raises(NotApplicable, match="two classes"):
         SemiMoE(task(classes=3))

@@ -26,7 +26,7 @@ def test_experts_are_equal_in_kind_and_different_in_weights():
 
 def test_the_mixture_is_the_gated_sum_of_probabilities():
     method, image = SemiMoEHomogeneous(task(), experts=3).eval(), unlabelled().weak
-    mixture, logits, gate = method.mix([net.last_map(image) for net in method.nets])
+    mixture, logits, gate = method.mixture([net.last_map(image) for net in method.nets])
     g = gate.detach().double().numpy()
     expected = sum(g[:, k, None, None, None] * probabilities(z) for k, z in enumerate(logits))
     assert np.allclose(g.sum(1), 1, atol=1e-6)

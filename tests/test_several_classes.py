@@ -12,11 +12,10 @@ from sklearn.metrics import multilabel_confusion_matrix
 from benchmark import protocols
 from benchmark.conformance.checks import MethodTestbed, advance
 from benchmark.data.dataset import Dataset, Item
-from benchmark.data.folder_schema import Tile
 from benchmark.data.prepare import prepare
 from benchmark.data.splits import Split
-from benchmark.data.tiles import stitch
-from benchmark.errors import Decline
+from benchmark.data.tiles import Tile, stitch
+from benchmark.errors import NotApplicable
 from benchmark.metrics import class_confusion, dice, jaccard, over_classes
 from benchmark.metrics.torch_counts import class_counts
 from benchmark.registry import METHODS
@@ -65,7 +64,7 @@ def three(tmp_path_factory):
 
 def bench(prepared, method="supervised", **settings):
     """The method on these images: two labelled, four unlabelled (two of them for validation), three to test."""
-    spec, _ = specify(Request(method, "synthetic", preset="demo", overrides=TINY | settings), "cpu")
+    spec, *_ = specify(Request(method, "synthetic", preset="demo", overrides=TINY | settings), "cpu")
     split = Split("made", 20, 0, IDS[:2], IDS[2:6], IDS[4:6], IDS[6:], "0" * 64)
     return MethodTestbed(spec, prepared, split, torch.device("cpu"))
 
@@ -199,7 +198,7 @@ def test_a_cut_image_is_scored_once_on_its_tiles_put_together(tmp_path):
 def test_every_method_takes_three_classes_or_says_why_not(three, method):
     try:
         training = bench(three, method).build()
-    except Decline as reason:
+    except NotApplicable as reason:
         assert "two classes" in str(reason)
         return
     rows = advance(training, 0, 3)

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from benchmark.runs.execute import execute
 
 from benchmark.run_lock import look
-from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.request import specify
@@ -90,7 +90,7 @@ def test_options_are_quoted_where_sbatch_would_split_or_cut_them():
 def test_what_others_are_at_is_left_to_them_and_not_run_here(tmp_path):
     path = tmp_path / "one.yaml"
     path.write_text("preset: demo\ndatasets: [synthetic]\ndraws: [0]\nrows:\n  one: supervised\n")
-    spec, _ = specify(read_experiment(str(path)).cells[0].request, "cpu")
+    spec, *_ = specify(read_experiment(str(path)).cells[0].request, "cpu")
     with RunFolder(tmp_path, spec).claimed():
         said = invoke("grid", path, "--launcher", "slurm", "--device", "cpu", "--results", tmp_path)
     assert said.returncode == 3 and said.stdout == "1 running\n" and " left)" not in said.stderr

@@ -10,19 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.data import splits
-from benchmark.data.dataset import names
+from benchmark.data.dataset import Dataset
 from benchmark.data.fold_lists import Member, apportion, percent, shuffled
 from benchmark.data.group_kfold import deal
+from benchmark.data.load import load_dataset
 from benchmark.data.make_splits import make_all
-from benchmark.data.splits import Split, available, compare, match, resolve, write
-from benchmark.data.store import Prepared
+from benchmark.data.splits import Split, available, check_split_matches_data, compare, load_split, write
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
+from benchmark.paths import CONFIGS
 
 SHARES = (0.14, 0.12, 0.12, 0.11, 0.1, 0.1, 0.08, 0.07, 0.05, 0.04, 0.03, 0.02, 0.01, 0.01)  # of images, by patient
 
 
-def pretend(train: int = 85, test: int = 80, fingerprint: str = "pixels") -> Prepared:
+def pretend(dataset: Dataset, train: int = 85, test: int = 80, fingerprint: str = "pixels") -> PreparedData:
     """Prepared data without pixels: GlaS's numbers of images, 14 patients that both sets share."""
     bounds = np.cumsum(SHARES)
     ids, sets, patients, grades = [], [], [], []
@@ -34,28 +35,31 @@ def pretend(train: int = 85, test: int = 80, fingerprint: str = "pixels") -> Pre
             grades.append("benign" if number < round(count * 37 / 85) else "malignant")
     nothing = np.zeros((len(ids), 0), np.uint8)
     groups = {"set": tuple(sets), "patient": tuple(patients), "grade": tuple(grades)}
-    return Prepared("glas", 96, Path("nowhere"), nothing, nothing, tuple(ids), groups, ("background", "gland"),
+    return PreparedData(dataset, 96, Path("nowhere"), nothing, nothing, tuple(ids), groups, ("background", "gland"),
                     fingerprint, "arrays", ((1, 1),) * len(ids), ("",) * len(ids))
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write(pretend(), tmp_path)
-    return tmp_path
+def glas(tmp_path: Path) -> Dataset:
+    """GlaS, with its lists in a folder of its own."""
+    dataset = load_dataset("glas")
+    dataset.splits_folder = tmp_path / "splits"
+    write(pretend(dataset))
+    return dataset
 
 
-def everything(folder: Path) -> list[Split]:
-    return [resolve("glas", offer.split, ratio, fold, folder=folder)
-            for offer in available("glas", folder) for ratio in offer.ratios for fold in range(offer.folds)]
+def everything(glas: Dataset) -> list[Split]:
+    return [load_split(glas, offer.split, ratio, fold)
+            for offer in available(glas) for ratio in offer.ratios for fold in range(offer.folds)]
 
 
-def test_what_there_is(folder: Path) -> None:
-    assert [(offer.split, offer.ratios, offer.folds) for offer in available("glas", folder)] == [
+def test_what_there_is(glas: Dataset) -> None:
+    assert [(offer.split, offer.ratios, offer.folds) for offer in available(glas)] == [
         ("official", (5, 10, 20, 50, 100), 3), ("patients", (5, 10, 20, 50, 100), 3), ("published", (10, 20, 100), 1)]
 
 
-def test_every_split_is_a_partition(folder: Path) -> None:
-    made = everything(folder)
+def test_every_split_is_a_partition(glas: Dataset) -> None:
+    made = everything(glas)
     assert len({split.fingerprint for split in made}) > 25
     for split in made:
         learned = set(split.labelled) | set(split.unlabelled)
@@ -70,26 +74,26 @@ def test_every_split_is_a_partition(folder: Path) -> None:
             assert bool(split.validation) == (split.ratio <= 20)
 
 
-def test_lists_are_nested_and_stratified(folder: Path) -> None:
-    prepared = pretend()
+def test_lists_are_nested_and_stratified(glas: Dataset) -> None:
+    prepared = pretend(glas)
     grade = dict(zip(prepared.ids, prepared.groups["grade"], strict=True))
     for fold in range(3):
-        lists = [resolve("glas", "official", ratio, fold, folder=folder).labelled for ratio in (5, 10, 20, 50, 100)]
+        lists = [load_split(glas, "official", ratio, fold).labelled for ratio in (5, 10, 20, 50, 100)]
         assert [len(part) for part in lists] == [4, 9, 17, 43, 85]
         assert all(set(small) < set(large) for small, large in pairwise(lists))
         assert Counter(map(grade.get, lists[1])) == {"benign": 4, "malignant": 5}
         assert Counter(map(grade.get, lists[2])) == {"benign": 7, "malignant": 10}
-        validation = resolve("glas", "official", 20, fold, folder=folder).validation
+        validation = load_split(glas, "official", 20, fold).validation
         assert Counter(map(grade.get, validation)) == {"benign": 7, "malignant": 10}
-        assert validation == resolve("glas", "official", 5, fold, folder=folder).validation
-    draws = [resolve("glas", "official", 20, fold, folder=folder).labelled for fold in range(3)]
+        assert validation == load_split(glas, "official", 5, fold).validation
+    draws = [load_split(glas, "official", 20, fold).labelled for fold in range(3)]
     assert len(set(draws)) == 3
 
 
-def test_patients_are_kept_apart_and_folds_balanced(folder: Path) -> None:
-    prepared = pretend()
+def test_patients_are_kept_apart_and_folds_balanced(glas: Dataset) -> None:
+    prepared = pretend(glas)
     patient = dict(zip(prepared.ids, prepared.groups["patient"], strict=True))
-    folds = [resolve("glas", "patients", 20, fold, folder=folder) for fold in range(3)]
+    folds = [load_split(glas, "patients", 20, fold) for fold in range(3)]
     assert sorted(name for split in folds for name in split.test) == sorted(prepared.ids), "each is tested once"
     for split in folds:
         assert not set(map(patient.get, split.test)) & set(map(patient.get, split.labelled + split.unlabelled))
@@ -97,8 +101,8 @@ def test_patients_are_kept_apart_and_folds_balanced(folder: Path) -> None:
         assert len(set(map(patient.get, split.test))) >= 4
 
 
-def test_published_numbers(folder: Path) -> None:
-    ten, twenty = (resolve("glas", "published", ratio, 0, folder=folder) for ratio in (10, 20))
+def test_published_numbers(glas: Dataset) -> None:
+    ten, twenty = (load_split(glas, "published", ratio, 0) for ratio in (10, 20))
     assert ten.labelled == tuple(f"train_{number}" for number in (4, 17, 23, 28, 60, 74, 85))
     assert [len(part) for part in (ten.unlabelled, twenty.unlabelled, ten.validation)] == [66, 59, 12]
     assert set(ten.labelled) < set(twenty.labelled) and len(twenty.labelled) == 14
@@ -114,72 +118,72 @@ def test_largest_remainder() -> None:
     assert percent(5, 3) == 1
 
 
-def test_order_does_not_depend_on_the_machine() -> None:
+def test_order_does_not_depend_on_the_machine(glas: Dataset) -> None:
     assert shuffled(["a", "b", "c", "d", "e"], "key") == shuffled(["e", "c", "a", "d", "b"], "key")
     assert shuffled(["a", "b", "c", "d", "e"], "key") == ["d", "a", "e", "c", "b"]  # as sha256sum sorts
     images = [Member(str(number), "train", "x", str(number // 4)) for number in range(24)]
     assert Counter(Counter(deal(images, 3, "k").values()).values()) == {2: 3}
-    assert make_all(pretend()) == make_all(pretend())
+    assert make_all(pretend(glas)) == make_all(pretend(glas))
 
 
-def test_files_are_readable_and_compare(folder: Path) -> None:
-    text = (folder / "glas" / "official.json").read_text()
+def test_files_are_readable_and_compare(glas: Dataset) -> None:
+    text = (glas.splits_folder / "official.json").read_text()
     assert max(map(len, text.splitlines())) <= 120 and "data split glas --write" in text
-    assert compare(pretend(), folder) == (True, [f"glas/{name}: the same lists" for name in
+    assert compare(pretend(glas)) == (True, [f"glas/{name}: the same lists" for name in
                                                  ("official", "patients", "published")])
-    fine, lines = compare(pretend(fingerprint="other"), folder)
+    fine, lines = compare(pretend(glas, fingerprint="other"))
     assert fine and all(line.endswith("made from other pixels") for line in lines)
-    (folder / "glas" / "patients.json").unlink()
-    fine, lines = compare(pretend(test=79), folder)
+    (glas.splits_folder / "patients.json").unlink()
+    fine, lines = compare(pretend(glas, test=79))
     assert not fine and "DIFFERENT" in lines[0] and "missing" in lines[1]
 
 
-def test_match(folder: Path) -> None:
-    split = resolve("glas", "official", 20, 1, folder=folder)
-    assert match(split, pretend(), folder) == []
-    assert "may differ" in match(split, pretend(fingerprint="other"), folder)[0]
+def test_match(glas: Dataset) -> None:
+    split = load_split(glas, "official", 20, 1)
+    assert check_split_matches_data(split, pretend(glas)) == []
+    assert "may differ" in check_split_matches_data(split, pretend(glas, fingerprint="other"))[0]
     with pytest.raises(UserError, match="testA_80"):
-        match(split, pretend(test=79), folder)
+        check_split_matches_data(split, pretend(glas, test=79))
 
 
 @pytest.mark.parametrize(
-    ("dataset", "split", "ratio", "fold", "words"),
-    [("glas", "official", 30, 0, "5, 10, 20, 50, 100"), ("glas", "official", 20, 3, "it has 0, 1, 2"),
-     ("glas", "official", 20, -1, "it has 0, 1, 2"), ("glas", "published", 5, 0, "10, 20, 100"),
-     ("glas", "oficial", 20, 0, "Did you mean 'official'? It has official, patients, published"),
-     ("glas", "../glas/official", 20, 0, "no split"), ("glass", "official", 20, 0, "Did you mean 'glas'")],
+    ("split", "ratio", "fold", "words"),
+    [("official", 30, 0, "5, 10, 20, 50, 100"), ("official", 20, 3, "it has 0, 1, 2"),
+     ("official", 20, -1, "it has 0, 1, 2"), ("published", 5, 0, "10, 20, 100"),
+     ("oficial", 20, 0, "Did you mean 'official'? It has official, patients, published"),
+     ("../splits/official", 20, 0, "no split")],
 )
-def test_what_does_not_exist(folder: Path, dataset: str, split: str, ratio: int, fold: int, words: str) -> None:
+def test_what_does_not_exist(glas: Dataset, split: str, ratio: int, fold: int, words: str) -> None:
     with pytest.raises(UserError) as caught:
-        resolve(dataset, split, ratio, fold, folder=folder)
+        load_split(glas, split, ratio, fold)
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_edited_files_are_refused(folder: Path) -> None:
-    path = folder / "glas" / "official.json"
+def test_edited_files_are_refused(glas: Dataset) -> None:
+    path = glas.splits_folder / "official.json"
     content = json.loads(path.read_text())
     labelled = content["folds"][0]["labelled"]["10"]
     labelled[0] = next(name for name in content["folds"][0]["train"] if name not in labelled)
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="edited"):
-        resolve("glas", "official", 10, 0, folder=folder)
+        load_split(glas, "official", 10, 0)
     for broken in ("", "{", "[]", "{}", "3"):
         path.write_text(broken)
         with pytest.raises(UserError, match="not a split file"):
-            resolve("glas", "official", 10, 0, folder=folder)
+            load_split(glas, "official", 10, 0)
 
 
-def test_own_list(folder: Path, tmp_path: Path) -> None:
+def test_own_list(glas: Dataset, tmp_path: Path) -> None:
     own = tmp_path / "own.txt"
-    held = resolve("glas", "official", 10, 0, folder=folder).validation
+    held = load_split(glas, "official", 10, 0).validation
     own.write_text(f"# mine\r\n{held[0]}\r\n\r\n  train_7  # good one\r\ntrain_3\r\n")
-    split = resolve("glas", "official", 20, 0, labelled_file=own, folder=folder)
+    split = load_split(glas, "official", 20, 0, labelled_file=own)
     assert set(split.labelled) == {held[0], "train_7", "train_3"} and split.labelled[0] != "# mine"
     assert split.validation == held[1:] and len(split.unlabelled) == 82 and split.ratio == 4
     name, _, mark = split.name.partition("+")
-    assert name == "official" and len(mark) == 8 and match(split, pretend(), folder) == []
+    assert name == "official" and len(mark) == 8 and check_split_matches_data(split, pretend(glas)) == []
     own.write_text(f"train_3\ntrain_7\n{held[0]}")
-    assert resolve("glas", "official", 20, 0, labelled_file=own, folder=folder) == split, "order does not matter"
+    assert load_split(glas, "official", 20, 0, labelled_file=own) == split, "order does not matter"
 
 
 @pytest.mark.parametrize(
@@ -188,27 +192,27 @@ def test_own_list(folder: Path, tmp_path: Path) -> None:
      (b"testA_1", "test image"), (b"# none\n", "empty"), (b"\xff\xfe\x00", "not a text file"),
      (None, "cannot be read")],
 )
-def test_bad_own_list(folder: Path, tmp_path: Path, content: bytes | None, words: str) -> None:
+def test_bad_own_list(glas: Dataset, tmp_path: Path, content: bytes | None, words: str) -> None:
     own = tmp_path / "own.txt"
     if content is not None:
         own.write_bytes(content)
     with pytest.raises(UserError) as caught:
-        resolve("glas", "official", 20, 0, labelled_file=own, folder=folder)
+        load_split(glas, "official", 20, 0, labelled_file=own)
     assert words in str(caught.value) and str(own) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("dataset", sorted(path.name for path in splits.FOLDER.glob("*")))
-def test_committed_files(dataset: str) -> None:
+@pytest.mark.parametrize("name", sorted(path.name for path in (CONFIGS / "splits").glob("*")))
+def test_committed_files(name: str) -> None:
     """Needs no data: the committed files are sound and keep what DESIGN promises."""
-    assert dataset in names()
+    dataset = load_dataset(name)
     offers = {offer.split: offer for offer in available(dataset)}
     for offer in offers.values():
         for ratio in offer.ratios:
             for fold in range(offer.folds):
-                split = resolve(dataset, offer.split, ratio, fold)
+                split = load_split(dataset, offer.split, ratio, fold)
                 assert split.test and split.labelled and not set(split.labelled) & {*split.test, *split.validation}
-    if dataset == "glas":
-        counts = {ratio: resolve("glas", "official", ratio, 0) for ratio in offers["official"].ratios}
+    if name == "glas":
+        counts = {ratio: load_split(dataset, "official", ratio, 0) for ratio in offers["official"].ratios}
         assert [len(split.labelled) for split in counts.values()] == [4, 9, 17, 43, 85]
         assert (len(counts[10].unlabelled), len(counts[20].unlabelled), len(counts[20].validation)) == (76, 68, 17)
-        assert sorted(len(resolve("glas", "patients", 20, fold).test) for fold in range(3)) == [54, 55, 56]
+        assert sorted(len(load_split(dataset, "patients", 20, fold).test) for fold in range(3)) == [54, 55, 56]

@@ -9,10 +9,10 @@ import time
 from dataclasses import replace
 
 import pytest
+from benchmark.runs.execute import execute
 
 from benchmark.lock_holder import Holder
 from benchmark.runs.estimate import Estimate, Speeds, spoken
-from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.request import specify
@@ -68,7 +68,7 @@ def test_time_left_is_measured_steps_times_missing_steps(experiment, tmp_path):
     assert f"4 to run: about 12 s of {device}, 6 s in 2 slots, by runs measured there; not counted: mean_t" in planned
     # a run of other steps and another learning rate is like these; of another size, it is not
     speeds = Speeds(tmp_path, "cpu")
-    spec, split = specify(cells[2].request, "cpu")
+    spec, split, *_ = specify(cells[2].request, "cpu")
     longer = spec.with_values({"train.steps": 100, "optimiser.lr": 1.0})
     assert speeds.estimate([(longer, split)]).seconds == pytest.approx(300)
     assert speeds.estimate([(spec.with_values({"data.size": 64}), split)]) == Estimate(0, 0, ("supervised",), device)
@@ -90,7 +90,7 @@ def test_runs_that_would_crowd_a_gpu_are_told_of(experiment, tmp_path):
 
 def test_a_running_run_tells_how_far_it_is_and_who_is_at_it(experiment, tmp_path, monkeypatch):
     monkeypatch.setenv("SEMIHISTO_BEAT", "0.05")
-    spec, _ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
+    spec, *_ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
     folder = RunFolder(tmp_path, spec)
     with folder.claimed():
         folder.tell(30, 40, {}, 60.0)
@@ -110,7 +110,7 @@ def test_a_running_run_tells_how_far_it_is_and_who_is_at_it(experiment, tmp_path
 
 
 def test_a_machine_that_says_nothing_any_more_is_named(experiment, tmp_path, monkeypatch):
-    spec, _ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
+    spec, *_ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
     folder = RunFolder(tmp_path, spec)
     with folder.claimed():
         pass

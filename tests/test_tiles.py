@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from benchmark.data.store import Prepared, load
+from benchmark.data.load import load_prepared
+from benchmark.data.store import PreparedData
 from benchmark.data.tiles import boxes, stitch
 from tests.own_folder import picture, write_folder
 
@@ -60,16 +61,16 @@ def test_a_missing_tile_is_an_error():
 
 
 @pytest.fixture
-def large(tmp_path: Path) -> Prepared:
+def large(tmp_path: Path) -> PreparedData:
     folder = write_folder(tmp_path / "large", images=4, bare=1)
     image, truth = picture(7, 3, 70, 90)
     Image.fromarray(image).save(folder / "images" / "big.png")
     Image.fromarray(truth).save(folder / "masks" / "big.png")
     (folder / "dataset.yaml").write_text(YAML)
-    return load(str(folder), 16, root=tmp_path / "prepared")
+    return load_prepared(str(folder), 16, root=tmp_path / "prepared")
 
 
-def test_rows_are_tiles_and_all_else_is_an_image(large: Prepared):
+def test_rows_are_tiles_and_all_else_is_an_image(large: PreparedData):
     assert large.ids == ("A_0", "B_1", "C_2", "D_3", "big")
     counts = [len(boxes(*size, 32, 8)) for size in large.native_sizes]
     assert [len(large.rows(name)) for name in large.ids] == counts == [2 * 2] * 4 + [3 * 4]
@@ -83,7 +84,7 @@ def test_rows_are_tiles_and_all_else_is_an_image(large: Prepared):
     assert (large.masks[large.rows_of(["D_3"])] == 255).all(), "it has no mask"
 
 
-def test_an_image_of_tiles_can_be_looked_at_whole(large: Prepared):
+def test_an_image_of_tiles_can_be_looked_at_whole(large: PreparedData):
     image, mask = large.picture("big")
     assert image.shape == (16, 16, 3) and set(np.unique(mask)) == {0, 1, 2}
     small = np.asarray(Image.fromarray(picture(7, 3, 70, 90)[0]).resize((16, 16), Image.Resampling.BILINEAR))

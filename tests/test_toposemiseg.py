@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
+from benchmark.batches.batch import Batch
 from benchmark.errors import UserError
 from benchmark.method import Clock
 from methods._persistence import topological_terms
@@ -18,7 +17,7 @@ from tests.batches import batch, task, terms, train, unlabelled
 def two_views():
     """An unlabelled batch and its change of colour."""
     weak = unlabelled().weak
-    return SimpleNamespace(index=torch.arange(len(weak)), weak=weak, photometric=1.3 * weak - 0.2)
+    return Batch(torch.arange(len(weak)), weak=weak, photometric=1.3 * weak - 0.2)
 
 
 def in_phase(name, **more):

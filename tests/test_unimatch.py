@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.errors import Decline, UserError
+from benchmark.errors import NotApplicable, UserError
 from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Clock
 from methods.unimatch import UniMatch
@@ -70,7 +70,7 @@ def test_terms_are_weighed_a_quarter_a_quarter_and_a_half_and_divided_by_all_pix
     for stream, share in zip(STREAMS, (0.25, 0.25, 0.5), strict=True):
         expected = 3.0 * 0.5 * share * surprise(logits[stream], labels[stream])
         assert found[stream].item() == pytest.approx(expected, rel=1e-5), stream
-    assert method.watched["confident"].item() == pytest.approx((labels["features"] != IGNORE).mean())
+    assert method.logged["confident"].item() == pytest.approx((labels["features"] != IGNORE).mean())
 
 
 def test_both_strong_views_are_looked_at_and_each_brings_its_own_rectangles(learner):
@@ -208,7 +208,7 @@ def test_rendered_strong_views_differ_and_their_rectangles_are_another_image_wit
 
 
 def test_a_network_without_parts_is_declined_before_anything_is_trained():
-    with pytest.raises(Decline, match="level by level"):
+    with pytest.raises(NotApplicable, match="level by level"):
         UniMatch(task(net="smp/fpn-resnet18", size=64))
 
 

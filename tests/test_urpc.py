@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.errors import Decline, UserError
+from benchmark.errors import NotApplicable, UserError
 from benchmark.method import Clock, Task
 from benchmark.nets.unet import UNet
 from methods.urpc import URPC, rectified
@@ -156,7 +156,7 @@ def test_prediction_is_the_main_heads():
 
 def test_a_network_of_fewer_scales_is_declined(monkeypatch):
     monkeypatch.setattr(Task, "network", lambda self: UNet(3, 2, widths=(4, 8, 16, 32)))
-    with pytest.raises(Decline, match="4 scales"):
+    with pytest.raises(NotApplicable, match="4 scales"):
         URPC(task())
 
 

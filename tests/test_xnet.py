@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.errors import Decline, UserError
+from benchmark.errors import NotApplicable, UserError
 from benchmark.method import Clock
 from benchmark.nets.network import Network
 from methods._two_branches import TwoBranches
@@ -194,5 +194,5 @@ def test_values_out_of_range_are_refused(bad, hint):
 def test_sizes_and_weights_that_its_own_network_cannot_take_are_refused():
     with pytest.raises(UserError, match="multiple of 16"):
         XNet(task(size=40), width=4)
-    with pytest.raises(Decline, match="pretrained"):
+    with pytest.raises(NotApplicable, match="pretrained"):
         XNet(task(weights="imagenet", net="smp/unet-resnet18"), width=4)

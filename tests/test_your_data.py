@@ -80,7 +80,7 @@ def test_grey_images_of_sixteen_bits_go_the_same_way(place: Path):
            "--set data.size=32 --set train.batch_labelled=2 --set train.batch_unlabelled=2 --set evaluate.times=2")
     assert "split: folds" in given(shlex.split(run))
     (record, _), = read_records(place / "results" / "records")
-    assert record["status"] == "done" and record["spec"]["dataset"] == "./deep:deep"
+    assert record["status"] == "done" and (record["spec"]["dataset"], record["spec"]["source"]) == ("deep", "./deep")
     assert record["data"]["labelled"] + record["data"]["test"] == 7 and record["data"]["unlabelled"] in (1, 2)
     assert "already done" in given(shlex.split(record["command"]))
 

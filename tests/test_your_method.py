@@ -12,7 +12,7 @@ import tomllib
 import pytest
 
 from benchmark.data.datasets.synthetic import Synthetic
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.registry import DATASETS, METHODS
 from tests.conftest import ROOT, TINY, invoke
 
@@ -107,7 +107,7 @@ def test_the_package_of_the_page_is_found_by_its_entry_points(done, tmp_path, mo
     assert all("[my-package 1.0]" in invoke("list", kind).stdout for kind in ("methods", "datasets"))
     assert METHODS.load("my_method").__module__ == "my_package.my_method"
     write_tiles(tmp_path / "data" / "my_slides")
-    prepared = load("my_slides", 32, raw=tmp_path / "data", root=tmp_path / "prepared")
+    prepared = load_prepared("my_slides", 32, raw=tmp_path / "data", root=tmp_path / "prepared")
     assert prepared.classes == ("background", "nucleus") and prepared.groups["set"] == ("test", "train", "train")
     assert prepared.groups["patient"] == ("c", "a", "b") and DATASETS.knows("my_slides")
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import torch
 
 from benchmark.conformance.testbed import MethodTestbed, advance
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
-from benchmark.training.code_versions import code_versions
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 STEPS = 10
@@ -25,9 +24,9 @@ def losses(method: str) -> dict:
     """Every term of every step, and the numerics versions that they belong to."""
     torch.set_num_threads(1)
     device = torch.device("cpu")
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=SETTINGS), device.type)
-    training = MethodTestbed(spec, load("synthetic", spec.values["data.size"]), split, device).build()
-    return {"numerics": code_versions(spec.method, spec.dataset), "losses": advance(training, 0, STEPS)}
+    spec, split, *_ = specify(Request(method, "synthetic", preset="demo", overrides=SETTINGS), device.type)
+    training = MethodTestbed(spec, load_prepared("synthetic", spec.values["data.size"]), split, device).build()
+    return {"numerics": training.versions, "losses": advance(training, 0, STEPS)}
 
 
 if __name__ == "__main__":

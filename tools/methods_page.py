@@ -13,7 +13,8 @@ import torch
 
 from benchmark.config.compose import compose
 from benchmark.config.validate import fields_of
-from benchmark.data.splits import resolve
+from benchmark.data.load import load_dataset
+from benchmark.data.splits import load_split
 from benchmark.metrics.counts import dice
 from benchmark.registry import METHODS, Entry
 from benchmark.report import stats
@@ -21,7 +22,7 @@ from benchmark.report.cells import Run
 from benchmark.report.markdown import escape, markdown
 from benchmark.report.table import NOTHING, Table
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.grid import plan
+from benchmark.runs.plan import plan
 from benchmark.runs.records import read_counts, read_record
 from benchmark.spec import Spec
 from benchmark.training.setup import build_method
@@ -88,12 +89,12 @@ def size_under_paper(name: str) -> tuple[int, str]:
     """Parameters that are trained under the `paper` preset, built without memory, and the network's name and source."""
     kind = METHODS.load(name)
     settings = compose(name, kind, "glas", "paper").settings
-    split = resolve("glas", "official", 20, 0)
+    split = load_split(load_dataset("glas"), "official", 20, 0)
     values = {key: setting.value for key, setting in settings.items()}
     spec = Spec(name, "glas", "official", 20, 0, 0, "paper", values)
     with torch.device("meta"):
         method = build_method(spec, (len(split.labelled), len(split.unlabelled), 165), 2)
-    trained = {id(p): p.numel() for group in method.trained() for p in group.parameters}
+    trained = {id(p): p.numel() for group in method.param_groups() for p in group.parameters}
     net = settings["net.name"]
     used = "task.network(" in inspect.getsource(kind)
     return sum(trained.values()), f"`{net.value}` ({net.source})" if used else "a network of its own"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmark.batches.augment import Augment
+from benchmark.batches.batch import Batch, paste
 from benchmark.batches.colour import adjust, blur, taps
 from benchmark.batches.geometry import Geometry
 from benchmark.batches.host_streaming import PIXELS
@@ -36,68 +37,6 @@ def to_device(block: Mapping[str, np.ndarray], device: torch.device | str) -> di
 def step_of(block: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
     """The plan of one step: place `step` of a block, without the step axis (views, no copies)."""
     return {field: values[step] for field, values in block.items()}
-
-
-class Batch:
-    """One rendered batch.
-
-    `index` int64 [B]: places of the images in the prepared arrays. `weak`, `strong`, `strong2` [B, 3, S, S]:
-    normalised images, as far as asked for. Labelled batches only: `mask` int64 [B, S, S] and the targets
-    asked for, `sdf` [B, 1, S, S] and `boundary` int64 [B, S, S]. Anything else raises AttributeError and says
-    why.
-    """
-
-    def __init__(
-        self,
-        index: Tensor,
-        fields: dict[str, Tensor],
-        geometry: Geometry,
-        boxes: dict[str, Tensor],
-        labelled: bool,
-    ) -> None:
-        self.index = index
-        self.labelled = labelled
-        self._fields = fields
-        self._geometry = geometry
-        self._boxes = boxes
-
-    def __getattr__(self, name: str) -> Tensor:
-        fields = self.__dict__.get("_fields", {})
-        if name in fields:
-            return fields[name]
-        if name == "mask" or name in TARGETS:
-            if not self.__dict__.get("labelled", True):
-                raise AttributeError("unlabelled batches carry no mask")
-            raise AttributeError(f"this batch has no '{name}': name it in the method's `targets`")
-        known = ", ".join(["index", *fields])
-        raise AttributeError(f"this batch has no '{name}': it has {known}; see the method's `views`")
-
-    @property
-    def tensors(self) -> dict[str, Tensor]:
-        """All that it holds, by name."""
-        return {"index": self.index, **self._fields}
-
-    def mix(self, view: str, values: Tensor) -> Tensor:
-        """`values` [B, ..., S, S] with the partner slot's rectangle pasted in, just as into `view`."""
-        box = self._boxes.get(view)
-        return values if box is None else paste(values, box)
-
-    def apply(self, values: Tensor) -> Tensor:
-        """A map [B, ..., S, S] of the stored images, moved like this batch: see `Geometry.apply`."""
-        return self._geometry.apply(values)
-
-    def restore(self, values: Tensor, fill: float = 0) -> Tensor:
-        """A map [B, ..., S, S] of this batch, moved back to the stored images; `fill` outside of a crop."""
-        return self._geometry.restore(values, fill)
-
-
-def paste(values: Tensor, box: Tensor) -> Tensor:
-    """CutMix (Yun et al. 2019): slot b gets the rectangle `box[b]` (y0, x0, y1, x1) of slot (b + 1) % B."""
-    place = torch.arange(values.shape[-1], device=values.device)
-    y0, x0, y1, x1 = box[:, :, None].unbind(1)
-    rows, columns = (place >= y0) & (place < y1), (place >= x0) & (place < x1)
-    shape = (values.shape[0], *[1] * (values.dim() - 3), *values.shape[-2:])
-    return torch.where((rows[:, :, None] & columns[:, None, :]).view(shape), values.roll(-1, 0), values)
 
 
 class Renderer:
@@ -163,7 +102,7 @@ class Renderer:
             fields["mask"] = geometry.zoom(gathered[..., 3]).long()
             for name, stored in targets.items():
                 fields[name] = self._target(name, stored, sources, fields["mask"], geometry.crop)
-        return Batch(index, fields, geometry, boxes, self.labelled)
+        return Batch(index, geometry=geometry, boxes=boxes, **fields)
 
     def _target(self, name: str, stored: Tensor, sources: Tensor, mask: Tensor, crop: Tensor | None) -> Tensor:
         # [N, S, S] or [N, 1, S, S]: pixel for pixel in the order of the images

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,20 +61,15 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def request(arguments: argparse.Namespace) -> Request:
     """The request that the shared arguments make."""
     from benchmark.config.compose import parse_overrides
-    from benchmark.data.dataset import full_name
-    from benchmark.data.splits import default_split
     from benchmark.registry import METHODS
     from benchmark.runs.request import Request
 
     labelled = Path(arguments.labelled) if arguments.labelled else None
     if labelled is not None and not labelled.is_file():
         raise UserError(f"--labelled {labelled}: no such file")
-    split = arguments.split
-    if split is None and (split := default_split(full_name(arguments.dataset))) != "official":
-        print(f"split: {split}", file=sys.stderr)
     return Request(
-        METHODS.full_name(arguments.method), arguments.dataset, split, arguments.ratio, arguments.fold, arguments.seed,
-        arguments.preset, parse_overrides(arguments.overrides), labelled,
+        METHODS.full_name(arguments.method), arguments.dataset, arguments.split, arguments.ratio, arguments.fold,
+        arguments.seed, arguments.preset, parse_overrides(arguments.overrides), labelled,
     )
 
 

@@ -17,7 +17,11 @@ def add(verbs: Any) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
     about = "look at a folder of images/ and masks/ and write a first dataset.yaml"
     fresh = actions.add_parser("new", help=about, description=about, allow_abbrev=False)
-    fresh.add_argument("folder", help="where images/ and masks/ lie")
+    fresh.add_argument("folder", help="where images/ and masks/ lie, and dataset.yaml is written")
+    fresh.add_argument("--images", default="", metavar="PATTERN", help="where images lie instead: a folder with all of "
+                       "them and of the masks, or as in '{grade}/image/{name}'")
+    fresh.add_argument("--masks", default="", metavar="PATTERN", help="where their masks lie, as in "
+                       "'{grade}/label/{name}'")
     fresh.set_defaults(function=new)
     for tiled in (fresh, _action(actions, "prepare", "read, check and resize a data set into arrays", prepare)):
         tiled.add_argument("--tile", type=int, metavar="SIZE", help="cut large images into squares of so many pixels")
@@ -49,48 +53,54 @@ def _action(actions: Any, name: str, about: str, function: Any) -> argparse.Argu
 
 
 def _load(arguments: argparse.Namespace) -> Any:
-    from benchmark.data.dataset import full_name
-    from benchmark.data.naming import is_own
-    from benchmark.data.store import load
 
-    if arguments.source and is_own(full_name(arguments.name)):
+    from benchmark.data.load import load_dataset, load_prepared
+
+    dataset = load_dataset(arguments.name)
+    if arguments.source and dataset.home:
         raise UserError(f"--from {arguments.source}: {arguments.name} is the folder itself; leave --from out")
     # a source that is named is read, even where arrays of another one are there
-    return load(
-        arguments.name, arguments.size, raw=arguments.source or arguments.data, again=arguments.source is not None,
+    return load_prepared(
+        dataset, arguments.size, raw=arguments.source or arguments.data, again=arguments.source is not None,
     )
 
 
 def _tile(arguments: argparse.Namespace) -> Any:
     """The tile that was asked for, or None."""
-    from benchmark.data.folder_schema import Tile
+    from benchmark.data.tiles import Tile
 
     if arguments.tile is None:
         if arguments.overlap:
             raise UserError(f"--overlap {arguments.overlap}: say --tile SIZE, too")
         return None
-    return Tile(arguments.tile, arguments.overlap)
+    try:
+        return Tile(arguments.tile, arguments.overlap)
+    except ValueError as error:
+        raise UserError(f"--tile {error}") from None
 
 
 def new(arguments: argparse.Namespace) -> int:
     """Write a first dataset.yaml, and say what was seen and guessed."""
     from benchmark.data import new_folder
 
-    print("\n".join(new_folder.new(Path(arguments.folder), _tile(arguments))))
+    print("\n".join(new_folder.new(
+        Path(arguments.folder), arguments.images, arguments.masks, _tile(arguments)
+    )))
     return OK
 
 
 def prepare(arguments: argparse.Namespace) -> int:
     """Prepare, and say where the arrays are."""
-    from benchmark.data.dataset import full_name
-    from benchmark.data.naming import folder_of, is_own
+
+    from benchmark.data.load import load_dataset
     from benchmark.data.new_folder import set_tile
 
     if tile := _tile(arguments):
-        name = full_name(arguments.name)
-        if not is_own(name):
-            raise UserError(f"--tile: {name} is prepared whole, as released; tiles are for folders with a dataset.yaml")
-        print(set_tile(folder_of(name), tile), file=sys.stderr)
+        dataset = load_dataset(arguments.name)
+        if dataset.home is None:
+            raise UserError(f"--tile: {dataset.name} is prepared whole, as released; tiles are for folders with a "
+                            "dataset.yaml")
+        print(set_tile(dataset.home, tile), file=sys.stderr)
     prepared = _load(arguments)
     tiles = f" in {len(prepared.images)} tiles" if prepared.tiles else ""
     print(f"{prepared.name}: {len(prepared.ids)} images{tiles} at {prepared.size} px in {prepared.folder}")
@@ -113,10 +123,11 @@ def check(arguments: argparse.Namespace) -> int:
 def preview(arguments: argparse.Namespace) -> int:
     """Write the contact sheet."""
     from benchmark.data.preview import preview as draw
-    from benchmark.data.splits import resolve
+    from benchmark.data.splits import load_split
 
     prepared = _load(arguments)
-    split = resolve(prepared.dataset, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
+    dataset = prepared.dataset
+    split = load_split(dataset, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
     path = Path(arguments.output or f"{prepared.name}-{prepared.size}.png")
     ids = [name.strip() for name in arguments.ids.split(",")] if arguments.ids else None
     print(draw(prepared, path, ids=ids, count=arguments.count, split=split))

@@ -40,20 +40,19 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate, and print the scores."""
-    from benchmark.data.dataset import full_name
-    from benchmark.data.naming import short
+    from benchmark.data.load import load_dataset
     from benchmark.data.splits import default_split
     from benchmark.models.evaluate import Wanted, evaluate
 
     finished, results = shared.finished(arguments), results_folder(arguments.results)
     spec = finished.model.spec
     try:
-        dataset = full_name(arguments.dataset or spec.dataset)
+        dataset = load_dataset(arguments.dataset) if arguments.dataset else load_dataset(spec.source or spec.dataset)
     except UserError as error:
         if arguments.dataset:
             raise
         raise UserError(f"the run's own data set is not here ({error}); --dataset names its place") from None
-    own = short(dataset) == short(spec.dataset)
+    own = dataset.name == spec.dataset
     split = arguments.split or (spec.split.partition("+")[0] if own else default_split(dataset))
     fold = (spec.fold if own and arguments.split is None else 0) if arguments.fold is None else arguments.fold
     wanted = Wanted(dataset, split, fold, arguments.sets, arguments.objects)
@@ -73,13 +72,13 @@ def run(arguments: argparse.Namespace) -> int:
     if not own and finished.record is not None:
         strict = finished.record["scores"].get("strict") or {}
         if strict.get("dice") is not None:
-            print(f"on {short(spec.dataset)}, where it was trained: Dice {100 * strict['dice']:.2f}, n {strict['n']}")
+            print(f"on {spec.dataset}, where it was trained: Dice {100 * strict['dice']:.2f}, n {strict['n']}")
     return OK
 
 
 def command(spec: Any, wanted: Any) -> str:
     """The command line that makes this evaluation."""
-    words = ["python", "-m", "benchmark", "evaluate", spec.run_id, "--dataset", wanted.dataset]
+    words = ["python", "-m", "benchmark", "evaluate", spec.run_id, "--dataset", wanted.dataset.source]
     words += ["--sets", "all"] if wanted.sets == "all" else ["--split", wanted.split, "--fold", str(wanted.fold)]
     return shlex.join(words + ["--objects"] * wanted.objects)
 

@@ -26,13 +26,13 @@ def add(verbs: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the settings."""
     from benchmark.config.compose import compose
-    from benchmark.data.dataset import full_name, load_dataset
+    from benchmark.data.load import load_dataset
     from benchmark.registry import METHODS
 
-    load_dataset(arguments.dataset)
+    dataset = load_dataset(arguments.dataset)
     asked = shared.request(arguments)
     configuration = compose(
-        asked.method, METHODS.load(asked.method), full_name(asked.dataset), asked.preset, asked.overrides
+        asked.method, METHODS.load(asked.method), dataset.name, asked.preset, asked.overrides
     )
     settings = configuration.settings
     if settings["data.normalise"].value == "auto":

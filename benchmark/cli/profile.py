@@ -36,7 +36,7 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the costs of one method, or a table with `--method all`."""
-    from benchmark.errors import Decline
+    from benchmark.errors import NotApplicable
     from benchmark.registry import METHODS
     from benchmark.training import device as devices
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.method != ALL:
         try:
             costs = measure(arguments, device)
-        except Decline as reason:
+        except NotApplicable as reason:
             raise UserError(f"{arguments.method} declines this setting: {reason}") from None
         shared.print_json(costs) if arguments.json else _list(costs)
         return OK
@@ -57,22 +57,22 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             found.append(measure(argparse.Namespace(**{**vars(arguments), "method": name}), device))
-        except (Decline, UserError) as reason:  # a setting of one method's own is a mistake in the others
+        except (NotApplicable, UserError) as reason:  # a setting of one method's own is a mistake in the others
             found.append({"method": name, "declined": str(reason)})
     shared.print_json(found) if arguments.json else _table(found)
     return OK
 
 
 def measure(arguments: argparse.Namespace, device: Any) -> dict[str, Any]:
-    """The costs of one method. Raises Decline where it declines the setting."""
-    from benchmark.data.store import load
+    """The costs of one method. Raises NotApplicable where it declines the setting."""
+    from benchmark.data.load import load_prepared
     from benchmark.profiling.profile import count, profile
     from benchmark.runs.request import specify
     from benchmark.training import device as devices
     from benchmark.training.setup import build_training
 
-    spec, split = specify(shared.request(arguments), device.type)
-    prepared = load(spec.dataset, spec.values["data.size"], raw=arguments.data)
+    spec, split, dataset, _ = specify(shared.request(arguments), device.type)
+    prepared = load_prepared(dataset, spec.values["data.size"], raw=arguments.data)
     devices.clear(device)
     training = build_training(spec, prepared, split, device)
     costs = count(training) if arguments.count_only else profile(training, arguments.seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from benchmark.cli import common_args as shared
@@ -32,21 +33,35 @@ def add(verbs: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run, and print the record or its scores."""
     stop = StopSignals()
-    from benchmark.runs.execute import execute
+    from benchmark.runs.run import RunOptions, run_or_load
 
-    record, was_there = execute(
-        shared.request(arguments), results=results_folder(arguments.results), raw=arguments.data,
-        device_name=arguments.device, keep=arguments.keep, again=arguments.overwrite, wait=("silent",),
-        asked_to_stop=lambda: stop.asked, tell=Teller(),
-        checkpoint_seconds=arguments.checkpoint_seconds,
+    options = RunOptions(
+        results_folder(arguments.results), arguments.data, arguments.device, arguments.overwrite, keep=arguments.keep,
+        checkpoint_seconds=arguments.checkpoint_seconds, wait_for_lock=True,
+    )
+    request = shared.request(arguments)
+    record, was_there = run_or_load(
+        request, options, asked_to_stop=lambda: stop.asked, on_progress=ProgressDisplay()
     )
     if was_there:
-        print(f"already {record['status']}: {record['run_id']}", file=sys.stderr)
+        print(_where_it_came_from(record, options.results), file=sys.stderr)
     if arguments.json:
         shared.print_json(record)
     else:
         print(summary(record))
     return OK if record["status"] in ("done", "skipped") else RUN_FAILED
+
+
+def _where_it_came_from(record: dict[str, Any], results: Path) -> str:
+    """One line on a run that was finished before this command."""
+    from benchmark.runs.folder import folder_of
+
+    said = f"already {record['status']}: {record['run_id']}"
+    if folder_of(results, record["run_id"]).is_dir():
+        return said
+    device = record["environment"]["device"]
+    return (f"{said}; this record came with {results / 'records'} (made on {device}), nothing was trained here and its "
+            "weights are not here. To train it here, name another folder: --results DIR")
 
 
 def summary(record: dict[str, Any]) -> str:
@@ -65,31 +80,31 @@ def summary(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-class Teller:
+class ProgressDisplay:
     """A progress bar on a terminal; elsewhere a line now and then."""
 
     def __init__(self) -> None:
         self.bar: Any = None
-        self.told = 0.0
+        self.shown = 0.0
         self.begun: tuple[float, int] | None = None
 
     def __call__(self, step: int, steps: int, means: dict[str, float], seconds: float) -> None:
         now = time.monotonic()
         if self.begun is None:
             self.begun = (now, step)
-        losses = {name: round(value, 4) for name, value in list(means.items())[1:4]}  # after `step`; a few will do
+        losses = [f"{name} {value:.4f}" for name, value in means.items() if name != "step"][:3]  # a few will do
         if sys.stderr.isatty():
             if self.bar is None:
                 from tqdm import tqdm
 
                 self.bar = tqdm(total=steps, initial=step, unit="step", leave=False)
             self.bar.update(step - self.bar.n)
-            self.bar.set_postfix(losses)
+            self.bar.set_postfix_str(", ".join(losses))
             if step >= steps:
                 self.bar.close()
-        elif now - self.told > 20 or step >= steps:
-            self.told = now
+        elif now - self.shown > 20 or step >= steps:
+            self.shown = now
             done = step - self.begun[1]
             left = (steps - step) * (now - self.begun[0]) / done if done else float("nan")
-            rest = f", {left:.0f} s left" if done and step < steps else ""
-            print(f"step {step}/{steps}{rest} {losses}", file=sys.stderr, flush=True)
+            rest = [f"{left:.0f} s left"] if done and step < steps else []
+            print(", ".join([f"step {step}/{steps}", *rest, *losses]), file=sys.stderr, flush=True)

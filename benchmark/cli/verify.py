@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{path.stem}: equal numbers cannot be expected, {doubt} (docs/using-models.md)", file=sys.stderr)
     for path, asked in work:
         verdict = verify(
-            path, asked, arguments.device, raw=arguments.data, asked_to_stop=lambda: stop.asked, tell=run_verb.Teller(),
+            path, asked, arguments.device, raw=arguments.data, asked_to_stop=lambda: stop.asked,
+            on_progress=run_verb.ProgressDisplay(),
         )
         verdicts.append(verdict)
         if not arguments.json:

@@ -15,7 +15,6 @@ from typing import Any
 from benchmark.config import yaml_files
 from benchmark.config.schema import SECTIONS
 from benchmark.config.validate import Field, bind, fields_of
-from benchmark.data.naming import short
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
 
@@ -90,7 +89,6 @@ def compose(
     experiment: Mapping[str, Any] | None = None,
 ) -> Configuration:
     """The configuration of `method` on `dataset` under `preset`, with an experiment's values and `--set` on top."""
-    dataset = short(dataset)
     configuration = Configuration(method, method_class)
     defaults = CONFIGS / "defaults.yaml"
     configuration.update(_known_keys(defaults, {"about", "values"}).get("values") or {}, "defaults.yaml")

@@ -21,9 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark.conformance import side_effects as conduct
 from benchmark.conformance.global_state import put_back
 from benchmark.conformance.testbed import STEPS, Failure, MethodTestbed, advance, differences, frozen, not_finite
-from benchmark.errors import Decline, UserError
+from benchmark.ema import Teacher
+from benchmark.errors import NotApplicable, UserError
 from benchmark.losses import IGNORE
-from benchmark.method import Teacher, named_logits
+from benchmark.method import named_logits
 
 
 def losses_are_named_scalars(bench: MethodTestbed) -> None:
@@ -82,16 +83,16 @@ def gradients_reach_what_is_trained(bench: MethodTestbed) -> None:
     for path, module in training.method.named_modules():
         for name, parameter in module.named_parameters() if isinstance(module, Teacher) else ():
             if id(parameter) in trained:
-                raise Failure(f"trained(): '{path}.{name}' is trained, and is a teacher's, which only follows; copy it")
+                raise Failure(f"param_groups(): '{path}.{name}' is trained, but a teacher only follows: give it a copy")
     advance(training, 0, 1)
     for parameter in training.optimisers.parameters():
         if id(parameter) not in names:
-            raise Failure("trained(): gives a parameter that is no part of the module; no checkpoint would hold it")
+            raise Failure("param_groups() has a parameter that is no part of the module; no checkpoint would hold it")
         if parameter.grad is None:
-            raise Failure(f"trained(): '{names[id(parameter)]}' is trained but no loss depends on it")
+            raise Failure(f"param_groups(): '{names[id(parameter)]}' is trained but no loss depends on it")
     for parameter in training.method.parameters():
         if parameter.requires_grad and id(parameter) not in trained:
-            raise Failure(f"trained(): '{names[id(parameter)]}' asks for gradients but no optimiser has it")
+            raise Failure(f"param_groups(): '{names[id(parameter)]}' asks for gradients but no optimiser has it")
 
 
 def repeats(bench: MethodTestbed) -> None:
@@ -198,7 +199,7 @@ def step_can_be_captured(bench: MethodTestbed) -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     training = bench.build()
-    if not training.method.capturable:
+    if not training.method.cuda_graph:
         return
     step = getattr(training.step, "eager", training.step)
     plan, method = training.plans(0, 1)[0], copy.deepcopy(training.method)
@@ -219,7 +220,7 @@ def step_can_be_captured(bench: MethodTestbed) -> None:
         except Exception as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             place = bench.blame(error.__traceback__)
-            raise Failure(f"a step cannot be captured in a CUDA graph: {text}{place}; set capturable = False") from None
+            raise Failure(f"a step cannot be captured in a CUDA graph: {text}{place}; set cuda_graph = False") from None
 
 
 def state_stays_in_place(bench: MethodTestbed) -> None:
@@ -257,7 +258,7 @@ def conformance(bench: MethodTestbed, only: tuple[str, ...] = ()) -> Iterator[tu
             yield name, None
         except (Failure, UserError) as complaint:
             yield name, str(complaint)
-        except Decline as reason:
+        except NotApplicable as reason:
             yield name, f"declined: {reason}"
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split("\n")[0].split())

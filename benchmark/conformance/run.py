@@ -8,7 +8,7 @@ import torch
 
 from benchmark.conformance.checks import conformance
 from benchmark.conformance.testbed import STEPS, MethodTestbed
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.runs.request import Request, specify
 
 SMALL = {
@@ -18,5 +18,5 @@ SMALL = {
 
 def trial(method: str, device: torch.device, only: tuple[str, ...] = ()) -> Iterator[tuple[str, str | None]]:
     """Every check's name (or those of `only`) and its complaint, None where it passed."""
-    spec, split = specify(Request(method, "synthetic", preset="demo", overrides=SMALL), device.type)
-    return conformance(MethodTestbed(spec, load("synthetic", spec.values["data.size"]), split, device), only)
+    spec, split, *_ = specify(Request(method, "synthetic", preset="demo", overrides=SMALL), device.type)
+    return conformance(MethodTestbed(spec, load_prepared("synthetic", spec.values["data.size"]), split, device), only)

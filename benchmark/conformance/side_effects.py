@@ -23,7 +23,7 @@ from benchmark.paths import prepared_folder, raw_folder
 from benchmark.training import device as devices
 
 TORCHS_OWN = set(vars(nn.Module()))  # attributes that every module has
-HARNESS = {"watched", "phase"}  # what the harness keeps on a method
+HARNESS = {"logged", "phase"}  # what the harness keeps on a method
 DEPTH = 4  # of what is looked into to see whether it changes
 
 

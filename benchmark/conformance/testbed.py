@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.method import Method
 from benchmark.registry import METHODS
 from benchmark.spec import Spec
@@ -31,11 +31,11 @@ class MethodTestbed:
     """A small task on which a method is tried."""
 
     spec: Spec
-    prepared: Prepared
+    prepared: PreparedData
     split: Split
     device: torch.device
 
-    def build(self, prepared: Prepared | None = None) -> Training:
+    def build(self, prepared: PreparedData | None = None) -> Training:
         """A fresh training; the same one every time."""
         return build_training(self.spec, prepared or self.prepared, self.split, self.device)
 
@@ -50,7 +50,7 @@ class MethodTestbed:
         """The method's state after an undisturbed run of all steps."""
         return self.outcome()
 
-    def outcome(self, prepared: Prepared | None = None) -> dict[str, Tensor]:
+    def outcome(self, prepared: PreparedData | None = None) -> dict[str, Tensor]:
         """The method's state after a run of all steps on these data."""
         training = self.build(prepared)
         advance(training, 0, STEPS)

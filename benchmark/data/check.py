@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.dataset import IGNORE, load_dataset
+from benchmark.data.dataset import IGNORE
 from benchmark.data.leaks import duplicates, leaks, sides
 from benchmark.data.make_splits import members, shared_patients
 from benchmark.data.near_duplicates import MOST, SIDE, Alike, lookalikes
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 
 Facts = dict[str, Any]
 
 
-def examine(prepared: Prepared) -> Facts:
+def examine(prepared: PreparedData) -> Facts:
     """Everything that `data check` tells, as JSON has it; `describe` puts it into words.
 
     Shares are fractions of the pixels whose truth is known, at native size."""
@@ -31,7 +31,7 @@ def examine(prepared: Prepared) -> Facts:
     of = sides(prepared)
     training = [prepared.ids[place] for place in places.get("train", [])] or prepared.ids
     mean, deviation = prepared.statistics(prepared.rows_of(training))
-    published = load_dataset(prepared.dataset).published_statistics
+    published = prepared.dataset.published_statistics
     return {
         "dataset": prepared.name, "size": prepared.size, "images": len(prepared.ids),
         "fingerprint": prepared.fingerprint, "classes": list(prepared.classes),
@@ -54,7 +54,7 @@ def examine(prepared: Prepared) -> Facts:
     }
 
 
-def _set(prepared: Prepared, places: Sequence[int]) -> Facts:
+def _set(prepared: PreparedData, places: Sequence[int]) -> Facts:
     """Counts of one set; images without a mask count for nothing but their number."""
     ids = [prepared.ids[place] for place in places]
     masked = [name for name in ids if name not in prepared.unmasked]
@@ -86,7 +86,7 @@ def _set(prepared: Prepared, places: Sequence[int]) -> Facts:
     return found
 
 
-def _patients(prepared: Prepared) -> Facts | None:
+def _patients(prepared: PreparedData) -> Facts | None:
     """Of the test sets: images and patients, and how many of each are shared with training."""
     if "patient" not in prepared.groups:
         return None
@@ -99,7 +99,7 @@ def _patients(prepared: Prepared) -> Facts | None:
     }
 
 
-def _different(prepared: Prepared, pairs: Sequence[Alike]) -> list[Alike]:
+def _different(prepared: PreparedData, pairs: Sequence[Alike]) -> list[Alike]:
     """Those whose pixels are not the same, which is told as such."""
     return [pair for pair in pairs if prepared.hashes[pair.first] != prepared.hashes[pair.second]]
 

@@ -1,19 +1,19 @@
-"""What a data set is (`Dataset`, `Item`), and how one is found by name or path. Nothing here imports torch."""
+"""What a data set is: `Dataset`, and `Item`, one of its images. Nothing here imports torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.data import images
-from benchmark.data.folder_schema import FILE, Tile, describe
 from benchmark.data.images import PixelDecoding
-from benchmark.data.naming import folder_of, is_own, path_of, short
+from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
-from benchmark.registry import DATASETS
+from benchmark.paths import CONFIGS
 
 IGNORE = 255
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
@@ -40,9 +40,13 @@ class Item:
 
 
 class Dataset:
-    """A data set. A subclass says where its files are and what they are called; its name is its file's name."""
+    """A data set. A subclass says where its files are and what they are called.
 
-    name: str = ""
+    `load_dataset` resolves what a user names to one such object, once; everything else is handed the object.
+    """
+
+    name: str = ""  # in run ids, records and tables; never a path
+    source: str = ""  # what a user names it by: its name, or the path of its folder or Python file
     classes: tuple[str, ...] = ("background", "gland")
     version: int | str = 1  # bumped by hand when the same files would give other arrays
     instances: bool = True  # masks hold object ids; False: class indices, 255 = ignore
@@ -55,14 +59,14 @@ class Dataset:
     licence: str = "not stated; ask who made the images"  # a sentence for the card of what is trained on them
 
     @property
-    def full_name(self) -> str:
-        """What `load_dataset` finds it by."""
-        return self.name if self.home is None else f"{path_of(self.home)}:{self.name}"
-
-    @property
     def prepared_name(self) -> str:
         """What the folder of its prepared arrays is called; versions of one's own data lie side by side."""
-        return self.name if self.home is None else f"{self.name}-{self.version}"
+        return self.name.replace(":", "-") if self.home is None else f"{self.name}-{self.version}"
+
+    @cached_property
+    def splits_folder(self) -> Path:
+        """Where the lists of its splits lie."""
+        return CONFIGS / "splits" / self.name if self.home is None else self.home / "splits"
 
     def find(self, raw: Path) -> Path:
         """The folder with the images, or the archive that holds it.
@@ -99,40 +103,6 @@ class Dataset:
         if item.ignore is None:
             return None
         return (item.ignore() if callable(item.ignore) else images.read_mask(item.ignore)) > 0
-
-
-def names() -> list[str]:
-    """Every data set there is by name, ours and those of installed packages."""
-    return [*DATASETS.names(), *DATASETS.outside()]
-
-
-def load_dataset(name: str) -> Dataset:
-    """The data set of this name, or in the folder of this path. UserError, with a suggestion, where there is none."""
-    full = full_name(name)
-    if is_own(full):
-        from benchmark.data.folder_dataset import Own  # a Dataset itself
-
-        return Own(folder_of(full))
-    dataset: Dataset = DATASETS.load(full)()
-    dataset.name = dataset.name or name
-    return dataset
-
-
-def full_name(given: str) -> str:
-    """`given` as specifications have it: a name of ours as it is, a folder of one's own as `path/to/folder:name`.
-
-    The path may be that of the folder or of its dataset.yaml, with or without the name. UserError where there is no
-    such folder, where it is none of a data set, or where its file says another name."""
-    path = Path(given)
-    folder = path.parent if path.name == FILE else path
-    if given in names() or not (is_own(given) or (folder / FILE).is_file()):
-        return given
-    named = ":" in given and not folder.exists()
-    folder = folder_of(given) if named else folder
-    name = describe(folder).name
-    if named and name != short(given):
-        raise UserError(f"{folder / FILE}: the data set is called '{name}', not '{short(given)}'")
-    return f"{path_of(folder)}:{name}"
 
 
 def is_archive(path: Path) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from benchmark.data.make_splits import members
 from benchmark.data.near_duplicates import Alike
-from benchmark.data.splits import available, resolve
-from benchmark.data.store import Prepared
+from benchmark.data.splits import available, load_split
+from benchmark.data.store import PreparedData
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Leak:
     alike: Alike | None  # None: the pixels are the same
 
 
-def sides(prepared: Prepared) -> list[Side]:
+def sides(prepared: PreparedData) -> list[Side]:
     """Of every fold of every split that is made; where there is none, of the sets as they are."""
     found = []
     for offer in available(prepared.dataset):
         for fold in range(offer.folds):
-            lists = resolve(prepared.dataset, offer.split, 100, fold)
+            lists = load_split(prepared.dataset, offer.split, 100, fold)
             found.append(Side(offer.split, fold, frozenset(lists.labelled + lists.unlabelled), frozenset(lists.test)))
     if not found:
         images = members(prepared)
@@ -46,7 +46,7 @@ def sides(prepared: Prepared) -> list[Side]:
     return found
 
 
-def duplicates(prepared: Prepared) -> list[list[str]]:
+def duplicates(prepared: PreparedData) -> list[list[str]]:
     """The ids of images whose pixels are the same, a list for each such picture."""
     same: dict[str, list[str]] = {}
     for name, digest in zip(prepared.ids, prepared.hashes, strict=True):

@@ -12,8 +12,7 @@ import numpy as np
 from benchmark.data.fold_lists import Member, fold_of
 from benchmark.data.folder_lists import own_folds
 from benchmark.data.group_kfold import deal
-from benchmark.data.naming import folder_of, is_own
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 
 FOLDS = 3
@@ -44,7 +43,7 @@ class Made:
     held_out: bool = False
 
 
-def members(prepared: Prepared) -> list[Member]:
+def members(prepared: PreparedData) -> list[Member]:
     """All images in order.
 
     Strata are grades or, without them, which classes occur. Without patients it is slides that are kept apart, and
@@ -58,27 +57,26 @@ def members(prepared: Prepared) -> list[Member]:
     ]
 
 
-def _occurring(prepared: Prepared, name: str) -> str:
+def _occurring(prepared: PreparedData, name: str) -> str:
     """The classes of an image at native size, so that lists do not depend on the working size."""
     return "" if name in prepared.unmasked else " ".join(map(str, np.unique(prepared.native_classes(name))))
 
 
-def make_all(prepared: Prepared) -> dict[str, dict[str, Any]]:
+def make_all(prepared: PreparedData) -> dict[str, dict[str, Any]]:
     """split name -> the content of its file, for every split this data set has.
 
     UserError where there are too few images with masks, and for a mistake in lists of one's own."""
-    source = str(folder_of(prepared.dataset)) if is_own(prepared.dataset) else prepared.name
     return {
         name: {
             "dataset": prepared.name, "split": name, "about": made.about,
-            "made_by": f"python -m benchmark data split {shlex.quote(source)} --write",
+            "made_by": f"python -m benchmark data split {shlex.quote(prepared.dataset.source)} --write",
             "dataset_fingerprint": prepared.fingerprint, "validation_held_out": made.held_out, "folds": made.folds,
         }
         for name, made in _made(prepared).items()
     }
 
 
-def _made(prepared: Prepared) -> dict[str, Made]:
+def _made(prepared: PreparedData) -> dict[str, Made]:
     images = members(prepared)
     made: dict[str, Made] = {}
     if any(image.tests for image in images):
@@ -92,10 +90,10 @@ def _made(prepared: Prepared) -> dict[str, Made]:
                 "images, grades and patients; the labelled and validation lists are drawn from the training images.",
                 cross_validation(prepared.name, "patients", images),
             )
-    if is_own(prepared.dataset):
+    if prepared.dataset.home:
         made |= {
             name: Made("Lists of one's own, named in dataset.yaml.", folds, held_out)
-            for name, (folds, held_out) in own_folds(folder_of(prepared.dataset), prepared.name, images).items()
+            for name, (folds, held_out) in own_folds(prepared.dataset.home, prepared.name, images).items()
         }
     if not made:
         made["folds"] = Made(

@@ -18,7 +18,7 @@ from PIL import Image
 
 from benchmark.data.archive import extract
 from benchmark.data.dataset import IGNORE, Dataset, Item, is_archive
-from benchmark.data.store import FORMAT, Prepared, Unusable, arrays_fingerprint, read, statistics
+from benchmark.data.store import FORMAT, PreparedData, Unusable, arrays_fingerprint, read, statistics
 from benchmark.data.tiles import Box, boxes
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import sha256
@@ -31,7 +31,7 @@ SIZES = range(16, 4097)
 
 def prepare(
     dataset: Dataset, size: int, raw: Path, folder: Path, *, again: bool = False
-) -> Prepared:
+) -> PreparedData:
     """Prepare `dataset` at `size` pixels a side from under `raw` into `folder`, and return it.
 
     Who comes second waits for the claim and finds the work done; `again` does it anew. The folder appears whole, by a

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from benchmark.data.dataset import IGNORE
 from benchmark.data.overlay import Colour, colour
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.files import write_atomically
 
@@ -26,7 +26,7 @@ MARK = b"SemiHisto preview"  # in the file: what has it may be drawn anew, anyth
 
 
 def preview(
-    prepared: Prepared, path: Path, *, ids: Sequence[str] | None = None, count: int = 40, columns: int = 8,
+    prepared: PreparedData, path: Path, *, ids: Sequence[str] | None = None, count: int = 40, columns: int = 8,
     tile: int = 192, split: Split | None = None,
 ) -> Path:
     """Write a PNG of `count` images spread evenly over the data set, or of `ids`. Returns its path.
@@ -117,7 +117,7 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", LETTERS)
 
 
-def _legend(prepared: Prepared, masks: Sequence[np.ndarray]) -> list[tuple[str, Colour]]:
+def _legend(prepared: PreparedData, masks: Sequence[np.ndarray]) -> list[tuple[str, Colour]]:
     """Names and colours of what is drawn; none where there is one class beside the background, as in GlaS."""
     if len(prepared.classes) == 2:
         return []

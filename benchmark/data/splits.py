@@ -14,17 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.data.dataset import names
+from benchmark.data.dataset import Dataset
 from benchmark.data.fold_lists import VALIDATION
 from benchmark.data.id_lists import lines_of
 from benchmark.data.make_splits import make_all
-from benchmark.data.naming import folder_of, is_own, short
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError, suggest
 from benchmark.files import write_text
-from benchmark.paths import CONFIGS
 
-FOLDER = CONFIGS / "splits"
 WIDTH = 110  # of the lines of a file
 
 
@@ -43,7 +40,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Offer:
+class SplitInfo:
     """What one split file offers."""
 
     split: str
@@ -52,9 +49,8 @@ class Offer:
     folds: int
 
 
-def resolve(
-    dataset: str, split: str, ratio: int, fold: int, *, labelled_file: str | Path | None = None,
-    folder: Path = FOLDER,
+def load_split(
+    dataset: Dataset, split: str, ratio: int, fold: int, *, labelled_file: str | Path | None = None
 ) -> Split:
     """The lists of one run. `ratio` is of the training images that have a mask: at 100 % the others are unlabelled.
 
@@ -63,10 +59,10 @@ def resolve(
     labelled list is the user's own, `ratio` follows from its length and the name becomes "<split>+<8 hex of it>".
     UserError: a split, ratio or fold that does not exist (says which do), an edited file, a bad list of one's own.
     """
-    content = _read(dataset, split, folder)
+    content = _read(dataset, split)
     folds = content["folds"]
     if fold not in range(len(folds)):
-        raise UserError(f"split '{split}' of {short(dataset)} has no fold {fold}; it has {_spoken(range(len(folds)))}")
+        raise UserError(f"split '{split}' of {dataset.name} has no fold {fold}; it has {_spoken(range(len(folds)))}")
     lists = folds[fold]
     train, validation, test = lists["train"], lists["validation"], lists["test"]
     unmasked = set(lists.get("unmasked", ()))
@@ -81,7 +77,7 @@ def resolve(
     else:
         ratios = [*map(int, lists["labelled"]), 100]
         if ratio not in ratios:
-            raise UserError(f"split '{split}' of {short(dataset)} has no labelled list at {ratio} %; it has "
+            raise UserError(f"split '{split}' of {dataset.name} has no labelled list at {ratio} %; it has "
                             f"{_spoken(ratios)}, or give your own with --labelled FILE")
         labelled = [name for name in masked if name not in held_out] if ratio == 100 else lists["labelled"][str(ratio)]
         if ratio > VALIDATION and not held_out:
@@ -94,7 +90,7 @@ def resolve(
     )
 
 
-def match(split: Split, prepared: Prepared, folder: Path = FOLDER) -> list[str]:
+def check_split_matches_data(split: Split, prepared: PreparedData) -> list[str]:
     """Whether these data are the ones the split was made for: remarks for the user, none if all is well.
 
     UserError where an image of the split is missing from the data."""
@@ -109,30 +105,30 @@ def match(split: Split, prepared: Prepared, folder: Path = FOLDER) -> list[str]:
     if bare:
         raise UserError(f"split '{split.name}' needs the mask of {bare[0]}, which is not there any more; put it back, "
                         f"or make the lists again with {_command(prepared.dataset)}")
-    content = _read(prepared.dataset, split.name.partition("+")[0], folder)
+    content = _read(prepared.dataset, split.name.partition("+")[0])
     if content["dataset_fingerprint"] == prepared.fingerprint:
         return []
     marks = f"({prepared.fingerprint[:12]}, not {content['dataset_fingerprint'][:12]})"
-    if is_own(prepared.dataset):
+    if prepared.dataset.home:
         return [f"{prepared.name} is not what the split '{split.name}' was made from {marks}: "
                 f"{_command(prepared.dataset)} makes the lists anew, with what was added"]
     return [f"your copy of {prepared.name} does not have the pixels that the split '{split.name}' was made from "
             f"{marks}: results may differ"]
 
 
-def default_split(dataset: str) -> str:
+def default_split(dataset: Dataset) -> str:
     """`official` where the data set has it or has none yet, else the first of its splits."""
-    known = _splits(dataset, FOLDER)
+    known = _splits(dataset)
     return "official" if "official" in known or not known else known[0]
 
 
-def available(dataset: str, folder: Path = FOLDER) -> list[Offer]:
+def available(dataset: Dataset) -> list[SplitInfo]:
     """Every split of a data set, with its ratios and number of folds."""
     offers = []
-    for name in _splits(dataset, folder):
-        content = _read(dataset, name, folder)
+    for name in _splits(dataset):
+        content = _read(dataset, name)
         ratios = (*map(int, content["folds"][0]["labelled"]), 100)
-        offers.append(Offer(name, content["about"], ratios, len(content["folds"])))
+        offers.append(SplitInfo(name, content["about"], ratios, len(content["folds"])))
     return offers
 
 
@@ -156,11 +152,11 @@ def read_list(path: Path, train: Iterable[str], test: Iterable[str], unmasked: I
     return sorted(found, key=training.index)  # the file's order does not matter
 
 
-def write(prepared: Prepared, folder: Path = FOLDER) -> list[str]:
+def write(prepared: PreparedData) -> list[str]:
     """Make and write every split of a data set; a line for each file."""
     lines = []
     for name, content in make_all(prepared).items():
-        path = _place(prepared.dataset, folder) / f"{name}.json"
+        path = prepared.dataset.splits_folder / f"{name}.json"
         text = _text({**content, "fingerprint": _digest(content)})
         other = path.is_file() and path.read_bytes() != text.encode()
         write_text(path, text)
@@ -168,16 +164,16 @@ def write(prepared: Prepared, folder: Path = FOLDER) -> list[str]:
     return lines
 
 
-def compare(prepared: Prepared, folder: Path = FOLDER) -> tuple[bool, list[str]]:
+def compare(prepared: PreparedData) -> tuple[bool, list[str]]:
     """Whether the committed files are what `make_all` gives from these data, and a line for each."""
     fine, lines = True, []
     made = make_all(prepared)
-    for name in sorted({*made, *_splits(prepared.dataset, folder)}):
-        path = _place(prepared.dataset, folder) / f"{name}.json"
+    for name in sorted({*made, *_splits(prepared.dataset)}):
+        path = prepared.dataset.splits_folder / f"{name}.json"
         if name not in made or not path.is_file():
             fine, verdict = False, "not a split that is made" if name not in made else "missing; use --write"
         else:
-            held = _read(prepared.dataset, name, folder)
+            held = _read(prepared.dataset, name)
             same = held["folds"] == made[name]["folds"]
             fine &= same
             verdict = "the same lists" if same else "DIFFERENT lists; use --write if that is meant"
@@ -187,31 +183,22 @@ def compare(prepared: Prepared, folder: Path = FOLDER) -> tuple[bool, list[str]]
     return fine, lines
 
 
-def _place(dataset: str, folder: Path) -> Path:
-    """Where the files of a data set's splits lie."""
-    return folder_of(dataset) / "splits" if is_own(dataset) else folder / dataset
+def _splits(dataset: Dataset) -> list[str]:
+    return sorted(path.stem for path in dataset.splits_folder.glob("*.json") if not path.name.startswith("."))
 
 
-def _splits(dataset: str, folder: Path) -> list[str]:
-    return sorted(path.stem for path in _place(dataset, folder).glob("*.json") if not path.name.startswith("."))
+def _command(dataset: Dataset) -> str:
+    return f"'python -m benchmark data split {shlex.quote(dataset.source)} --write'"
 
 
-def _command(dataset: str) -> str:
-    source = str(folder_of(dataset)) if is_own(dataset) else dataset
-    return f"'python -m benchmark data split {shlex.quote(source)} --write'"
-
-
-def _read(dataset: str, split: str, folder: Path) -> dict[str, Any]:
-    there = is_own(dataset) or dataset in names() or (folder / dataset).is_dir()
-    known = _splits(dataset, folder) if there else None
-    if known is None:
-        raise UserError(f"unknown dataset '{dataset}'.{suggest(dataset, names())} Known: {', '.join(names())}.")
+def _read(dataset: Dataset, split: str) -> dict[str, Any]:
+    known = _splits(dataset)
     if split not in known:
         has = f"it has {', '.join(known)}"
         if not known:
             has = f"none is made yet: {_command(dataset)} does it where its images are"
-        raise UserError(f"{short(dataset)} has no split '{split}'.{suggest(split, known)} {has[0].upper()}{has[1:]}.")
-    path = _place(dataset, folder) / f"{split}.json"
+        raise UserError(f"{dataset.name} has no split '{split}'.{suggest(split, known)} {has[0].upper()}{has[1:]}.")
+    path = dataset.splits_folder / f"{split}.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         claimed = content.pop("fingerprint")
@@ -223,8 +210,8 @@ def _read(dataset: str, split: str, folder: Path) -> dict[str, Any]:
     return content
 
 
-def _restore(dataset: str) -> str:
-    return f"make it anew with {_command(dataset)}" if is_own(dataset) else "restore it with git"
+def _restore(dataset: Dataset) -> str:
+    return f"make it anew with {_command(dataset)}" if dataset.home else "restore it with git"
 
 
 def _digest(content: Any) -> str:

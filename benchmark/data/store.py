@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -16,13 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmark.data.dataset import IGNORE, Dataset, load_dataset
+from benchmark.data.dataset import IGNORE, Dataset
 from benchmark.data.tiles import Box
 from benchmark.errors import UserError
 from benchmark.files import sha256
-from benchmark.paths import prepared_folder, raw_folder
-
-logger = logging.getLogger(__name__)
 
 ABSENT = "is not there"
 FORMAT = 2  # of the folder's files; another number means: prepare again
@@ -34,13 +30,13 @@ class Unusable(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
+class PreparedData:
     """One data set at one working size. N images, S pixels a side.
 
     An image is one row of the arrays, or, where the data set is tiled, one a tile. All else is per image.
     """
 
-    name: str
+    dataset: Dataset
     size: int
     folder: Path
     images: np.ndarray  # uint8 [rows, S, S, 3], memory-mapped
@@ -54,12 +50,11 @@ class Prepared:
     hashes: tuple[str, ...]  # of each decoded source image
     unmasked: frozenset[str] = frozenset()  # images without a mask: 255 throughout, never labelled, never tested
     tiles: tuple[tuple[Box, ...], ...] = ()  # of each image, at native size; empty where images are whole
-    found_by: str = ""  # what `load_dataset` finds it by, where that is not its name
 
     @property
-    def dataset(self) -> str:
-        """What `load_dataset` finds it by."""
-        return self.found_by or self.name
+    def name(self) -> str:
+        """The data set's name."""
+        return self.dataset.name
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -170,7 +165,7 @@ def arrays_fingerprint(ids: Sequence[str], images: np.ndarray, masks: np.ndarray
     return digest.hexdigest()
 
 
-def read(folder: Path, dataset: Dataset, size: int) -> Prepared:
+def read(folder: Path, dataset: Dataset, size: int) -> PreparedData:
     """The prepared data in `folder`. Raises Unusable with the reason where it cannot be used."""
     if not folder.is_dir():
         raise Unusable(ABSENT)
@@ -189,12 +184,12 @@ def read(folder: Path, dataset: Dataset, size: int) -> Prepared:
             raise Unusable("is damaged (native.npz is not as it was written)")
         if arrays_fingerprint(ids, images, masks) != index["arrays_fingerprint"]:
             raise Unusable("is damaged (the arrays do not have their fingerprint)")
-        return Prepared(
-            dataset.name, size, folder, images, masks, ids,
+        return PreparedData(
+            dataset, size, folder, images, masks, ids,
             {key: tuple(values) for key, values in index["groups"].items()}, tuple(index["classes"]),
             index["fingerprint"], index["arrays_fingerprint"],
             tuple((int(h), int(w)) for h, w in index["native_sizes"]), tuple(index["hashes"]),
-            frozenset(index.get("unmasked", ())), tiles, dataset.full_name,
+            frozenset(index.get("unmasked", ())), tiles,
         )
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -206,37 +201,3 @@ def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if array.dtype != np.uint8 or array.shape != shape:
         raise Unusable(f"is damaged ({path.name} is {array.dtype} {list(array.shape)}, not uint8 {list(shape)})")
     return array
-
-
-def load(
-    name: str, size: int, *, raw: str | Path | None = None, root: str | Path | None = None, prepare: bool = True,
-    again: bool = False,
-) -> Prepared:
-    """The data set at this working size, prepared first where it is not yet, or damaged, or to be made `again`.
-
-    name: of ours, or the path of a folder of one's own. raw: where raw data sets lie (else SEMIHISTO_DATA, else
-    ./data). root: where prepared ones are kept.
-    UserError: unknown name; no raw data (what to get and where to put it); bad files; `prepare=False` and not there.
-    """
-    from benchmark.data.prepare import prepare as make  # prepare.py reads back what it wrote with this file
-
-    dataset = load_dataset(name)
-    folder = prepared_folder(str(root) if root else None) / dataset.prepared_name / str(size)
-    if again:
-        return make(dataset, size, raw_folder(str(raw) if raw else None), folder, again=True)
-    try:
-        return read(folder, dataset, size)
-    except Unusable as error:
-        trouble = str(error)
-    if not prepare:
-        raise UserError(f"{folder}: the prepared {name} {trouble}; make it with "
-                        f"'python -m benchmark data prepare {name} --size {size}'")
-    missing = trouble == ABSENT  # not asked of the disk again: another worker may just have finished it
-    if not missing:
-        logger.warning(f"{folder} {trouble}: preparing {name} again")
-    try:
-        return make(dataset, size, raw_folder(str(raw) if raw else None), folder)
-    except UserError as error:
-        if missing:
-            raise
-        raise UserError(f"{folder} {trouble} and cannot be prepared again: {error}", error.code) from None

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Box = tuple[int, int, int, int]  # y, x, height, width in pixels of the image
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Large images are cut into squares of `size` pixels, at native size, neighbours sharing at least `overlap`."""
+
+    size: int
+    overlap: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size < 16 or not 0 <= self.overlap < self.size:
+            raise ValueError("must have a size of 16 pixels or more and an overlap below it, not "
+                             f"{self.size} and {self.overlap}")
 
 
 def boxes(height: int, width: int, size: int, overlap: int = 0) -> list[Box]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from benchmark import __version__
 from benchmark import plugins as outside
-from benchmark.data.naming import short
 from benchmark.models.info import Model
 
 MEANING = {
@@ -76,7 +75,7 @@ def card(model: Model, record: Mapping[str, Any], files: Mapping[str, str], para
     program = next((name for name in files if name.endswith(".pt2")), None)
     made, data, spec = record["environment"], record["data"], model.spec
     return CARD.format(
-        spec=spec, method=outside.short(spec.method), dataset=short(spec.dataset),
+        spec=spec, method=outside.short(spec.method), dataset=spec.dataset,
         classes=", ".join(model.classes[1:]), background=model.classes[0],
         labelled=data["labelled"], unlabelled=data["unlabelled"], test=data["test"],
         cut=_cut(model), pieces="tiles" if model.tile else "images", reading=_reading(model),

@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data import store as prepared_data
-from benchmark.data.dataset import IGNORE, load_dataset
-from benchmark.data.naming import short
-from benchmark.data.splits import Split, available, match, resolve
-from benchmark.data.store import Prepared
+from benchmark.data.dataset import IGNORE, Dataset
+from benchmark.data.load import load_prepared
+from benchmark.data.splits import Split, available, check_split_matches_data, load_split
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
 from benchmark.models.info import LARGER, Model, native_size
 from benchmark.models.load import Finished
 from benchmark.numerics import Numerics
 from benchmark.protocols import scores
-from benchmark.runs.records import save_arrays, set_aside
+from benchmark.runs.records import archive_record, save_arrays
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator
 
@@ -36,7 +35,7 @@ VALUES = range(2, 7)  # so many values of a group make a column each
 class Wanted:
     """Which images: those of a fold of a split that are for testing, or `all` that the data set has."""
 
-    dataset: str
+    dataset: Dataset
     split: str
     fold: int
     sets: str  # test, all
@@ -52,14 +51,14 @@ def evaluate(
     Images that the run was trained on, and those without any truth, are left out. UserError where classes differ, where
     no image is left, and where an evaluation of other weights or images is there and is not to be set aside (`again`).
     """
-    model, classes = finished.model, load_dataset(wanted.dataset).classes
+    model, classes = finished.model, wanted.dataset.classes
     if tuple(classes) != model.classes:
-        raise UserError(f"{model.run_id} tells {', '.join(model.classes)} apart, {wanted.dataset} has "
+        raise UserError(f"{model.run_id} tells {', '.join(model.classes)} apart, {wanted.dataset.name} has "
                         f"{', '.join(classes)}: only a data set of the same classes, in this order, is scored")
     if wanted.sets == "test" and not available(wanted.dataset):
-        raise UserError(f"{short(wanted.dataset)} has no splits: 'data split' makes them, or --sets all scores all its "
+        raise UserError(f"{wanted.dataset.name} has no splits: 'data split' makes them, or --sets all scores all its "
                         "images")
-    prepared = prepared_data.load(wanted.dataset, model.size, raw=raw)
+    prepared = load_prepared(wanted.dataset, model.size, raw=raw)
     ids, left_out = chosen(prepared, wanted, set(model.trained_on))
     if remark := other_scale(model, native_size(prepared, ids)):
         logger.warning(remark)
@@ -79,19 +78,19 @@ def evaluate(
         "environment": devices.environment(finished.device), "command": command,
     }
     if path.exists():
-        set_aside(path)
+        archive_record(path)
     write(path, content, found)
     return read(path), path, False
 
 
 def chosen(
-    prepared: Prepared, wanted: Wanted, trained_on: set[str]
+    prepared: PreparedData, wanted: Wanted, trained_on: set[str]
 ) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     """The images to evaluate, and those that are left out, by reason; UserError where none is left."""
     names: tuple[str, ...] = prepared.ids
     if wanted.sets == "test":
-        split = resolve(wanted.dataset, wanted.split, 100, wanted.fold)
-        match(split, prepared)
+        split = load_split(wanted.dataset, wanted.split, 100, wanted.fold)
+        check_split_matches_data(split, prepared)
         names = split.test
     seen = [name for name in names if prepared.hashes[prepared.position(name)] in trained_on]
     known = {name for name in names if any((prepared.masks[row] != IGNORE).any() for row in prepared.rows(name))}
@@ -115,7 +114,7 @@ def other_scale(model: Model, here: tuple[int, int]) -> str | None:
             f"(median), {there[1]} x {there[0]} there{cut}")
 
 
-def counted(finished: Finished, prepared: Prepared, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:
+def counted(finished: Finished, prepared: PreparedData, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:
     """The counts of the official output on these images, as a run's own evaluator counts it."""
     spec, model = finished.model.spec, finished.model
     settings = replace(spec.section("evaluate"), objects=objects)
@@ -127,7 +126,7 @@ def counted(finished: Finished, prepared: Prepared, ids: tuple[str, ...], object
     return counts
 
 
-def by_group(counts: dict[str, Any], prepared: Prepared, ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+def by_group(counts: dict[str, Any], prepared: PreparedData, ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     """Strict scores of the images with each value of each group, such as the grade; patients are too many."""
     found: dict[str, dict[str, Any]] = {}
     for group, values in prepared.groups.items():

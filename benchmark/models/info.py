@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.dataset import load_dataset
 from benchmark.data.images import PixelDecoding
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.files import write_json
 from benchmark.numerics import Normalisation
@@ -76,9 +75,9 @@ class Model:
         return model
 
 
-def describe(spec: Spec, prepared: Prepared, split: Split, weights_sha256: str) -> Model:
+def describe(spec: Spec, prepared: PreparedData, split: Split, weights_sha256: str) -> Model:
     """The model of a run on these data; `weights_sha256`: of its final weights."""
-    dataset, names = load_dataset(spec.dataset), (*split.labelled, *split.unlabelled)
+    dataset, names = prepared.dataset, (*split.labelled, *split.unlabelled)
     channels = normalisation_of(spec, prepared, split)
     counts = len(prepared.rows_of(split.labelled)), len(prepared.rows_of(split.unlabelled)), len(prepared.images)
     return Model(
@@ -91,7 +90,7 @@ def describe(spec: Spec, prepared: Prepared, split: Split, weights_sha256: str) 
     )
 
 
-def native_size(prepared: Prepared, names: Iterable[str]) -> tuple[int, int]:
+def native_size(prepared: PreparedData, names: Iterable[str]) -> tuple[int, int]:
     """(H, W): the median of these images, or of their tiles, before they are resized."""
     height, width = np.median([box[2:] for name in names for box in prepared.boxes(name)], axis=0)
     return round(height), round(width)

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmark.data import store as prepared_data
-from benchmark.data.splits import match, resolve
+from benchmark.data.load import load_dataset, load_prepared
+from benchmark.data.splits import check_split_matches_data, load_split
 from benchmark.errors import UserError, suggest
 from benchmark.models.info import FILE, Model, describe, read
 from benchmark.models.predictor import Official, Predictor
@@ -142,11 +142,12 @@ def _from_data(record: dict[str, Any] | None, raw: str | None) -> Model:
         raise UserError("this export is of an older version, which did not say how images are read; export the run "
                         "anew")
     spec = spec_of(record)
-    prepared = prepared_data.load(spec.dataset, spec.values["data.size"], raw=raw)
+    dataset = load_dataset(spec.source or spec.dataset, spec.dataset)
+    prepared = load_prepared(dataset, spec.values["data.size"], raw=raw)
     with tempfile.TemporaryDirectory(prefix="semihisto-list-") as place:
-        asked = recorded(record, spec, Path(place))
-        split = resolve(spec.dataset, asked.split, spec.ratio, spec.fold, labelled_file=asked.labelled_file)
-    match(split, prepared)
+        listed = recorded(record, spec, Path(place)).labelled_file
+        split = load_split(dataset, spec.split.partition("+")[0], spec.ratio, spec.fold, labelled_file=listed)
+    check_split_matches_data(split, prepared)
     made = record["data"]["arrays_fingerprint"], record["data"]["split_fingerprint"]
     if made != (prepared.arrays_fingerprint, split.fingerprint):
         raise UserError(f"{spec.run_id} has no {FILE} of this version beside its weights, and the {spec.dataset} "

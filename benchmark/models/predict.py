@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmark.data.folder_files import IMAGES
 from benchmark.data.images import EXTENSIONS
 from benchmark.data.overlay import indexed, overlay, shares
 from benchmark.errors import UserError
@@ -54,7 +53,7 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS and not p.name.startswith("."))
             if not inside:
-                hint = f"; is {path / IMAGES} meant?" if (path / IMAGES).is_dir() else ""
+                hint = f"; is {path / 'images'} meant?" if (path / "images").is_dir() else ""
                 raise UserError(f"{path}: no images in it ({', '.join(KINDS)}){hint}")
             found |= {os.path.abspath(image): image for image in inside}
         elif path.exists():

@@ -32,12 +32,12 @@ class Network(nn.Module):
         return self.map_widths[-1]
 
     def encode(self, x: Tensor) -> list[Tensor]:
-        """Image [B, channels, H, W] -> features, fine to coarse. Raises Decline where there are no parts."""
+        """Image [B, channels, H, W] -> features, fine to coarse. Raises NotApplicable where there are no parts."""
         features: list[Tensor] = self.encoder(x)
         return features
 
     def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Features -> maps, coarse to fine; the last is [B, width, H, W]. Raises Decline as `encode` does."""
+        """Features -> maps, coarse to fine; the last is [B, width, H, W]. Raises NotApplicable as `encode` does."""
         maps: list[Tensor] = self.decoder(features)
         return maps
 

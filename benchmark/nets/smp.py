@@ -18,7 +18,7 @@ import torch
 from huggingface_hub import constants as hub
 from torch import Tensor, nn
 
-from benchmark.errors import Decline, UserError, suggest
+from benchmark.errors import NotApplicable, UserError, suggest
 from benchmark.nets import weights as pretrained
 from benchmark.nets.network import Network
 
@@ -198,7 +198,7 @@ def _width(block: nn.Module) -> int:
 
 
 class Whole(Network):
-    """An architecture that is not levelled: `forward` works, and whoever asks for a part gets Decline."""
+    """An architecture that is not levelled: `forward` works, and whoever asks for a part gets NotApplicable."""
 
     PARTS = ("encoder", "decoder", "head", "feature_widths", "map_widths")
 
@@ -213,7 +213,7 @@ class Whole(Network):
         return super().__getattr__(name)
 
     def _decline(self) -> Never:
-        raise Decline(
+        raise NotApplicable(
             f"'{self.name}' does not decode to full resolution level by level, which is needed here;"
             f" choose among smp/{', smp/'.join(LEVELLED)}"
         )

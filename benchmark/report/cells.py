@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from benchmark import protocols
 from benchmark.config.compose import compose
-from benchmark.data import naming
 from benchmark.errors import UserError
 from benchmark.metrics import counts as pixels
 from benchmark.plugins import portable, short
@@ -105,7 +104,7 @@ class Group:
     def source(self) -> str:
         """What `load_dataset` finds the data by: of a folder of one's own also where it lies, or last lay."""
         specs = [entry.spec for entry in self.wanted] + [run.spec for run in reversed(self.runs)]
-        return str(specs[0]["dataset"]) if specs else self.dataset
+        return str(specs[0].get("source") or self.dataset) if specs else self.dataset
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -163,7 +162,7 @@ def group_runs(records: Records) -> list[Group]:
     buckets: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
     for record, counts in records:
         spec = record["spec"]
-        place = naming.short(spec["dataset"]), spec["split"], spec["preset"], record["data"].get("fingerprint", "")
+        place = spec["dataset"], spec["split"], spec["preset"], record["data"].get("fingerprint", "")
         buckets[place].append(Run(record, counts))
     names = [safe_name(*place[:3]) for place in sorted(buckets)]
     groups = []
@@ -188,12 +187,12 @@ def group_experiment(
     buckets: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
     for record, counts in records:
         spec = record["spec"]
-        place = naming.short(spec["dataset"]), spec["split"], record["data"].get("fingerprint", "")
+        place = spec["dataset"], spec["split"], record["data"].get("fingerprint", "")
         buckets[place].append(Run(record, counts, rows[record["run_id"]]))
-    places = list(dict.fromkeys((naming.short(entry.spec["dataset"]), entry.spec["split"]) for entry in wanted))
+    places = list(dict.fromkeys((entry.spec["dataset"], entry.spec["split"]) for entry in wanted))
     groups = []
     for dataset, split in places:
-        mine = tuple(e for e in wanted if (naming.short(e.spec["dataset"]), e.spec["split"]) == (dataset, split))
+        mine = tuple(e for e in wanted if (e.spec["dataset"], e.spec["split"]) == (dataset, split))
         found = [place[2] for place in buckets if place[:2] == (dataset, split)] or [""]
         found.sort(key=lambda fingerprint: (-len(buckets[dataset, split, fingerprint]), fingerprint))
         several = [dataset] * (len({d for d, _ in places}) > 1) + [split] * (len({s for _, s in places}) > 1)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from benchmark.report.cells import Group, Wanted, group_experiment
 from benchmark.runs.experiment import Experiment
-from benchmark.runs.grid import Planned, plan
+from benchmark.runs.plan import Planned, plan
 from benchmark.runs.records import read_counts
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.data.dataset import IGNORE, load_dataset
-from benchmark.data.store import Prepared, load
+from benchmark.data.dataset import IGNORE
+from benchmark.data.load import load_dataset, load_prepared
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.report.cells import Draw, Group, Run
 from benchmark.runs.folder import folder_of, load_masks
@@ -103,7 +104,7 @@ def lay_out(group: Group, results: Path, everything: bool = False) -> tuple[Layo
     if not runs:
         return None, "no finished run has its masks here"
     try:
-        prepared = load(group.source, runs[0].spec["values"]["data.size"], prepare=False)
+        prepared = load_prepared(group.source, runs[0].spec["values"]["data.size"], prepare=False)
     except (UserError, KeyError) as error:
         return None, f"the images are not here ({error})"
     if prepared.fingerprint != group.fingerprint:
@@ -132,7 +133,7 @@ def lay_out(group: Group, results: Path, everything: bool = False) -> tuple[Layo
 
 
 def _shown(
-    prepared: Prepared, name: str, rule: str, masks: Mapping[str, Mapping[str, Masks]],
+    prepared: PreparedData, name: str, rule: str, masks: Mapping[str, Mapping[str, Masks]],
     scores: Mapping[str, Mapping[str, float]],
 ) -> Shown:
     truth = prepared.native(name) > 0

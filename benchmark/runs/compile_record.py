@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.protocols import scores
 from benchmark.runs.records import SCHEMA
 from benchmark.spec import Spec
@@ -20,7 +20,7 @@ class RunInputs(NamedTuple):
     """All that decides a run's numbers; `versions`: of the code that runs it."""
 
     spec: Spec
-    prepared: Prepared
+    prepared: PreparedData
     split: Split
     device: torch.device
     versions: dict[str, int | str]

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from benchmark.conformance.run import trial
-from benchmark.data.dataset import FILE, load_dataset
+from benchmark.data.folder_schema import FILE
+from benchmark.data.load import load_dataset
 from benchmark.data.store import FORMAT
 from benchmark.errors import UserError
 from benchmark.paths import prepared_folder, raw_folder, results_folder
@@ -159,7 +160,7 @@ def look_at_data(found: Diagnosis, raw: Path, prepared: Path) -> None:
             found.facts[f"data {name}"] = f"not found: {error}"
     for description in sorted(raw.glob(f"*/{FILE}")):
         try:
-            found.facts[f"data {description.parent}"] = load_dataset(str(description)).full_name
+            found.facts[f"data {description.parent}"] = load_dataset(str(description)).name
         except UserError as error:
             found.facts[f"data {description.parent}"] = str(error)
     for index in sorted(prepared.glob("*/*/index.json")):

@@ -27,7 +27,7 @@ from benchmark.files import explain, make_folder
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT_INTERVAL = float(os.environ.get("SEMIHISTO_HEARTBEAT") or 10.0)  # seconds; the same for all that share a folder
+HEARTBEAT_INTERVAL = float(os.environ.get("SEMIHISTO_HEARTBEAT") or 10.0)  # seconds; all in a folder have the same
 HEARTBEAT_TIMEOUT = 9 * HEARTBEAT_INTERVAL  # file servers show changes to others up to a minute late
 POLL_INTERVAL = 0.2  # seconds between two looks at a lock that is waited for
 ATTEMPTS = 50

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmark.config.compose import compose
-from benchmark.data.dataset import full_name, load_dataset
-from benchmark.data.splits import Split, resolve
+from benchmark.data.dataset import Dataset
+from benchmark.data.load import load_dataset
+from benchmark.data.splits import Split, default_split, load_split
 from benchmark.errors import UserError
 from benchmark.nets import weights
 from benchmark.registry import METHODS
@@ -26,7 +27,7 @@ class Request:
 
     method: str
     dataset: str
-    split: str = "official"
+    split: str | None = None  # None: `official`, or the first that the data set has
     ratio: int = 20
     fold: int = 0
     seed: int = 0
@@ -40,7 +41,8 @@ class Request:
         """The command line that asks for this."""
         parts = ["python -m benchmark run", f"--method {shlex.quote(self.method)}"]
         parts.append(f"--dataset {shlex.quote(self.dataset)}")
-        parts.append(f"--split {self.split} --ratio {self.ratio} --fold {self.fold} --seed {self.seed}")
+        parts += [f"--split {self.split}"] if self.split else []
+        parts.append(f"--ratio {self.ratio} --fold {self.fold} --seed {self.seed}")
         parts.append(f"--preset {self.preset}")
         for key, value in {**self.experiment, **self.overrides}.items():
             text = ",".join(map(str, value)) if isinstance(value, list | tuple) else json.dumps(value).strip('"')
@@ -50,6 +52,15 @@ class Request:
         return " ".join(parts)
 
 
+class ResolvedRun(NamedTuple):
+    """What a request comes to. request: the same, its split named."""
+
+    spec: Spec
+    split: Split
+    dataset: Dataset
+    request: Request
+
+
 def recorded(record: Mapping[str, Any], spec: Spec, folder: Path) -> Request:
     """What asks for a record's own specification, whatever its command says; a labelled list of the user's own is
     written into `folder`. UserError where that list is neither in the record nor where the command has it."""
@@ -57,7 +68,8 @@ def recorded(record: Mapping[str, Any], spec: Spec, folder: Path) -> Request:
     split, _, mark = spec.split.partition("+")
     file = _labelled_list(record, folder) if mark else None
     return Request(
-        spec.method, spec.dataset, split, spec.ratio, spec.fold, spec.seed, spec.preset, dict(spec.values), file
+        spec.method, spec.source or spec.dataset, split, spec.ratio, spec.fold, spec.seed, spec.preset,
+        dict(spec.values), file,
     )
 
 
@@ -75,8 +87,8 @@ def _labelled_list(record: Mapping[str, Any], folder: Path) -> Path:
     return file
 
 
-def specify(request: Request, device_kind: str) -> tuple[Spec, Split]:
-    """The resolved specification and split of a request; every mistake in it is a UserError here."""
+def specify(request: Request, device_kind: str) -> ResolvedRun:
+    """The resolved specification, split and data set of a request; every mistake in it is a UserError here."""
     return Specifier(device_kind).specify(request)
 
 
@@ -85,29 +97,28 @@ class Specifier:
 
     def __init__(self, device_kind: str) -> None:
         self.device_kind = device_kind
-        self._split = cache(resolve)
+        self._split = cache(load_split)
         self._method = cache(METHODS.load)
-        self._dataset = cache(_known_dataset)
+        self._dataset = cache(load_dataset)
+        self._default_split = cache(default_split)
         self._known: dict[str, dict[str, Any]] = {}
 
-    def specify(self, request: Request) -> tuple[Spec, Split]:
+    def specify(self, request: Request) -> ResolvedRun:
         """As the function of this name."""
         dataset = self._dataset(request.dataset)
         self._method(request.method)
-        split = self._split(
-            dataset, request.split, request.ratio, request.fold, labelled_file=request.labelled_file
-        )
+        name = request.split or self._default_split(dataset)
+        split = self._split(dataset, name, request.ratio, request.fold, labelled_file=request.labelled_file)
         if request.seed < 0:
             raise UserError(f"--seed must not be negative, it is {request.seed}")
         spec = Spec(
-            request.method, dataset, split.name, split.ratio, split.fold, request.seed, request.preset,
-            self._values(request),
+            request.method, dataset.name, split.name, split.ratio, split.fold, request.seed, request.preset,
+            self._values(request, dataset.name), dataset.source if dataset.source != dataset.name else "",
         )
-        return spec, split
+        return ResolvedRun(spec, split, dataset, replace(request, split=name))
 
-    def _values(self, request: Request) -> dict[str, Any]:
+    def _values(self, request: Request, dataset: str) -> dict[str, Any]:
         layers = dict(request.overrides), dict(request.experiment)
-        dataset = self._dataset(request.dataset)
         key = json.dumps([request.method, dataset, request.preset, *layers], default=str)
         if key not in self._known:
             values = compose(
@@ -118,13 +129,6 @@ class Specifier:
             check_ranges(values)
             self._known[key] = values
         return self._known[key]
-
-
-def _known_dataset(given: str) -> str:
-    """The full name of a data set that there is; what its folder holds is looked at, not read."""
-    name = full_name(given)
-    load_dataset(name)
-    return name
 
 
 def check_ranges(values: Mapping[str, Any]) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from benchmark.data.splits import Split, match
-from benchmark.data.store import load
-from benchmark.errors import Decline, Interrupted, UserError
+from benchmark.data.load import load_prepared
+from benchmark.data.splits import check_split_matches_data
+from benchmark.errors import Interrupted, NotApplicable, UserError
 from benchmark.models import info as model
 from benchmark.runs.compile_record import RunInputs, compile_record, weights_digest
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.records import archive_record, digest, read_counts, read_record, staleness, write_record
-from benchmark.runs.request import Request, specify
+from benchmark.runs.request import Request, ResolvedRun, specify
 from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
@@ -60,18 +60,21 @@ def run_or_load(
     another process works on the run, Interrupted where this one is asked to stop; both lose nothing.
     """
     device = devices.choose(options.device)
-    spec, split = specify(request, device.type)
+    run = specify(request, device.type)
+    spec, split = run.spec, run.split
+    if request.split is None and split.name != "official":
+        logger.info(f"split: {split.name}")
     path = options.results / "records" / f"{spec.run_id}.json"
     before = digest(path)
     if before and not _may_run(path, before, options):
-        return existing_record(path, spec, split), True
-    prepared = load(spec.dataset, spec.values["data.size"], raw=options.data)
-    for warning in match(split, prepared):
+        return existing_record(path, run), True
+    prepared = load_prepared(run.dataset, spec.values["data.size"], raw=options.data)
+    for warning in check_split_matches_data(split, prepared):
         logger.warning(warning)
     folder = RunFolder(options.results, spec)
     with folder.locked(dead=options.dead_holder, wait=options.wait_for_lock, asked_to_stop=asked_to_stop):
         if digest(path) != before:  # another process had the lock before us, and finished
-            return existing_record(path, spec, split), True
+            return existing_record(path, run), True
         if before and (options.overwrite or options.expected_digest):
             archive_run(folder, path)
 
@@ -79,7 +82,7 @@ def run_or_load(
             folder.tell(step, steps, seconds)
             on_progress(step, steps, means, seconds)
 
-        versions = code_versions(spec.method, spec.dataset)  # once: a file may change meanwhile
+        versions = code_versions(spec.method, run.dataset)  # once: a file may change meanwhile
         inputs = RunInputs(spec, prepared, split, device, versions)
         result, weights = train_or_record_failure(
             inputs, folder, asked_to_stop=asked_to_stop, tell=tell, checkpoint_seconds=options.checkpoint_seconds
@@ -92,7 +95,7 @@ def run_or_load(
             if options.keep != "nothing":
                 folder.save_weights(weights)
                 model.write(folder.path, model.describe(spec, prepared, split, sha256))
-        record = compile_record(inputs, result, sha256, request.command)
+        record = compile_record(inputs, result, sha256, run.request.command)
         folder.lock.check()
         record = write_record(options.results / "records", record, result.counts if done else None)
         if done:
@@ -107,11 +110,12 @@ def _may_run(path: Path, found: str, options: RunOptions) -> bool:
     return options.overwrite or read_record(path)["status"] == "failed"
 
 
-def existing_record(path: Path, spec: Spec, split: Split) -> dict[str, Any]:
+def existing_record(path: Path, run: ResolvedRun) -> dict[str, Any]:
     """The record at `path`; UserError where it is stale, or its counts are damaged."""
     record = read_record(path)
-    if (how := staleness(record, code_versions(spec.method, spec.dataset), split)) is not None:
-        raise UserError(f"{spec.run_id} is stale: {how}; --overwrite runs it again and keeps the old record as .old1")
+    if (how := staleness(record, code_versions(run.spec.method, run.dataset), run.split)) is not None:
+        raise UserError(f"{run.spec.run_id} is stale: {how}; --overwrite runs it again "
+                        "and keeps the old record as .old1")
     if record["status"] == "done":
         read_counts(path, record)
     return record
@@ -136,7 +140,7 @@ def train_or_record_failure(
             logger.warning(f"{error} and is kept as {folder.set_checkpoint_aside()}; the run starts anew")
             result = train(training, folder, **loop)
         return result, {name: tensor.cpu() for name, tensor in training.method.state_dict().items()}
-    except Decline as reason:
+    except NotApplicable as reason:
         return TrainResult("skipped", str(reason)), {}
     except (UserError, Interrupted):
         raise

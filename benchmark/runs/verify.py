@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.data.load import load_dataset
 from benchmark.errors import Interrupted, UserError
-from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.grid import plan
+from benchmark.runs.plan import plan
 from benchmark.runs.records import read_counts, read_record, spec_of
 from benchmark.runs.request import Request, recorded, specify
+from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
 
@@ -69,14 +70,14 @@ def doubts(record: Mapping[str, Any], device_name: str) -> list[str]:
     if not record["exact"]:
         found.append("its kind of device repeats a run bit for bit only with train.deterministic=true")
     spec = spec_of(record)
-    if record["numerics"] != (now := code_versions(spec.method, spec.dataset)):
+    if record["numerics"] != (now := code_versions(spec.method, load_dataset(spec.source or spec.dataset))):
         found.append(f"it is stale: made with numerics {record['numerics']}, now {now}")
     return found
 
 
 def verify(
     path: Path, asked: Callable[[], Request], device_name: str, *, raw: str | None = None,
-    **loop: Any,
+    **callbacks: Any,
 ) -> Verdict:
     """Make the run of the record at `path` again; `asked` says what its command asks for. Nothing is changed.
 
@@ -92,13 +93,11 @@ def verify(
     verdict.differences["specification"] = specification(record, asked, kind)
     with tempfile.TemporaryDirectory(prefix="semihisto-verify-") as folder:
         results, same = Path(folder) / "results", recorded(record, spec, Path(folder))
-        if (found := specify(same, kind)[0].split) != spec.split:
+        if (found := specify(same, kind).spec.split) != spec.split:
             raise UserError(f"{same.labelled_file}: not the list that {spec.run_id} was given: with it the split is "
                             f"{found}; put the file back as it was")
         try:
-            again, _ = execute(
-                same, results=results, raw=raw, device_name=device_name, keep="nothing", **loop
-            )
+            again, _ = run_or_load(same, RunOptions(results, raw, device_name, keep="nothing"), **callbacks)
         except Interrupted:
             raise Interrupted("stopped; nothing was changed, and the same command starts this run anew") from None
         counts = counts_of(results / "records" / f"{again['run_id']}.json", again)
@@ -122,7 +121,7 @@ def specification(record: Mapping[str, Any], asked: Callable[[], Request], kind:
     if then.run_id != record["run_id"]:
         return f"the record's specification is that of {then.run_id}: it was edited"
     try:
-        now = specify(asked(), kind)[0]
+        now = specify(asked(), kind).spec
     except UserError as error:
         return f"the record's command does not work any more: {error}"
     return changes(then.to_json(), now.to_json(), "the command now gives {}")

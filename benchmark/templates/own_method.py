@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from benchmark.losses import cross_entropy, pseudo_label
-from benchmark.method import Clock, Logits, Losses, Method, Ramp, Task, require_between
+from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task, require_between
 
 
 class OwnMethod(Method):
@@ -29,7 +29,7 @@ class OwnMethod(Method):
         self.task, self.weight, self.threshold, self.ramp = task, weight, threshold, ramp
         self.net = task.network()
 
-    def losses(self, labelled, unlabelled, clock: Clock) -> Losses:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         seen, unseen = self.net(labelled.weak), self.net(unlabelled.weak)
         label = pseudo_label(unseen, self.threshold)  # 255, which every loss ignores, where it is not sure
         return {

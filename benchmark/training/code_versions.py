@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from benchmark.data.dataset import load_dataset
+from benchmark.data.dataset import Dataset
 from benchmark.files import sha256
 from benchmark.method import Method
 from benchmark.plugins import is_path, split_path
@@ -14,11 +14,11 @@ from benchmark.registry import METHODS
 ENGINE = 1  # bump when the same specification no longer gives the same numbers in every method
 
 
-def code_versions(method: str, dataset: str) -> dict[str, int | str]:
+def code_versions(method: str, dataset: Dataset) -> dict[str, int | str]:
     """Hand-bumped versions of engine, method and data set; of a method from outside also the digest of its file."""
     kind: type[Method] = METHODS.load(method)
     versions: dict[str, int | str] = {
-        "engine": ENGINE, "method": kind.numerics, "dataset": load_dataset(dataset).version,
+        "engine": ENGINE, "method": kind.numerics, "dataset": dataset.version,
     }
     if method not in METHODS.names():
         file = split_path(method)[0] if is_path(method) else Path(inspect.getfile(kind))

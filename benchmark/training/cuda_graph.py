@@ -96,7 +96,7 @@ class CudaGraphStep:
 
 def why_eager(name: str, method: Method) -> str:
     """One line on a method that is not captured though the run asks for it."""
-    return f"{name} runs step by step, without a CUDA graph: {method.uncapturable or 'it says capturable = False'}"
+    return f"{name} runs step by step, without a CUDA graph: {method.cuda_graph_reason or 'it says cuda_graph = False'}"
 
 
 @cache

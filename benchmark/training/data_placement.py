@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark.batches.augment import Augment
 from benchmark.batches.host_streaming import Stream
 from benchmark.batches.render import Renderer, compact
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.losses import IGNORE
 from benchmark.method import Method
@@ -40,7 +40,7 @@ def share() -> float:
     return value
 
 
-def why_streamed(prepared: Prepared, method: Method, device: torch.device) -> str:
+def why_streamed(prepared: PreparedData, method: Method, device: torch.device) -> str:
     """One line for the user where the images are too many for the device; empty where they may lie there."""
     needed = prepared.masks.size * PIXEL * (len(method.views) + len(method.targets))
     allowed = share() * devices.memory(device)
@@ -51,7 +51,7 @@ def why_streamed(prepared: Prepared, method: Method, device: torch.device) -> st
 
 
 def renderers(
-    prepared: Prepared, lists: Mapping[str, list[int]], method: Method, streamed: bool, augment: Augment,
+    prepared: PreparedData, lists: Mapping[str, list[int]], method: Method, streamed: bool, augment: Augment,
     normalisation: Normalisation, numerics: Numerics,
 ) -> tuple[dict[str, Renderer], dict[str, Stream]]:
     """The renderer of every stream that the method wants, and where `streamed`, what their plans take pixels from.
@@ -80,7 +80,7 @@ def renderers(
     return found, streams
 
 
-def labelled_targets(prepared: Prepared, labelled: Sequence[int], names: Sequence[str]) -> dict[str, Tensor]:
+def labelled_targets(prepared: PreparedData, labelled: Sequence[int], names: Sequence[str]) -> dict[str, Tensor]:
     """Targets [labelled images, ...] by name, made from the whole masks of these images."""
     known = torch.from_numpy(np.array(prepared.masks[list(labelled)])).long()
     return {name: TARGETS[name](known) for name in names}

@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmark.config.schema import Evaluate
 from benchmark.data.dataset import IGNORE
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared
+from benchmark.data.store import PreparedData
 from benchmark.data.tiles import stitch
 from benchmark.method import Method, named_logits
 from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
@@ -33,7 +33,8 @@ class Evaluator:
     """Evaluates a method on the test images and, where there are any, on the validation images."""
 
     def __init__(
-        self, prepared: Prepared, split: Split, settings: Evaluate, normalisation: Normalisation, numerics: Numerics,
+        self, prepared: PreparedData, split: Split, settings: Evaluate, normalisation: Normalisation,
+        numerics: Numerics,
     ) -> None:
         self.prepared, self.settings, self.numerics = prepared, settings, numerics
         self.normalise = Normaliser(normalisation, numerics)

@@ -41,15 +41,16 @@ class Optimisers:
         self.optimisers: list[torch.optim.Optimizer] = []
         self.rates: list[tuple[Tensor, float, str]] = []
         seen: set[int] = set()
-        for group in method.trained():
+        for group in method.param_groups():
             parameters = list(group.parameters)
             if any(id(parameter) in seen for parameter in parameters):
-                raise UserError(f"{type(method).__name__}.trained() gives a parameter to two optimisers")
+                raise UserError(f"{type(method).__name__}.param_groups() gives a parameter to two optimisers")
             seen.update(map(id, parameters))
             name, schedule = group.optimiser or settings.name, group.schedule or settings.schedule
             for given, known in ((name, KINDS), (schedule, SCHEDULES)):
                 if given not in known:
-                    raise UserError(f"{type(method).__name__}.trained(): unknown '{given}'.{suggest(given, known)}")
+                    where = f"{type(method).__name__}.param_groups()"
+                    raise UserError(f"{where}: unknown '{given}'.{suggest(given, known)}")
             base = settings.lr if group.lr is None else group.lr
             decay = settings.weight_decay if group.weight_decay is None else group.weight_decay
             rate = torch.tensor(base, dtype=torch.float32, device=device)

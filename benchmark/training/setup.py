@@ -15,11 +15,9 @@ from torch import Tensor
 from benchmark.batches.host_streaming import Stream
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import step_of, to_device
-from benchmark.data.dataset import load_dataset
-from benchmark.data.naming import short
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared
-from benchmark.errors import Decline, UserError
+from benchmark.data.store import PreparedData
+from benchmark.errors import NotApplicable, UserError
 from benchmark.method import Clock, Method, Task
 from benchmark.nets import weights
 from benchmark.nets.network import Network
@@ -43,7 +41,7 @@ class Training:
     """Everything that a run needs, built from its specification alone."""
 
     spec: Spec
-    prepared: Prepared
+    prepared: PreparedData
     split: Split
     device: torch.device
     method: Method
@@ -103,7 +101,7 @@ def build_method(
         mean=normalisation.mean, std=normalisation.std,
     )
     if "unlabelled" in kind.views and not unlabelled:
-        raise Decline(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
+        raise NotApplicable(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
     torch.manual_seed(derive(spec.seed, "method"))
     method: Method = kind(task, **spec.hyperparameters)
     starts = list(method.phases.values())
@@ -119,7 +117,7 @@ def build_method(
     return method
 
 
-def normalisation_of(spec: Spec, prepared: Prepared, split: Split) -> Normalisation:
+def normalisation_of(spec: Spec, prepared: PreparedData, split: Split) -> Normalisation:
     """Mean and standard deviation by `data.normalise`."""
     choice = weights.normalisation(spec.values)
     if choice in weights.STATISTICS:
@@ -127,22 +125,23 @@ def normalisation_of(spec: Spec, prepared: Prepared, split: Split) -> Normalisat
     if choice == "none":
         return Normalisation()
     if choice == "published":
-        published = load_dataset(spec.dataset).published_statistics
+        published = prepared.dataset.published_statistics
         if published is None:
-            raise UserError(f"nobody published statistics of {short(spec.dataset)}; use --set data.normalise=training")
+            raise UserError(f"nobody published statistics of {spec.dataset}; use --set data.normalise=training")
         return Normalisation(*published)
     training = sorted({*split.labelled, *split.unlabelled}, key=prepared.position)
     return Normalisation(*prepared.statistics(prepared.rows_of(training)))
 
 
 def build_training(
-    spec: Spec, prepared: Prepared, split: Split, device: torch.device, versions: dict[str, int | str] | None = None,
+    spec: Spec, prepared: PreparedData, split: Split, device: torch.device,
+    versions: dict[str, int | str] | None = None,
 ) -> Training:
-    """Build all parts of the run `spec`; Decline where its method will not have the setting, UserError for mistakes.
+    """Build all parts of the run `spec`; NotApplicable where its method cannot do the setting, UserError for mistakes.
 
     versions: what `code_versions` has just said, where the caller needs it, too.
     """
-    versions = versions or code_versions(spec.method, spec.dataset)
+    versions = versions or code_versions(spec.method, prepared.dataset)
     train = spec.section("train")
     devices.configure(device, train.threads, train.deterministic)
     lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
@@ -166,7 +165,7 @@ def build_training(
     )
     step: Any = TrainStep(method, clock, renderers, optimisers, numerics)
     if train.capture == "on" and device.type == "cuda":
-        if method.capturable:
+        if method.cuda_graph:
             step = CudaGraphStep(step)
         else:
             logger.warning(why_eager(spec.method, method))

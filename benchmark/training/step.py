@@ -30,7 +30,7 @@ class TrainStep:
         self.made_of = method, clock, renderers, optimisers, numerics
         self.method, self.clock, self.renderers, self.optimisers = method, clock, renderers, optimisers
         self.numerics, self.device = numerics, numerics.device
-        self.terms = 0  # how many of the names are losses; the rest is watched
+        self.terms = 0  # how many of the names are losses; the rest is logged beside them
         self.names_by_phase: dict[str, list[str]] = {}
 
     @property
@@ -56,7 +56,8 @@ class TrainStep:
     def _parts(self, batches: Mapping[str, Any]) -> Iterator[Mapping[str, Tensor]]:
         """The method's parts, its forward code under autocast and ours between them outside of it."""
         with self.numerics.autocast():
-            answer = self.method.losses(batches["labelled"], batches.get("unlabelled"), self.clock)
+            unlabelled: Any = batches.get("unlabelled")
+            answer = self.method.losses(batches["labelled"], unlabelled, self.clock)
         if isinstance(answer, Mapping):
             yield answer
             return
@@ -68,7 +69,7 @@ class TrainStep:
             yield part
 
     def update(self, terms: Mapping[str, Tensor], rates: Tensor) -> Tensor:
-        """Latch, optimise, average, tick; returns all logged values as one vector [terms + watched]."""
+        """Latch, optimise, average, tick; returns all logged values as one vector [terms + logged]."""
         values = torch.stack([term.float() for term in terms.values()])
         self.clock.stopped.logical_or_(~torch.isfinite(values).all())
         self.optimisers.found_inf.copy_(self.clock.stopped)
@@ -76,15 +77,15 @@ class TrainStep:
         with torch.no_grad():
             self.method.after_step(self.clock)
             self.clock.step.add_(1)
-        watched = self.method.watched
-        names = [*terms, *watched]
+        logged = self.method.logged
+        names = [*terms, *logged]
         if names != self.names_by_phase.setdefault(self.method.phase, names):
             raise UserError(f"{type(self.method).__name__}.losses() names other terms than before: {names}")
         self.terms = len(terms)
-        return torch.cat([values, torch.stack([v.float() for v in watched.values()])]) if watched else values
+        return torch.cat([values, torch.stack([v.float() for v in logged.values()])]) if logged else values
 
     def __call__(self, plan: Plan) -> Tensor:
         """One whole step by a plan of device tensors, with the learning rates under `optimiser`/`rates`."""
         self.optimisers.zero_grad()
-        self.method.watched.clear()
+        self.method.logged.clear()
         return self.update(self.learn(self.batches(plan)), plan["optimiser"]["rates"])

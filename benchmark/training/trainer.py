@@ -77,7 +77,8 @@ def train(
 ) -> TrainResult:
     """Train to the end, or from the last checkpoint to the end; Interrupted when asked to stop, with all saved.
 
-    `tell` hears after every block: step, all steps, the last means, seconds so far with evaluations.
+    `tell` hears after every block: step, all steps, mean losses since the last evaluation, seconds so far with
+    evaluations.
     """
     state = resume(training, store)
     begun = saved_at = time.perf_counter()
@@ -101,7 +102,8 @@ def train(
             state.sums, state.counted = {}, 0
         now = time.perf_counter()
         state.wall_seconds = wall_before + now - begun
-        tell(state.step, training.steps, state.history[-1] if state.history else {}, state.wall_seconds)
+        means = {name: total / state.counted for name, total in state.sums.items()} or state.history[-1]
+        tell(state.step, training.steps, means, state.wall_seconds)
         stopping = asked_to_stop() and state.step < training.steps
         if (stopping or now - saved_at > pause) and weights_are_finite(training):
             save(training, store, state)

@@ -75,10 +75,10 @@ def main() -> None:
     print("| method | M trained | weights, gradients, momentum, GiB | batch | graphs, all kept, GiB | in turn, GiB |")
     print("|:--|--:|--:|:--|--:|--:|")
     for row, request in {cell.row: cell.request for cell in experiment.cells}.items():
-        spec, split = specify(request, "cuda")
+        spec, split, *_ = specify(request, "cuda")
         with torch.device("meta"):
             method = build_method(spec, (len(split.labelled), len(split.unlabelled), 165), 2)
-        trained = sum(p.numel() for group in method.trained() for p in group.parameters)
+        trained = sum(p.numel() for group in method.param_groups() for p in group.parameters)
         for count in (2, 4):
             whole, turn = held(method, spec.values["data.size"], count)
             print(f"| {row} | {trained / 1e6:.2f} | {3 * 4 * trained / GIB:.2f} | {count} + {count} | "

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
+from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split
-from benchmark.data.store import Prepared, load
+from benchmark.data.store import PreparedData
 from benchmark.profiling.memory import peak_bytes
 from benchmark.profiling.profile import peak_memory
 from benchmark.runs.request import Request, specify
@@ -173,7 +174,7 @@ def advance(training: Training, first: int, count: int) -> list[float]:
     return torch.stack(values)[:, training.step.names.index("supervised")].tolist()
 
 
-def write(prepared: Prepared, folder: Path) -> None:
+def write(prepared: PreparedData, folder: Path) -> None:
     """The prepared images as files, at their working size already: decoding them is as cheap as it can be."""
     for name, image, mask in zip(prepared.ids, prepared.images, prepared.masks, strict=True):
         Image.fromarray(np.asarray(image)).save(folder / f"{name}.png")
@@ -204,7 +205,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     ratios, ends = [], {"plain": [], "ours": []}
     with tempfile.TemporaryDirectory() as place:
-        prepared = load("synthetic", arguments.size)
+        prepared = load_prepared("synthetic", arguments.size)
         write(prepared, Path(place))
         for seed in range(arguments.seeds):
             spec, split = specification(arguments, seed, device)

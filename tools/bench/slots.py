@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.runs.request import Request, specify
 from benchmark.training import device as devices
 from benchmark.training.setup import build_training
@@ -27,8 +27,8 @@ from benchmark.training.trainer import BLOCK
 def work(settings: dict[str, Any], method: str, name: str, seconds: float, ready: Any, answers: Any) -> None:
     """One process: how many steps it did in `seconds` from when all were ready, and the memory taken then."""
     device = torch.device(name)
-    spec, split = specify(Request(method, "synthetic", preset="fair", overrides=settings), device.type)
-    training = build_training(spec, load("synthetic", settings["data.size"]), split, device)
+    spec, split, *_ = specify(Request(method, "synthetic", preset="fair", overrides=settings), device.type)
+    training = build_training(spec, load_prepared("synthetic", settings["data.size"]), split, device)
     training.method.train()
     done = 0
 
@@ -64,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     devices.choose(arguments.device)
     settings = {"data.size": arguments.size, "net.name": arguments.net, "train.steps": 10**6}
-    load("synthetic", arguments.size)  # once, before several ask for it
+    load_prepared("synthetic", arguments.size)  # once, before several ask for it
     context, alone = multiprocessing.get_context("spawn"), 0.0
     for slots in map(int, arguments.slots.split(",")):
         ready, answers = context.Barrier(slots), context.Queue()

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.request import Request, specify
 from benchmark.training.setup import build_training
@@ -49,8 +49,8 @@ def main() -> None:
     device = torch.device(arguments.device)
     settings = {"data.size": arguments.size, "train.steps": arguments.steps, "evaluate.times": 10}
     request = Request(arguments.method, "synthetic", preset=arguments.preset, overrides=settings)
-    spec, split = specify(request, device.type)
-    training = build_training(spec, load("synthetic", arguments.size), split, device)
+    spec, split, *_ = specify(request, device.type)
+    training = build_training(spec, load_prepared("synthetic", arguments.size), split, device)
     seen: list[tuple[int, float, int, int]] = []
     begun = [time.process_time() if device.type == "cpu" else time.perf_counter()]
     plans, observe = training.plans, training.evaluator.evaluate

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmark.conformance.checks import differences
-from benchmark.data.store import load
+from benchmark.data.load import load_prepared
 from benchmark.runs.request import Request, specify
 from benchmark.training import device as devices
 from benchmark.training.setup import Training, build_training
@@ -43,11 +43,11 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     settings = {"data.size": arguments.size, "net.name": arguments.net, "train.steps": BLOCK * (arguments.rounds + 1)}
-    spec, split = specify(Request(arguments.method, "synthetic", preset="quick", overrides=settings), device.type)
+    spec, split, *_ = specify(Request(arguments.method, "synthetic", preset="quick", overrides=settings), device.type)
     trainings = []
     for share in ("1", "0"):
         os.environ["SEMIHISTO_RESIDENT"] = share
-        trainings.append(build_training(spec, load("synthetic", arguments.size), split, device))
+        trainings.append(build_training(spec, load_prepared("synthetic", arguments.size), split, device))
         trainings[-1].method.train()
     for training in trainings:
         block(training, 0)  # warms up, and captures
