@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from benchmark.runs.grid import plan
 
 from benchmark.errors import UserError
 from benchmark.registry import METHODS
 from benchmark.runs.experiment import experiment_names, read_experiment
+from benchmark.runs.plan import plan
 from benchmark.runs.request import specify
 from tests.factories import method_testbed
 

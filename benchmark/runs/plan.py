@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +116,14 @@ def check_hyperparameters(planned: Iterable[Planned]) -> None:
     for entry in planned:
         built_from = [(key, value) for key, value in sorted(entry.spec.values.items()) if BUILT_FROM.match(key)]
         different[entry.spec.method].setdefault((len(entry.dataset.classes), repr(built_from)), entry)
-    in_turn = sorted((turn, entry.cell.where, entry) for entries in different.values()
-                     for turn, entry in enumerate(entries.values()))
-    for _, where, entry in in_turn[:BUILDS]:
+    in_turn = chain.from_iterable(zip_longest(*(entries.values() for entries in different.values())))
+    for entry in islice(filter(None, in_turn), BUILDS):
         labelled, unlabelled = len(entry.split.labelled), len(entry.split.unlabelled)
         try:
             with torch.device("meta"):
                 build_method(entry.spec, (labelled, unlabelled, labelled + unlabelled), len(entry.dataset.classes))
         except UserError as error:
-            raise UserError(f"{where}: {error}") from None
+            raise UserError(f"{entry.cell.where}: {error}") from None
         except Exception:  # a method that cannot be built without memory, or declines, is left to its run
             continue
 
