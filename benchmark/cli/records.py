@@ -14,7 +14,8 @@ from benchmark.paths import results_folder
 
 def add(verbs: Any) -> None:
     """Describe the verb."""
-    parser = verbs.add_parser("records", help="copy the records of other people or machines", allow_abbrev=False)
+    parser = verbs.add_parser("records", description="copy the records of other people or machines",
+                              allow_abbrev=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
     about = "copy records that are missing, and their counts, from other results folders; refuse where two differ"
     merging = actions.add_parser("merge", help=about, description=about, allow_abbrev=False)

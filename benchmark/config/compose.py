@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmark.config import yaml_files
 from benchmark.config.schema import SECTIONS
-from benchmark.config.validate import Field, bind, fields_of
+from benchmark.config.validate import Field, bind, convert, fields_of
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
 
@@ -62,8 +62,10 @@ class Configuration:
             if section not in self.fields or not name:
                 near = suggest(str(key), self.settings)
                 raise UserError(f"{layer}: unknown key '{key}'.{near} Sections: {', '.join(self.fields)}.")
-            checked = bind(self.fields[section], {name: value}, f"{layer}: {section}")
-            self.settings[key] = Setting(checked[name], layer, origin)
+            if name not in self.fields[section]:
+                bind(self.fields[section], {name: value}, f"{layer}: {section}")
+            kind = self.fields[section][name].type
+            self.settings[key] = Setting(convert(kind, value, f"{layer}: {key}"), layer, origin)
 
     def values(self) -> dict[str, Any]:
         """Dotted key -> value, in a fixed order."""

@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from benchmark.config import yaml_files
 from benchmark.errors import UserError, suggest
@@ -62,9 +62,9 @@ class _Axes(yaml_files.Strict):
 
     @field_validator("datasets", "ratios", "draws")
     @classmethod
-    def _once(cls, value: list[Any], info: ValidationInfo) -> list[Any]:
+    def _once(cls, value: list[Any]) -> list[Any]:
         if twice := [entry for entry, number in Counter(value).items() if number > 1]:
-            raise ValueError(f"{info.field_name} has {twice[0]} twice")
+            raise ValueError(f"has {twice[0]} twice")
         return value
 
 
@@ -75,7 +75,7 @@ class _Row(_Axes):
     @model_validator(mode="after")
     def _one(self) -> _Row:
         if (self.method is None) == (self.methods is None):
-            raise ValueError("a row names a method, or several under methods")
+            raise ValueError("must name a method, or several under methods")
         return self
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from benchmark.config.machine_limits import check_machine
 from benchmark.data.load import load_prepared
 from benchmark.data.splits import check_split_matches_data
 from benchmark.errors import Interrupted, NotApplicable, UserError
@@ -62,6 +63,7 @@ def run_or_load(
     device = devices.choose(options.device)
     run = specify(request, device.type)
     spec, split = run.spec, run.split
+    check_machine(spec.values)
     if request.split is None and split.name != "official":
         logger.info(f"split: {split.name}")
     path = options.results / "records" / f"{spec.run_id}.json"
