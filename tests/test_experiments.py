@@ -59,7 +59,8 @@ def test_with_weight_zero_unlabelled_images_teach_nothing(row):
             batches = training.step.batches(training.plans(0, 1)[0])
             unlabelled = batches["unlabelled"]
             views = {name: values for name, values in unlabelled.tensors.items() if name != "index"}
-            vars(unlabelled).update({name: values.roll(5, -1) + shift for name, values in views.items()} if shift else {})
+            if shift:
+                vars(unlabelled).update({name: values.roll(5, -1) + shift for name, values in views.items()})
             training.step.learn(batches)
             gradients.append([p.grad.clone() for p in training.optimisers.parameters() if p.grad is not None])
         different.append(any(not torch.equal(a, b) for a, b in zip(*gradients, strict=True)))
@@ -91,7 +92,7 @@ rows:
         ("ratios: [10]", "ratios: [10]\nexclude:\n  - {row: two}", "line 10: reason is missing"),
         ("preset: demo", "preset: dmeo", "unknown preset 'dmeo'"),
         ("preset: demo", "preset: [demo]", "line 3: preset must be a string, not ['demo']"),
-        ("datasets: [synthetic]", "datasets: [{glas: 1}]", "line 2: entry 1 of datasets must be a string, not {'glas': 1}"),
+        ("datasets: [synthetic]", "datasets: [{glas: 1}]", "line 2: entry 1 of datasets must be a string"),
         ("ratios: [10]", "ratios: [[10]]", "line 8: entry 1 of ratios must be a whole number, not [10]"),
         ("ratios: [10]", "ratios: [10, 10]", "line 8: ratios has 10 twice"),
         ("ratios: [10]", "ratios: [10]\nexclude: 5", "line 9: exclude must be a list"),

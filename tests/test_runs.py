@@ -120,7 +120,7 @@ def start(results, method, *more, **settings):
     """The same command in a process of its own, with a checkpoint as often as the loop allows."""
     line = [
         sys.executable, "-m", "benchmark", "run", "--method", method, "--dataset", "synthetic", "--preset", "demo",
-        "--results", str(results), "--checkpoint-seconds", "0", *tiny_settings(**settings), *more,
+        "--results", str(results), "--checkpoint-seconds", "0.001", *tiny_settings(**settings), *more,
     ]
     return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -313,7 +313,7 @@ def test_a_full_disk_loses_nothing(finished, tmp_path):
     """A limit on the size of files stands in for a full disk: checkpoint and weights do not fit, the log does."""
     results, record = finished["supervised"]
     limited = f"ulimit -f 300; exec {sys.executable} -m benchmark run --method supervised --dataset synthetic"
-    line = " ".join([limited, "--preset demo --results", str(tmp_path), "--checkpoint-seconds 0", *tiny_settings()])
+    line = " ".join([limited, "--preset demo --results", str(tmp_path), "--checkpoint-seconds 0.001", *tiny_settings()])
     result = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, env=os.environ)
     assert "no space left" in one_line_error(result, code=1)
     assert not list(tmp_path.rglob(".*.*"))
