@@ -66,7 +66,7 @@ def test_every_step_of_the_page_is_there(done):
 
 def test_the_method_is_written_checked_and_tested(done):
     folder, said = done
-    assert (folder / "my_method.py").is_file() and said["check"].splitlines()[-1].endswith("checks, all kept")
+    assert (folder / "my_method.py").is_file() and said["check"].splitlines()[-1].endswith("checks passed")
     assert "passed" in said["pytest"] and "failed" not in said["pytest"]
 
 

@@ -20,7 +20,7 @@ def add(verbs: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one line a check and one for all; exit code 4 when one failed."""
-    from benchmark.conformance.run import trial
+    from benchmark.conformance.checks import check_method
     from benchmark.registry import METHODS
     from benchmark.training import device as devices
 
@@ -29,14 +29,14 @@ def run(arguments: argparse.Namespace) -> int:
     report: dict[str, dict[str, str | None]] = {}
     for name in names:
         report[name] = {}
-        for check, complaint in trial(name, device):
+        for check, complaint in check_method(name, device):
             report[name][check] = complaint
             if not arguments.json:
                 print(f"{name}: {check.replace('_', ' ')}: {complaint or 'ok'}", flush=True)
     answers = [complaint for results in report.values() for complaint in results.values()]
-    broken = sum(complaint is not None for complaint in answers)
+    failed = sum(complaint is not None for complaint in answers)
     if arguments.json:
         shared.print_json(report)
     else:
-        print(f"{broken} of {len(answers)} broken" if broken else f"{len(answers)} checks, all kept")
-    return CHECK_FAILED if broken else OK
+        print(f"{failed} of {len(answers)} checks failed" if failed else f"{len(answers)} checks passed")
+    return CHECK_FAILED if failed else OK

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmark.conformance.run import trial
+from benchmark.conformance.checks import check_method
 from benchmark.data.folder_schema import FILE
 from benchmark.data.load import load_dataset
 from benchmark.data.store import FORMAT
@@ -28,7 +28,7 @@ PACKAGES = (
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 GIB = 2**30
 LITTLE = 2 * GIB  # of disk or memory: a few runs' checkpoints, one process with its data
-SELF_TEST = ("repeats", "resumes_exactly")
+SELF_TEST = ("resumes_exactly",)
 
 
 @dataclass
@@ -180,7 +180,7 @@ def look_at_data(found: Diagnosis, raw: Path, prepared: Path) -> None:
 
 def try_out(found: Diagnosis, device: torch.device) -> None:
     """Two equal runs, and one that is interrupted, of the first method there is."""
-    for name, complaint in trial(METHODS.names()[0], device, SELF_TEST):
+    for name, complaint in check_method(METHODS.names()[0], device, SELF_TEST):
         found.facts[f"self-test {name.replace('_', ' ')}"] = complaint or "ok"
         if complaint:
             found.broken.append(f"self-test {name.replace('_', ' ')}: {complaint}")

@@ -79,6 +79,7 @@ def train(
 
     `tell` hears after every block: step, all steps, the last means, seconds so far with evaluations.
     """
+    training.evaluator.check(training.method)
     state = resume(training, store)
     begun = saved_at = time.perf_counter()
     wall_before, pause = state.wall_seconds, checkpoint_seconds
