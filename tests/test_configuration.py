@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
 import pytest
 
 from benchmark.config import yaml_files
 from benchmark.config.compose import Configuration, compose, parse_overrides, preset_names, read_preset
+from benchmark.config.ranges import Count, Positive, Range, Share, ShareBelow1, allowed
 from benchmark.config.validate import bind, fields_of
 from benchmark.errors import UserError
 from benchmark.paths import CONFIGS
@@ -88,7 +90,7 @@ def test_every_preset_binds_for_every_method_and_dataset(preset):
     for method in METHODS.names():
         for dataset in DATASETS.names():
             compose(method, METHODS.load(method), dataset, preset)
-    recipes = read_preset(preset).get("recipes") or {}
+    recipes = read_preset(preset).recipes
     assert set(recipes) <= set(METHODS.names())
 
 
@@ -123,3 +125,46 @@ def test_identity_ignores_the_presets_name_and_nothing_else():
     assert dataclasses.replace(spec, preset="other").run_id == spec.run_id
     for change in ({"ratio": 10}, {"seed": 1}, {"fold": 1}, {"split": "s"}, {"values": {"train.steps": 6}}):
         assert dataclasses.replace(spec, **change).run_id != spec.run_id
+
+
+@dataclasses.dataclass
+class Ranged:
+    """A schema with every kind of range."""
+
+    share: Share = 0.5
+    rate: ShareBelow1 = 0.0
+    count: Count | None = None
+    few: Annotated[int, Range("[2, 100]")] = 3
+    length: Positive = 1.0
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"share": 1.5}, "share must lie in [0, 1], not 1.5"), ({"rate": 1}, "rate must lie in [0, 1), not 1"),
+     ({"count": 0}, "count must be at least 1, not 0"), ({"few": 1}, "few must lie in [2, 100], not 1"),
+     ({"length": 0}, "length must be above 0, not 0"), ({"count": 1.5}, "count must be int, not 1.5 (float)")],
+)
+def test_a_value_out_of_range_is_told_with_the_range(given, words):
+    with pytest.raises(UserError) as error:
+        bind(fields_of(Ranged), given, "here")
+    assert str(error.value) == f"here: {words}"
+
+
+def test_the_ends_of_a_range_are_as_it_is_written():
+    assert bind(fields_of(Ranged), {"share": 1, "rate": 0, "count": None, "few": 100}, "here")["few"] == 100
+    assert [allowed(field.type) for field in fields_of(Ranged).values()] == [
+        "in [0, 1]", "in [0, 1)", "at least 1", "in [2, 100]", "above 0"]
+
+
+@pytest.mark.parametrize(
+    "given", ["train.steps=0", "train.epochs=0", "optimiser.decay=0", "optimiser.momentum=1", "augment.hue=0.6"]
+)
+def test_settings_of_all_sections_have_ranges(given):
+    with pytest.raises(UserError, match=rf"--set: {given.split('=')[0]} must (lie in|be)"):
+        compose("supervised", METHODS.load("supervised"), "glas", "fair", parse_overrides([given]))
+
+
+def test_the_schema_and_the_preset_fair_say_the_same():
+    defaults = Configuration("supervised", METHODS.load("supervised")).values()
+    fair = {key: each["value"] if isinstance(each, dict) else each for key, each in read_preset("fair").values.items()}
+    assert {key: defaults[key] for key in fair} == fair

@@ -172,8 +172,8 @@ def test_a_method_is_a_module_with_documented_origin():
 
 def test_tables_call_a_method_as_its_paper_does_and_one_from_elsewhere_by_its_class():
     assert [METHODS.describe(name).display for name in ("ua_mt", "semimoe")] == ["UA-MT", "Semi-MoE"]
-    assert [METHODS.describe(name).display for name in ("a/own.py:Own", "of_another_machine")] == [
-        "Own", "of_another_machine"]
+    assert [METHODS.describe(name).display for name in ("a/own.py:FolderDataset", "of_another_machine")] == [
+        "FolderDataset", "of_another_machine"]
 
 
 @pytest.mark.parametrize(

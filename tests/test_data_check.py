@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,13 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data.check import Facts, examine
+from benchmark.data.check import Facts, check_dataset, describe, has_errors
 from benchmark.data.dataset import Dataset, Item
-from benchmark.data.describe import certain, describe
-from benchmark.data.leaks import Side, leaks
 from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.near_duplicates import Alike
 from benchmark.data.prepare import prepare
+from benchmark.data.splits import write
 from tests.conftest import invoke
 from tests.fake_glas import write_tree
 from tests.own_folder import write_folder
@@ -46,7 +46,7 @@ class Tissue(Dataset):
 def examined(tmp_path: Path, **masks: tuple[int, ...]) -> Facts:
     dataset = load_dataset(f"{__file__}:Tissue")
     dataset.masks = masks  # type: ignore[attr-defined]
-    return examine(prepare(dataset, 32, tmp_path, tmp_path / "tissue" / "32"))
+    return check_dataset(prepare(dataset, 32, tmp_path, tmp_path / "tissue"))
 
 
 def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:
         "no image that is learned from is also tested on (splits: as released)",
     ):
         assert line in lines
-    assert facts["sets"]["train"]["classes"]["b"] == {"pixels": 0.5, "images": 2} and not certain(facts)
+    assert facts["sets"]["train"]["classes"]["b"] == {"pixels": 0.5, "images": 2, "filled": 0} and not has_errors(facts)
 
 
 def test_a_class_that_is_never_tested_and_a_set_without_masks(tmp_path: Path) -> None:
@@ -83,11 +83,14 @@ def raw(tmp_path: Path) -> Path:
     for number, path in enumerate(sorted(path for path in folder.glob("*.png") if "anno" not in path.name)):
         noise = np.random.Generator(np.random.PCG64(number)).integers(0, 255, (11, 15, 3), dtype=np.uint8)
         Image.fromarray(noise).resize((60, 44), Image.Resampling.BICUBIC).save(path)
+    table = (folder / "Grade.csv").read_text().splitlines()  # each image is of a patient of its own
+    rows = [re.sub(r",\d+,", f",{number},", line) for number, line in enumerate(table)]
+    (folder / "Grade.csv").write_text("\n".join(rows))
     return tmp_path / "raw"
 
 
 def checked(tmp_path: Path, raw: Path) -> Facts:
-    return examine(load_prepared("glas", 32, raw=raw, root=tmp_path / "prepared", again=True))
+    return check_dataset(load_prepared("glas", 32, raw=raw, root=tmp_path / "prepared"))
 
 
 def test_the_same_image_in_training_and_test_is_certainly_wrong(tmp_path: Path, raw: Path) -> None:
@@ -96,12 +99,12 @@ def test_the_same_image_in_training_and_test_is_certainly_wrong(tmp_path: Path, 
     same.save(raw / "glas" / "testA_2.png")
     same.save(raw / "glas" / "train_4.png")
     facts = checked(tmp_path, raw)
-    assert facts["duplicates"] == [["train_2", "train_4", "testA_2"]] and facts["lookalikes"] == []
+    assert facts["duplicates"] == [["train_2", "train_4", "testA_2"]] and facts["near_duplicates"] == []
     official = [leak for leak in facts["leaks"] if leak["split"] == "official"]
     assert [(leak["training"], leak["test"], leak["folds"]) for leak in official] == [
-        ("train_2", "testA_2", (0, 1, 2)), ("train_4", "testA_2", (0, 1, 2))
+        ("train_2", "testA_2", [0, 1, 2]), ("train_4", "testA_2", [0, 1, 2])
     ]
-    assert certain(facts)
+    assert has_errors(facts)
     assert ("WRONG: split official, folds 0, 1, 2: the training image train_2 is the test image testA_2; leave one of "
             "them out") in describe(facts)
     result = invoke("data", "check", "glas", "--size", 32, "--from", raw)
@@ -115,25 +118,56 @@ def test_the_same_image_twice_in_training_is_told_and_not_wrong(tmp_path: Path, 
     assert [leak for leak in facts["leaks"] if leak["split"] == "official"] == []
 
 
-def test_a_copy_that_looks_alike_is_told_and_is_not_certain(tmp_path: Path, raw: Path) -> None:
+def test_a_copy_that_looks_alike_is_told_and_is_no_error(tmp_path: Path, raw: Path) -> None:
     copy = Image.open(raw / "glas" / "train_3.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     copy.point(lambda value: value * 0.9).save(raw / "glas" / "testB_1.png")
     facts = checked(tmp_path, raw)
-    assert [pair["images"] for pair in facts["lookalikes"]] == [["train_3", "testB_1"]]
-    lines = [line for line in describe(facts) if "split official" in line]
+    assert [pair["images"] for pair in facts["near_duplicates"]] == [["train_3", "testB_1"]]
+    lines = [line for line in describe(facts) if line.startswith("split official")]
     assert len(lines) == 1 and "train_3 looks like the test image testB_1 (mirrored left to right, corr" in lines[0]
-    assert not certain(facts)
+    assert not has_errors(facts)
     result = invoke("data", "check", "glas", "--size", 32, "--from", raw, "--json")
     assert result.returncode == 0 and json.loads(result.stdout)["leaks"][0]["test"] == "testB_1"
 
 
-def test_folds_are_gathered_and_both_directions_seen() -> None:
-    of = [Side("s", 0, frozenset("ab"), frozenset("cd")), Side("s", 1, frozenset("cd"), frozenset("ab")),
-          Side("s", 2, frozenset("ab"), frozenset("c"))]
-    found = leaks("abcd", [["a", "c"]], [Alike(1, 3, "", 2, 0.9)], of)
-    assert [(leak.training, leak.test, leak.folds, leak.alike is None) for leak in found] == [
-        ("a", "c", (0, 2), True), ("c", "a", (1,), True), ("b", "d", (0,), False), ("d", "b", (1,), False)
-    ]
+def test_patients_of_every_split_are_compared(tmp_path: Path) -> None:
+    """Lists of a split that is to keep patients apart, and of a table of groups that was corrected afterwards."""
+    folder = write_folder(tmp_path / "cells")
+    (folder / "dataset.yaml").write_text("classes: [background, one, two]\ngroups: groups.csv\n")
+    prepared = load_prepared(str(folder), 16, root=tmp_path / "prepared")
+    write(prepared)
+    facts = check_dataset(prepared)
+    found = facts["patients"]["folds"]
+    assert not has_errors(facts) and (found["test_images"], found["shared"]) == (16, 0)
+    patients = tuple("A" if name == "A" else "X" for name in prepared.groups["patient"])
+    facts = check_dataset(dataclasses.replace(prepared, groups=prepared.groups | {"patient": patients}))
+    assert has_errors(facts) and "WRONG: patients, split folds: " in "\n".join(describe(facts))
+
+
+@pytest.mark.parametrize(("value", "words"), [(255, "is 'gland'"), (0, "is 'background'"), (None, "")])
+def test_masks_that_are_one_class_all_over_are_wrong(tmp_path: Path, value: int | None, words: str) -> None:
+    folder = write_folder(tmp_path / "cells", images=6, bare=0, classes=2, values=(0, 255))
+    for path in (folder / "masks").iterdir():
+        if value is not None:
+            Image.new("L", (52, 40), value).save(path)
+    (folder / "dataset.yaml").write_text("classes: {background: 0, gland: 255}\n")
+    result = invoke("data", "check", folder, "--size", 16)
+    assert result.returncode == (4 if words else 0), result.stderr
+    assert ("WRONG: every pixel of every mask" in result.stdout) == bool(words) and words in result.stdout
+
+
+def test_masks_that_lost_their_objects_numbers_are_told(tmp_path: Path, raw: Path) -> None:
+    assert "one number" not in "\n".join(describe(checked(tmp_path, raw)))
+    for path in (raw / "glas").glob("*_anno.png"):
+        Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8) * 255).save(path)
+    assert "train: 7 of 7 masks have one number for all of their objects" in "\n".join(describe(checked(tmp_path, raw)))
+
+
+def test_ignored_pixels_that_may_be_a_class_are_told(tmp_path: Path) -> None:
+    """255 in half of the masks and 1 in the others: with `ignore: 255` half of the labels would be gone."""
+    masks = {"train_1": (0, 1, 1, 0), "train_2": (0, 255, 255, 0), "test_1": (0, 1, 255, 0)}
+    said = [line for line in describe(examined(tmp_path, **masks)) if "ignored pixels alone" in line]
+    assert len(said) == 1 and said[0].startswith("train: 1 of 2 masks hold 'a' and ignored pixels alone")
 
 
 def test_a_folder_of_ones_own_is_checked_against_its_own_splits(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_hyperparameter_added_later_changes_no_name(monkeypatch):
 
 
 def test_what_a_method_says_was_added_later_is_read_from_its_source(tmp_path):
-    source = "class Method: pass\n\nclass Own(Method):\n    later = {'gates': 'default', 'sizes': [1, 2]}\n"
+    source = "class Method: pass\n\nclass FolderDataset(Method):\n    later = {'gates': 'default', 'sizes': [1, 2]}\n"
     (tmp_path / "own.py").write_text(source)
     assert METHODS.later(str(tmp_path / "own.py")) == {"gates": "default", "sizes": [1, 2]}
     assert METHODS.later("of_another_machine") == {}

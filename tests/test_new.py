@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from benchmark.cli import new
 from benchmark.conformance.checks import CHECKS, conformance
+from benchmark.templates import scaffold as new
 from tests.conftest import ROOT, invoke, one_line_error
 from tests.factories import method_testbed
 
@@ -73,7 +73,7 @@ def test_nothing_is_overwritten_and_nothing_half_written(there, here):
     [
         (["VeryOwn"], ["lower-case", "as in very_own"]), (["very-own"], ["as in very_own"]), (["2nd"], ["cannot be"]),
         (["_own"], ["as in own"]), (["lambda"], ["word of Python"]), (["match"], ["word of Python"]),
-        (["supervised"], ["a method 'supervised' already"]), (["torch"], ["hide Python's module 'torch'"]),
+        (["supervised"], ["a method 'supervised' exists"]), (["torch"], ["hide Python's module 'torch'"]),
         (["very_own", "--output", "very own.py"], ["can be imported"]),
         (["very_own", "--output", "own"], ["Python file"]),
         (["very_own", "--output", "own.py", "--in-repository"], ["not allowed with"]), ([], ["name"]),

@@ -43,7 +43,7 @@ class Regions(Dataset):
 @pytest.fixture(scope="module")
 def regions(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     folder = tmp_path_factory.mktemp("regions")
-    return prepare(Regions(), 64, folder, folder / "64")
+    return prepare(Regions(), 64, folder, folder)
 
 
 def drawn(path: Path) -> np.ndarray:
@@ -67,11 +67,9 @@ def test_classes_have_colours_of_their_own_and_a_legend(tmp_path: Path, regions:
     assert count(tiles[:TILE], tinted) == 2 * TILE, "unknown pixels are tinted"
 
 
-def test_an_image_without_a_mask_says_so_and_can_be_seen(tmp_path: Path, regions: PreparedData) -> None:
-    sheet = drawn(preview(regions, tmp_path / "sheet.png", ids=["none"], tile=TILE * 2))
-    tile = sheet[-(TILE * 2 + LINE + GAP):-(LINE + GAP), GAP:-GAP]
-    assert count(tile[4:4 + LINE, 4:80], (255, 255, 255)) > 300, "a badge with a word"
-    assert (tile[30:] == (230, 150, 200)).all(), "no tint, no outline"
+def test_an_image_without_a_mask_is_drawn_as_it_is(tmp_path: Path, regions: PreparedData) -> None:
+    sheet = drawn(preview(regions, tmp_path / "sheet.png", ids=["none"], tile=TILE))
+    assert (sheet[-(TILE + LINE + GAP):-(LINE + GAP), GAP:-GAP] == (230, 150, 200)).all(), "no tint, no outline"
 
 
 def test_two_classes_look_as_always(tmp_path: Path) -> None:

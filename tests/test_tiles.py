@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from benchmark.data.load import load_prepared
 from benchmark.data.store import PreparedData
-from benchmark.data.tiles import boxes, stitch
+from benchmark.data.tiles import boxes
+from benchmark.training.stitch import class_map
 from tests.own_folder import picture, write_folder
 
 YAML = "name: large\nclasses: {background: 0, one: 1, two: 2}\ntile: {size: 32, overlap: 8}\n"
@@ -34,30 +35,37 @@ def test_boxes_cover_an_image_and_none_reaches_beyond_it(height, width, size, ov
     assert all(left + size - right >= overlap for left, right in pairwise(columns))
 
 
-def test_stitching_at_native_size_gives_the_image_back():
+def test_tiles_that_agree_give_the_whole_image_back():
     torch.manual_seed(0)
-    whole = torch.randn(3, 50, 70, dtype=torch.float64)
-    cut = boxes(50, 70, 24, 10)
-    tiles = torch.stack([whole[:, y : y + h, x : x + w] for y, x, h, w in cut])
-    assert torch.allclose(stitch(tiles, cut, (50, 70)), whole, atol=1e-12)
+    whole = torch.randn(3, 50, 70)
+    cut = boxes(50, 70, (24, 30), 10)
+    tiles = [whole[None, :, y : y + h, x : x + w] for y, x, h, w in cut]
+    alone = torch.stack([functional.interpolate(tile, size=(24, 24), mode="nearest")[0] for tile in tiles])
+    assert class_map(alone, cut, (50, 70)).shape == (50, 70)
+    square = boxes(50, 70, 24, 10)
+    alone = torch.stack([whole[:, y : y + h, x : x + w] for y, x, h, w in square])
+    assert torch.equal(class_map(alone, square, (50, 70)), whole.argmax(0).to(torch.uint8))
 
 
-def test_pixels_of_several_tiles_are_their_mean():
+def test_where_tiles_disagree_the_one_whose_middle_is_nearer_decides():
     cut = boxes(4, 6, 4, 2)
     assert cut == [(0, 0, 4, 4), (0, 2, 4, 4)]
-    tiles = torch.stack([torch.full((1, 8, 8), 1.0), torch.full((1, 8, 8), 4.0)])
-    assert stitch(tiles, cut, (4, 6))[0, 0].tolist() == [1, 1, 2.5, 2.5, 4, 4]
+    sure = torch.tensor([[4.0, 0.0], [0.0, 4.0]])  # the first says class 0, the second class 1, equally sure
+    tiles = sure[:, :, None, None].expand(2, 2, 8, 8)
+    assert class_map(tiles, cut, (4, 6))[0].tolist() == [0, 0, 0, 1, 1, 1]
+    surer = tiles * torch.tensor([1.0, 10.0])[:, None, None, None]
+    assert class_map(surer, cut, (4, 6))[0].tolist() == [0, 0, 0, 1, 1, 1], "probabilities count, logits do not"
 
 
 def test_one_box_gives_what_resizing_alone_gives():
     logits = torch.randn(1, 2, 16, 16)
     resized = functional.interpolate(logits, size=(40, 52), mode="bilinear", align_corners=False)
-    assert torch.equal(stitch(logits, [(0, 0, 40, 52)], (40, 52)), resized[0])
+    assert torch.equal(class_map(logits, [(0, 0, 40, 52)], (40, 52)), resized[0].argmax(0).to(torch.uint8))
 
 
 def test_a_missing_tile_is_an_error():
     with pytest.raises(ValueError):
-        stitch(torch.zeros(1, 2, 8, 8), boxes(4, 6, 4, 2), (4, 6))
+        class_map(torch.zeros(1, 2, 8, 8), boxes(4, 6, 4, 2), (4, 6))
 
 
 @pytest.fixture

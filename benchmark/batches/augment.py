@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
+from benchmark.config.ranges import NonNegative, Range, Share
 from benchmark.errors import UserError
 
-PROBABILITIES = ("flip", "transpose", "rotate", "crop", "jitter", "grey", "blur", "cutmix")
+Side = Annotated[float, Range("[0.01, 1]")]
 
 
 @dataclass(frozen=True)
@@ -21,43 +23,32 @@ class Augment:
     they mean in torchvision's ColorJitter. `grey` and `blur` are probabilities; the blur's sigma is uniform,
     in pixels at 256 px, and scales with the image. `cutmix` is the probability that a rectangle of another
     image is pasted: between `cutmix_min` and `cutmix_max` of the area, height to width between `cutmix_ratio`
-    and its inverse. The strengths of strong views are those of Yang et al., CVPR 2023. Raises UserError for a
-    value out of its range.
+    and its inverse. The strengths of strong views are those of Yang et al., CVPR 2023.
     """
 
-    flip: float = 0.5
-    transpose: float = 0.5
-    rotate: float = 1.0
-    crop: float = 0.0
-    crop_scale: float = 0.875
-    jitter: float = 0.8
-    brightness: float = 0.5
-    contrast: float = 0.5
-    saturation: float = 0.5
-    hue: float = 0.25
-    grey: float = 0.0
-    blur: float = 0.5
-    blur_sigma_min: float = 0.1
-    blur_sigma_max: float = 2.0
-    cutmix: float = 0.5
-    cutmix_min: float = 0.02
-    cutmix_max: float = 0.4
-    cutmix_ratio: float = 0.3
+    flip: Share = 0.5
+    transpose: Share = 0.5
+    rotate: Share = 1.0
+    crop: Share = 0.0
+    crop_scale: Side = 0.875
+    jitter: Share = 0.8
+    brightness: NonNegative = 0.5
+    contrast: NonNegative = 0.5
+    saturation: NonNegative = 0.5
+    hue: Annotated[float, Range("[0, 0.5]")] = 0.25
+    grey: Share = 0.0
+    blur: Share = 0.5
+    blur_sigma_min: NonNegative = 0.1
+    blur_sigma_max: NonNegative = 2.0
+    cutmix: Share = 0.5
+    cutmix_min: Side = 0.02
+    cutmix_max: Side = 0.4
+    cutmix_ratio: Side = 0.3
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            self._require(field.name, 0.0, 1.0 if field.name in PROBABILITIES else math.inf)
-        for name in ("crop_scale", "cutmix_min", "cutmix_max", "cutmix_ratio"):
-            self._require(name, 0.01, 1.0)
-        self._require("hue", 0.0, 0.5)
-        self._require("blur_sigma_max", self.blur_sigma_min, math.inf)
-        self._require("cutmix_max", self.cutmix_min, 1.0)
-
-    def _require(self, name: str, low: float, high: float) -> None:
-        value = getattr(self, name)
-        if not low <= value <= high or not math.isfinite(value):
-            bounds = f"at least {low:g}" if math.isinf(high) else f"between {low:g} and {high:g}"
-            raise UserError(f"augment.{name} is {value:g}: set a finite number {bounds}.")
+        for low, high in (("blur_sigma_min", "blur_sigma_max"), ("cutmix_min", "cutmix_max")):
+            if getattr(self, low) > getattr(self, high):
+                raise UserError(f"augment.{low} must not be above augment.{high}")
 
     def blur_radius(self, size: int) -> int:
         """Pixels on each side of the blur's centre: three of the largest sigmas, and less than `size`."""

@@ -42,7 +42,7 @@ class Batch:
         def __getattr__(self, name: str) -> NoReturn:
             have = ", ".join(self.__dict__.get("tensors", {}))
             if name == "mask" or (name in TARGETS and "mask" not in have):
-                raise AttributeError(f"unlabelled batches carry no mask: this one has {have}")
+                raise AttributeError("unlabelled batches carry no mask")
             place = "targets" if name in TARGETS else "views"
             raise AttributeError(f"this batch has no '{name}': it has {have}; see the method's `{place}`")
 

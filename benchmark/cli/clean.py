@@ -11,7 +11,7 @@ from benchmark.errors import OK, RUN_FAILED, UserError
 from benchmark.paths import results_folder
 
 KINDS = ("unfinished", "checkpoints", "old", "runs")
-ABOUT = """what would be removed; with --yes it is. Kinds:
+ABOUT = """remove what killed and finished runs have left; without --yes it is only listed. Kinds:
   unfinished   temporary files that killed processes have left (the default)
   checkpoints  of runs whose record is done
   old          records and counts that were set aside by --overwrite
@@ -21,7 +21,7 @@ Records are never removed, nor what somebody is at work on."""
 
 def add(verbs: Any) -> None:
     """Describe the verb."""
-    parser = verbs.add_parser("clean", help="remove what killed and finished runs have left", description=ABOUT,
+    parser = verbs.add_parser("clean", description=ABOUT,
                               allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
     shared.add_folders(parser, data=False)
     parser.add_argument("--what", action="append", choices=KINDS, help="a kind; may be given several times")

@@ -1,9 +1,10 @@
-"""Arguments that several verbs share."""
+"""The options that several verbs share, each worded and checked once, and what the verbs make of them."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,48 +15,96 @@ if TYPE_CHECKING:
     from benchmark.models.load import Finished
     from benchmark.runs.request import Request
 
+    Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
-def add_cell(parser: argparse.ArgumentParser, *, dataset_default: str | None = None) -> None:
-    """What names one cell of a table, and its settings."""
-    parser.add_argument("--method", required=True, help="a name from `list methods`, or path/to/file.py:Class")
-    parser.add_argument("--dataset", required=dataset_default is None, default=dataset_default,
-                        help="a name from `list datasets`, or the path of a folder with a dataset.yaml")
-    parser.add_argument("--split", help="list of training and test images (default: official, or the first there is)")
-    parser.add_argument("--ratio", type=int, default=20,
-                        help="labelled share of the training images, percent (default: 20)")
-    parser.add_argument("--fold", type=int, default=0,
-                        help="fold, or on `official` draw of the labelled list (default: 0)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of weights, plans and noise (default: 0)")
-    parser.add_argument("--preset", default="fair", help="see `list presets` (default: fair)")
-    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-                        help="override one setting, as in --set train.steps=100; see `explain`")
-    parser.add_argument("--labelled", metavar="FILE", help="take the labelled images from this list, one id a line")
+DATASET = "a name from `list datasets`, or the path of a folder with a dataset.yaml"
+CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled")
+
+
+def percent(text: str) -> int:
+    """The type of --ratio."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of percent; is {100 * number:g} meant?")
+    if not 1 <= number <= 100 or number != int(number):
+        raise argparse.ArgumentTypeError(f"expected a whole number of percent from 1 to 100, not '{text}'")
+    return int(number)
+
+
+def key_value(text: str) -> str:
+    """The type of --set and --only."""
+    if not text.partition("=")[0].strip() or "=" not in text:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, not '{text}': write one word with an equals sign, "
+                                         "as in train.steps=100")
+    return text
+
+
+def seconds(text: str) -> float:
+    """The type of options that take a positive time."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < 1e9:
+        raise argparse.ArgumentTypeError(f"expected a positive number of seconds, not '{text}'")
+    return number
+
+
+SHARED: dict[str, dict[str, Any]] = {
+    "--method": {"required": True, "help": "a name from `list methods`, or path/to/file.py:Class"},
+    "--dataset": {"required": True, "help": DATASET},
+    "--split": {"help": "list of training and test images (default: official, or the first there is)"},
+    "--ratio": {"type": percent, "default": 20, "metavar": "PERCENT",
+                "help": "labelled share of the training images, in percent (default: 20)"},
+    "--fold": {"type": int, "default": 0,
+               "help": "fold; on `official` the draw of the labelled list (default: 0)"},
+    "--seed": {"type": int, "default": 0, "help": "seed of weights, batches and noise (default: 0)"},
+    "--preset": {"default": "fair", "help": "a name from `list presets` (default: fair)"},
+    "--set": {"dest": "overrides", "type": key_value, "action": "append", "default": [], "metavar": "KEY=VALUE",
+              "help": "change one setting, as in --set train.steps=100; see `explain`"},
+    "--labelled": {"metavar": "FILE", "help": "take the labelled images from this list, one id a line"},
+    "--device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default: auto)"},
+    "--results": {"metavar": "DIR", "help": "results folder (default: $SEMIHISTO_RESULTS or ./results)"},
+    "--data": {"metavar": "DIR", "help": "folder of raw data sets (default: $SEMIHISTO_DATA or ./data)"},
+    "--json": {"action": "store_true", "help": "print one JSON value on stdout"},
+    "--keep": {"choices": ("nothing", "weights", "all"), "default": "weights",
+               "help": "what stays in the run's folder (default: weights)"},
+    "run": {"metavar": "RUN", "help": "a run's id or its beginning, its record or folder, or an export's folder"},
+}
+
+
+def add_verb(
+    verbs: Verbs, name: str, about: str, function: Callable[[argparse.Namespace], int], *options: str, **more: Any
+) -> argparse.ArgumentParser:
+    """The parser of a verb, or of an action of one, with these of the shared options."""
+    parser = verbs.add_parser(name, description=about, help=about, allow_abbrev=False, **more)
+    add_options(parser, *options)
+    parser.set_defaults(function=function)
+    return parser
+
+
+def add_options(parser: argparse._ActionsContainer, *options: str) -> None:
+    """Some of the shared options."""
+    for option in options:
+        parser.add_argument(option, **SHARED[option])
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Which device."""
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add_options(parser, "--device")
 
 
 def add_folders(parser: argparse.ArgumentParser, *, results: bool = True, data: bool = True) -> None:
     """Where results and raw data lie."""
-    if results:
-        parser.add_argument("--results", metavar="DIR",
-                            help="results folder (default: $SEMIHISTO_RESULTS or ./results)")
-    if data:
-        parser.add_argument("--data", metavar="DIR",
-                            help="folder of raw data sets (default: $SEMIHISTO_DATA or ./data)")
-
-
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """Which finished run."""
-    parser.add_argument("run", metavar="RUN",
-                        help="a run's id, the beginning of one, its record or folder, or an export's folder")
+    add_options(parser, *["--results"] * results, *["--data"] * data)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Machine-readable output."""
-    parser.add_argument("--json", action="store_true", help="print one JSON value on stdout")
+    add_options(parser, "--json")
 
 
 def request(arguments: argparse.Namespace) -> Request:
@@ -64,6 +113,9 @@ def request(arguments: argparse.Namespace) -> Request:
     from benchmark.registry import METHODS
     from benchmark.runs.request import Request
 
+    if arguments.method == "all" and not METHODS.knows("all"):
+        raise UserError("--method all: give one method; `python -m benchmark grid EXPERIMENT` runs several "
+                        "(see `list experiments`)")
     labelled = Path(arguments.labelled) if arguments.labelled else None
     if labelled is not None and not labelled.is_file():
         raise UserError(f"--labelled {labelled}: no such file")
@@ -77,7 +129,7 @@ def finished(arguments: argparse.Namespace) -> Finished:
     """The run that the arguments name, with its weights on the device."""
     from benchmark.models.load import load
 
-    return load(arguments.run, results_folder(arguments.results), raw=arguments.data, device_name=arguments.device)
+    return load(arguments.run, results_folder(arguments.results), arguments.device)
 
 
 def print_json(value: Any) -> None:

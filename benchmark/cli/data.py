@@ -3,86 +3,99 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from benchmark.cli import common_args as shared
 from benchmark.errors import CHECK_FAILED, OK, UserError
 
+if TYPE_CHECKING:
+    from benchmark.data.store import PreparedData
+    from benchmark.data.tiles import Tile
 
-def add(verbs: Any) -> None:
+Action = Callable[[argparse.Namespace], int]
+logger = logging.getLogger(__name__)
+
+
+def add(verbs: shared.Verbs) -> None:
     """Describe the verb and what it does with data."""
-    parser = verbs.add_parser("data", help="describe, prepare, check, preview or split a data set", allow_abbrev=False)
+    about = "describe, prepare, check, preview or split a data set"
+    parser = verbs.add_parser("data", description=about, allow_abbrev=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
     about = "look at a folder of images/ and masks/ and write a first dataset.yaml"
-    fresh = actions.add_parser("new", help=about, description=about, allow_abbrev=False)
-    fresh.add_argument("folder", help="where images/ and masks/ lie")
-    fresh.set_defaults(function=new)
+    fresh = shared.add_verb(actions, "new", about, new)
+    fresh.add_argument("folder", help="where images/ and masks/ lie, and dataset.yaml is written")
+    fresh.add_argument("--images", default="", metavar="PATTERN", help="where images lie instead: a folder with all of "
+                       "them and of the masks, or as in '{grade}/image/{name}'")
+    fresh.add_argument("--masks", default="", metavar="PATTERN", help="where their masks lie, as in "
+                       "'{grade}/label/{name}'")
     for tiled in (fresh, _action(actions, "prepare", "read, check and resize a data set into arrays", prepare)):
-        tiled.add_argument("--tile", type=int, metavar="SIZE", help="cut large images into squares of so many pixels")
+        tiled.add_argument("--tile", type=int, metavar="SIZE", help="cut large images into squares of SIZE pixels")
         tiled.add_argument("--overlap", type=int, default=0, metavar="N", help="pixels they share (default: 0)")
-    shared.add_json(_action(actions, "check", "tell what will be trained on, and what looks wrong", check))
+    checking = _action(actions, "check", "show what will be trained on, and what looks wrong", check)
+    shared.add_options(checking, "--json")
     shown = _action(actions, "preview", "draw a contact sheet with the masks' outlines", preview)
-    shown.add_argument("--output", metavar="PNG", help="where to (default: NAME-SIZE.png)")
+    shown.add_argument("--output", metavar="PNG", help="default: NAME-SIZE.png")
     chosen = shown.add_mutually_exclusive_group()
     chosen.add_argument("--count", type=int, default=40, help="how many images (default: 40)")
     chosen.add_argument("--ids", metavar="ID,ID", help="these images, in this order")
-    shown.add_argument("--split", help="tell what each image is in this split; see `list splits`")
-    shown.add_argument("--fold", type=int, default=0, help="of the split (default: 0)")
-    shown.add_argument("--ratio", type=int, default=20, help="labelled share of the split, percent (default: 20)")
-    split = _action(actions, "split", "make the committed lists, or compare them with what is made", make_splits)
+    shown.add_argument("--split", help="show the part of each image in this split; see `list splits`")
+    shared.add_options(shown, "--fold", "--ratio")
+    split = _action(actions, "split", "make the lists of training and test images, or compare them with the files",
+                    make_splits)
     what = split.add_mutually_exclusive_group()
     what.add_argument("--write", action="store_true", help="write configs/splits/NAME/*.json, or FOLDER/splits/*.json")
-    what.add_argument("--check", action="store_true", help="compare with what is committed (the default)")
+    what.add_argument("--check", action="store_true", help="compare with the files (the default)")
 
 
-def _action(actions: Any, name: str, about: str, function: Any) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=about, description=about, allow_abbrev=False)
-    parser.add_argument("name", help="a name from `list datasets`, or the path of a folder with a dataset.yaml")
+def _action(actions: shared.Verbs, name: str, about: str, function: Action) -> argparse.ArgumentParser:
+    parser = shared.add_verb(actions, name, about, function)
+    parser.add_argument("name", help=shared.DATASET)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--from", dest="source", metavar="FOLDER_OR_ZIP", help="the raw data themselves")
-    source.add_argument("--data", metavar="DIR", help="folder of raw data sets (default: $SEMIHISTO_DATA or ./data)")
+    shared.add_options(source, "--data")
     parser.add_argument("--size", type=int, default=256, help="working size in pixels (default: 256)")
-    parser.set_defaults(function=function)
     return parser
 
 
-def _load(arguments: argparse.Namespace) -> Any:
-
+def _load(arguments: argparse.Namespace, read: bool = False) -> PreparedData:
+    """The prepared data; `read`: every file is read, also where none seems to have changed."""
     from benchmark.data.load import load_dataset, load_prepared
 
     dataset = load_dataset(arguments.name)
     if arguments.source and dataset.home:
-        raise UserError(f"--from {arguments.source}: {arguments.name} is the folder itself; leave --from out")
-    # a source that is named is read, even where arrays of another one are there
-    return load_prepared(
-        dataset, arguments.size, raw=arguments.source or arguments.data, again=arguments.source is not None,
-    )
+        raise UserError(f"--from {arguments.source}: {arguments.name} is the folder itself; leave out --from")
+    return load_prepared(dataset, arguments.size, raw=arguments.source or arguments.data, read=read)
 
 
-def _tile(arguments: argparse.Namespace) -> Any:
+def _tile(arguments: argparse.Namespace) -> Tile | None:
     """The tile that was asked for, or None."""
     from benchmark.data.tiles import Tile
 
     if arguments.tile is None:
         if arguments.overlap:
-            raise UserError(f"--overlap {arguments.overlap}: say --tile SIZE, too")
+            raise UserError(f"--overlap {arguments.overlap}: give --tile SIZE, too")
         return None
-    return Tile(arguments.tile, arguments.overlap)
+    try:
+        return Tile(arguments.tile, arguments.overlap)
+    except ValueError as error:
+        raise UserError(f"--tile {error}") from None
 
 
 def new(arguments: argparse.Namespace) -> int:
     """Write a first dataset.yaml, and say what was seen and guessed."""
     from benchmark.data import new_folder
 
-    print("\n".join(new_folder.new(Path(arguments.folder), _tile(arguments))))
+    print("\n".join(new_folder.new(
+        Path(arguments.folder), arguments.images, arguments.masks, _tile(arguments)
+    )))
     return OK
 
 
 def prepare(arguments: argparse.Namespace) -> int:
     """Prepare, and say where the arrays are."""
-
     from benchmark.data.load import load_dataset
     from benchmark.data.new_folder import set_tile
 
@@ -91,8 +104,8 @@ def prepare(arguments: argparse.Namespace) -> int:
         if dataset.home is None:
             raise UserError(f"--tile: {dataset.name} is prepared whole, as released; tiles are for folders with a "
                             "dataset.yaml")
-        print(set_tile(dataset.home, tile), file=sys.stderr)
-    prepared = _load(arguments)
+        logger.info(set_tile(dataset.home, tile))
+    prepared = _load(arguments, read=True)
     tiles = f" in {len(prepared.images)} tiles" if prepared.tiles else ""
     print(f"{prepared.name}: {len(prepared.ids)} images{tiles} at {prepared.size} px in {prepared.folder}")
     return OK
@@ -100,15 +113,14 @@ def prepare(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """Print the description; exit code 4 where a split tests on what it learns from."""
-    from benchmark.data.check import examine
-    from benchmark.data.describe import certain, describe
+    from benchmark.data.check import check_dataset, describe, has_errors
 
-    facts = examine(_load(arguments))
+    facts = check_dataset(_load(arguments, read=True))
     if arguments.json:
         shared.print_json(facts)
     else:
         print("\n".join(describe(facts)))
-    return CHECK_FAILED if certain(facts) else OK
+    return CHECK_FAILED if has_errors(facts) else OK
 
 
 def preview(arguments: argparse.Namespace) -> int:

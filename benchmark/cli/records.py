@@ -14,7 +14,7 @@ from benchmark.paths import results_folder
 
 def add(verbs: Any) -> None:
     """Describe the verb and what it does with records."""
-    parser = verbs.add_parser("records", help="bring the records of several people or machines together",
+    parser = verbs.add_parser("records", description="bring the records of several people or machines together",
                               allow_abbrev=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
     about = "copy records and their counts from other results folders; two that contradict each other stop it"

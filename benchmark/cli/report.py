@@ -14,7 +14,7 @@ from benchmark.paths import results_folder
 
 def add(verbs: Any) -> None:
     """Describe the verb."""
-    parser = verbs.add_parser("report", help="tables, figures and a page of an experiment", allow_abbrev=False)
+    parser = verbs.add_parser("report", description="tables, figures and a page of an experiment", allow_abbrev=False)
     parser.add_argument("experiment", nargs="?",
                         help="a name from `list experiments`, or path/to/file.yaml (default: all records there are)")
     parser.add_argument("--protocol", choices=("strict", "validation", "paper"), default="strict",

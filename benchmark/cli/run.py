@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from typing import Any
@@ -12,40 +13,43 @@ from benchmark.errors import OK, RUN_FAILED
 from benchmark.paths import results_folder
 from benchmark.runs.signals import StopSignals
 
+LOG = logging.getLogger(__name__)
+PROTOCOLS = {
+    "strict": "last step; the mean over the test images, each at its native size",
+    "validation": "step and threshold chosen on validation images; the pixels of all test images pooled",
+    "paper": "step and threshold chosen on the test images, as published code does; pooled",
+}
 
-def add(verbs: Any) -> None:
+
+def add(verbs: shared.Verbs) -> None:
     """Describe the verb."""
-    parser = verbs.add_parser("run", help="train and evaluate one method; continue it, or show it when it is done",
-                              allow_abbrev=False)
-    shared.add_cell(parser)
-    shared.add_device(parser)
-    shared.add_folders(parser)
-    parser.add_argument("--keep", choices=("nothing", "weights", "all"), default="weights",
-                        help="what to leave in the run's folder (default: weights)")
-    parser.add_argument("--overwrite", action="store_true", help="run again; the old record is kept as NAME.old1")
-    parser.add_argument("--checkpoint-seconds", type=float, default=30.0, metavar="S",
+    about = "train and evaluate one method; if its run is interrupted, continue it; if it is finished, print its scores"
+    parser = shared.add_verb(
+        verbs, "run", about, run, *shared.CELL, "--device", "--results", "--data", "--keep", "--json"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="run anew; the old record is renamed, not removed")
+    parser.add_argument("--checkpoint-seconds", type=shared.seconds, default=30.0, metavar="S",
                         help="time between checkpoints (default: 30)")
-    shared.add_json(parser)
-    parser.set_defaults(function=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run, and print the record or its scores."""
     stop = StopSignals()
     from benchmark.runs.execute import execute
+    from benchmark.runs.folder import folder_of
 
+    results = results_folder(arguments.results)
     record, was_there = execute(
-        shared.request(arguments), results=results_folder(arguments.results), raw=arguments.data,
-        device_name=arguments.device, keep=arguments.keep, again=arguments.overwrite, wait=("silent",),
-        asked_to_stop=lambda: stop.asked, tell=Teller(),
-        checkpoint_seconds=arguments.checkpoint_seconds,
+        shared.request(arguments), results=results, raw=arguments.data, device_name=arguments.device,
+        keep=arguments.keep, again=arguments.overwrite, wait=("silent",),
+        asked_to_stop=lambda: stop.asked, tell=Teller(), checkpoint_seconds=arguments.checkpoint_seconds,
     )
     if was_there:
-        print(f"already {record['status']}: {record['run_id']}", file=sys.stderr)
-    if arguments.json:
-        shared.print_json(record)
-    else:
-        print(summary(record))
+        LOG.info(f"already {record['status']}: {record['run_id']}")
+        if not folder_of(results, record["run_id"]).exists():
+            LOG.info(f"this record was made on another machine ({record['environment']['device']}) and came with "
+                       f"{results}; its weights are not here. To train here: --results ANOTHER_FOLDER")
+    shared.print_json(record) if arguments.json else print(summary(record))
     return OK if record["status"] in ("done", "skipped") else RUN_FAILED
 
 
@@ -53,11 +57,11 @@ def summary(record: dict[str, Any]) -> str:
     """A few lines for a person."""
     if record["status"] != "done":
         return f"{record['run_id']}\n{record['status']}: {record['reason']}"
-    lines = [record["run_id"], f"{'protocol':<12}{'Dice':>8}{'Jaccard':>10}"]
-    for name in ("strict", "validation", "paper"):
+    lines = [record["run_id"], f"{'protocol':<12}{'Dice':>8}{'Jaccard':>10}  how it is computed"]
+    for name, meaning in PROTOCOLS.items():
         score = record["scores"].get(name)
         if score is not None and score.get("dice") is not None:
-            lines.append(f"{name:<12}{100 * score['dice']:8.2f}{100 * score['jaccard']:10.2f}")
+            lines.append(f"{name:<12}{100 * score['dice']:8.2f}{100 * score['jaccard']:10.2f}  {meaning}")
         else:
             lines.append(f"{name:<12}{'-':>8}{'-':>10}  {(score or {}).get('reason', '')}")
     cost = record["cost"]
@@ -66,7 +70,7 @@ def summary(record: dict[str, Any]) -> str:
 
 
 class Teller:
-    """A progress bar on a terminal; elsewhere a line now and then."""
+    """A progress bar on a terminal; elsewhere a line now and then. Losses are shown when they are known."""
 
     def __init__(self) -> None:
         self.bar: Any = None
@@ -77,14 +81,14 @@ class Teller:
         now = time.monotonic()
         if self.begun is None:
             self.begun = (now, step)
-        losses = {name: round(value, 4) for name, value in list(means.items())[1:4]}  # after `step`; a few will do
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in list(means.items())[1:4])  # after `step`
         if sys.stderr.isatty():
             if self.bar is None:
                 from tqdm import tqdm
 
                 self.bar = tqdm(total=steps, initial=step, unit="step", leave=False)
             self.bar.update(step - self.bar.n)
-            self.bar.set_postfix(losses)
+            self.bar.set_postfix_str(losses)
             if step >= steps:
                 self.bar.close()
         elif now - self.told > 20 or step >= steps:
@@ -92,4 +96,4 @@ class Teller:
             done = step - self.begun[1]
             left = (steps - step) * (now - self.begun[0]) / done if done else float("nan")
             rest = f", {left:.0f} s left" if done and step < steps else ""
-            print(f"step {step}/{steps}{rest} {losses}", file=sys.stderr, flush=True)
+            LOG.info(f"step {step}/{steps}{rest}{f', mean losses: {losses}' if losses else ''}")

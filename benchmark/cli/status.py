@@ -16,7 +16,7 @@ from benchmark.paths import results_folder
 
 def add(verbs: Any) -> None:
     """Describe the verb."""
-    parser = verbs.add_parser("status", help="how far an experiment, or everything, is", allow_abbrev=False)
+    parser = verbs.add_parser("status", description="how far an experiment, or everything, is", allow_abbrev=False)
     add_part(parser, optional=True)
     shared.add_device(parser)
     shared.add_folders(parser, data=False)

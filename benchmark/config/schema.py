@@ -2,7 +2,8 @@
 
 A field that is added after runs were recorded is declared with `later`, so that no recorded run gets another identity.
 
-`configs/defaults.yaml`, presets, experiments and `--set section.name=value` all go through `benchmark.config.validate`.
+The defaults are those of the preset `fair`. Presets, experiments and `--set section.name=value` all go through
+`benchmark.config.validate`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from benchmark.batches.augment import Augment
+from benchmark.config.ranges import Count, NonNegative, Positive, ShareAbove0, ShareBelow1
 
 
 def later(neutral: Any) -> Any:
@@ -37,7 +39,7 @@ class Data:
     (`imagenet`, `half`, `clip`); `auto` follows `net.weights`, and is `training` where there are none.
     """
 
-    size: int = 256
+    size: Count = 256
     normalise: Literal["auto", "training", "published", "none", "imagenet", "half", "clip"] = "auto"
 
 
@@ -46,28 +48,28 @@ class Optimiser:
     """The default parameter group's optimiser; a method may give some of its parameters another."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: float = 5e-4
-    weight_decay: float = 0.01
-    momentum: float = 0.9
+    lr: Positive = 5e-4
+    weight_decay: NonNegative = 0.01
+    momentum: ShareBelow1 = 0.9
     schedule: Literal["cosine", "step", "poly", "constant"] = "cosine"
-    warmup: float = 0.05  # fraction of all steps, linear, never 0
-    decay_every: float = 0.25  # `step`: fraction of all steps between decays
-    decay: float = 0.5  # `step`: factor at each
+    warmup: ShareBelow1 = 0.05  # fraction of all steps, linear, never 0
+    decay_every: Positive = 0.25  # `step`: fraction of all steps between decays
+    decay: ShareAbove0 = 0.5  # `step`: factor at each
 
 
 @dataclass(frozen=True)
 class Train:
     """The budget and the numerics of a run. `epochs` (over the longer list) overrides `steps` when given."""
 
-    steps: int = 3400
-    epochs: int | None = None
-    batch_labelled: int = 4
-    batch_unlabelled: int = 4
+    steps: Count = 3400
+    epochs: Count | None = None
+    batch_labelled: Count = 4
+    batch_unlabelled: Count = 4
     loss: Literal["ce_dice", "dice"] = "ce_dice"
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
     memory_format: Literal["auto", "channels_last", "contiguous"] = "auto"
     deterministic: bool = False
-    threads: int = 1
+    threads: Count = 1
     capture: Literal["auto", "on", "off"] = "auto"
 
 
@@ -75,8 +77,8 @@ class Train:
 class Evaluate:
     """How often a run is evaluated (the published 'best epoch' depends on it), and the costly scores at its end."""
 
-    times: int = 40
-    batch: int = 8
+    times: Count = 20
+    batch: Count = 8
     objects: bool = True
 
 

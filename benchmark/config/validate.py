@@ -13,8 +13,9 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
+from benchmark.config.ranges import range_of
 from benchmark.errors import UserError, suggest
 
 FLOAT = sys.float_info.max
@@ -22,7 +23,7 @@ FLOAT = sys.float_info.max
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One name that a schema accepts: its type (an annotation) and its default."""
+    """One name that a schema accepts: its type (an annotation, with its range if it has one) and its default."""
 
     type: Any
     default: Any
@@ -32,13 +33,13 @@ class Field:
 def fields_of(schema: type | Callable[..., Any]) -> Mapping[str, Field]:
     """The fields of a dataclass, or the keyword-only parameters of a class's constructor, in order."""
     if dataclasses.is_dataclass(schema):
-        hints = typing.get_type_hints(schema)
+        hints = typing.get_type_hints(schema, include_extras=True)
         return {field.name: Field(hints[field.name], field.default) for field in dataclasses.fields(schema)}
     constructor: Any = schema.__init__  # type: ignore[misc]
     code = constructor.__code__
     where = f"{code.co_filename}, line {code.co_firstlineno}: {constructor.__qualname__}"
     try:
-        hints = typing.get_type_hints(constructor)
+        hints = typing.get_type_hints(constructor, include_extras=True)
     except NameError as error:
         raise UserError(f"{where}: an annotation cannot be understood ({error}); import what it names") from None
     _, *parameters = inspect.signature(constructor).parameters.values()
@@ -74,8 +75,13 @@ def bind(fields: Mapping[str, Field], given: Mapping[str, Any], where: str) -> d
 
 
 def convert(kind: Any, value: Any, where: str) -> Any:
-    """`value` as `kind`, where that loses nothing (3 -> 3.0, [a, b] -> (a, b)); else a UserError."""
+    """`value` as `kind`, where that loses nothing (3 -> 3.0, [a, b] -> (a, b)) and is in range; else a UserError."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        converted, bounds = convert(arguments[0], value, where), range_of(kind)
+        if bounds is not None and converted not in bounds:
+            raise UserError(f"{where} must {'lie' if ', inf' not in bounds.text else 'be'} {bounds}, not {value}")
+        return converted
     if origin is Literal:
         if value in arguments and not isinstance(value, bool):
             return value

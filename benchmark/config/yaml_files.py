@@ -18,6 +18,10 @@ from pydantic_core import ErrorDetails
 
 from benchmark.errors import UserError, suggest
 
+PLAINER = {  # than pydantic's words
+    "Input should be": "must be", "a valid dictionary": "'key: value' lines or pairs",
+    "a valid integer": "a whole number", "a valid ": "a ",
+}
 DIGITS = 18  # of an integer; nothing that a file sets is larger
 
 
@@ -96,7 +100,7 @@ def _mapping_in(text: str, where: str) -> dict[str, Any]:
 
 def load(path: Path, model: type[Model]) -> Model:
     """The file as `model`. UserError with file and line: a key that is unknown or missing, a value of another type, or
-    a `ValueError` of one of the model's own validators, whose words it takes."""
+    a `ValueError` of one of the model's own validators, whose words follow the key ("must be ...")."""
     try:
         return model.model_validate(read(path))
     except ValidationError as error:
@@ -126,9 +130,12 @@ def _explained(error: ErrorDetails, model: type[BaseModel], path: Path) -> str:
     if kind == "missing":
         return f"{place}: {name} is missing"
     if kind == "value_error":
-        return f"{place}: {error['ctx']['error']}"
-    words = error["msg"].replace("Input should be", "must be").replace("a valid integer", "a whole number")
-    words = words.replace("a valid ", "a ")
+        return f"{place}: {name} {error['ctx']['error']}"
+    if kind == "model_type":
+        return f"{place}: {name} must be lines or pairs of {', '.join(_keys_at(model, keys))}, not {error['input']!r}"
+    words = error["msg"]
+    for theirs, ours in PLAINER.items():
+        words = words.replace(theirs, ours)
     if kind == "literal_error":
         words += f", not {error['input']!r}." + suggest(str(error["input"]), error["ctx"]["expected"].split("'")[1::2])
         return f"{place}: {name} {words}"

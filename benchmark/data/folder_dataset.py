@@ -1,4 +1,4 @@
-"""A data set of one's own: a folder with `dataset.yaml`, `images/` and `masks/`. See docs/your-data.md."""
+"""A data set of one's own: a folder with images, masks and `dataset.yaml`. See docs/your-data.md."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import numpy as np
 
 from benchmark.data import images
 from benchmark.data.dataset import IGNORE, Dataset, Item
-from benchmark.data.folder_files import files_of, inside
-from benchmark.data.folder_schema import Colour, Description, describe
+from benchmark.data.folder_files import files_of
+from benchmark.data.folder_schema import Threshold, describe
 from benchmark.data.groups import TRAIN, read_groups
 from benchmark.data.images import PixelDecoding
+from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 
 UNKNOWN = 65535  # in a table from mask values to classes
 SHOWN = 5  # wrong values that a complaint lists
 
 
-class Own(Dataset):
+class FolderDataset(Dataset):
     """Images of one's own, with masks of classes or of instances; an image without a mask is an unlabelled one.
 
-    Its version is a digest of what dataset.yaml says of pixels and groups, and of all files' names and sizes: a mask
-    that is added makes it another version, and records of the one before stale.
+    Its version is a digest of what dataset.yaml says of pixels and groups, and of the table of groups: records of the
+    version before are stale. What is in the images and masks is known by the fingerprint of their pixels.
     """
 
     may_lack_masks = True
@@ -34,20 +35,21 @@ class Own(Dataset):
     def __init__(self, folder: Path) -> None:
         self.home = folder
         self.description = said = describe(folder)
-        self.name, self.classes, self.instances = said.name, said.classes, said.masks == "instances"
-        self.publishable, self.tile = said.publishable, said.tile
+        self.name, self.classes, self.instances = said.name, tuple(said.classes), said.masks == "instances"
+        self.publishable, self.tile = said.publishable, Tile(said.tile.size, said.tile.overlap) if said.tile else None
         self.licence = " ".join(said.licence.split()) or self.licence
         self.decoding = PixelDecoding((said.range[0], said.range[1]) if said.range else None, said.pixels == "grey")
-        self.files = files_of(folder, said.mask_suffix)
-        self.version = _version(said, [*self.files.images.values(), *self.files.masks.values()])
+        self.files = files_of(folder, said.image_files, said.mask_files, said.mask_suffix, said.follow_links)
+        self.version = self._version()
 
     def find(self, raw: Path) -> Path:
         """Nothing needs finding: it was named by its path."""
-        return self.description.folder
+        assert self.home is not None
+        return self.home
 
     def items(self, folder: Path) -> Iterator[Item]:
-        """The images in natural order of their names."""
-        groups = read_groups(self.description, list(self.files.images))
+        """The images in natural order of their ids."""
+        groups = read_groups(folder, self.description, self.files.groups)
         for name, path in self.files.images.items():
             mask = self.files.masks.get(name)
             if mask is None and groups[name]["set"] != TRAIN:
@@ -59,63 +61,71 @@ class Own(Dataset):
     def read_image(self, item: Item) -> np.ndarray:
         """uint8 [H, W, 3]; numbers of 16 bits are scaled by the file's `range`, colours made grey where it says so."""
         return self.decoding.read(_path(item.image), "say in dataset.yaml what becomes black and white, as in range: "
-                                 "[0, 65535] ('data new' measures it)")
+                                  "[0, 65535] ('data new' measures it)")
 
     def read_mask(self, item: Item) -> np.ndarray:
         """uint16 [H, W]: object ids, or class indices and 255."""
-        path = _path(item.mask)
-        if self.instances:
-            ids = images.read_mask(path)
-            images.check_ids(ids, str(path))
-            return np.where(ids == self.description.ignore, 0, ids).astype(np.uint16)
-        if self.description.coloured:
-            found = images.read_colour_mask(path, self._colours).astype(np.uint16)
-            found[found == len(self.classes)] = IGNORE
-            return found
-        numbers = images.read_mask(path)
-        found = self._table[numbers]
-        if (found == UNKNOWN).any():
-            raise UserError(f"{path}: {self._complaint(numbers[found == UNKNOWN])}")
-        return found
+        try:
+            return self._instances(_path(item.mask)) if self.instances else self._classes(_path(item.mask))
+        except UserError as error:
+            if images.looks_like_a_mask(self.read_image(item)):
+                raise UserError(f"{error}; its image has few colours: are images and masks swapped?") from None
+            raise
 
     def read_ignore(self, item: Item) -> np.ndarray | None:
         """bool [H, W]: of instances the pixels with the value to ignore; of classes the mask says it."""
         return None if item.ignore is None else images.read_mask(_path(item.ignore)) == self.description.ignore
 
-    @property
-    def _colours(self) -> list[Colour]:
-        """Those of the classes, then the one to ignore, where there is one."""
-        return [value for value in (*self.description.values, self.description.ignore) if isinstance(value, tuple)]
+    def _instances(self, path: Path) -> np.ndarray:
+        ids = images.read_mask(path)
+        images.check_ids(ids, str(path))
+        return np.where(ids == self.description.ignore, 0, ids).astype(np.uint16)
+
+    def _classes(self, path: Path) -> np.ndarray:
+        colours = [value for value in (*self.description.values, self.description.ignore) if isinstance(value, tuple)]
+        if colours:
+            found = images.read_colour_mask(path, colours).astype(np.uint16)
+            found[found == len(self.classes)] = IGNORE
+            return found
+        numbers = images.read_mask(path, lossy=self.description.thresholds)
+        found = self._table[numbers]
+        if (found == UNKNOWN).any():
+            raise UserError(f"{path}: {self._complaint(numbers[found == UNKNOWN])}")
+        return found
 
     @cached_property
     def _table(self) -> np.ndarray:
         """uint16 [65536]: a mask's number -> class index, 255 or UNKNOWN."""
         table = np.full(1 << 16, UNKNOWN, np.uint16)
-        table[list(self.description.values)] = np.arange(len(self.classes))
-        if self.description.ignore is not None:
+        lowest = {value.lowest if isinstance(value, Threshold) else value: index
+                  for index, value in enumerate(self.description.values)}
+        for value in sorted(value for value in lowest if isinstance(value, int)):
+            table[value : None if self.description.thresholds else value + 1] = lowest[value]
+        if isinstance(self.description.ignore, int):
             table[self.description.ignore] = IGNORE
         return table
 
     def _complaint(self, wrong: np.ndarray) -> str:
         values, counts = np.unique(wrong, return_counts=True)
         shown = ", ".join(map(str, values[np.argsort(-counts, kind="stable")[:SHOWN]]))
-        known = ", ".join(f"{n} {v}" for n, v in zip(self.classes, self.description.values, strict=True))
-        more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-        hint = "; was it saved with loss, as JPEG is?" if len(values) > SHOWN else ""
+        known = ", ".join(f"{name} {value}" for name, value in self.description.classes.items())
+        more, hint = "", ""
+        if len(values) > SHOWN:
+            more = f" and {len(values) - SHOWN} more"
+            hint = ("; if they are grey edges of a class, give a threshold, as in "
+                    f"{{{self.classes[0]}: 0, {self.classes[1]}: {{from: 128}}}}")
         return (f"mask values {shown}{more} in {len(wrong):,} pixels are no class of dataset.yaml ({known}) and not "
                 f"its ignore value{hint}")
+
+    def _version(self) -> str:
+        """Twelve hexadecimal digits."""
+        digest = hashlib.sha256(json.dumps(self.description.decisive()).encode())
+        if self.description.groups:
+            table = self.find(Path()) / self.description.groups
+            digest.update(table.read_bytes() if table.is_file() else b"")
+        return digest.hexdigest()[:12]
 
 
 def _path(source: object) -> Path:
     assert isinstance(source, Path)
     return source
-
-
-def _version(said: Description, files: list[Path]) -> str:
-    """Twelve hexadecimal digits."""
-    names = sorted((path.parent.name, path.name, path.stat().st_size) for path in files)
-    digest = hashlib.sha256(json.dumps([said.decisive(), names]).encode())
-    if said.groups:
-        table = inside(said.folder, said.folder / said.groups)
-        digest.update(table.read_bytes() if table.is_file() else b"")
-    return digest.hexdigest()[:12]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data.fold_lists import Member, fold_of
-from benchmark.data.folder_files import inside
 from benchmark.data.folder_schema import Lists, describe
 from benchmark.data.id_lists import lines_of
 from benchmark.errors import UserError, suggest
@@ -44,7 +43,7 @@ def _fold(folder: Path, lists: Lists, images: dict[str, Member], key: str) -> di
 
 def _read(folder: Path, file: str, images: dict[str, Member], masked: bool = False) -> list[str]:
     """The ids of a list in the data set's order."""
-    path = inside(folder, folder / file)
+    path = folder / file
     found: dict[str, int] = {}
     for number, name in lines_of(path):
         where = f"{path}, line {number}: '{name[:60]}'"

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator, model_validator
 
 from benchmark.config import yaml_files
-from benchmark.config.validate import Field, bind, fields_of
+from benchmark.data.folder_files import fields_of
+from benchmark.data.images import Colour
 from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 from benchmark.registry import DATASETS
@@ -24,55 +26,173 @@ MADE = ("official", "patients", "folds", "published")  # splits that the suite m
 LARGEST_VALUE = 65535
 MOST_CLASSES = 255  # class 255 means "ignore"
 
-Colour = tuple[int, int, int]
-
 
 @dataclass(frozen=True)
-class Lists:
+class Threshold:
+    """A class of every grey value from this one on, up to the next class's."""
+
+    lowest: int
+
+
+Value = int | Colour | Threshold
+
+
+def _value(given: Any) -> Value:
+    if type(given) is int and 0 <= given <= LARGEST_VALUE:
+        return given
+    if isinstance(given, list) and len(given) == 3 and all(type(v) is int and 0 <= v <= 255 for v in given):
+        return given[0], given[1], given[2]
+    if isinstance(given, dict) and list(given) == ["from"] and isinstance(_value(given["from"]), int):
+        return Threshold(given["from"])
+    raise ValueError(f"must be a number of the masks, 0 to {LARGEST_VALUE}, a colour, [red, green, blue] of 0 to 255 "
+                     f"each, or a grey value to begin with, {{from: 128}}; not {given!r}")
+
+
+def _ignored(given: Any) -> Value | None:
+    return None if given is None else _value(given)
+
+
+def _pattern(given: str) -> str:
+    """Where files lie; of a plain folder every file is meant."""
+    try:
+        return given if fields_of(given) else f"{given.rstrip('/')}/{{name}}"
+    except ValueError as error:
+        raise ValueError(f"must be a folder or a pattern like '{{grade}}/image/{{name}}' ({error})") from None
+
+
+def _regular_expression(given: str) -> str:
+    try:
+        if not re.compile(given).groupindex:
+            raise ValueError("must have a named group; a patient is (?P<patient>...)")
+    except re.error as error:
+        raise ValueError(f"must be a regular expression ({error})") from None
+    return given
+
+
+class TileKeys(yaml_files.Strict):
+    """As `Tile`."""
+
+    size: int
+    overlap: int = 0
+
+    @model_validator(mode="after")
+    def _can_be_cut(self) -> TileKeys:
+        Tile(self.size, self.overlap)
+        return self
+
+
+class Lists(yaml_files.Strict):
     """One fold of a split of one's own: files of ids, relative to the folder. labelled: percent -> file."""
 
     train: str
     test: str
     validation: str = ""
-    labelled: Mapping[int, str] = field(default_factory=dict)
+    labelled: dict[Annotated[int, Field(gt=0, lt=100)], str] = {}
 
 
-@dataclass(frozen=True)
-class Plain:
-    """The keys of the file that have one plain value."""
+class Description(yaml_files.Strict):
+    """What the file says."""
 
     name: str = ""
     masks: Literal["classes", "instances"] = "classes"
-    pixels: Literal["colour", "grey"] = "colour"
-    range: tuple[int, ...] | None = None  # of images of 16 bits: what becomes black, and what white
+    classes: dict[str, Annotated[Value, PlainValidator(_value)]]  # what stands in the masks for each class
+    ignore: Annotated[int | Colour | None, PlainValidator(_ignored)] = None
     mask_suffix: str = ""  # of `a_mask.png`, the mask of `a.png`, it is `_mask`
+    image_files: Annotated[str, AfterValidator(_pattern)] = "images/{name}"
+    mask_files: Annotated[str, AfterValidator(_pattern)] = Field("masks/{name}", validate_default=True)
+    follow_links: bool = False  # whether links may lead out of the folder
+    pixels: Literal["colour", "grey"] = "colour"
+    range: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None  # of 16 bits: black, and white
     groups: str = ""  # a CSV file
-    pattern: str = ""  # a regular expression with named groups, for files' names
+    pattern: Annotated[str, AfterValidator(_regular_expression)] | None = None  # with named groups, for files' names
+    splits: dict[str, list[Lists]] = {}
+    tile: TileKeys | None = None
     publishable: bool = False
     licence: str = ""
 
-
-@dataclass(frozen=True)
-class Description(Plain):
-    """What the file says. values: what stands in the masks for each class, all numbers or all colours."""
-
-    folder: Path = Path()
-    classes: tuple[str, ...] = ()
-    values: tuple[int | Colour, ...] = ()
-    ignore: int | Colour | None = None
-    tile: Tile | None = None
-    splits: Mapping[str, tuple[Lists, ...]] = field(default_factory=dict)
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """What stands in the masks for each class, in order."""
+        return tuple(self.classes.values())
 
     @property
-    def coloured(self) -> bool:
-        """Whether masks say classes by colours."""
-        return any(isinstance(value, tuple) for value in self.values)
+    def thresholds(self) -> bool:
+        """Whether grey values are compared with thresholds; then every number is the lowest value of its class."""
+        return any(isinstance(value, Threshold) for value in self.values)
 
     def decisive(self) -> dict[str, Any]:
         """What bears on the arrays, as JSON values: not where it lies, how it is split or who may see it."""
-        other = {"folder", "splits", "publishable", "licence", "tile"}
-        kept = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in other}
-        return kept | {"tile": self.tile and [self.tile.size, self.tile.overlap]}
+        other = {"image_files", "mask_files", "follow_links", "splits", "publishable", "licence"}
+        return self.model_dump(exclude=other, warnings=False)  # of a union of plain values
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if name in DATASETS.names():
+            raise ValueError(f"must not be '{name}', a data set of ours")
+        if name and not NAME.fullmatch(name):
+            raise ValueError(f"must have letters, digits, _ and . alone, unlike '{name}'")
+        return name
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _named(cls, given: Any, info: ValidationInfo) -> Any:
+        if info.data.get("masks") == "instances" and (not isinstance(given, list) or len(given) != 2):
+            raise ValueError("must be two names alone where masks are of instances: [background, gland]")
+        named = {str(name): value for value, name in enumerate(given)} if isinstance(given, list) else given
+        if not isinstance(named, dict) or not 2 <= len(named) <= MOST_CLASSES or len(named) < len(given):
+            raise ValueError(f"must be 2 to {MOST_CLASSES} different names, in order, the background first, as in "
+                             "{background: 0, gland: 1}")
+        return {str(name): value for name, value in named.items()}
+
+    @field_validator("classes")
+    @classmethod
+    def _different(cls, classes: dict[str, Value]) -> dict[str, Value]:
+        values = [value.lowest if isinstance(value, Threshold) else value for value in classes.values()]
+        if len({type(value) for value in values}) > 1:
+            raise ValueError("must be all numbers or all colours")
+        for place, name in enumerate(classes):
+            if values[place] in values[:place]:
+                raise ValueError(f"must have different values; '{name}' has another class's, {values[place]}")
+        return classes
+
+    @field_validator("ignore")
+    @classmethod
+    def _no_class(cls, ignore: Any, info: ValidationInfo) -> Any:
+        values = list(info.data.get("classes", {}).values())[: 1 if info.data.get("masks") == "instances" else None]
+        if ignore is None or not values:
+            return ignore
+        if isinstance(ignore, Threshold) or isinstance(ignore, int) == isinstance(values[0], tuple):
+            raise ValueError(f"must be a {'colour' if isinstance(values[0], tuple) else 'number'}, as the classes are")
+        if ignore in values:
+            raise ValueError(f"must not be {ignore}, which is a class; leave it out where every pixel is known")
+        return ignore
+
+    @field_validator("mask_files")
+    @classmethod
+    def _same_fields(cls, pattern: str, info: ValidationInfo) -> str:
+        of_images = set(fields_of(info.data.get("image_files", pattern)))
+        if set(fields_of(pattern)) != of_images:
+            raise ValueError(f"must have the same names in braces as image_files: {', '.join(sorted(of_images))}")
+        return pattern
+
+    @field_validator("range")
+    @classmethod
+    def _ordered(cls, limits: list[int] | None) -> list[int] | None:
+        if limits and not 0 <= limits[0] < limits[1] <= LARGEST_VALUE:
+            raise ValueError(f"must be [low, high] with 0 <= low < high <= {LARGEST_VALUE}, not {limits}")
+        return limits
+
+    @field_validator("splits", mode="before")
+    @classmethod
+    def _lists(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given or {}
+        for name in given:
+            if not re.fullmatch(r"[A-Za-z0-9_]+", str(name)) or name in MADE:
+                what = "is one that the suite makes" if name in MADE else "is not a plain name"
+                raise ValueError(f"must not have a split '{name}', which {what}; call it otherwise")
+        return {str(name): folds if isinstance(folds, list) else [folds] for name, folds in given.items()}
 
 
 def describe(folder: Path) -> Description:
@@ -82,7 +202,8 @@ def describe(folder: Path) -> Description:
         raise UserError(f"{folder}: no such folder")
     if not path.is_file():
         raise UserError(f"{folder}: no {FILE} in it; 'python -m benchmark data new FOLDER' looks at it and writes one")
-    return _Reader(path).description()
+    said = yaml_files.load(path, Description)
+    return said if said.name else said.model_copy(update={"name": default_name(folder)})
 
 
 def default_name(folder: Path) -> str:
@@ -90,129 +211,3 @@ def default_name(folder: Path) -> str:
     plain = unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_.]+", "_", plain).strip("_.") or "data"
     return f"my_{name}" if name in DATASETS.names() else name
-
-
-class _Reader:
-    def __init__(self, path: Path) -> None:
-        self.path, self.content, self.lines = path, yaml_files.read(path), yaml_files.lines(path)
-
-    def _where(self, *keys: Any) -> str:
-        while keys and keys not in self.lines:
-            keys = keys[:-1]
-        return f"{self.path}, line {self.lines[keys]}" if keys else str(self.path)
-
-    def description(self) -> Description:
-        """Everything, checked."""
-        nested = {"classes": self._classes, "ignore": self._ignore, "tile": self._tile, "splits": self._splits}
-        known = {**fields_of(Plain), **dict.fromkeys(nested, Field(object, None))}
-        plain: dict[str, Any] = {}
-        for key, value in self.content.items():
-            if key not in nested:
-                plain |= bind(known, {key: value}, self._where(key))
-        said = Plain(**plain)
-        self._check(said)
-        if "classes" not in self.content:
-            raise UserError(f"{self.path}: classes is missing; name them in order, as in classes: "
-                            "{background: 0, gland: 1}")
-        classes, values = self._classes(said.masks == "instances")
-        ignore = self._ignore(values, said.masks == "instances") if "ignore" in self.content else None
-        return Description(
-            **{**vars(said), "name": said.name or default_name(self.path.parent)}, folder=self.path.parent,
-            classes=classes, values=values, ignore=ignore, tile=self._tile(), splits=self._splits(),
-        )
-
-    def _check(self, said: Plain) -> None:
-        if said.name and (not NAME.fullmatch(said.name) or said.name in DATASETS.names()):
-            what = "is the name of a data set of ours" if said.name in DATASETS.names() else "is not a plain name"
-            raise UserError(f"{self._where('name')}: '{said.name}' {what}; take letters, digits, _ and .")
-        limits = said.range
-        if limits is not None and not (len(limits) == 2 and 0 <= limits[0] < limits[1] <= LARGEST_VALUE):
-            raise UserError(f"{self._where('range')}: range must be [low, high] with 0 <= low < high <= "
-                            f"{LARGEST_VALUE}, not {list(limits)}")
-        if said.pattern:
-            try:
-                names = re.compile(said.pattern).groupindex
-            except re.error as error:
-                raise UserError(f"{self._where('pattern')}: not a regular expression ({error})") from None
-            if not names:
-                raise UserError(f"{self._where('pattern')}: no named group in it; a patient is (?P<patient>...)")
-
-    def _classes(self, instances: bool) -> tuple[tuple[str, ...], tuple[int | Colour, ...]]:
-        given, where = self.content["classes"], self._where("classes")
-        if instances and (not isinstance(given, list) or len(given) != 2):
-            raise UserError(f"{where}: masks of instances have two classes, names alone: [background, gland]")
-        named = {str(name): value for value, name in enumerate(given)} if isinstance(given, list) else given
-        if not isinstance(named, dict) or len(named) < 2 or len(named) < len(given):
-            raise UserError(f"{where}: classes must be two different names or more, in order, the background first")
-        if len(named) > MOST_CLASSES:
-            raise UserError(f"{where}: {len(named)} classes; at most {MOST_CLASSES} fit")
-        values = {str(name): self._value(value, "classes", name) for name, value in named.items()}
-        if len({type(value) for value in values.values()}) > 1:
-            raise UserError(f"{where}: classes must be all numbers or all colours")
-        for place, (name, value) in enumerate(values.items()):
-            if value in list(values.values())[:place]:
-                raise UserError(f"{self._where('classes', name)}: class '{name}' has another class's value, {value}")
-        return tuple(values), tuple(values.values())
-
-    def _value(self, value: Any, *keys: Any) -> int | Colour:
-        """A mask's number, or a colour."""
-        if type(value) is int and 0 <= value <= LARGEST_VALUE:
-            return value
-        if isinstance(value, list) and len(value) == 3 and all(type(v) is int and 0 <= v <= 255 for v in value):
-            return value[0], value[1], value[2]
-        raise UserError(f"{self._where(*keys)}: {keys[-1]} must be a number of the masks, 0 to {LARGEST_VALUE}, or a "
-                        f"colour, [red, green, blue] of 0 to 255 each, not {value!r}")
-
-    def _ignore(self, values: tuple[int | Colour, ...], instances: bool) -> int | Colour | None:
-        if self.content["ignore"] is None:
-            return None
-        value, where = self._value(self.content["ignore"], "ignore"), self._where("ignore")
-        if type(value) is not type(values[0]):
-            kind = "colour" if isinstance(values[0], tuple) else "number"
-            raise UserError(f"{where}: ignore must be a {kind}, as the classes are")
-        if value in (values[:1] if instances else values):
-            raise UserError(f"{where}: ignore is {value}, which is a class; leave it out where every pixel is known")
-        return value
-
-    def _tile(self) -> Tile | None:
-        given, where = self.content.get("tile"), self._where("tile")
-        if given is None:
-            return None
-        if not isinstance(given, dict) or "size" not in given:
-            raise UserError(f"{where}: tile must be {{size: 512, overlap: 64}}, in pixels of the images")
-        return checked_tile(Tile(**bind(fields_of(Tile), given, f"{where}: tile")), where)
-
-    def _splits(self) -> dict[str, tuple[Lists, ...]]:
-        given = self.content.get("splits") or {}
-        if not isinstance(given, dict):
-            raise UserError(f"{self._where('splits')}: splits must be names with lists, as in mine: "
-                            "{train: a.txt, test: b.txt}")
-        found = {}
-        for name, folds in given.items():
-            if not re.fullmatch(r"[A-Za-z0-9_]+", str(name)) or name in MADE:
-                what = "is one that the suite makes" if name in MADE else "is not a plain name"
-                raise UserError(f"{self._where('splits', name)}: the split '{name}' {what}; call it otherwise")
-            if isinstance(folds, list):
-                lists = [self._lists(fold, ("splits", name, number)) for number, fold in enumerate(folds)]
-            else:
-                lists = [self._lists(folds, ("splits", name))]
-            found[str(name)] = tuple(lists)
-        return found
-
-    def _lists(self, given: Any, keys: tuple[Any, ...]) -> Lists:
-        where = f"{self._where(*keys)}: {keys[1]}"
-        if not isinstance(given, dict) or not {"train", "test"} <= given.keys():
-            raise UserError(f"{where} must name files of ids: {{train: FILE, test: FILE}}, and validation and labelled")
-        labelled = given.get("labelled") or {}
-        if not isinstance(labelled, dict) or not all(type(key) is int and 0 < key < 100 for key in labelled):
-            raise UserError(f"{where}: labelled must be percentages with files, as in {{10: ten.txt, 20: twenty.txt}}")
-        plain = bind(fields_of(Lists), {key: value for key, value in given.items() if key != "labelled"}, where)
-        return Lists(**plain, labelled={ratio: str(file) for ratio, file in sorted(labelled.items())})
-
-
-def checked_tile(tile: Tile, where: str) -> Tile:
-    """The tile; UserError where it cannot be cut."""
-    if tile.size < 16 or not 0 <= tile.overlap < tile.size:
-        raise UserError(f"{where}: tiles need a size of 16 pixels or more and an overlap below it, not "
-                        f"{tile.size} and {tile.overlap}")
-    return tile

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmark.data.folder_files import inside
 from benchmark.data.folder_schema import Description
 from benchmark.errors import UserError, suggest
 
@@ -16,30 +15,31 @@ HALVES = ("val", "valid", "dev")  # may mean either: an image that chooses the e
 TRAIN, VALIDATION = "train", "validation"
 
 
-def read_groups(description: Description, ids: Sequence[str]) -> dict[str, dict[str, str]]:
-    """id -> its groups, "set" among them; where nothing names sets, all images are for training.
+def read_groups(
+    folder: Path, description: Description, known: Mapping[str, Mapping[str, str]],
+) -> dict[str, dict[str, str]]:
+    """id -> its groups, `known` ones and "set" among them; where nothing names sets, all images are for training.
 
     UserError: no such table, not a table, an image without a row or a row without its image, a name that the pattern
     does not fit, a set whose meaning is not clear."""
-    groups: dict[str, dict[str, str]] = {name: {} for name in ids}
+    groups, ids = {name: dict(values) for name, values in known.items()}, list(known)
     if description.groups:
-        path = inside(description.folder, description.folder / description.groups)
-        for name, row in read_table(path, ids).items():
+        for name, row in read_table(folder / description.groups, ids).items():
             groups[name] |= row
     if description.pattern:
         for name in ids:
             found = re.search(description.pattern, name)
             if found is None:
-                raise UserError(f"{description.folder}: the pattern of dataset.yaml does not fit the image '{name}'")
+                raise UserError(f"{folder}: the pattern of dataset.yaml does not fit the image '{name}'")
             both = sorted(found.groupdict().keys() & groups[name].keys())
             if both:
-                raise UserError(f"{description.folder}: '{both[0]}' is a column of {description.groups} and a group of "
+                raise UserError(f"{folder}: '{both[0]}' is a column of {description.groups} and a group of "
                                 "the pattern; keep one")
             groups[name] |= {key: value or "" for key, value in found.groupdict().items()}
-    for name, known in groups.items():
-        chosen = known.setdefault("set", TRAIN)
+    for name, row in groups.items():
+        chosen = row.setdefault("set", TRAIN)
         if not chosen or chosen.lower() in HALVES:
-            raise UserError(f"{description.folder}: the image '{name}' is in set '{chosen}'; write {TRAIN}, or "
+            raise UserError(f"{folder}: the image '{name}' is in set '{chosen}'; write {TRAIN}, or "
                             f"{VALIDATION} (it chooses the epoch), or test (any other name is a test set, too)")
     return groups
 

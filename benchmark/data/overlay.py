@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-Colour = tuple[int, int, int]
+from benchmark.data.images import Colour
 
 COLOURS: tuple[Colour, ...] = (  # they stand out on pink and violet
     (0, 230, 118), (255, 234, 0), (0, 200, 255), (255, 87, 34), (255, 255, 255), (41, 98, 255), (141, 110, 99),
@@ -38,24 +39,32 @@ def shares(classes: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     return {name: float(counts[index] / classes.size) for index, name in enumerate(names)}
 
 
-def overlay(image: np.ndarray, classes: np.ndarray, areas: Mapping[str, float]) -> Image.Image:
-    """The image uint8 [H, W, 3] with every class but the background outlined and tinted, over a legend with areas."""
+def outlines(classes: np.ndarray, width: int) -> np.ndarray:
+    """bool [H, W]: the pixels of every region of [H, W] but the background's that lie `width` or less inside it."""
     from scipy import ndimage
 
-    picture = image.astype(np.float32)
-    width = max(1, round(max(classes.shape) / LINE))
-    for index in range(1, len(areas)):
-        region = classes == index
-        inner = ndimage.binary_erosion(region, iterations=width, border_value=1)
-        for part, strength in ((region, TINT), (region & ~inner, 1.0)):
-            picture[part] = (1 - strength) * picture[part] + strength * np.array(colour(index), np.float32)
-    return _with_legend(Image.fromarray(picture.round().astype(np.uint8)), areas)
+    found = np.zeros(classes.shape, bool)
+    for value in np.unique(classes[classes > 0]):
+        region = classes == value
+        found |= region & ~ndimage.binary_erosion(region, iterations=width, border_value=1)
+    return found
 
 
-def _with_legend(picture: Image.Image, areas: Mapping[str, float]) -> Image.Image:
-    """A line for each class but the background below the picture: its colour, its name, its share of the area."""
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """matplotlib's, which has more letters than Pillow's own: names have accents."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
+
+
+def overlay(image: np.ndarray, classes: np.ndarray, areas: Mapping[str, float]) -> Image.Image:
+    """The image uint8 [H, W, 3] with every class but the background outlined and tinted, over a legend with areas."""
+    colours = np.array([colour(index) for index in range(len(areas))], np.float32)[classes]
+    lines = outlines(classes, max(1, round(max(classes.shape) / LINE)))
+    strength = np.where(lines, 1.0, TINT * (classes > 0)).astype(np.float32)[..., None]
+    picture = Image.fromarray(((1 - strength) * image + strength * colours).round().astype(np.uint8))
     size = max(10, round(max(picture.size) / 40))
-    font, step = ImageFont.load_default(size), round(1.6 * size)
+    words, step = font(size), round(1.6 * size)
     named = [(colour(index), name, share) for index, (name, share) in enumerate(areas.items()) if index]
     sheet = Image.new("RGB", (picture.width, picture.height + step * len(named) + size // 2), "white")
     sheet.paste(picture)
@@ -63,5 +72,5 @@ def _with_legend(picture: Image.Image, areas: Mapping[str, float]) -> Image.Imag
     for row, (tone, name, share) in enumerate(named):
         top = picture.height + size // 2 + row * step
         draw.rectangle((size // 2, top, size // 2 + size, top + size), fill=tone)
-        draw.text((2 * size, top + size / 2), f"{name} {share:.1%}", fill="black", font=font, anchor="lm")
+        draw.text((2 * size, top + size / 2), f"{name} {share:.1%}", fill="black", font=words, anchor="lm")
     return sheet

@@ -16,19 +16,18 @@ from benchmark.data.splits import Split, available, check_split_matches_data, lo
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
-from benchmark.models.info import LARGER, Model, native_size
+from benchmark.models.info import Model, native_size
 from benchmark.models.load import Finished
-from benchmark.numerics import Numerics
+from benchmark.models.predict import LARGER
+from benchmark.npz import write_arrays
 from benchmark.protocols import scores
-from benchmark.runs.records import save_arrays, set_aside
+from benchmark.runs.records import set_aside
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator
 
-logger = logging.getLogger(__name__)
-
 SCHEMA = 1
-PER_IMAGE = ("test_native", "test_objects", "test_surface")
 VALUES = range(2, 7)  # so many values of a group make a column each
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -43,43 +42,50 @@ class Wanted:
 
 
 def evaluate(
-    finished: Finished, wanted: Wanted, results: Path, *, raw: str | None = None, again: bool = False,
+    finished: Finished, wanted: Wanted, results: Path, *, raw: str | None = None, overwrite: bool = False,
     command: str = "",
 ) -> tuple[dict[str, Any], Path, bool]:
-    """The evaluation, its file, and whether it had been there already.
+    """The evaluation, its file, and whether it existed already.
 
     Images that the run was trained on, and those without any truth, are left out. UserError where classes differ, where
-    no image is left, and where an evaluation of other weights or images is there and is not to be set aside (`again`).
+    no image is left, and where an evaluation of other weights or images exists (unless `overwrite`).
     """
     model, classes = finished.model, wanted.dataset.classes
     if tuple(classes) != model.classes:
-        raise UserError(f"{model.run_id} tells {', '.join(model.classes)} apart, {wanted.dataset.name} has "
-                        f"{', '.join(classes)}: only a data set of the same classes, in this order, is scored")
+        raise UserError(f"class mismatch: the model has the classes {', '.join(model.classes)}; {wanted.dataset.name} "
+                        f"has {', '.join(classes)}. Both need the same classes in the same order")
     if wanted.sets == "test" and not available(wanted.dataset):
-        raise UserError(f"{wanted.dataset.name} has no splits: 'data split' makes them, or --sets all scores all its "
-                        "images")
+        raise UserError(f"{wanted.dataset.name} has no splits: make them with 'data split', or score all its images "
+                        "with --sets all")
     prepared = load_prepared(wanted.dataset, model.size, raw=raw)
     ids, left_out = chosen(prepared, wanted, set(model.trained_on))
-    if remark := other_scale(model, native_size(prepared, ids)):
-        logger.warning(remark)
+    warn_of_scale(model, native_size(prepared, ids))
     content: dict[str, Any] = {
         "schema": SCHEMA, "run_id": model.run_id, "weights_sha256": model.weights_sha256,
         "dataset": prepared.name, "split": wanted.split, "fold": wanted.fold, "sets": wanted.sets,
         "objects": wanted.objects, "images": list(ids), "left_out": left_out, "size": model.size,
         "fingerprint": prepared.fingerprint, "arrays_fingerprint": prepared.arrays_fingerprint,
     }
-    path = file_of(results, prepared.name, content)
-    if path.exists() and not again:
-        return standing(path, content), path, True
+    path = file_of(results, content)
+    if path.exists() and not overwrite:
+        there = read(path)
+        for key, value in content.items():
+            if there.get(key) != value:
+                raise UserError(f"{path}: an evaluation with another {key} exists; --overwrite renames it and "
+                                "evaluates anew")
+        return there, path, True
     check_writable(path.parent)
-    found = counted(finished, prepared, ids, wanted.objects)
+    counts = counts_of(finished, prepared, ids, wanted.objects)
     content |= {
-        "scores": {"strict": scores(found)["strict"]}, "groups": by_group(found, prepared, ids),
-        "environment": devices.environment(finished.device), "command": command,
+        "scores": {"strict": scores(counts)["strict"]}, "groups": by_group(counts, prepared, ids),
+        "environment": devices.environment(finished.numerics.device), "command": command,
     }
     if path.exists():
         set_aside(path)
-    write(path, content, found)
+    remove_unfinished(path.parent, path.stem)
+    arrays = path.with_suffix(".npz")  # written first, then the file that holds their digest
+    write_atomically(arrays, lambda stream: write_arrays(stream, counts))
+    write_json(path, content | {"counts_sha256": sha256(arrays)})
     return read(path), path, False
 
 
@@ -93,36 +99,32 @@ def chosen(
         check_split_matches_data(split, prepared)
         names = split.test
     seen = [name for name in names if prepared.hashes[prepared.position(name)] in trained_on]
-    known = {name for name in names if any((prepared.masks[row] != IGNORE).any() for row in prepared.rows(name))}
-    bare = [name for name in names if name not in known and name not in seen]
-    left = tuple(name for name in names if name in known and name not in seen)
+    unknown = [name for name in names if name not in seen and (prepared.masks[prepared.rows(name)] == IGNORE).all()]
+    left = tuple(name for name in names if name not in seen and name not in unknown)
     if not left:
-        raise UserError(f"{prepared.name}: none of {len(names)} images is left to evaluate: the run was trained on "
-                        f"{len(seen)}, {len(bare)} have no mask")
-    return left, {"trained_on": seen, "without_mask": bare}
+        raise UserError(f"{prepared.name}: none of {len(names)} images can be scored: the run was trained on "
+                        f"{len(seen)}, and {len(unknown)} have no mask")
+    return left, {"trained_on": seen, "without_mask": unknown}
 
 
-def other_scale(model: Model, here: tuple[int, int]) -> str | None:
-    """A line where what is resized is of another size here (H, W) than in training, so that tissue looks otherwise."""
-    there = model.native_size
-    if max(max(a / b, b / a) for a, b in zip(here, there, strict=True)) <= LARGER:
-        return None
-    cut = ""
-    if model.tile:
-        cut = f"; tile: {{size: {model.tile[0]}, overlap: {model.tile[1]}}} cuts images as in training"
-    return (f"another scale than in training: what is resized to {model.size} px has {here[1]} x {here[0]} pixels here "
-            f"(median), {there[1]} x {there[0]} there{cut}")
+def warn_of_scale(model: Model, here: tuple[int, int]) -> None:
+    """Warn where what is resized is of another size here (H, W) than in training, so that tissue looks otherwise."""
+    there, tile = model.native_size, model.tile
+    if max(max(a / b, b / a) for a, b in zip(here, there, strict=True)) > LARGER:
+        advice = ""
+        if tile:
+            advice = f"; tile: {{size: {tile[0]}, overlap: {tile[1]}}} in dataset.yaml cuts images as in training"
+        logger.warning("image scale differs from training: what is resized to %d px has %d x %d px here (median) and "
+                       "had %d x %d px in training%s", model.size, here[1], here[0], there[1], there[0],
+                       advice)
 
 
-def counted(finished: Finished, prepared: PreparedData, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:
-    """The counts of the official output on these images, as a run's own evaluator counts it."""
-    spec, model = finished.model.spec, finished.model
-    settings = replace(spec.section("evaluate"), objects=objects)
+def counts_of(finished: Finished, prepared: PreparedData, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:
+    """The counts of the official output on these images, as a run's own evaluator makes them."""
+    settings = replace(finished.model.spec.section("evaluate"), objects=objects)
     images = Split("evaluation", 0, 0, (), (), (), ids, "")
-    numerics = Numerics.of(spec.values, finished.device)
-    evaluator = Evaluator(prepared, images, settings, model.normalisation, numerics)
-    per_image = evaluator.evaluate(finished.method, 0)
-    counts, _ = evaluator.finalise(finished.method, per_image)
+    evaluator = Evaluator(prepared, images, settings, finished.model.normalisation, finished.numerics)
+    counts, _ = evaluator.finalise(finished.method, evaluator.evaluate(finished.method, 0))
     return counts
 
 
@@ -133,48 +135,33 @@ def by_group(counts: dict[str, Any], prepared: PreparedData, ids: tuple[str, ...
         mine = np.asarray([values[prepared.position(name)] for name in ids])
         kinds = sorted(set(mine.tolist()))
         if group != "patient" and len(kinds) in VALUES:
-            found[group] = {kind: scores(_part(counts, mine == kind))["strict"] for kind in kinds}
+            found[group] = {kind: scores(_of_images(counts, mine == kind))["strict"] for kind in kinds}
     return found
 
 
-def _part(counts: dict[str, Any], rows: np.ndarray) -> dict[str, Any]:
+def _of_images(counts: dict[str, Any], which: np.ndarray) -> dict[str, Any]:
     """What the strict protocol reads, of some of the images."""
-    part = {name: counts[name][rows] for name in PER_IMAGE if name in counts}
-    return part | {name: counts[name] for name in ("classes",) if name in counts}
+    arrays = ("test_native", "test_objects", "test_surface")
+    return {name: counts[name][which] for name in arrays if name in counts} | {
+        name: counts[name] for name in ("classes",) if name in counts
+    }
 
 
-def file_of(results: Path, dataset: str, content: dict[str, Any]) -> Path:
+def file_of(results: Path, content: dict[str, Any]) -> Path:
     """Where an evaluation is kept: a folder for each run, a name for each choice of images and scores."""
-    parts = [dataset, "all"] if content["sets"] == "all" else [dataset, content["split"], f"f{content['fold']}"]
+    parts = [content["dataset"]]
+    parts += ["all"] if content["sets"] == "all" else [content["split"], f"f{content['fold']}"]
     parts += ["objects"] if content["objects"] else []
     return results / "evaluations" / content["run_id"] / f"{'-'.join(parts)}.json"
 
 
-def standing(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """The evaluation that is there; UserError where it is of other weights, data or images."""
-    there = read(path)
-    for key, value in content.items():
-        if there.get(key) != value:
-            raise UserError(f"{path}: an evaluation with another {key} is there; --overwrite evaluates again "
-                            "and sets the old one aside")
-    return there
-
-
-def write(path: Path, content: dict[str, Any], counts: dict[str, Any]) -> None:
-    """Counts first, then the file that names their digest."""
-    remove_unfinished(path.parent, path.stem)
-    evidence = path.with_suffix(".npz")
-    write_atomically(evidence, lambda stream: save_arrays(stream, counts))
-    write_json(path, content | {"counts_sha256": sha256(evidence)})
-
-
 def read(path: Path) -> dict[str, Any]:
-    """One evaluation; UserError where it is damaged, or of a later form."""
+    """One evaluation; UserError where it is damaged, or of another schema."""
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema = content["schema"]
+        if content["schema"] == SCHEMA:
+            return content
+        cause = f"schema {content['schema']}, not {SCHEMA}"
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged evaluation ({type(error).__name__}); --overwrite makes it anew") from None
-    if schema != SCHEMA:
-        raise UserError(f"{path}: has schema {schema}, this version reads {SCHEMA}; update SemiHisto")
-    return content
+        cause = type(error).__name__
+    raise UserError(f"{path}: damaged, or of another version ({cause}); --overwrite evaluates anew")

@@ -1,4 +1,4 @@
-"""Masks and overlays of a folder of images; what cannot be read is told, and the rest goes on."""
+"""Masks and overlays of a folder of images; unreadable images are reported, the others are still processed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from benchmark.data.folder_files import IMAGES
 from benchmark.data.images import EXTENSIONS
 from benchmark.data.overlay import indexed, overlay, shares
+from benchmark.data.prepare import resize
+from benchmark.data.tiles import boxes
 from benchmark.errors import UserError
 from benchmark.files import check_writable, write_atomically, write_text
-from benchmark.models.info import LARGER, Model
+from benchmark.models.info import Model
 from benchmark.models.load import Finished
+from benchmark.numerics import Normaliser
+from benchmark.training.stitch import class_map
 
 KINDS = tuple(dict.fromkeys((*EXTENSIONS, ".jpg", ".jpeg")))
-TABLE = "areas.csv"
+TABLE, HEAD = "areas.csv", ["image", "width", "height"]
+MARK = b"SemiHisto prediction"  # in a file's text: only such a file is overwritten
+LARGER = 1.5  # times as long as the training images on a side: tissue has another scale than was learnt
 DEEP = "the data that this run was trained on say no range for those; save it as RGB of 8 bits"
 
 
@@ -42,10 +49,6 @@ class Output:
     mask: Path
     overlay: Path | None
 
-    @property
-    def files(self) -> list[Path]:
-        return [self.mask] + ([self.overlay] if self.overlay else [])
-
 
 def images_of(paths: Sequence[Path]) -> list[Path]:
     """The images that these files and folders (not those in them) are or hold; UserError for a path that has none."""
@@ -54,7 +57,7 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS and not p.name.startswith("."))
             if not inside:
-                hint = f"; is {path / IMAGES} meant?" if (path / IMAGES).is_dir() else ""
+                hint = f"; is {path / 'images'} meant?" if (path / "images").is_dir() else ""
                 raise UserError(f"{path}: no images in it ({', '.join(KINDS)}){hint}")
             found |= {os.path.abspath(image): image for image in inside}
         elif path.exists():
@@ -64,39 +67,59 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def outputs(images: Sequence[Path], folder: Path, with_overlay: bool, again: bool) -> list[Output]:
-    """Where everything goes. UserError where two images would go to one place, where nothing can be written, or where,
-    unless `again`, something is there."""
-    check_writable(folder)
-    planned: dict[str, Output] = {}
+def outputs(images: Sequence[Path], folder: Path, with_overlay: bool, overwrite: bool) -> list[Output]:
+    """Where everything goes.
+
+    UserError where two images would go to one file, where nothing can be written, where `folder` holds files that are
+    no predictions (masks of a data set, say), and, unless `overwrite`, where a prediction is there already.
+    """
+    masks, overlays, planned = folder / "masks", folder / "overlays", dict[str, Output]()
     for image in images:
         if image.stem in planned:
             raise UserError(f"{image} and {planned[image.stem].image} would have masks of one name; rename one, or "
                             "predict them in turn with another --output")
-        drawn = folder / "overlays" / f"{image.stem}.png" if with_overlay else None
-        planned[image.stem] = Output(image, folder / "masks" / f"{image.stem}.png", drawn)
-    for path in (*(file for output in planned.values() for file in output.files), folder / TABLE):
-        if path.exists() and not again:
-            raise UserError(f"{path} is there already; --overwrite replaces it, --output names another folder")
+        drawn = overlays / f"{image.stem}.png" if with_overlay else None
+        planned[image.stem] = Output(image, masks / f"{image.stem}.png", drawn)
+    there = [path for place in (masks, overlays) if place.is_dir() for path in sorted(place.iterdir())]
+    there += [folder / TABLE] * (folder / TABLE).exists()
+    for path in there:
+        if not _is_ours(path):
+            raise UserError(f"{path} was not written by `predict`, so nothing is written beside or over it; --output "
+                            "names another folder")
+    wanted = {file for output in planned.values() for file in (output.mask, output.overlay)} | {folder / TABLE}
+    if not overwrite and (found := [path for path in there if path in wanted]):
+        raise UserError(f"{found[0]} exists; --overwrite replaces predictions, --output names another folder")
+    check_writable(folder)
     return list(planned.values())
 
 
-def tiling(finished: Finished, tile: str | None, overlap: int | None) -> Tiling | None:
-    """What `--tile` and `--overlap` mean for this run; None: images are seen whole.
+def _is_ours(path: Path) -> bool:
+    """Whether a file says that `predict` wrote it."""
+    try:
+        with open(path, "rb") as stream:
+            start = stream.read(2048)
+    except OSError:
+        return False
+    return start.startswith(",".join(HEAD).encode()) if path.name == TABLE else MARK in start
 
-    A run that was trained on tiles knows tissue at their scale alone, so it sees windows unless told otherwise."""
-    tile = tile or ("auto" if finished.model.tile else "whole")
+
+def tiling(model: Model, tile: str | None, overlap: int | None) -> Tiling | None:
+    """What `--tile` and `--overlap` mean for this model; None: images are seen whole.
+
+    A model that was trained on tiles knows tissue at their scale alone, so by default it sees the same tiles."""
+    tile = tile or ("auto" if model.tile else "whole")
     if tile == "whole":
         if overlap is not None:
-            raise UserError("--overlap is of windows, and images are seen whole: give --tile auto or SIZE")
+            raise UserError("--overlap needs windows, and images are seen whole: give --tile auto or SIZE")
         return None
     if tile == "auto":
-        side = finished.model.native_size
-    elif tile.isdecimal() and 16 <= int(tile) <= 4096:
+        side = (model.tile[0], model.tile[0]) if model.tile else model.native_size
+    elif tile.isdecimal() and len(tile) < 5 and 16 <= int(tile) <= 4096:
         side = int(tile), int(tile)
     else:
-        raise UserError(f"--tile {tile}: expected auto, whole, or a number of pixels from 16 to 4096")
-    overlap = min(side) // 4 if overlap is None else overlap
+        raise UserError(f"--tile {tile[:20]}: expected auto, whole, or a number of pixels from 16 to 4096")
+    if overlap is None:
+        overlap = model.tile[1] if model.tile and tile == "auto" else min(side) // 4
     if not 0 <= overlap < min(side):
         raise UserError(f"--overlap {overlap}: must be at least 0 and less than the window's {min(side)} pixels")
     return Tiling(side, overlap)
@@ -104,31 +127,50 @@ def tiling(finished: Finished, tile: str | None, overlap: int | None) -> Tiling 
 
 def predict(finished: Finished, planned: Sequence[Output], cut: Tiling | None) -> Iterator[dict[str, Any]]:
     """Write the answers for each image; a row for each: `image`, files and `areas` (class -> share), or an `error`."""
-    predictor, names, decoding = finished.predictor, finished.model.classes, finished.model.decoding
+    model = finished.model
+    marked = PngInfo()
+    marked.add_text("Title", f"{MARK.decode()} of {model.run_id}")
     for output in planned:
         row: dict[str, Any] = {"image": str(output.image)}
         try:
-            image = decoding.read(output.image, DEEP)
+            image = model.decoding.read(output.image, DEEP)
         except UserError as error:
             yield row | {"error": str(error)}
             continue
-        classes = predictor.whole(image) if cut is None else predictor.tiled(image, cut.side, cut.overlap)
-        areas = shares(classes, names)
-        _save(output.mask, indexed(classes, len(names)))
+        classes = predicted_classes(finished, image, cut)
+        areas = shares(classes, model.classes)
+        _save(output.mask, indexed(classes, len(model.classes)), marked)
         if output.overlay:
-            _save(output.overlay, overlay(image, classes, areas))
+            _save(output.overlay, overlay(image, classes, areas), marked)
         yield row | {
             "mask": str(output.mask), "overlay": str(output.overlay) if output.overlay else None,
             "height": image.shape[0], "width": image.shape[1], "areas": areas,
-            "remark": None if cut else _remark(image, finished.model),
+            "remark": None if cut else _remark(image, model),
         }
+
+
+@torch.inference_mode()
+def predicted_classes(finished: Finished, image: np.ndarray, cut: Tiling | None) -> np.ndarray:
+    """Class indices uint8 [H, W] of an image uint8 [H, W, 3], as the evaluation of a run computes them: the image, or
+    each window, is resized to the working size, and the answers are stitched at native size."""
+    height, width = image.shape[:2]
+    windows = boxes(height, width, *(((height, width), 0) if cut is None else (cut.side, cut.overlap)))
+    model, numerics = finished.model, finished.numerics
+    normalise, batch, found = Normaliser(model.normalisation, numerics), model.spec.values["evaluate.batch"], []
+    for first in range(0, len(windows), batch):
+        tiles = [image[y : y + h, x : x + w] for y, x, h, w in windows[first : first + batch]]
+        pixels = normalise(np.stack([resize(tile, model.size, Image.Resampling.BILINEAR) for tile in tiles]))
+        with numerics.autocast():
+            (logits,) = finished.method.predict(pixels).values()
+        found.append(logits.float())
+    return class_map(torch.cat(found), windows, (height, width)).cpu().numpy()
 
 
 def write_table(folder: Path, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Path:
     """The areas of all images that were predicted, as CSV."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", "width", "height", *names])
+    table.writerow([*HEAD, *names])
     for row in rows:
         table.writerow([row["image"], row["width"], row["height"], *(f"{row['areas'][name]:.6f}" for name in names)])
     write_text(folder / TABLE, text.getvalue())
@@ -140,9 +182,9 @@ def _remark(image: np.ndarray, model: Model) -> str | None:
     if height <= LARGER * trained[0] and width <= LARGER * trained[1]:
         return None
     what = "tiles" if model.tile else "images"
-    return (f"{width} x {height} pixels, where the training {what} had {trained[1]} x {trained[0]}: seen whole, it is "
-            "at another scale; --tile auto cuts it into windows of their size")
+    return (f"the image has {width} x {height} pixels, the training {what} had {trained[1]} x {trained[0]}; seen "
+            "whole, it has another scale than in training (--tile auto cuts it into windows)")
 
 
-def _save(path: Path, picture: Image.Image) -> None:
-    write_atomically(path, lambda stream: picture.save(stream, format="PNG"))
+def _save(path: Path, picture: Image.Image, marked: PngInfo) -> None:
+    write_atomically(path, lambda stream: picture.save(stream, format="PNG", pnginfo=marked))

@@ -126,26 +126,5 @@ class Specifier:
             ).values()
             values.update(devices.resolve(values, self.device_kind))
             values.update(weights.resolve(values))
-            check_ranges(values)
             self._known[key] = values
         return self._known[key]
-
-
-def check_ranges(values: Mapping[str, Any]) -> None:
-    """Ranges that types cannot say."""
-    positive = (
-        "data.size", "train.steps", "train.batch_labelled", "train.batch_unlabelled", "train.threads",
-        "evaluate.times", "evaluate.batch", "optimiser.lr", "optimiser.decay_every",
-    )
-    for key in positive:
-        if values[key] <= 0:
-            raise UserError(f"{key} must be positive, it is {values[key]}")
-    if values["train.epochs"] is not None and values["train.epochs"] <= 0:
-        raise UserError(f"train.epochs must be positive, it is {values['train.epochs']}")
-    if not 0 < values["optimiser.decay"] <= 1:
-        raise UserError(f"optimiser.decay must lie in (0, 1], it is {values['optimiser.decay']}")
-    for key in ("optimiser.warmup", "optimiser.momentum"):
-        if not 0 <= values[key] < 1:
-            raise UserError(f"{key} must lie in [0, 1), it is {values[key]}")
-    if values["optimiser.weight_decay"] < 0:
-        raise UserError(f"optimiser.weight_decay must not be negative, it is {values['optimiser.weight_decay']}")

@@ -10,16 +10,13 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 from scipy.fft import idctn
 
-from benchmark.data import near_duplicates as module
 from benchmark.data.load import load_prepared
-from benchmark.data.near_duplicates import POSITIONS, lookalikes
+from benchmark.data.near_duplicates import POSITIONS, near_duplicates
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "JPEG": lambda image: _jpeg(image, 20),
     "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(2)),
-    "halved": lambda image: image.resize((48, 48)).resize((96, 96)),
     "darker": lambda image: ImageEnhance.Brightness(image).enhance(0.7),
-    "paler": lambda image: ImageEnhance.Color(image).enhance(0.3),
     "a little turned": lambda image: image.rotate(1, Image.Resampling.BICUBIC, fillcolor=(220, 180, 220)),
 }
 TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -44,27 +41,28 @@ def tissue() -> np.ndarray:
 
 
 def test_different_images_of_the_same_tissue_are_not_alike(tissue: np.ndarray) -> None:
-    assert lookalikes(tissue) == []
+    assert near_duplicates(tissue) == []
 
 
 @pytest.mark.parametrize("kind", COPIES)
-def test_copies_are_found_among_all(tissue: np.ndarray, kind: str) -> None:
-    copies = np.stack([np.asarray(COPIES[kind](Image.fromarray(image))) for image in tissue[:30]])
-    found = lookalikes(np.concatenate([tissue, copies]))
-    assert [(pair.first, pair.second) for pair in found] == [(row, 84 + row) for row in range(30)]
-    assert all(pair.position == "" and 0.6 < pair.correlation <= 1 for pair in found)
+def test_a_copy_of_each_image_is_found_and_nothing_else(tissue: np.ndarray, kind: str) -> None:
+    copies = np.stack([np.asarray(COPIES[kind](Image.fromarray(image)).convert("RGB")) for image in tissue])
+    found = near_duplicates(np.concatenate([tissue, copies] * 2))  # more than one block of comparisons
+    pairs = {(pair.first, pair.second) for pair in found}
+    assert pairs == {(one, other) for one in range(336) for other in range(one + 1, 336) if (other - one) % 84 == 0}
+    assert {pair.position for pair in found} == {""}
 
 
 @pytest.mark.parametrize("position", TURNS)
 def test_a_turned_copy_is_found_and_its_position_told(tissue: np.ndarray, position: str) -> None:
     assert set(TURNS) == set(POSITIONS.values())
-    found = lookalikes(np.stack([tissue[5], tissue[9], TURNS[position](tissue[5])]))
+    found = near_duplicates(np.stack([tissue[5], tissue[9], TURNS[position](tissue[5])]))
     assert [(pair.first, pair.second, pair.position) for pair in found] == [(0, 2, position)]
-    assert found[0].bits == 0 and found[0].correlation > 0.99
+    assert found[0].correlation > 0.99
 
 
-def test_smooth_images_agree_in_what_is_coarse_and_are_not_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One illumination, other details: the hashes agree, nearly the pixels too."""
+def test_smooth_images_agree_in_what_is_coarse_and_are_not_alike() -> None:
+    """One illumination, other details: nearly the pixels agree, too."""
     random = np.random.Generator(np.random.PCG64(0))
     waves = np.zeros((96, 96))
     waves[:8, :8] = 300 * random.choice([-1, 1], (8, 8))
@@ -73,12 +71,10 @@ def test_smooth_images_agree_in_what_is_coarse_and_are_not_alike(monkeypatch: py
     images = np.repeat(images[..., None], 3, -1)
     first, second = images[..., 0].astype(float)
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.7, "what a plain correlation would say"
-    assert lookalikes(images) == []
-    assert len(lookalikes(np.stack([images[0], np.asarray(_jpeg(Image.fromarray(images[0]), 90))]))) == 1
-    monkeypatch.setattr(module, "CORRELATION", -1)
-    assert len(lookalikes(images)) == 1, "the hashes alone would say so"
+    assert near_duplicates(images) == []
+    assert len(near_duplicates(np.stack([images[0], np.asarray(_jpeg(Image.fromarray(images[0]), 90))]))) == 1
 
 
 def test_empty_slides_are_passed_over() -> None:
-    assert lookalikes(np.full((50, 32, 32, 3), 240, np.uint8)) == []
-    assert lookalikes(np.zeros((1, 32, 32, 3), np.uint8)) == [] == lookalikes(np.zeros((0, 32, 32, 3), np.uint8))
+    assert near_duplicates(np.full((50, 32, 32, 3), 240, np.uint8)) == []
+    assert near_duplicates(np.zeros((0, 32, 32, 3), np.uint8)) == []

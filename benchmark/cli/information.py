@@ -1,0 +1,124 @@
+"""`list`, `explain`, `doctor`: what there is, what a run is set to, and whether this machine can run it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from benchmark.cli import common_args as shared
+from benchmark.errors import CHECK_FAILED, OK
+
+if TYPE_CHECKING:
+    from benchmark.config.compose import Setting
+    from benchmark.registry import Registry
+
+KINDS = ("methods", "datasets", "nets", "presets", "splits", "experiments")
+
+
+def add(verbs: shared.Verbs) -> None:
+    """Describe the verbs."""
+    about = "what there is: methods, datasets, nets, presets, splits or experiments"
+    listing = shared.add_verb(verbs, "list", about, show_list, "--json")
+    listing.add_argument("kind", nargs="?", choices=KINDS, default="methods", help="default: methods")
+    about = "every setting of a run, the layer that set it, and its source; takes the options of `run`"
+    shared.add_verb(verbs, "explain", about, explain, *shared.CELL, "--device", "--results", "--data", "--json")
+    about = "versions, device, memory, disk and data; with a short self-test"
+    shared.add_verb(verbs, "doctor", about, doctor, "--device", "--results", "--data", "--json")
+
+
+def show_list(arguments: argparse.Namespace) -> int:
+    """Print the list; nothing heavy is imported for it."""
+    rows = _rows(arguments.kind)
+    if arguments.json:
+        shared.print_json(rows)
+        return OK
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        origin = f" [{row['from']}]" if "from" in row else ""
+        print(f"{row['name']:<{width}}  {row['about']}{origin}")
+    return OK
+
+
+def _rows(kind: str) -> list[dict[str, Any]]:
+    from benchmark.config import yaml_files
+    from benchmark.nets.catalogue import NAMES
+    from benchmark.paths import CONFIGS
+    from benchmark.registry import DATASETS, METHODS
+
+    if kind == "methods":
+        ours = [{"name": e.name, "about": e.summary, "year": e.year, "citation": e.citation} for e in METHODS.entries()]
+        return ours + _installed(METHODS)
+    if kind == "datasets":
+        return [{"name": e.name, "about": e.summary} for e in DATASETS.entries()] + _installed(DATASETS)
+    if kind == "nets":
+        return [{"name": name, "about": about} for name, about in NAMES.items()]
+    if kind == "splits":
+        paths = sorted((CONFIGS / kind).glob("*/*.json"))
+        texts = {f"{path.parent.name}/{path.stem}": json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    else:
+        texts = {path.stem: yaml_files.read(path) for path in sorted((CONFIGS / kind).glob("*.yaml"))}
+    return [{"name": name, "about": " ".join(text.get("about", "").split())} for name, text in texts.items()]
+
+
+def _installed(registry: Registry) -> list[dict[str, Any]]:
+    """What installed packages offer; a broken or hidden one says so in its own line."""
+    ours, hidden = registry.names(), f"hidden by our own {registry.kind} of this name"
+    return [
+        {"name": name, "from": entry.package, "about": hidden if name in ours else entry.about()}
+        for name, entry in registry.outside().items()
+    ]
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """Print the settings."""
+    from benchmark.config.compose import compose
+    from benchmark.data.load import load_dataset
+    from benchmark.registry import METHODS
+
+    dataset = load_dataset(arguments.dataset)
+    asked = shared.request(arguments)
+    configuration = compose(
+        asked.method, METHODS.load(asked.method), dataset.name, asked.preset, asked.overrides
+    )
+    settings = configuration.settings
+    if settings["data.normalise"].value == "auto":
+        settings["data.normalise"] = _normalise(configuration.values(), settings["data.normalise"])
+    if arguments.json:
+        shared.print_json({key: vars(settings[key]) for key in sorted(settings)})
+        return OK
+    width = max(map(len, settings))
+    for key in sorted(settings):
+        setting = settings[key]
+        value = ",".join(map(str, setting.value)) if isinstance(setting.value, tuple) else str(setting.value)
+        print(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source})")
+    return OK
+
+
+def _normalise(values: Mapping[str, Any], setting: Setting) -> Setting:
+    """What `auto` means beside these weights, in numbers where they bring them."""
+    from benchmark.nets.weights import STATISTICS, normalisation
+
+    choice = normalisation(values)
+    mean, std = STATISTICS.get(choice, ((), ()))
+    numbers = f", mean {' '.join(map(str, mean))}, std {' '.join(map(str, std))}" if mean else ""
+    layer = f"auto: as net.weights={values['net.weights']} were trained{numbers}" if mean else "auto: net.weights unset"
+    return replace(setting, value=choice, layer=layer)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Print what was found; exit code 4 where something is broken."""
+    from benchmark.runs.doctor import diagnose
+    from benchmark.training import device as devices
+
+    found = diagnose(devices.choose(arguments.device), arguments.results, arguments.data)
+    if arguments.json:
+        shared.print_json({**vars(found), "verdict": found.verdict})
+    else:
+        width = max(map(len, found.facts))
+        print("\n".join(f"{name:<{width}}  {value}" for name, value in found.facts.items()))
+        print("\n".join([*(f"warning: {line}" for line in found.warnings),
+                         *(f"broken: {line}" for line in found.broken), found.verdict]))
+    return CHECK_FAILED if found.broken else OK

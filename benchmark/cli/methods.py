@@ -1,0 +1,175 @@
+"""`new`, `check`, `profile`: start a method, test it against the contract, measure its cost."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmark.cli import common_args as shared
+from benchmark.errors import CHECK_FAILED, OK, NotApplicable, UserError
+
+if TYPE_CHECKING:
+    import torch
+
+ALL = "all"
+COLUMNS = {
+    "parameters": "parameters_trained", "GFLOP": "flops_per_step", "MiB": "peak_memory_bytes",
+    "step s": "seconds_per_step", "bare s": "bare_seconds_per_step", "overhead": "overhead_ratio",
+    "by parts": "overhead_by_parts", "images/s": "images_per_second", "of ceiling": "model_flops_utilisation",
+    "evaluation": "evaluation_fraction", "checkpoints": "checkpoint_fraction",
+}
+UNITS = {"parameters": (1, ",.0f"), "GFLOP": (1e9, ".1f"), "MiB": (2**20, ".0f"), "images/s": (1, ".1f")}
+logger = logging.getLogger(__name__)
+
+
+def add(verbs: shared.Verbs) -> None:
+    """Describe the verbs."""
+    parser = verbs.add_parser("new", description="start a method of your own from one that works", allow_abbrev=False)
+    kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True, parser_class=type(parser))
+    about = "write a method that works, and tests of its mechanism; no file is overwritten"
+    method = shared.add_verb(kinds, "method", about, new, "--json")
+    method.add_argument("name", help="in lower case, as in pseudo_label; its class is then PseudoLabel")
+    place = method.add_mutually_exclusive_group()
+    place.add_argument("--output", metavar="FILE", help="default: NAME.py; its tests go beside it")
+    place.add_argument("--in-repository", action="store_true", help="into methods/ and tests/ of this checkout")
+
+    about = "test that a method keeps the contract"
+    checking = shared.add_verb(verbs, "check", about, check, "--device", "--json")
+    checking.add_argument("method", help="a name from `list methods`, path/to/file.py:Class, or all")
+
+    about = "parameters, operations, memory and time of a method, or of all (--method all)"
+    cell = [option for option in shared.CELL if option != "--dataset"]
+    profiling = shared.add_verb(verbs, "profile", about, profile, *cell, "--device", "--data", "--json")
+    profiling.add_argument("--dataset", default="synthetic", help=f"{shared.DATASET} (default: synthetic)")
+    profiling.add_argument("--seconds", type=shared.seconds, default=60.0,
+                           help="about how long to time each method (default: 60)")
+    profiling.add_argument("--count-only", action="store_true", help="count parameters, time nothing")
+    profiling.add_argument("--trace", metavar="FILE", help="also write a Chrome trace of three steps")
+
+
+def new(arguments: argparse.Namespace) -> int:
+    """Write both files, and print what to do next."""
+    from benchmark.templates.scaffold import write_method
+
+    method, tests, class_name = write_method(arguments.name, arguments.output, arguments.in_repository)
+    called = arguments.name if arguments.in_repository else shlex.quote(f"{method}:{class_name}")
+    commands = [
+        f"python -m benchmark check {called}",
+        f"python -m benchmark run --method {called} --dataset synthetic --preset demo",
+        f"python -m pytest {shlex.quote(str(tests))}",
+    ]
+    if arguments.json:
+        shared.print_json({"class": class_name, "method": str(method), "tests": str(tests), "next": commands})
+    else:
+        print("\n".join([f"wrote {method}", f"wrote {tests}", "next:", *(f"  {command}" for command in commands)]))
+    return OK
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Print one line a check and one for all; exit code 4 where one failed."""
+    from benchmark.conformance.checks import check_method
+    from benchmark.registry import METHODS
+    from benchmark.training import device as devices
+
+    device = devices.choose(arguments.device)
+    names = METHODS.names() if arguments.method == ALL else [METHODS.full_name(arguments.method)]
+    report: dict[str, dict[str, str | None]] = {}
+    for name in names:
+        report[name] = {}
+        for one, complaint in check_method(name, device):
+            report[name][one] = complaint
+            if not arguments.json:
+                print(f"{name}: {one.replace('_', ' ')}: {complaint or 'ok'}", flush=True)
+    answers = [complaint for results in report.values() for complaint in results.values()]
+    failed = sum(complaint is not None for complaint in answers)
+    if arguments.json:
+        shared.print_json(report)
+    else:
+        print(f"{failed} of {len(answers)} checks failed" if failed else f"{len(answers)} checks passed")
+    return CHECK_FAILED if failed else OK
+
+
+def profile(arguments: argparse.Namespace) -> int:
+    """Print the costs of one method, or a table with `--method all`."""
+    from benchmark.registry import METHODS
+    from benchmark.training import device as devices
+
+    device = devices.choose(arguments.device)
+    if arguments.method != ALL:
+        try:
+            costs = measure(arguments, device)
+        except NotApplicable as reason:
+            raise UserError(f"{arguments.method} declines this setting: {reason}") from None
+        shared.print_json(costs) if arguments.json else print("\n".join(_lines(costs)))
+        return OK
+    if arguments.trace:
+        raise UserError(f"--trace {arguments.trace}: a trace is of one method; name it with --method")
+    found = []
+    for name in METHODS.names():
+        logger.info("%s ...", name)
+        try:
+            found.append(measure(argparse.Namespace(**{**vars(arguments), "method": name}), device))
+        except (NotApplicable, UserError) as reason:  # a setting of one method is a mistake in the others
+            found.append({"method": name, "declined": str(reason)})
+    shared.print_json(found) if arguments.json else print("\n".join(_table(found)))
+    return OK
+
+
+def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """The costs of one method. Raises NotApplicable where it declines the setting."""
+    from benchmark.config.machine_limits import check_machine
+    from benchmark.data.load import load_prepared
+    from benchmark.profiling.profile import count, profile
+    from benchmark.profiling.step_timing import trace
+    from benchmark.runs.request import specify
+    from benchmark.training import device as devices
+    from benchmark.training.setup import build_training
+
+    spec, split, dataset, _ = specify(shared.request(arguments), device.type)
+    check_machine(spec.values)
+    prepared = load_prepared(dataset, spec.values["data.size"], raw=arguments.data)
+    devices.clear(device)
+    training = build_training(spec, prepared, split, device)
+    costs = count(training) if arguments.count_only else profile(training, arguments.seconds)
+    if arguments.trace:
+        trace(training, Path(arguments.trace))
+    return {"method": spec.method, "device": devices.environment(device)["device"]} | costs
+
+
+def _lines(costs: dict[str, Any]) -> list[str]:
+    """One line a cost; below it, indented, its parts."""
+    lines = []
+    for name, value in costs.items():
+        if isinstance(value, dict):
+            lines += [f"  {part:<24}{seconds:.4g}" for part, seconds in value.items()]
+        else:
+            form = ",d" if isinstance(value, int) else ".4g" if isinstance(value, float) else ""
+            lines.append(f"{name:<26}{'-' if value is None else format(value, form)}")
+    return lines
+
+
+def _table(found: list[dict[str, Any]]) -> list[str]:
+    """A Markdown table, a row a method: COLUMNS, then the parts of a step as shares of their sum."""
+    from benchmark.profiling.step_timing import PARTS
+
+    heads = [name for name, key in COLUMNS.items() if any(costs.get(key) is not None for costs in found)]
+    parts = PARTS if any("seconds_by_part" in costs for costs in found) else ()
+    lines = ["| method | " + " | ".join([*heads, *parts]) + " |", "|:--|" + "--:|" * (len(heads) + len(parts))]
+    for costs in found:
+        if "declined" in costs:
+            lines.append(f"| {costs['method']} | declined: {costs['declined']} |")
+            continue
+        seconds = costs.get("seconds_by_part", {})
+        total = sum(seconds.get(part, 0.0) for part in parts) or 1.0
+        cells = [_cell(head, costs.get(COLUMNS[head])) for head in heads]
+        cells += [f"{seconds[part] / total:.4f}" if part in seconds else "-" for part in parts]
+        lines.append(f"| {costs['method']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cell(head: str, value: float | None) -> str:
+    unit, form = UNITS.get(head, (1, ".4g"))
+    return "-" if value is None else format(value / unit, form)

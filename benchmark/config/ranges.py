@@ -1,0 +1,54 @@
+"""Ranges of settings, as types: `weight: NonNegative = 1.0` is checked wherever a value comes in; `explain` shows it.
+
+A range of one's own is `Annotated[int, Range("[2, 100]")]`.
+"""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+
+@dataclass(frozen=True)
+class Range:
+    """An interval as one writes it: `[0, 1)` holds 0 and not 1; `inf` is no bound."""
+
+    text: str
+
+    def __contains__(self, value: float) -> bool:
+        low, high = (float(end) for end in self.text[1:-1].split(","))
+        above = value >= low if self.text[0] == "[" else value > low
+        return above and (value <= high if self.text[-1] == "]" else value < high)
+
+    def __str__(self) -> str:
+        low, high = self.text[1:-1].split(", ")
+        if high == "inf":
+            return f"at least {low}" if self.text[0] == "[" else f"above {low}"
+        return f"in {self.text}"
+
+
+Share = Annotated[float, Range("[0, 1]")]
+ShareAbove0 = Annotated[float, Range("(0, 1]")]
+ShareBelow1 = Annotated[float, Range("[0, 1)")]  # dropout rates, momentum
+Positive = Annotated[float, Range("(0, inf)")]
+NonNegative = Annotated[float, Range("[0, inf)")]
+Count = Annotated[int, Range("[1, inf)")]
+CountOrNone = Annotated[int, Range("[0, inf)")]  # 0: none of them
+
+
+def range_of(kind: Any) -> Range | None:
+    """The range in a type, also in one that may be None."""
+    if typing.get_origin(kind) is Annotated:
+        return next((part for part in typing.get_args(kind) if isinstance(part, Range)), None)
+    return next((found for part in typing.get_args(kind) if (found := range_of(part))), None)
+
+
+def allowed(kind: Any) -> str:
+    """What values a type allows, in words, for `explain` and the pages: `in [0, 1]`, `ema, copy or own`."""
+    if typing.get_origin(kind) is Literal:
+        *others, last = map(str, typing.get_args(kind))
+        return f"{', '.join(others)} or {last}" if others else last
+    if kind is bool:
+        return "true or false"
+    return str(range_of(kind) or "")
