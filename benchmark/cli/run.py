@@ -81,7 +81,7 @@ class Teller:
         now = time.monotonic()
         if self.begun is None:
             self.begun = (now, step)
-        losses = ", ".join(f"{name} {value:.4f}" for name, value in list(means.items())[1:4])  # after `step`
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in list(means.items())[:3])
         if sys.stderr.isatty():
             if self.bar is None:
                 from tqdm import tqdm
