@@ -22,7 +22,7 @@ from benchmark.registry import DATASETS
 
 FILE = "dataset.yaml"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # it is a part of run ids and of files' names
-MADE = ("official", "patients", "folds", "published")  # splits that the suite makes
+MADE = re.compile(r"official|published|(patients|folds)(_\d+)?")  # splits that the suite makes
 LARGEST_VALUE = 65535
 MOST_CLASSES = 255  # class 255 means "ignore"
 
@@ -189,8 +189,8 @@ class Description(yaml_files.Strict):
         if not isinstance(given, dict):
             return given or {}
         for name in given:
-            if not re.fullmatch(r"[A-Za-z0-9_]+", str(name)) or name in MADE:
-                what = "is one that the suite makes" if name in MADE else "is not a plain name"
+            if not re.fullmatch(r"[A-Za-z0-9_]+", str(name)) or MADE.fullmatch(str(name)):
+                what = "is one that the suite makes" if MADE.fullmatch(str(name)) else "is not a plain name"
                 raise ValueError(f"must not have a split '{name}', which {what}; call it otherwise")
         return {str(name): folds if isinstance(folds, list) else [folds] for name, folds in given.items()}
 
