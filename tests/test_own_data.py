@@ -248,7 +248,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
                                  for name in ("é.png", "e\u0301.png")], "a second file called 'é'"),
     "orphan": (lambda f: (f / "images" / "A_0.png").unlink(), r"masks/A_0\.png: a mask without its image"),
     "no images": (lambda f: shutil.rmtree(f / "images"), "cells/images: no such folder"),
-    "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], r"cells: no masks at 'masks/\{name\}'"),
+    "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], r"no masks .* at 'masks/"),
     "folder in it": (lambda f: (f / "images" / "more").mkdir(), "images/more: a folder"),
     "a slide": (lambda f: (f / "images" / "x.svs").write_bytes(b""), r"x\.svs: not an image by its name"),
     "broken image": (lambda f: (f / "images" / "A_0.png").write_bytes(b"no"), r"images/A_0\.png: not an image"),
@@ -500,8 +500,8 @@ def test_new_knows_colours_instances_suffixes_ignore_and_sixteen_bits(folder: Pa
 def test_new_refuses_what_is_no_data_set(folder: Path, tmp_path: Path):
     (folder / "dataset.yaml").unlink()
     assert "no such folder" in one_line_error(invoke("data", "new", tmp_path / "nowhere"))
-    assert "say --tile SIZE" in one_line_error(invoke("data", "new", folder, "--overlap", "3"))
-    assert "--tile must have a size" in one_line_error(invoke("data", "new", folder, "--tile", "3"))
+    assert "give --tile SIZE" in one_line_error(invoke("data", "new", folder, "--overlap", "3"))
+    assert "tiles need a size" in one_line_error(invoke("data", "new", folder, "--tile", "3"))
     noise = np.random.default_rng(0).integers(0, 256, (40, 52), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "masks" / "A_0.png")
     assert "neither instances" in one_line_error(invoke("data", "new", folder))
@@ -519,7 +519,7 @@ def test_prepare_sets_the_tiling_once(folder: Path):
     wrong = one_line_error(invoke("data", "prepare", folder, "--size", SIZE, "--tile", "64"))
     assert "has tile: {size: 32, overlap: 8}; change it there" in wrong
     assert "is prepared whole" in one_line_error(invoke("data", "prepare", "synthetic", "--tile", "64"))
-    assert "leave --from out" in one_line_error(invoke("data", "check", folder, "--from", folder))
+    assert "leave out --from" in one_line_error(invoke("data", "check", folder, "--from", folder))
 
 
 def test_verbs_take_the_path_and_say_how_to_begin(folder: Path, tmp_path: Path):
