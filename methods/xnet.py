@@ -21,7 +21,7 @@ from benchmark.method import (
     require_between,
     suggest,
 )
-from methods._two_branches import TwoBranches
+from methods._two_branches import ConfiguredBranches, TwoBranches
 from methods._wavelets import NAMES, high_frequency, low_frequency
 
 
@@ -37,26 +37,32 @@ class XNet(Method):
     and gives the first branch 3 channels: the published GlaS numbers most plausibly come from the plain RGB image
     there, which is `low=raw`. They report the branch that did better on the test images; here the low-frequency one is
     official. The network is the method's own and **does not depend on net.name**: 326,177,668 parameters with
-    `width=64` channels at the finest level, 1024 at the deepest.
+    `width=64` channels at the finest level, 1024 at the deepest. `network=configured` takes two of net.name instead,
+    pretrained where net.weights says so, which exchange their encoders' two deepest features (`width` is unused then).
     """
 
     display = "XNet"
+    later = {"network": "own"}
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(
         self, task: Task, *, weight: float = 5.0, ramp: Ramp = "linear", wavelet: str = "db2",
         low: Literal["wavelet", "raw"] = "wavelet", width: int = 64,
+        network: Literal["own", "configured"] = "own",
     ) -> None:
         super().__init__()
         require_between(0, math.inf, weight=weight)
         require_between(1, math.inf, width=width)
         known = "method.wavelet must be a discrete wavelet of PyWavelets, such as haar, db2 or bior1.5"
         require(wavelet in NAMES, f"{known}, not '{wavelet}'.{suggest(wavelet, NAMES)}")
-        if task.weights is not None:
-            raise NotApplicable("xnet has a network of its own, for which there are no pretrained weights")
+        if task.weights is not None and network == "own":
+            raise NotApplicable("xnet's own network has no pretrained weights; use method.network=configured")
         self.task, self.weight, self.ramp, self.wavelet, self.low = task, weight, ramp, wavelet, low
+        nets = [task.network(), task.network()] if network == "configured" else []
         with task.init_seed():
-            self.net = TwoBranches(task.channels, task.classes, width)
+            self.net: TwoBranches | ConfiguredBranches = (
+                ConfiguredBranches(nets) if nets else TwoBranches(task.channels, task.classes, width)
+            )
         step = self.net.divisor
         require(task.size % step == 0, f"data.size must be a multiple of {step} for xnet, not {task.size}")
 

@@ -19,8 +19,8 @@ from benchmark.errors import NotApplicable
 from benchmark.metrics import class_confusion, dice, jaccard, over_classes
 from benchmark.metrics.torch_counts import class_counts
 from benchmark.registry import METHODS
-from benchmark.report.cells import group_runs
-from benchmark.report.classes import class_table
+from benchmark.report.gather import group_runs
+from benchmark.report.tables import class_table
 from benchmark.runs.folder import RunFolder, load_masks
 from benchmark.runs.request import Request, specify
 from benchmark.training.stitch import class_map
