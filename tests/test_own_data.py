@@ -267,7 +267,7 @@ def test_a_wrong_file_gets_one_clear_line(folder: Path, case: str):
 
 def test_a_set_must_be_clear_and_a_test_image_needs_its_mask(folder: Path):
     table = (folder / "groups.csv").read_text()
-    for old, new, words in (("E_4,E,low", "E_4,E,val", "write train, or validation"),
+    for old, new, words in (("E_4,E,low", "E_4,E,val", "write train, validation"),
                             ("E_4,E,low", "E_4,E,", "is in set ''"),
                             ("E_19,E,low", "E_19,E,test", "E_19.png: is in set 'test' and has no mask")):
         text = table.replace("grade", "set").replace(old, new)
@@ -323,7 +323,8 @@ def test_ratios_are_percentages_of_the_images_that_have_a_mask(tmp_path: Path):
     with pytest.raises(UserError, match=r"line 2: .* has no mask; it can only be an unlabelled training image"):
         load_split(data.dataset, "folds", 20, 0, labelled_file=own)
     own.write_text("\n".join(whole.labelled))
-    assert load_split(data.dataset, "folds", 20, 0, labelled_file=own).ratio == 100
+    assert load_split(data.dataset, "folds", None, 0, labelled_file=own).ratio == 100
+    assert load_split(data.dataset, "folds", 20, 0, labelled_file=own).ratio == 20, "a ratio that is given stays"
 
 
 def test_sets_make_it_official_and_a_validation_set_is_held_out(folder: Path):
@@ -385,7 +386,7 @@ def test_lists_of_ones_own(folder: Path):
         ("test.txt", "C_2\n", r"test\.txt: 'C_2' is also in train\.txt"),
         ("test.txt", "B_16\n", r"test\.txt, line 6: 'B_16' has no mask"),
         ("train.txt", "B_16\n", None),
-        ("few.txt", "A_5\n", r"few\.txt: 'A_5' is no training image of train\.txt"),
+        ("few.txt", "A_5\n", r"few\.txt, line 2: 'A_5' is no training image of train\.txt"),
         ("few.txt", None, r"few\.txt: the list is empty"),
     ):
         (folder / name).write_text(lists[name] + line if line else "# none\n")
@@ -425,7 +426,7 @@ def test_what_was_added_after_the_lists_were_made_is_said(folder: Path):
         check_split_matches_data(split, opened(folder))
     path = folder / "splits" / "folds.json"
     path.write_text(path.read_text().replace("A_0", "A_00"))
-    with pytest.raises(UserError, match=r"the file was edited; make it anew with .*data split"):
+    with pytest.raises(UserError, match=r"the file was edited; make it again with .*data split"):
         load_split(data.dataset, "folds", 20, 0)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmark.data.dataset import IGNORE
-from benchmark.data.make_splits import members
+from benchmark.data.make_splits import image_infos
 from benchmark.data.near_duplicates import MOST, SIDE, near_duplicates
 from benchmark.data.splits import available, load_split
 from benchmark.data.store import PreparedData
@@ -105,7 +105,7 @@ def _patients(prepared: PreparedData, folds: Sequence[Fold]) -> Facts | None:
     """Of each split: test images, and those of a patient (or, without patients, slide) who is also in training."""
     if not {"patient", "slide"} & prepared.groups.keys():
         return None
-    of = {image.id: image.patient for image in members(prepared)}
+    of = {image.id: image.patient for image in image_infos(prepared)}
     found: Facts = {}
     for split, _, training, test in folds:
         learnt = {of.get(name) for name in training}
@@ -136,7 +136,7 @@ def _folds(prepared: PreparedData) -> list[Fold]:
             lists = load_split(prepared.dataset, offer.split, 100, fold)
             found.append((offer.split, fold, {*lists.labelled, *lists.unlabelled}, {*lists.test}))
     if not found:
-        training = {image.id for image in members(prepared) if not image.tests}
+        training = {image.id for image in image_infos(prepared) if not image.tests}
         found.append(("as released", 0, training, {*prepared.ids} - training))
     return found
 

@@ -23,7 +23,7 @@ from benchmark.registry import DATASETS
 
 FILE = "dataset.yaml"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # it is a part of run ids and of files' names
-MADE = ("official", "patients", "folds", "published")  # splits that the suite makes
+MADE = re.compile(r"official|published|(patients|folds)(_\d+)?")  # splits that the suite makes
 LARGEST_VALUE = 65535
 MOST_CLASSES = 255  # class 255 means "ignore"
 
@@ -69,8 +69,8 @@ def _expression(given: str) -> str:
 def _folds(given: Any) -> Any:
     """A split's name -> its folds; one alone need not be a list."""
     for name in given if isinstance(given, dict) else ():
-        if not re.fullmatch(r"\w+", str(name), re.A) or name in MADE:
-            what = "is one that the suite makes" if name in MADE else "is not a plain name"
+        if not re.fullmatch(r"\w+", str(name), re.A) or MADE.fullmatch(str(name)):
+            what = "is one that the suite makes" if MADE.fullmatch(str(name)) else "is not a plain name"
             raise ValueError(f"must not have a split '{name}', which {what}; call it otherwise")
     if isinstance(given, dict):
         return {str(name): folds if isinstance(folds, list) else [folds] for name, folds in given.items()}
