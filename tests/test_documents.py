@@ -123,3 +123,9 @@ def test_nothing_is_tracked_that_must_not_be():
     for path in tracked():
         assert not re.search(r"(train|testA|testB)_\d+(_anno)?\.(png|bmp|tif)", path), path
         assert not path.startswith((".venv", "data/", "results/runs")), path
+
+
+def test_the_commands_of_readme_train_instead_of_finding_committed_records():
+    text = (ROOT / "README.md").read_text()
+    folder = text.index("export SEMIHISTO_RESULTS=results/local")
+    assert folder < text.index("python -m benchmark run") and "/results/local/" in (ROOT / ".gitignore").read_text()
