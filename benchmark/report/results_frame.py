@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmark import protocols
 from benchmark.metrics.counts import dice, jaccard
 from benchmark.report import stats
+from benchmark.runs.records import device_label
 
 CELL = ["row", "ratio"]
 DRAW = ["fold", "seed"]
@@ -51,7 +52,7 @@ class Run:
     @property
     def device(self) -> str:
         """The model of the device that the run was made on."""
-        return str(self.record["environment"].get("device") or "a device without a name")
+        return device_label(self.record["environment"])
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Any]]:
