@@ -21,7 +21,8 @@ class CrossTeaching(Method):
     the CNN's optimiser (SGD); users found that it needs an Adam-type rule, so the default gives it AdamW with its own
     rate, and `transformer_optimiser=configured` is theirs (`transformer_lr` and `transformer_decay` are then unused).
     SSL4MIS starts the transformer from ImageNet weights and takes the sums of Dice over the whole batch; here, as in
-    XNet, both networks start from random weights, and Dice is an image's. U-Net and Swin U-Net are XNet's pair.
+    XNet, the transformer starts from random weights, also where `net.weights` says others for the CNN, and Dice is an
+    image's. U-Net and Swin U-Net are XNet's pair.
     """
 
     display = "Cross Teaching"

@@ -6,6 +6,7 @@ docs/your-data.md is its reference. A mistake is one line with file and line num
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,7 +181,8 @@ def describe(folder: Path) -> Description:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     if not path.is_file():
-        raise UserError(f"{folder}: no {FILE} in it; 'python -m benchmark data new FOLDER' looks at it and writes one")
+        command = f"python -m benchmark data new {shlex.quote(str(folder))}"
+        raise UserError(f"{folder}: no {FILE} in it; '{command}' writes one")
     said = yaml_files.load(path, Description)
     return said if said.name else said.model_copy(update={"name": default_name(folder)})
 
