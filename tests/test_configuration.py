@@ -9,10 +9,10 @@ import pytest
 
 from benchmark.config import yaml_files
 from benchmark.config.compose import Configuration, compose, parse_overrides, preset_names, read_preset
-from benchmark.config.ranges import Count, Positive, Range, Share, ShareBelow1, allowed
 from benchmark.config.validate import bind, fields_of
 from benchmark.errors import UserError
 from benchmark.paths import CONFIGS
+from benchmark.ranges import Count, Positive, Range, Share, ShareBelow1, allowed
 from benchmark.registry import DATASETS, METHODS
 from benchmark.spec import Spec
 
