@@ -1,12 +1,14 @@
-"""Where things lie: the checkout's own folders, and the folders that a user may move."""
+"""Where things lie: what comes with the suite, and the folders that a user may move."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = ROOT / "configs"
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent  # of the packages `benchmark` and `methods`: a checkout, or where an installed wheel lies
+IS_CHECKOUT = (ROOT / "pyproject.toml").is_file()
+CONFIGS = ROOT / "configs" if IS_CHECKOUT else PACKAGE / "configs"  # a wheel carries a copy
 
 
 def results_folder(given: str | None = None) -> Path:
@@ -20,5 +22,17 @@ def raw_folder(given: str | None = None) -> Path:
 
 
 def prepared_folder(given: str | None = None) -> Path:
-    """Where prepared arrays are kept: the argument, else SEMIHISTO_PREPARED, else ./data/prepared."""
-    return Path(given or os.environ.get("SEMIHISTO_PREPARED") or "data/prepared")
+    """Where prepared arrays are kept, wherever one stands: the argument, else SEMIHISTO_PREPARED, else data/prepared of
+    the checkout; of an installed wheel the user's cache, ~/.cache/semihisto/prepared."""
+    if chosen := given or os.environ.get("SEMIHISTO_PREPARED"):
+        return Path(chosen)
+    if IS_CHECKOUT:
+        return ROOT / "data" / "prepared"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semihisto" / "prepared"
+
+
+def splits_folder(dataset: str) -> Path:
+    """Where the split files of a data set without a folder of its own lie: with the suite's, or, of a data set that an
+    installed wheel does not know, in ./configs/splits."""
+    shipped = CONFIGS / "splits" / dataset
+    return shipped if IS_CHECKOUT or shipped.is_dir() else Path("configs", "splits", dataset)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from benchmark.cli.main import build_parser
-from tests.conftest import ROOT, command, invoke, one_line_error
+from benchmark.paths import prepared_folder
+from tests.conftest import ROOT, command, invoke, one_line_error, tiny_settings
+from tests.test_outside import SOURCE
 
 VERBS = ["run", "grid", "status", "clean", "report", "records", "verify", "predict", "evaluate", "export", "data",
          "new", "check", "profile", "list", "explain", "doctor"]
@@ -94,6 +99,18 @@ def test_list_is_json_on_request(kind):
         (["explain", "--method", "semimoe", "--dataset", "glas", "--set", "method.gama=1"], ["gamma"]),
         (["check", "semimo"], ["Did you mean 'semimoe'?"]),
         (["profile", "--method", "supervised", "--seconds", "0"], ["seconds"]),
+        (["run", "--bogus"], ["See: python -m benchmark run --help"]),
+        (["run", "--method", "supervised", "--dataset", "glas", "--set", "train.steps", "10"],
+         ["--set", "KEY=VALUE", "'train.steps'", "as in train.steps=100", "run --help"]),
+        (["run", "--method", "supervised", "--dataset", "glas", "--ratio", "0.2"], ["--ratio", "is 20 meant?"]),
+        (["run", "--method", "all", "--dataset", "glas"], ["grid EXPERIMENT"]),
+        (["explain", "--method", "supervised", "--dataset", "glas", "--dta", "x"], ["'--data'", "explain --help"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", f"train.steps={'9' * 5000}"], ["digits"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.threads=10000"],
+         ["train.threads=10000", "this machine has", "cores"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.batch_labelled=100000000"],
+         ["train.batch_labelled", "GiB"]),
+        (["grid", "demo", "--slots", "10000"], ["--slots 10000", "cores"]),
     ],
 )
 def test_a_mistake_gets_one_line_and_exit_code_2(arguments, words, tmp_path):
@@ -103,3 +120,52 @@ def test_a_mistake_gets_one_line_and_exit_code_2(arguments, words, tmp_path):
     for word in words:
         assert word in line
     assert not (tmp_path / "results" / "records").exists()
+
+
+def test_prepared_data_lie_in_one_place_wherever_one_stands(tmp_path, monkeypatch):
+    monkeypatch.delenv("SEMIHISTO_PREPARED")
+    here = prepared_folder()
+    monkeypatch.chdir(tmp_path)
+    assert prepared_folder() == here == ROOT / "data" / "prepared"
+    monkeypatch.setenv("SEMIHISTO_PREPARED", "elsewhere")
+    assert prepared_folder() == Path("elsewhere")
+
+
+def test_explain_takes_what_run_takes():
+    options = next(a for a in build_parser()._actions if a.dest == "verb").choices
+    known = {name: {o for a in options[name]._actions for o in a.option_strings} for name in ("run", "explain")}
+    assert known["run"] - known["explain"] == {"--keep", "--overwrite", "--checkpoint-seconds"}
+    assert invoke("explain", "--method", "supervised", "--dataset", "synthetic", "--data", "x").returncode == 0
+
+
+def test_output_that_cannot_be_written_as_it_is_is_no_traceback(tmp_path):
+    """An encoding without the letters, closed streams, a full disk; with a control where all is well."""
+    line = ["new", "method", "very_own", "--output", str(tmp_path / "mètre.py")]
+    for environment in ({"PYTHONIOENCODING": "ascii"}, {}):
+        done = command(*line, env=os.environ | environment)
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+        assert ("m\\xe8tre.py" if environment else "mètre.py") in done.stdout
+        shutil.rmtree(tmp_path)
+    shell = f"{sys.executable} -m benchmark"
+    for words, code in ((f"{shell} rnu 2>&-", 2), (f"{shell} list --json >&-", 0), (f"{shell} list >/dev/full", 1),
+                        (f"{shell} rnu 2>/dev/full", 2)):
+        done = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == code and "Traceback" not in done.stderr and "rnu" not in done.stdout, done
+
+
+def test_a_loss_whose_name_is_no_text_is_one_line(tmp_path):
+    (tmp_path / "own.py").write_text(SOURCE.replace('"supervised"', "1"))
+    result = invoke("run", "--method", tmp_path / "own.py", "--dataset", "synthetic", "--preset", "demo", "--results",
+                    tmp_path / "results", *tiny_settings(train__steps=2))
+    assert "the name of a loss must be text, as in 'supervised', not 1" in one_line_error(result)
+
+
+def test_a_record_from_elsewhere_is_told_as_that(tmp_path):
+    """Its weights are not here, and nobody shall think that this machine made it."""
+    line = ["run", "--method", "supervised", "--dataset", "synthetic", "--preset", "demo", "--results", tmp_path,
+            *tiny_settings(train__steps=2)]
+    assert invoke(*line).returncode == 0
+    assert "came with" not in invoke(*line).stderr
+    shutil.rmtree(tmp_path / "runs")
+    said = invoke(*line).stderr
+    assert "already done" in said and "came with" in said and "--results" in said

@@ -46,7 +46,7 @@ class Tissue(Dataset):
 def examined(tmp_path: Path, **masks: tuple[int, ...]) -> Facts:
     dataset = load_dataset(f"{__file__}:Tissue")
     dataset.masks = masks  # type: ignore[attr-defined]
-    return check_dataset(prepare(dataset, 32, tmp_path, tmp_path / "tissue" / "32"))
+    return check_dataset(prepare(dataset, 32, tmp_path, tmp_path / "tissue"))
 
 
 def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def checked(tmp_path: Path, raw: Path) -> Facts:
-    return check_dataset(load_prepared("glas", 32, raw=raw, root=tmp_path / "prepared", again=True))
+    return check_dataset(load_prepared("glas", 32, raw=raw, root=tmp_path / "prepared"))
 
 
 def test_the_same_image_in_training_and_test_is_certainly_wrong(tmp_path: Path, raw: Path) -> None:

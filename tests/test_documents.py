@@ -79,7 +79,7 @@ def test_every_form_of_import_is_seen():
 
 def test_imports_run_downwards():
     layers = [
-        {"console", "errors", "files", "lock_holder", "plugins", "paths", "randomness", "numerics", "ranges"},
+        {"console", "errors", "files", "npz", "lock_holder", "plugins", "paths", "randomness", "numerics", "ranges"},
         {"run_lock", "registry", "losses", "ema", "targets", "metrics", "protocols"},
         {"config", "data", "nets", "batches", "spec"}, {"method"},
         {"training", "templates"}, {"profiling", "conformance", "models", "runs"},

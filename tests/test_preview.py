@@ -43,7 +43,7 @@ class Regions(Dataset):
 @pytest.fixture(scope="module")
 def regions(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     folder = tmp_path_factory.mktemp("regions")
-    return prepare(Regions(), 64, folder, folder / "64")
+    return prepare(Regions(), 64, folder, folder)
 
 
 def drawn(path: Path) -> np.ndarray:

@@ -59,7 +59,7 @@ def drawn(number):
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     raw, prepared = (tmp_path_factory.mktemp(name) for name in ("raw", "prepared"))
-    return prepare(ThreeClasses(), TINY["data.size"], raw, prepared / "32")
+    return prepare(ThreeClasses(), TINY["data.size"], raw, prepared)
 
 
 def bench(prepared, method="supervised", **settings):
@@ -176,7 +176,7 @@ def test_a_cut_image_is_scored_once_on_its_tiles_put_together(tmp_path):
     """Two tiles by two of 28 px, which overlap, of images of 40 x 48 px."""
     dataset = ThreeClasses()
     dataset.tile = Tile(28, 8)
-    cut = prepare(dataset, TINY["data.size"], tmp_path, tmp_path / "cut" / "32")
+    cut = prepare(dataset, TINY["data.size"], tmp_path, tmp_path / "cut")
     assert len(cut.images) == 4 * len(IDS)
     training = bench(cut).build()
     assert [int(each) for each in training.planners["labelled"].positions] == [*range(8)]

@@ -60,16 +60,14 @@ def _action(actions: shared.Verbs, name: str, about: str, function: Action) -> a
     return parser
 
 
-def _load(arguments: argparse.Namespace) -> PreparedData:
+def _load(arguments: argparse.Namespace, read: bool = False) -> PreparedData:
+    """The prepared data; `read`: every file is read, also where none seems to have changed."""
     from benchmark.data.load import load_dataset, load_prepared
 
     dataset = load_dataset(arguments.name)
     if arguments.source and dataset.home:
         raise UserError(f"--from {arguments.source}: {arguments.name} is the folder itself; leave out --from")
-    # a source that is named is read, even where arrays of another one are there
-    return load_prepared(
-        dataset, arguments.size, raw=arguments.source or arguments.data, again=arguments.source is not None,
-    )
+    return load_prepared(dataset, arguments.size, raw=arguments.source or arguments.data, read=read)
 
 
 def _tile(arguments: argparse.Namespace) -> Tile | None:
@@ -107,7 +105,7 @@ def prepare(arguments: argparse.Namespace) -> int:
             raise UserError(f"--tile: {dataset.name} is prepared whole, as released; tiles are for folders with a "
                             "dataset.yaml")
         logger.info(set_tile(dataset.home, tile))
-    prepared = _load(arguments)
+    prepared = _load(arguments, read=True)
     tiles = f" in {len(prepared.images)} tiles" if prepared.tiles else ""
     print(f"{prepared.name}: {len(prepared.ids)} images{tiles} at {prepared.size} px in {prepared.folder}")
     return OK
@@ -117,7 +115,7 @@ def check(arguments: argparse.Namespace) -> int:
     """Print the description; exit code 4 where a split tests on what it learns from."""
     from benchmark.data.check import check_dataset, describe, has_errors
 
-    facts = check_dataset(_load(arguments))
+    facts = check_dataset(_load(arguments, read=True))
     if arguments.json:
         shared.print_json(facts)
     else:

@@ -120,6 +120,7 @@ def profile(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """The costs of one method. Raises NotApplicable where it declines the setting."""
+    from benchmark.config.machine_limits import check_machine
     from benchmark.data.load import load_prepared
     from benchmark.profiling.profile import count, profile
     from benchmark.profiling.step_timing import trace
@@ -128,6 +129,7 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
     from benchmark.training.setup import build_training
 
     spec, split, dataset, _ = specify(shared.request(arguments), device.type)
+    check_machine(spec.values)
     prepared = load_prepared(dataset, spec.values["data.size"], raw=arguments.data)
     devices.clear(device)
     training = build_training(spec, prepared, split, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from benchmark.data import images
 from benchmark.data.images import PixelDecoding
 from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
-from benchmark.paths import CONFIGS
+from benchmark.paths import splits_folder
 
 IGNORE = 255
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
@@ -60,13 +61,15 @@ class Dataset:
 
     @property
     def prepared_name(self) -> str:
-        """What the folder of its prepared arrays is called; versions of one's own data lie side by side."""
-        return self.name.replace(":", "-") if self.home is None else f"{self.name}-{self.version}"
+        """What the folder of its prepared arrays is called; folders of one name each have their own."""
+        if self.home is None:
+            return self.name.replace(":", "-")
+        return f"{self.name}-{hashlib.sha256(str(self.home.resolve()).encode()).hexdigest()[:8]}"
 
     @cached_property
     def splits_folder(self) -> Path:
         """Where the lists of its splits lie."""
-        return CONFIGS / "splits" / self.name if self.home is None else self.home / "splits"
+        return splits_folder(self.name) if self.home is None else self.home / "splits"
 
     def find(self, raw: Path) -> Path:
         """The folder with the images, or the archive that holds it.

@@ -11,13 +11,17 @@ from benchmark.data.dataset import Dataset
 from benchmark.data.folder_dataset import FolderDataset
 from benchmark.data.folder_schema import FILE
 from benchmark.data.prepare import prepare as make
-from benchmark.data.store import ABSENT, PreparedData, Unusable, read
+from benchmark.data.source import content_of, recall
+from benchmark.data.store import ABSENT, PreparedData, Unusable
+from benchmark.data.store import read as read_arrays
 from benchmark.errors import UserError
 from benchmark.paths import prepared_folder, raw_folder
 from benchmark.plugins import is_path, portable
 from benchmark.registry import DATASETS
 
 logger = logging.getLogger(__name__)
+
+SIZES = range(16, 4097)  # pixels a side
 
 
 def names() -> list[str]:
@@ -47,30 +51,65 @@ def load_dataset(given: str, name: str = "") -> Dataset:
 
 def load_prepared(
     dataset: Dataset | str, size: int, *, raw: str | Path | None = None, root: str | Path | None = None,
-    prepare: bool = True, again: bool = False,
+    prepare: bool = True, read: bool = False,
 ) -> PreparedData:
-    """The data set at this working size, prepared first where it is not yet, or damaged, or to be made `again`.
+    """The data set at this working size as it lies on the disk now, prepared where it is not yet, or not any more.
 
+    Files that have their size, time and inode since they were last read are taken for unchanged, unless `read`; what
+    is read counts by its content alone. Where the raw data are gone, what was prepared of them stands.
     raw: where raw data sets lie (else SEMIHISTO_DATA, else ./data). root: where prepared ones are kept.
+    prepare=False: what is prepared, wherever it came from.
     UserError: unknown name; no raw data (what to get and where to put it); bad files; `prepare=False` and not there.
     """
     dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
-    folder = prepared_folder(str(root) if root else None) / dataset.prepared_name / str(size)
-    if again:
-        return make(dataset, size, raw_folder(str(raw) if raw else None), folder, again=True)
+    if size not in SIZES:
+        raise UserError(f"working size {size}: must be a whole number from {SIZES[0]} to {SIZES[-1]}")
+    folder = _folder(dataset, root)
+    there, trouble = None, ABSENT
     try:
-        return read(folder, dataset, size)
+        there = read_arrays(folder / str(size), dataset, size)
     except Unusable as error:
         trouble = str(error)
     if not prepare:
-        raise UserError(f"{folder}: the prepared {dataset.name} {trouble}; make it with "
+        if there is not None:
+            return there
+        raise UserError(f"{folder / str(size)}: the prepared {dataset.name} {trouble}; make it with "
                         f"'python -m benchmark data prepare {shlex.quote(dataset.source)} --size {size}'")
-    missing = trouble == ABSENT  # not asked of the disk again: another worker may just have finished it
-    if not missing:
-        logger.warning(f"{folder} {trouble}: preparing {dataset.name} again")
     try:
-        return make(dataset, size, raw_folder(str(raw) if raw else None), folder)
+        source = dataset.find(raw_folder(str(raw) if raw else None))
     except UserError as error:
-        if missing:
+        if there is not None and raw is None:
+            return there
+        if trouble == ABSENT:
             raise
-        raise UserError(f"{folder} {trouble} and cannot be prepared again: {error}", error.code) from None
+        raise UserError(f"{folder / str(size)} {trouble} and cannot be prepared again: {error}", error.code) from None
+    content = content_of(dataset, source, folder, read=read) if there else None
+    if there is not None and content in (None, there.content):
+        return there
+    if there is not None:
+        trouble = f"was made from other images, masks or groups than {source} has"
+    if trouble != ABSENT:
+        logger.warning(f"{folder / str(size)} {trouble}: preparing {dataset.name} again")
+    return make(dataset, size, source, folder, content)
+
+
+def current_fingerprint(
+    dataset: Dataset, *, raw: str | Path | None = None, root: str | Path | None = None, read: bool = True
+) -> str | None:
+    """The fingerprint of the pixels that a run would be trained on now.
+
+    None where it is not known: neither raw nor prepared data are here or, without `read`, they were never read here."""
+    folder = _folder(dataset, root)
+    try:
+        source = dataset.find(raw_folder(str(raw) if raw else None))
+    except UserError:
+        if raw is not None:
+            raise
+        known = recall(dataset, folder)
+        return known.pixels if known else None
+    known = content_of(dataset, source, folder) if read or recall(dataset, folder) else None
+    return known.pixels if known else None
+
+
+def _folder(dataset: Dataset, root: str | Path | None) -> Path:
+    return prepared_folder(str(root) if root else None) / dataset.prepared_name

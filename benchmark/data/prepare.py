@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,56 +14,65 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmark.data.archive import extract
-from benchmark.data.dataset import IGNORE, Dataset, Item, is_archive
+from benchmark.data.dataset import IGNORE, Dataset
+from benchmark.data.source import (
+    Content,
+    PixelFingerprint,
+    columns,
+    decode,
+    items_of,
+    locked,
+    remember,
+    stamps,
+    unpacked,
+)
 from benchmark.data.store import FORMAT, PreparedData, Unusable, arrays_fingerprint, read, statistics
 from benchmark.data.tiles import Box, boxes
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import sha256
-from benchmark.run_lock import Claim
+from benchmark.npz import ArrayWriter
 
 logger = logging.getLogger(__name__)
 
-SIZES = range(16, 4097)
 
+def prepare(dataset: Dataset, size: int, source: Path, folder: Path, content: Content | None = None) -> PreparedData:
+    """Prepare `dataset` at `size` pixels a side from `source`, a folder or an archive, into `folder/<size>`.
 
-def prepare(
-    dataset: Dataset, size: int, raw: Path, folder: Path, *, again: bool = False
-) -> PreparedData:
-    """Prepare `dataset` at `size` pixels a side from under `raw` into `folder`, and return it.
-
-    Who comes second waits for the claim and finds the work done; `again` does it anew. The folder appears whole, by a
-    rename. UserError for anything wrong with the source (file and cause), and where the disk is full.
+    Who comes second waits for the lock and finds the work done. The arrays appear whole, by a rename. content: what
+    they must be of, where that is known; other arrays are replaced.
+    UserError for anything wrong with the source (file and cause), and where the disk is full.
     """
-    if size not in SIZES:
-        raise UserError(f"working size {size}: must be a whole number from {SIZES[0]} to {SIZES[-1]}")
+    place = folder / str(size)
     try:
-        with Claim(folder.parent / f".{folder.name}.claim").held(wait=("alive", "silent")):
+        with locked(folder):
             try:
-                if not again:
-                    return read(folder, dataset, size)
+                there = read(place, dataset, size)
+                if content in (None, there.content):
+                    return there
             except Unusable:
                 pass
-            with _workplace(folder) as work:
-                source = dataset.find(raw)
+            with _workplace(place) as work:
                 logger.info(f"preparing {dataset.name} at {size} px from {source}")
                 (work / "new").mkdir()
-                if is_archive(source):
-                    _write_from_archive(dataset, source, size, work)
-                else:
-                    _write(dataset, source, size, work / "new")
-                if folder.exists():
-                    folder.rename(work / "old")
-                (work / "new").rename(folder)
-            return read(folder, dataset, size)
+                with unpacked(dataset, source, work) as images:
+                    files = stamps(source, None if images != source else items_of(dataset, source))
+                    _write(dataset, images, size, work / "new")
+                if place.exists():
+                    place.rename(work / "old")
+                (work / "new").rename(place)
+            made = read(place, dataset, size)
+            if files:
+                remember(dataset, folder, files, made.content)
+            return made
     except Unusable as error:
-        raise UserError(f"{folder} {error} right after it was written; is the disk sound?", RUN_FAILED) from None
+        raise UserError(f"{place} {error} right after it was written; check the disk", RUN_FAILED) from None
     except (FileExistsError, NotADirectoryError) as error:
-        raise UserError(f"{error.filename or folder}: a file stands where a folder for prepared data is needed; "
+        raise UserError(f"{error.filename or place}: a file stands where a folder for prepared data is needed; "
                         "move it or set SEMIHISTO_PREPARED") from None
     except OSError as error:
-        raise UserError(f"{error.filename or folder}: {error.strerror or error}; nothing was prepared; put it right "
-                        "and repeat the command (SEMIHISTO_PREPARED moves the prepared data)", RUN_FAILED) from None
+        raise UserError(f"{error.filename or place}: {error.strerror or error}; preparation failed, nothing was "
+                        "written; fix the problem and run the command again (SEMIHISTO_PREPARED moves the prepared "
+                        "data)", RUN_FAILED) from None
 
 
 @contextmanager
@@ -81,41 +88,19 @@ def _workplace(folder: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _write_from_archive(dataset: Dataset, archive: Path, size: int, work: Path) -> None:
-    place = work / "source"
-    extract(archive, place)
-    try:
-        found = dataset.find(place)
-    except UserError:
-        raise UserError(f"{archive}: no images of {dataset.name} in this archive") from None
-    try:
-        _write(dataset, found, size, work / "new")
-    except UserError as error:  # the temporary folder is gone when this is read
-        raise UserError(str(error).replace(str(place), str(archive)), error.code) from None
-
-
 def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
-    items = list(dataset.items(source))
-    if not items:
-        raise UserError(f"{source}: no images of {dataset.name} in it")
+    items = items_of(dataset, source)
     ids = [item.id for item in items]
-    if len(set(ids)) < len(ids):
-        raise UserError(f"{source}: {dataset.name} has the same id for two images")
     parts: list[np.ndarray] = []
     labels: list[np.ndarray] = []
-    pixels = hashlib.sha256()
-    hashes, sizes = [], []
+    pixels, sizes = PixelFingerprint(), []
     tiles: list[list[Box]] = []
-    with zipfile.ZipFile(folder / "native.npz", "w") as native:
+    with open(folder / "native.npz", "wb") as stream, ArrayWriter(stream) as native:
         for item in items:
-            image, mask, ignore = _decoded(dataset, item)
-            hashes.append(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest())
+            decoded = decode(dataset, item)
+            pixels.add(item.id, decoded)
+            image, mask, ignore = decoded
             sizes.append(mask.shape)
-            pixels.update(f"{item.id} {hashes[-1]} {mask.shape} ".encode() + mask.astype("<u2").tobytes())
-            if not dataset.instances:
-                ignore = (mask == IGNORE) if ignore is None else ignore | (mask == IGNORE)
-            if ignore is not None:
-                pixels.update(np.packbits(ignore).tobytes())
             classes = (mask > 0).astype(np.uint8) if dataset.instances else mask.astype(np.uint8)
             if ignore is not None:
                 classes[ignore] = IGNORE
@@ -127,26 +112,25 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
                 parts.append(resize(image[y : y + h, x : x + w], size, Image.Resampling.BILINEAR))
                 labels.append(resize(classes[y : y + h, x : x + w], size, Image.Resampling.NEAREST))
             objects = dataset.relabel(item, mask) if dataset.instances else _components(classes)
-            _add(native, item.id, objects.astype(np.uint8 if objects.max(initial=0) < 256 else np.uint16))
+            native.add(item.id, objects.astype(np.uint8 if objects.max(initial=0) < 256 else np.uint16))
             if len(dataset.classes) > 2:
-                _add(native, f"{item.id}.classes", classes)
+                native.add(f"{item.id}.classes", classes)
             if ignore is not None and ignore.any():
-                _add(native, f"{item.id}.ignore", ignore)
+                native.add(f"{item.id}.ignore", ignore)
     images, masks = np.stack(parts), np.stack(labels)
     np.save(folder / "images.npy", images)
     np.save(folder / "masks.npy", masks)
     sets = [item.groups["set"] for item, cut in zip(items, tiles, strict=True) for _ in cut]
     training = [row for row, name in enumerate(sets) if name == "train"]
     mean, std = statistics(images[training] if training else images)
-    keys = sorted({key for item in items for key in item.groups})
     index: dict[str, Any] = {
         "format": FORMAT, "dataset": dataset.name, "version": dataset.version, "size": size,
         "classes": dataset.classes, "fingerprint": pixels.hexdigest(),
         "arrays_fingerprint": arrays_fingerprint(ids, images, masks),
         "native_sha256": sha256(folder / "native.npz"),
         "training_statistics": {"images": len(training) or len(images), "mean": mean, "std": std},
-        "ids": ids, "groups": {key: [item.groups.get(key, "") for item in items] for key in keys},
-        "native_sizes": sizes, "hashes": hashes,
+        "ids": ids, "groups": columns([item.groups for item in items]),
+        "native_sizes": sizes, "hashes": pixels.hashes,
     }
     if dataset.tile:
         index["tiles"] = tiles
@@ -154,20 +138,6 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
         index["unmasked"] = unmasked
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in index.items())
     (folder / "index.json").write_text("{\n" + lines + "\n}\n", encoding="utf-8")
-
-
-def _decoded(dataset: Dataset, item: Item) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    image = dataset.read_image(item)
-    if item.mask is None and dataset.may_lack_masks:
-        return image, np.zeros(image.shape[:2], np.uint16), np.ones(image.shape[:2], bool)
-    mask, ignore = dataset.read_mask(item), dataset.read_ignore(item)
-    for what, part, array in (("mask", item.mask, mask), ("ignore mask", item.ignore, ignore)):
-        if array is not None and array.shape != image.shape[:2]:
-            shown = item.id if callable(item.image) else str(item.image)
-            name = "" if callable(part) else f" {Path(str(part)).name}"
-            raise UserError(f"{shown}: the image is {image.shape[1]} x {image.shape[0]} pixels, its {what}{name} "
-                            f"{array.shape[1]} x {array.shape[0]}; they must be the same")
-    return image, mask, ignore
 
 
 def resize(array: np.ndarray, size: int, how: Image.Resampling) -> np.ndarray:
@@ -184,11 +154,3 @@ def _components(classes: np.ndarray) -> np.ndarray:
         parts = ndimage.label(classes == value, structure=np.ones((3, 3)))[0]
         objects = np.where(parts > 0, parts + int(objects.max()), objects)
     return objects
-
-
-def _add(archive: zipfile.ZipFile, key: str, array: np.ndarray) -> None:
-    """One array of an .npz, with a fixed date: the same data give the same file."""
-    entry = zipfile.ZipInfo(f"{key}.npy")
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    with archive.open(entry, "w", force_zip64=True) as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +14,11 @@ import numpy as np
 from PIL import Image
 
 from benchmark.data.dataset import IGNORE, Dataset
+from benchmark.data.source import Content, groups_fingerprint
 from benchmark.data.tiles import Box
 from benchmark.errors import UserError
 from benchmark.files import sha256
+from benchmark.npz import DAMAGED, ArrayFile
 
 ABSENT = "is not there"
 FORMAT = 2  # of the folder's files; another number means: prepare again
@@ -48,6 +48,7 @@ class PreparedData:
     arrays_fingerprint: str  # of ids, images and masks at this size
     native_sizes: tuple[tuple[int, int], ...]  # (H, W)
     hashes: tuple[str, ...]  # of each decoded source image
+    native_masks: Mapping[str, np.ndarray]  # by id, `<id>.classes` and `<id>.ignore`; an open file
     unmasked: frozenset[str] = frozenset()  # images without a mask: 255 throughout, never labelled, never tested
     tiles: tuple[tuple[Box, ...], ...] = ()  # of each image, at native size; empty where images are whole
 
@@ -55,6 +56,11 @@ class PreparedData:
     def name(self) -> str:
         """The data set's name."""
         return self.dataset.name
+
+    @cached_property
+    def content(self) -> Content:
+        """What these arrays were made from."""
+        return Content(self.fingerprint, groups_fingerprint(self.ids, self.groups))
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -106,30 +112,20 @@ class PreparedData:
 
     def native_classes(self, id: str) -> np.ndarray:
         """Class indices [H, W] at native resolution, uint8; 255 = ignore."""
-        if f"{id}.classes" in self._members:
+        if f"{id}.classes" in self.native_masks:
             return self._member(f"{id}.classes")
         return np.where(self.native_valid(id), self.native(id) > 0, IGNORE).astype(np.uint8)
 
     def native_valid(self, id: str) -> np.ndarray:
         """bool [H, W]: False where the truth is unknown (ignore)."""
-        if f"{id}.ignore" in self._members:
+        if f"{id}.ignore" in self.native_masks:
             return ~self._member(f"{id}.ignore")
         return np.ones(self.native_sizes[self.position(id)], dtype=bool)
 
-    @cached_property
-    def _archive(self) -> Any:
-        """The masks' file, open: its table of contents is read once, not for every mask."""
-        return np.load(self.folder / "native.npz")
-
-    @cached_property
-    def _members(self) -> frozenset[str]:
-        return frozenset(self._archive.files)
-
     def _member(self, key: str) -> np.ndarray:
         try:
-            mask: np.ndarray = self._archive[key]
-            return mask
-        except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
+            return self.native_masks[key]
+        except DAMAGED as error:
             raise UserError(f"{self.folder / 'native.npz'}: cannot read the mask {key} ({error}); delete the folder "
                             "and prepare the data again") from None
 
@@ -180,6 +176,7 @@ def read(folder: Path, dataset: Dataset, size: int) -> PreparedData:
         rows = sum(map(len, tiles)) if tiles else len(ids)
         images = _array(folder / "images.npy", (rows, size, size, 3))
         masks = _array(folder / "masks.npy", (rows, size, size))
+        native = ArrayFile(folder / "native.npz")
         if sha256(folder / "native.npz") != index["native_sha256"]:
             raise Unusable("is damaged (native.npz is not as it was written)")
         if arrays_fingerprint(ids, images, masks) != index["arrays_fingerprint"]:
@@ -188,10 +185,10 @@ def read(folder: Path, dataset: Dataset, size: int) -> PreparedData:
             dataset, size, folder, images, masks, ids,
             {key: tuple(values) for key, values in index["groups"].items()}, tuple(index["classes"]),
             index["fingerprint"], index["arrays_fingerprint"],
-            tuple((int(h), int(w)) for h, w in index["native_sizes"]), tuple(index["hashes"]),
+            tuple((int(h), int(w)) for h, w in index["native_sizes"]), tuple(index["hashes"]), native,
             frozenset(index.get("unmasked", ())), tiles,
         )
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (*DAMAGED, TypeError, AttributeError) as error:
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise Unusable(f"is damaged ({cause[:160]})") from None
 

@@ -19,8 +19,9 @@ from benchmark.files import check_writable, remove_unfinished, sha256, write_ato
 from benchmark.models.info import Model, native_size
 from benchmark.models.load import Finished
 from benchmark.models.predict import LARGER
+from benchmark.npz import write_arrays
 from benchmark.protocols import scores
-from benchmark.runs.records import save_arrays, set_aside
+from benchmark.runs.records import set_aside
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator
 
@@ -83,7 +84,7 @@ def evaluate(
         set_aside(path)
     remove_unfinished(path.parent, path.stem)
     arrays = path.with_suffix(".npz")  # written first, then the file that holds their digest
-    write_atomically(arrays, lambda stream: save_arrays(stream, counts))
+    write_atomically(arrays, lambda stream: write_arrays(stream, counts))
     write_json(path, content | {"counts_sha256": sha256(arrays)})
     return read(path), path, False
 

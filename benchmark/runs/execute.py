@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from benchmark.config.machine_limits import check_machine
 from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split, check_split_matches_data
 from benchmark.data.store import PreparedData
@@ -45,6 +46,7 @@ def execute(
     device = devices.choose(device_name)
     run = specify(request, device.type)
     spec, split = run.spec, run.split
+    check_machine(spec.values)
     if request.split is None and split.name != "official":
         logger.info(f"split: {split.name}")
     path = results / "records" / f"{spec.run_id}.json"

@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import explain, remove_unfinished, write_atomically, write_json, write_text
+from benchmark.npz import ArrayFile, write_arrays
 from benchmark.run_lock import Claim
 from benchmark.spec import Spec
 
@@ -118,7 +119,7 @@ class RunFolder:
                 arrays[f"{name}.shape"] = np.asarray(mask.shape)
             else:
                 arrays[name] = mask
-        write_atomically(self.path / "masks.npz", lambda stream: np.savez_compressed(stream, **arrays))
+        write_atomically(self.path / "masks.npz", lambda stream: write_arrays(stream, arrays))
 
     def keep_traceback(self, text: str) -> Path:
         """Keep what an unforeseen failure has to say; the file."""
@@ -145,11 +146,11 @@ def claim_of(results: Path, run_id: str) -> Path:
 
 def load_masks(path: Path) -> dict[str, np.ndarray]:
     """What `save_masks` wrote."""
-    with np.load(path) as archive:
-        names = [name for name in archive.files if not name.endswith(".shape")]
-        shapes = {name: tuple(archive[f"{name}.shape"]) for name in names if f"{name}.shape" in archive.files}
-        return {
-            name: np.unpackbits(archive[name], count=int(np.prod(shape))).reshape(shape).astype(bool)
-            if (shape := shapes.get(name)) else archive[name]
-            for name in names
-        }
+    arrays = ArrayFile(path)
+    names = [name for name in arrays if not name.endswith(".shape")]
+    shapes = {name: tuple(arrays[f"{name}.shape"]) for name in names if f"{name}.shape" in arrays}
+    return {
+        name: np.unpackbits(arrays[name], count=int(np.prod(shape))).reshape(shape).astype(bool)
+        if (shape := shapes.get(name)) else arrays[name]
+        for name in names
+    }

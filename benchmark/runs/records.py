@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import numpy as np
 
 from benchmark.errors import UserError
 from benchmark.files import remove_unfinished, sha256, write_atomically, write_json
+from benchmark.npz import DAMAGED, ArrayFile, write_arrays
 from benchmark.spec import Spec
 
 SCHEMA = 1
@@ -30,22 +29,11 @@ def write_record(folder: Path, record: dict[str, Any], evidence: dict[str, np.nd
     remove_unfinished(folder, path.stem)
     if evidence is not None:
         counts = path.with_suffix(".npz")
-        write_atomically(counts, lambda stream: save_arrays(stream, evidence))
+        write_atomically(counts, lambda stream: write_arrays(stream, evidence))
         record = record | {"counts_sha256": sha256(counts)}
     check_record(record, path)
     write_json(path, record)
     return path
-
-
-def save_arrays(stream: Any, arrays: dict[str, np.ndarray]) -> None:
-    """A compressed .npz whose bytes depend on the arrays alone (NumPy's own carries the time)."""
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(arrays):
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.ascontiguousarray(arrays[name]), allow_pickle=False)
-            entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, buffer.getvalue())
 
 
 def check_record(record: Any, path: Path) -> None:
@@ -106,9 +94,8 @@ def read_counts(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
     if digest != record.get("counts_sha256"):
         raise UserError(f"{counts}: damaged, or not the counts of {path.name}; restore the file or run again")
     try:
-        with np.load(counts, allow_pickle=False) as archive:
-            return dict(archive)
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        return dict(ArrayFile(counts))
+    except DAMAGED as error:
         raise UserError(f"{counts}: cannot be read ({error})") from None
 
 

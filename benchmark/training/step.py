@@ -79,6 +79,9 @@ class TrainStep:
             self.clock.step.add_(1)
         logged = self.method.logged
         names = [*terms, *logged]
+        if strange := [name for name in names if not isinstance(name, str)]:
+            raise UserError(f"{type(self.method).__name__}: the name of a loss must be text, as in 'supervised', not "
+                            f"{strange[0]!r}")
         if names != self.names_by_phase.setdefault(self.method.phase, names):
             raise UserError(f"{type(self.method).__name__}.losses() names other terms than before: {names}")
         self.terms = len(terms)

@@ -1,0 +1,199 @@
+"""What lies on the disk for a data set: its files, read and checked, and the fingerprints of what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from benchmark.data.archive import extract
+from benchmark.data.dataset import IGNORE, Dataset, Item, is_archive
+from benchmark.errors import UserError
+from benchmark.files import make_folder, write_json
+
+logger = logging.getLogger(__name__)
+
+MEMORY = "source.json"  # beside the prepared sizes: which files held which content when they were last read
+Stamps = dict[str, list[int]]
+
+
+class Content(NamedTuple):
+    """Fingerprints of what a data set holds, the same wherever it lies and at every working size."""
+
+    pixels: str  # of ids and decoded pixels, images and masks: the fingerprint in records and splits
+    groups: str  # of ids and what is known of each image
+
+
+class Decoded(NamedTuple):
+    """One image as its files have it."""
+
+    image: np.ndarray  # uint8 [H, W, 3]
+    mask: np.ndarray  # uint16 [H, W]: object ids, or class indices and 255
+    ignore: np.ndarray | None  # bool [H, W]
+
+
+@dataclass
+class PixelFingerprint:
+    """The fingerprint of decoded pixels: the same for a .bmp and a .png copy."""
+
+    hashes: list[str] = field(default_factory=list)  # of each image
+    _digest: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, id: str, decoded: Decoded) -> None:
+        """One more image, in the data set's order."""
+        image, mask, ignore = decoded
+        self.hashes.append(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest())
+        self._digest.update(f"{id} {self.hashes[-1]} {mask.shape} ".encode() + mask.astype("<u2").tobytes())
+        if ignore is not None:
+            self._digest.update(np.packbits(ignore).tobytes())
+
+    def hexdigest(self) -> str:
+        """Of all that was added."""
+        return str(self._digest.hexdigest())
+
+
+def columns(groups: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+    """What is known of each image as a table: key -> one value an image, empty where it is not known."""
+    return {key: tuple(row.get(key, "") for row in groups) for key in sorted({key for row in groups for key in row})}
+
+
+def groups_fingerprint(ids: Sequence[str], groups: Mapping[str, Sequence[str]]) -> str:
+    """Of ids and their groups."""
+    table = [list(ids), {key: list(values) for key, values in sorted(groups.items())}]
+    return hashlib.sha256(json.dumps(table).encode()).hexdigest()
+
+
+def items_of(dataset: Dataset, folder: Path) -> list[Item]:
+    """The images of a folder in order. UserError where there are none, or two of one id."""
+    items = list(dataset.items(folder))
+    if not items:
+        raise UserError(f"{folder}: no images of {dataset.name} in it")
+    if len({item.id for item in items}) < len(items):
+        raise UserError(f"{folder}: {dataset.name} has the same id for two images")
+    return items
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time reads or prepares what is kept in `folder`; where no lock can be had, without one."""
+    make_folder(folder)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.info(f"waiting for another process, which prepares {folder.name}")
+        lock.acquire()
+    except (OSError, NotImplementedError):  # read-only, or a file system without locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def unpacked(dataset: Dataset, source: Path, work: Path) -> Iterator[Path]:
+    """The folder of images that `source` is, or, of an archive, what is unpacked of it into a folder under `work`."""
+    if not is_archive(source):
+        yield source
+        return
+    make_folder(work)
+    with TemporaryDirectory(prefix=".unpacked-", dir=work) as place:
+        extract(source, Path(place))
+        try:
+            found = dataset.find(Path(place))
+        except UserError:
+            raise UserError(f"{source}: no images of {dataset.name} in this archive") from None
+        try:
+            yield found
+        except UserError as error:  # the temporary folder is gone when this is read
+            raise UserError(str(error).replace(place, str(source)), error.code) from None
+
+
+def decode(dataset: Dataset, item: Item) -> Decoded:
+    """Read an image, its mask and what is unknown in it. UserError for a file that cannot be read, or does not fit."""
+    image = dataset.read_image(item)
+    if item.mask is None and dataset.may_lack_masks:
+        return Decoded(image, np.zeros(image.shape[:2], np.uint16), np.ones(image.shape[:2], bool))
+    mask, ignore = dataset.read_mask(item), dataset.read_ignore(item)
+    for what, part, array in (("mask", item.mask, mask), ("ignore mask", item.ignore, ignore)):
+        if array is not None and array.shape != image.shape[:2]:
+            shown = item.id if callable(item.image) else str(item.image)
+            name = "" if callable(part) else f" {Path(str(part)).name}"
+            raise UserError(f"{shown}: the image is {image.shape[1]} x {image.shape[0]} pixels, its {what}{name} "
+                            f"{array.shape[1]} x {array.shape[0]}; they must be the same")
+    if not dataset.instances:
+        ignore = (mask == IGNORE) if ignore is None else ignore | (mask == IGNORE)
+    return Decoded(image, mask, ignore)
+
+
+def stamps(source: Path, items: Iterable[Item] | None) -> Stamps:
+    """Size, time in nanoseconds and inode of every file of the data set (None: of the archive), by its place in it."""
+    paths = [source] if items is None else [
+        part for item in items for part in (item.image, item.mask, item.ignore) if isinstance(part, Path)
+    ]
+    found = {}
+    for path in paths:
+        name = str(path.relative_to(source)) if path.is_relative_to(source) else str(path)
+        seen = path.stat()
+        found[name] = [seen.st_size, seen.st_mtime_ns, seen.st_ino]
+    return found
+
+
+def content_of(dataset: Dataset, source: Path, folder: Path, *, read: bool = False) -> Content | None:
+    """What lies at `source`, as it was when it was last read, if no file has changed since; else, or where `read`,
+    everything is read. `folder` holds the memory of that. None for a data set that is generated."""
+    items = None if is_archive(source) else items_of(dataset, source)
+    if not (now := stamps(source, items)):
+        return None
+    known = recall(dataset, folder, now)
+    groups = known.groups if items is None and known else ""
+    if items is not None:
+        groups = _groups(items)
+    if known and known.groups == groups and not read:
+        return known
+    with locked(folder), unpacked(dataset, source, folder) as place:
+        known = recall(dataset, folder, now)  # another process may have read it meanwhile
+        if known and known.groups == groups and not read:
+            return known
+        found = _read(dataset, items_of(dataset, place) if items is None else items)
+        with suppress(UserError):  # where prepared data may not be written: read again next time
+            remember(dataset, folder, now, found)
+    return found
+
+
+def _read(dataset: Dataset, items: Sequence[Item]) -> Content:
+    pixels = PixelFingerprint()
+    for item in items:
+        pixels.add(item.id, decode(dataset, item))
+    return Content(pixels.hexdigest(), _groups(items))
+
+
+def _groups(items: Sequence[Item]) -> str:
+    return groups_fingerprint([item.id for item in items], columns([item.groups for item in items]))
+
+
+def recall(dataset: Dataset, folder: Path, now: Stamps | None = None) -> Content | None:
+    """What was read last, if it was of this version of the data set and, where given, of files with these stamps."""
+    try:
+        known = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
+        if known["version"] == dataset.version and (now is None or known["files"] == now):
+            return Content(known["pixels"], known["groups"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def remember(dataset: Dataset, folder: Path, files: Stamps, content: Content) -> None:
+    """Keep what was read of files with these stamps, which were taken before they were read."""
+    write_json(folder / MEMORY, {"version": dataset.version, **content._asdict(), "files": files})

@@ -1,0 +1,174 @@
+"""What a data set is known by: the content of its files, not their names and sizes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.data import source
+from benchmark.data.load import current_fingerprint, load_dataset, load_prepared
+from benchmark.data.store import PreparedData
+from benchmark.errors import UserError
+from tests.conftest import invoke, one_line_error
+from tests.fake_glas import write_tree
+from tests.own_folder import write_folder
+
+SIZE = 16
+
+
+def bitmaps(folder: Path) -> Path:
+    """All images and masks as BMP, whose size says nothing of what is in them."""
+    for path in list(folder.rglob("*.png")):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    return folder
+
+
+def shift(path: Path) -> None:
+    """Another mask of the same size in the same file."""
+    Image.fromarray(np.roll(np.array(Image.open(path)), 7, 1)).save(path)
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> Path:
+    folder = bitmaps(write_folder(tmp_path / "cells"))
+    (folder / "dataset.yaml").write_text("classes: {background: 0, one: 1, two: 2}\ngroups: groups.csv\n")
+    return folder
+
+
+def opened(given: Path | str, tmp_path: Path, **options: object) -> PreparedData:
+    return load_prepared(str(given), SIZE, root=tmp_path / "prepared", **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of images that were read since without being prepared."""
+    found: list[str] = []
+    decode = source.decode
+    monkeypatch.setattr(source, "decode", lambda dataset, item: found.append(item.id) or decode(dataset, item))
+    return found
+
+
+def test_a_mask_that_is_edited_in_place_is_seen(cells: Path, tmp_path: Path, reads: list[str]):
+    before = opened(cells, tmp_path)
+    path = cells / "masks" / "A_0.bmp"
+    size = path.stat().st_size
+    assert opened(cells, tmp_path).content == before.content and not reads, "an unchanged folder is not read"
+    shift(path)
+    after = opened(cells, tmp_path)
+    assert path.stat().st_size == size and after.fingerprint != before.fingerprint and len(reads) == 20
+    assert np.array_equal(after.native_classes("A_0"), np.array(Image.open(path)))
+    assert current_fingerprint(load_dataset(str(cells)), root=tmp_path / "prepared") == after.fingerprint
+    assert len(reads) == 20, "what was read is remembered"
+
+
+def test_an_edit_that_keeps_size_and_time_is_seen_by_who_reads(cells: Path, tmp_path: Path):
+    before, path = opened(cells, tmp_path), cells / "masks" / "A_0.bmp"
+    times = path.stat()
+    shift(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert opened(cells, tmp_path).content == before.content, "nothing that a look tells has changed"
+    assert opened(cells, tmp_path, read=True).fingerprint != before.fingerprint
+
+
+def test_a_file_that_is_replaced_is_another_by_its_inode(cells: Path, tmp_path: Path):
+    before, path = opened(cells, tmp_path), cells / "masks" / "A_0.bmp"
+    times = path.stat()
+    shutil.copy(path, tmp_path / "new.bmp")
+    shift(tmp_path / "new.bmp")
+    os.utime(tmp_path / "new.bmp", ns=(times.st_atime_ns, times.st_mtime_ns))
+    os.replace(tmp_path / "new.bmp", path)
+    assert opened(cells, tmp_path).fingerprint != before.fingerprint
+
+
+def test_files_that_were_only_touched_are_read_once_and_not_prepared(cells: Path, tmp_path: Path, reads: list[str]):
+    before = opened(cells, tmp_path)
+    arrays = (before.folder / "images.npy").stat().st_ino
+    for path in cells.rglob("*.bmp"):
+        os.utime(path)
+    assert opened(cells, tmp_path).content == opened(cells, tmp_path).content == before.content
+    assert len(reads) == 20 and (before.folder / "images.npy").stat().st_ino == arrays
+
+
+def test_corrected_groups_are_taken_over(cells: Path, tmp_path: Path):
+    assert opened(cells, tmp_path).groups["grade"][0] == "high"
+    (cells / "groups.csv").write_text((cells / "groups.csv").read_text().replace("high", "none"))
+    assert opened(cells, tmp_path).groups["grade"][0] == "none"
+
+
+def test_two_folders_of_one_name_are_two_data_sets(cells: Path, tmp_path: Path):
+    other = tmp_path / "of others" / "cells"
+    shutil.copytree(cells, other, copy_function=shutil.copy2)
+    same, first = opened(other, tmp_path), opened(cells, tmp_path)
+    assert same.content == first.content
+    shift(other / "masks" / "A_0.bmp")
+    second = opened(other, tmp_path)
+    assert (first.name, second.name) == ("cells", "cells") and second.fingerprint != first.fingerprint
+    assert opened(cells, tmp_path).content == first.content and opened(other, tmp_path).content == second.content
+    assert first.folder != second.folder
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    write_tree(tmp_path / "raw" / "glas")
+    return tmp_path / "raw"
+
+
+def test_another_copy_is_looked_at(raw: Path, tmp_path: Path):
+    write_tree(tmp_path / "copy" / "glas", "bmp")
+    first = opened("glas", tmp_path, raw=raw)
+    arrays = (first.folder / "images.npy").stat().st_ino
+    assert opened("glas", tmp_path, raw=tmp_path / "copy").content == first.content
+    assert (first.folder / "images.npy").stat().st_ino == arrays, "the same pixels are not prepared again"
+    shift(tmp_path / "copy" / "glas" / "train_1_anno.bmp")
+    assert opened("glas", tmp_path, raw=tmp_path / "copy").fingerprint != first.fingerprint
+    assert opened("glas", tmp_path, raw=raw).fingerprint == first.fingerprint
+    with pytest.raises(UserError, match="no GlaS images under"):
+        opened("glas", tmp_path, raw=tmp_path / "nowhere")
+
+
+SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a mask is deleted": (lambda glas: (glas / "train_2_anno.png").unlink(), "train_2.png: its mask train_2_anno is"),
+    "an image is damaged": (lambda glas: (glas / "train_2.png").write_bytes(b"no"), "train_2.png: not an image"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_what_was_spoiled_after_it_was_prepared_is_noticed(raw: Path, tmp_path: Path, case: str):
+    opened("glas", tmp_path, raw=raw)
+    opened("glas", tmp_path, raw=raw)
+    spoil, words = SPOILED[case]
+    spoil(raw / "glas")
+    with pytest.raises(UserError, match=words):
+        opened("glas", tmp_path, raw=raw)
+
+
+def test_an_archive_is_read_again_when_it_is_another(raw: Path, tmp_path: Path):
+    archive = Path(shutil.make_archive(str(tmp_path / "glas"), "zip", raw / "glas"))
+    first = opened("glas", tmp_path, raw=archive)
+    assert opened("glas", tmp_path, raw=archive).content == opened("glas", tmp_path, raw=raw).content == first.content
+    shift(raw / "glas" / "train_1_anno.png")
+    shutil.make_archive(str(tmp_path / "glas"), "zip", raw / "glas")
+    assert opened("glas", tmp_path, raw=archive).fingerprint != first.fingerprint
+    assert not list(tmp_path.rglob(".unpacked-*"))
+
+
+def test_check_and_prepare_read_what_seems_unchanged(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SEMIHISTO_PREPARED", str(tmp_path / "prepared"))
+    arguments = (cells, "--size", SIZE)
+    first = invoke("data", "check", *arguments).stdout
+    assert first.startswith("cells: 20 images") and invoke("data", "check", *arguments).stdout == first
+    path = cells / "masks" / "A_0.bmp"
+    times = path.stat()
+    shift(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    second = invoke("data", "check", *arguments).stdout
+    assert second.splitlines()[0] != first.splitlines()[0], "the fingerprint in the first line"
+    path.write_bytes(b"no")
+    assert "A_0.bmp: not an image" in one_line_error(invoke("data", "prepare", *arguments))
