@@ -157,6 +157,26 @@ def test_the_ends_of_a_range_are_as_it_is_written():
 
 
 @pytest.mark.parametrize(
+    ("method", "given"),
+    [("mean_teacher", "noise=-1"), ("mean_teacher", "decay=1.5"), ("ua_mt", "passes=0"), ("ua_mt", "dropout=1"),
+     ("cct", "ramp_until=0"), ("cct", "vat=-1"), ("cps", "weight=-1"), ("urpc", "weight=-0.1"),
+     ("cross_teaching", "transformer_lr=0"), ("cross_teaching", "transformer_decay=-0.1"), ("xnet", "width=0"),
+     ("fixmatch", "threshold=1.5"), ("unimatch", "dropout=1"), ("entropy_minimisation", "labelled_weight=-1"),
+     ("toposemiseg", "tile=0"), ("toposemiseg", "start=1.1"), ("semimoe", "gamma=0"), ("semimoe", "dropout=1"),
+     ("semimoe_homogeneous", "experts=1"), ("semimoe_homogeneous", "balance=-1"), ("ensemble", "members=0")],
+)
+def test_hyperparameters_out_of_range_are_refused(method, given):
+    with pytest.raises(UserError, match=rf"--set: method\.{given.split('=')[0]} must (lie in|be)"):
+        compose(method, METHODS.load(method), "glas", "fair", parse_overrides([f"method.{given}"]))
+
+
+def test_every_number_has_a_range():
+    free = {f"{name}.{key}" for name in METHODS.names() for key, field in fields_of(METHODS.load(name)).items()
+            if isinstance(field.default, int | float) and not allowed(field.type)}
+    assert free == {"semimoe.sdf_scale"}  # of any sign
+
+
+@pytest.mark.parametrize(
     "given", ["train.steps=0", "train.epochs=0", "optimiser.decay=0", "optimiser.momentum=1", "augment.hue=0.6"]
 )
 def test_settings_of_all_sections_have_ranges(given):

@@ -42,6 +42,7 @@ CAUGHT = [
     ("CountsInTheClass", "nothing_is_remembered_elsewhere", "CountsInTheClass.calls is "),
     ("CountsInAGlobal", "nothing_is_remembered_elsewhere", "global 'CALLS' of broken_methods.py"),
     ("CountsInAGlobal", "repeats", "chance or state outside the module"),
+    ("ForgetsToMix", "labels_are_mixed", "unlabelled.cutmix('strong', ...); or set mixes_labels = False"),
     ("RemembersImages", "nothing_is_remembered_elsewhere", "self.beliefs"),
     ("DrawsFromItsOwnGenerator", "resumes_exactly", "outside parameters and buffers"),
     ("DrawsFromItsOwnGenerator", "nothing_is_remembered_elsewhere", "self.generator"),
@@ -99,6 +100,19 @@ def test_every_check_has_caught_something_and_everything_naughty_is_caught():
     assert {check for _, check, _ in CAUGHT} == set(CHECKS)
     classes = set(re.findall(r"^class (\w+)\(", NAUGHTY.read_text(), re.M))
     assert {name for name, _, _ in CAUGHT} == classes - {"Honest"}
+
+
+def test_a_strong_view_needs_no_mixed_labels_where_a_method_says_so(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text("""
+from tests.broken_methods import ForgetsToMix, Honest, Method
+
+class Declares(ForgetsToMix, Method):
+    mixes_labels = False
+""")
+    CHECKS["labels_are_mixed"](method_testbed(f"{path}:Declares"))
+    for method in ("fixmatch", "unimatch"):
+        CHECKS["labels_are_mixed"](method_testbed(method))
 
 
 def test_what_the_naughty_ones_are_made_from_keeps_the_contract():

@@ -16,6 +16,7 @@ from benchmark.config.validate import fields_of
 from benchmark.data.load import load_dataset
 from benchmark.data.splits import load_split
 from benchmark.metrics.counts import dice
+from benchmark.ranges import allowed
 from benchmark.registry import METHODS, Entry
 from benchmark.report import stats
 from benchmark.report.cells import Run
@@ -61,8 +62,11 @@ def page() -> str:
 
 def section(entry: Entry) -> str:
     """One method: what it is, its hyper-parameters, its size, and the tests of its mechanism."""
-    lines = [f"## {entry.name}", "", f"**{escape(entry.summary)}**", "", " ".join(entry.text.split("\n\n")[0].split())]
-    lines += [f"\n{' '.join(part.split())}" for part in entry.text.split("\n\n")[1:]]
+    doc = entry.doc
+    lines = [f"## {entry.display} (`{entry.name}`)", "", f"**{escape(doc.summary)}**"]
+    for paragraph in doc.about:
+        lines += ["", paragraph]
+    lines += ["", "```text", *doc.loss, "```"]
     fields = fields_of(METHODS.load(entry.name))
     if fields:
         known = compose(entry.name, METHODS.load(entry.name), "glas", "paper").settings
@@ -70,9 +74,12 @@ def section(entry: Entry) -> str:
         for name, field in fields.items():
             setting = known[f"method.{name}"]
             recipe = f"{text(setting.value)} ({setting.source})" if setting.layer.startswith("recipe") else NOTHING
-            rows.append([f"method.{name}", text(field.default), recipe])
-        table = markdown(Table("", "", ["setting", "default", "`paper`"], rows)).split("\n", 4)[4]
-        lines += ["", table.rstrip().replace("\\`", "`")]
+            rows.append([name, allowed(field.type), text(field.default), recipe, doc.arguments[name]])
+        header = ["`method.`", "allowed", "default", "`paper`", ""]
+        table = markdown(Table("", "", header, rows)).split("\n", 4)[4]
+        lines += ["", table.rstrip().replace("\\`", "`").replace("--:", ":--")]
+    if doc.differs:
+        lines += ["", "Differs from published code:", "", *(f"- {line}" for line in doc.differs)]
     trained, net = size_under_paper(entry.name)
     lines += ["", f"Under `paper`: {net}, {trained:,} parameters trained."]
     proofs = list(mechanism_tests(entry.name))

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmark.batches.batch import Batch
+from benchmark.batches.plan import MIXED
 from benchmark.conformance import side_effects as conduct
 from benchmark.conformance.global_state import put_back
 from benchmark.conformance.testbed import STEPS, Failure, MethodTestbed, advance, differences, frozen, not_finite
@@ -25,6 +27,7 @@ from benchmark.ema import Teacher
 from benchmark.errors import NotApplicable, UserError
 from benchmark.losses import IGNORE
 from benchmark.method import named_logits
+from benchmark.training.phases import phase_spans
 
 
 def losses_are_named_scalars(bench: MethodTestbed) -> None:
@@ -194,6 +197,38 @@ def extreme_masks_are_borne(bench: MethodTestbed) -> None:
             raise Failure(f"{what} is not finite where every pixel is {kind}, though the losses are")
 
 
+def labels_are_mixed(bench: MethodTestbed) -> None:
+    """Where a loss depends on an unlabelled view that CutMix changes, something goes through `cutmix` of that view."""
+    training = replace(bench, spec=bench.spec.with_values({"augment.cutmix": 1.0})).build()
+    method, step = training.method, getattr(training.step, "eager", training.step)
+    if "unlabelled" not in method.views or not method.mixes_labels:
+        return
+    for first in {steps.start for steps in phase_spans(method.phases, training.steps).values()}:
+        training.locate(first)
+        batches, asked = step.batches(training.plans(first, 1)[0]), _Asked()
+        images: Batch = batches["unlabelled"]
+        views = {view: images.tensors[view].requires_grad_() for view in MIXED if view in images.tensors}
+        asked.update(images.boxes)
+        images.boxes = asked
+        step.learn(batches)
+        for view, tensor in views.items():
+            if tensor.grad is not None and view not in asked.keys_asked:
+                raise Failure(f"losses() learns from unlabelled.{view}, into which CutMix pastes other images, and "
+                              f"takes no label through unlabelled.cutmix('{view}', ...); or set mixes_labels = False")
+
+
+class _Asked(dict[str, Tensor]):
+    """A batch's rectangles, which remember whose were asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys_asked: set[str] = set()
+
+    def get(self, view: str, default: Any = None) -> Any:
+        self.keys_asked.add(view)
+        return super().get(view, default)
+
+
 def step_can_be_captured(bench: MethodTestbed) -> None:
     """Losses and backward run on fake tensors: no `.item()`, no shape that depends on data."""
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -214,9 +249,12 @@ def step_can_be_captured(bench: MethodTestbed) -> None:
                         store[name] = torch.nn.Parameter(fake, tensor.requires_grad) if is_parameter else fake
         step.method = method
         try:
-            step.learn(step.batches(plan))
-            with torch.no_grad():
-                method.after_step(training.clock)
+            for steps in phase_spans(method.phases, training.steps).values():
+                training.locate(steps.start)
+                method.phase = training.method.phase
+                step.learn(step.batches(plan))
+                with torch.no_grad():
+                    method.after_step(training.clock)
         except Exception as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             place = bench.blame(error.__traceback__)
@@ -239,7 +277,8 @@ CHECKS: dict[str, Callable[[MethodTestbed], None]] = {
     for check in (
         losses_are_named_scalars, losses_are_finite, gradients_reach_what_is_trained, prediction_has_shape,
         training_changes_the_prediction, evaluation_is_pure, repeats, resumes_exactly,
-        hidden_masks_change_nothing, images_for_testing_change_nothing, extreme_masks_are_borne, state_stays_in_place,
+        hidden_masks_change_nothing, images_for_testing_change_nothing, extreme_masks_are_borne, labels_are_mixed,
+        state_stays_in_place,
         step_can_be_captured, conduct.tensors_are_registered, conduct.nothing_is_remembered_elsewhere,
         conduct.files_are_left_alone, conduct.batches_are_left_alone, conduct.modes_are_kept,
         conduct.process_is_left_alone,
