@@ -1,8 +1,4 @@
-"""Classes that users bring: by path (`path/to/file.py:Class`) and by the entry points of installed packages.
-
-A file is imported once, as long as it stays as it is. Entry points are described from their source without being
-imported, so that `list` answers at once and one that is broken takes no other with it.
-"""
+"""Classes that users bring: by path (`path/to/file.py:Class`) and by the entry points of installed packages."""
 
 from __future__ import annotations
 
@@ -10,17 +6,14 @@ import ast
 import hashlib
 import importlib.util
 import sys
+import traceback
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.machinery import PathFinder
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 from benchmark.errors import UserError
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 
 def is_path(name: str) -> bool:
@@ -45,15 +38,18 @@ def split_path(name: str) -> tuple[Path, str]:
 
 
 def module_from(path: Path) -> ModuleType:
-    """The module in a file. UserError with the line where it cannot be imported."""
+    """The module in a file, imported once as long as the file stays as it is. UserError with the line where it cannot
+    be imported."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
         return _module(path.resolve(), path.read_bytes())
     except (Exception, SystemExit) as error:
-        line = error.lineno if isinstance(error, SyntaxError) else line_of(error.__traceback__, path)
-        where = f"{path}, line {line}" if line else str(path)
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
         cause = error.msg if isinstance(error, SyntaxError) else str(error).partition("\n")[0]
+        where = f"{path}, line {line}" if line else str(path)
         raise UserError(f"{where}: cannot be imported ({type(error).__name__}: {cause})") from error
 
 
@@ -73,16 +69,6 @@ def _module(path: Path, source: bytes) -> ModuleType:
     return module
 
 
-def line_of(traceback: TracebackType | None, path: Path) -> int | None:
-    """The line of a file that a traceback passed last."""
-    found = None
-    while traceback is not None:
-        if Path(traceback.tb_frame.f_code.co_filename) == path.resolve():
-            found = traceback.tb_lineno
-        traceback = traceback.tb_next
-    return found
-
-
 @dataclass(frozen=True)
 class Installed:
     """An entry point: its name, and the package and version that it comes from."""
@@ -90,52 +76,37 @@ class Installed:
     point: EntryPoint
     package: str
 
-    def source(self) -> str:
-        """The text of its module, found without importing anything. LookupError where there is none."""
-        module, path = self.point.module, _file_of(self.point.module)
-        if path is None:
-            raise LookupError(f"no module {module}")
-        return path.read_text(encoding="utf-8")
-
     def about(self) -> str:
-        """The first paragraph of its class's docstring, or what is wrong, in one line."""
+        """The first paragraph of its class's docstring, read without importing it, or what is wrong, in one line."""
+        first, *rest = self.point.module.split(".")
         try:
-            nodes = ast.parse(self.source()).body
+            origin = getattr(importlib.util.find_spec(first), "origin", None)
+            if origin is None:
+                raise LookupError(f"no module {first}")
+            stem = Path(origin).parent.joinpath(*rest) if rest else Path(origin).with_suffix("")
+            path = stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+            nodes = ast.parse(path.read_text(encoding="utf-8")).body
         except (LookupError, SyntaxError, ValueError, OSError) as error:
             return f"broken: {' '.join(str(error).split())}"
         for node in nodes:
             if isinstance(node, ast.ClassDef) and node.name == self.point.attr:
                 return " ".join((ast.get_docstring(node) or "no docstring").partition("\n\n")[0].split())
-        imported = (alias.asname or alias.name for node in nodes if isinstance(node, ast.ImportFrom)
-                    for alias in node.names)
-        if self.point.attr in imported:
-            return self.point.value
+            imported = [each.asname or each.name for each in getattr(node, "names", ())]
+            if isinstance(node, ast.ImportFrom) and self.point.attr in imported:
+                return self.point.value  # it comes from elsewhere
         return f"broken: {self.point.module} has no class {self.point.attr or 'named in its entry point'}"
 
 
 def installed(group: str) -> dict[str, Installed]:
     """The entry points of a group by name; of several with one name the first on the path."""
-    return dict(_installed(group, tuple(sys.path)))
+    return _installed(group, tuple(sys.path))
 
 
 @cache
 def _installed(group: str, path: tuple[str, ...]) -> dict[str, Installed]:
     """Read once for a path: a large grid asks for every cell."""
-    from importlib.metadata import entry_points
-
     found: dict[str, Installed] = {}
     for point in entry_points(group=group):
         package = f"{point.dist.name} {point.dist.version}" if point.dist else "an installed package"
         found.setdefault(point.name, Installed(point, package))
     return dict(sorted(found.items()))
-
-
-def _file_of(module: str) -> Path | None:
-    first, *rest = module.split(".")
-    specification = importlib.util.find_spec(first)
-    for depth in range(len(rest)):
-        if specification is None:
-            return None
-        name = ".".join([first, *rest[: depth + 1]])
-        specification = PathFinder.find_spec(name, specification.submodule_search_locations)
-    return Path(specification.origin) if specification and specification.has_location and specification.origin else None

@@ -21,6 +21,13 @@ from numpy.typing import NDArray
 from benchmark.metrics.counts import dice, jaccard, over_classes
 
 PROTOCOLS = ("strict", "validation", "paper")
+MEANING = {
+    "strict": "last step, argmax, every test image by itself at its native size, mean over images",
+    "validation": "step and threshold with the best pooled Jaccard on validation images; test pixels pooled at "
+    "working size",
+    "paper": "step, threshold and output with the best pooled Jaccard on the test images themselves; test pixels "
+    "pooled at working size; an upper bound that nobody can choose without the test masks",
+}
 Counts = Mapping[str, NDArray[Any]]
 
 NO_VALIDATION = "no validation images at this label ratio"

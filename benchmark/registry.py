@@ -105,23 +105,27 @@ class Registry:
         return name in self.names() or is_path(name) or name in self.outside()
 
     def load(self, name: str) -> Any:
-        """The class called `name`; UserError with the near miss when there is none."""
+        """The class called `name`; UserError with the near miss where there is none."""
+        installed_ones = self.outside()
         if is_path(name):
-            return self._from_path(name)
-        if name in self.names():
-            module = importlib.import_module(f"{self.package}.{name}")
-            return self._checked(getattr(module, self.describe(name).class_name), name)
-        outside = self.outside()
-        if name in outside:
+            found = self._from_path(name)
+        elif name in self.names():
+            found = getattr(importlib.import_module(f"{self.package}.{name}"), self.describe(name).class_name)
+        elif name in installed_ones:
+            point, package = installed_ones[name].point, installed_ones[name].package
             try:
-                found = outside[name].point.load()
+                found = point.load()
             except Exception as error:
                 cause = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-                where = f"{outside[name].package}, {outside[name].point.value}"
-                raise UserError(f"{self.kind} '{name}' of {where} cannot be imported ({cause})") from error
-            return self._checked(found, name)
-        known = [*self.names(), *outside]
-        raise UserError(f"unknown {self.kind} '{name}'.{suggest(name, known)} Known: {', '.join(known)}.")
+                raise UserError(f"{self.kind} '{name}' of {package}, {point.value} cannot be imported ({cause})"
+                                ) from error
+        else:
+            known = [*self.names(), *installed_ones]
+            raise UserError(f"unknown {self.kind} '{name}'.{suggest(name, known)} Known: {', '.join(known)}.")
+        if not self._is_one(found):
+            what = "a class" if isinstance(found, type) else f"an instance of {type(found).__name__}"
+            raise UserError(f"{name}: {what}, which does not derive from {self.base}")
+        return found
 
     def full_name(self, name: str) -> str:
         """`name`; of a path that names no class, with the only one that is there: `own.py` is `own.py:Own`."""
@@ -134,20 +138,12 @@ class Registry:
             key for key, value in vars(module).items()
             if self._is_one(value) and value.__module__ == module.__name__ and not key.startswith("_")
         ]
-        if not class_name and len(own) == 1:
-            return getattr(module, own[0])
         listed = f"it holds {', '.join(own)}" if own else f"it holds no class that derives from {self.base}"
-        if not class_name:
+        if not class_name and len(own) != 1:
             raise UserError(f"{path}: name the class, as in {path}:{own[0] if own else 'Class'}; {listed}")
-        if not hasattr(module, class_name):
+        if class_name and not hasattr(module, class_name):
             raise UserError(f"{path}: no class '{class_name}'.{suggest(class_name, own)} {listed.capitalize()}.")
-        return self._checked(getattr(module, class_name), name)
-
-    def _checked(self, found: Any, name: str) -> Any:
-        if not self._is_one(found):
-            what = "a class" if isinstance(found, type) else f"an instance of {type(found).__name__}"
-            raise UserError(f"{name}: {what}, which does not derive from {self.base}")
-        return found
+        return getattr(module, class_name or own[0])
 
     def _is_one(self, found: Any) -> bool:
         """Whether this is a class of the kind; the base is known by its name, so that it need not be imported."""
@@ -156,11 +152,18 @@ class Registry:
 
 @lru_cache(256)
 def _described(name: str, source: str, base: str) -> Entry | None:
-    """The first class of a source that derives from `base`."""
+    """The first class of a source that derives from `base`; of its attributes those that are written as literals."""
     for node in ast.parse(source).body:
-        if isinstance(node, ast.ClassDef) and any(ast.unparse(parent) == base for parent in node.bases):
-            later, display = _literal(node, "later") or {}, _literal(node, "display") or name
-            return Entry(name, node.name, ast.get_docstring(node) or "", later, display, _hyperparameters(node))
+        if not isinstance(node, ast.ClassDef) or base not in map(ast.unparse, node.bases):
+            continue
+        literals: dict[str, Any] = {}
+        for line in node.body:
+            if isinstance(line, ast.Assign | ast.AnnAssign) and line.value is not None:
+                target = line.targets[0] if isinstance(line, ast.Assign) else line.target
+                if isinstance(target, ast.Name) and target.id in ("later", "display"):
+                    literals[target.id] = ast.literal_eval(line.value)
+        text, hyperparameters = ast.get_docstring(node) or "", _hyperparameters(node)
+        return Entry(name, node.name, text, **{"display": name, "hyperparameters": hyperparameters, **literals})
     return None
 
 
@@ -172,17 +175,6 @@ def _hyperparameters(node: ast.ClassDef) -> Mapping[str, tuple[str, str]]:
             return {arg.arg: (ast.unparse(arg.annotation) if arg.annotation else "",
                               ast.unparse(default) if default else "") for arg, default in pairs}
     return {}
-
-
-def _literal(node: ast.ClassDef, name: str) -> Any:
-    """The value of a class attribute that is written as a literal; None where there is none."""
-    for statement in node.body:
-        target: ast.expr | None = statement.target if isinstance(statement, ast.AnnAssign) else None
-        if isinstance(statement, ast.Assign):
-            target = statement.targets[0]
-        if isinstance(target, ast.Name) and target.id == name and getattr(statement, "value", None) is not None:
-            return ast.literal_eval(statement.value)  # type: ignore[attr-defined]
-    return None
 
 
 METHODS = Registry("method", "methods", "Method")

@@ -1,17 +1,20 @@
-"""The network of XNet (Zhou et al., ICCV 2023): two residual U-Nets whose encoders exchange their deepest features.
+"""The networks of XNet (Zhou et al., ICCV 2023): two U-Nets whose encoders exchange their deepest features.
 
-Widths, kernels and the arrangement are those of the authors' public code, where both come to 326,177,668 parameters for
-3 + 1 channels and 2 classes: two of `ResidualUNet` (135,816,194 with 3 channels) and two exchanges.
+Of `TwoBranches` widths, kernels and the arrangement are those of the authors' public code, where both come to
+326,177,668 parameters for 3 + 1 channels and 2 classes: two of `ResidualUNet` (135,816,194 with 3 channels) and two
+exchanges.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmark.nets.network import initialise
+from benchmark.method import NotApplicable
+from benchmark.nets.network import Network, initialise
 from benchmark.nets.residual import ResidualUNet, conv_bn_relu, up_conv
 
 
@@ -64,3 +67,33 @@ class TwoBranches(nn.Module):
             features = [*fine[k], branch.encoder.fourth[1](fourth), branch.encoder.fifth(fifth)]
             logits.append(branch.logits(features))
         return logits[0], logits[1]
+
+
+class ConfiguredBranches(nn.Module):
+    """Two networks of one kind, such as pretrained ones, that exchange the two deepest features of their encoders.
+
+    The exchange stands between encoder and decoder, not between an encoder's stages, so that it fits every network.
+    Raises NotApplicable for a network with fewer than two levels.
+    """
+
+    def __init__(self, nets: Sequence[Network]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(nets)
+        deepest = nets[0].feature_widths[-2:]
+        if len(deepest) < 2:
+            raise NotApplicable("xnet exchanges features of two levels, and the encoder of net.name has one")
+        self.exchanges = nn.ModuleList(Exchange(*deepest) for _ in nets)
+        self.divisor = nets[0].divisor
+        initialise(self.exchanges, "fan_out")
+
+    def forward(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Images [B, channels, H, W] and [B, 1, H, W], which is repeated -> two logits [B, classes, H, W]."""
+        halves: list[Any] = list(zip(self.branches, self.exchanges, strict=True))
+        images = low, high.expand_as(low)
+        features = [net.encode(image) for (net, _), image in zip(halves, images, strict=True)]
+        given = [exchange.give(*levels[-2:]) for (_, exchange), levels in zip(halves, features, strict=True)]
+        first, second = (
+            net.logits([*features[k][:-2], *exchange.take(given[k][0], *given[1 - k])])
+            for k, (net, exchange) in enumerate(halves)
+        )
+        return first, second

@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmark.report import stats
-from benchmark.report.cells import Group, Wanted, group_experiment
-from benchmark.report.compare import best, compare, difference_table, paired
-from tests.test_report import native, only, record
-
-NOTHING_THERE = (0, 0, 0)
-PATIENTS = "ppqqrr"
+from benchmark.report.compare import best, compare, difference_table, signs
+from benchmark.report.results_frame import Group
+from tests.made_records import expected, native, of_experiment, only, record, tenths
 
 
-def run(method: str, tenths: list[int | None], fold: int = 0, patients: str = PATIENTS, **other: Any) -> Any:
-    """A finished run whose images have these Dice, in tenths; None is undefined."""
-    rows = [NOTHING_THERE if value is None else (value, 10 - value, 10 - value) for value in tenths]
-    return record(method, fold=fold, counts=native(*rows, patients=patients[: len(rows)]), **other)
-
-
-def grouped(*records: Any, reference: str | None = "base") -> Group:
-    return dataclasses.replace(only(list(records)), reference=reference)
+def grouped(*records: Any) -> Group:
+    return only(*records, reference="base")
 
 
 def test_differences_by_hand() -> None:
     group = grouped(
-        run("base", [5, 5, 5, 5, 5, 5]), run("base", [6, 6, 6, 6, 6, 6], 1),
-        run("new", [6, 6, 7, 7, 8, 8]), run("new", [6, 8, 7, 9, 6, 6], 1),
+        tenths("base", [5, 5, 5, 5, 5, 5]), tenths("base", [6, 6, 6, 6, 6, 6], 1),
+        tenths("new", [6, 6, 7, 7, 8, 8]), tenths("new", [6, 8, 7, 9, 6, 6], 1),
     )  # fmt: skip
     found = compare(group, "new", "base", 20)
-    assert found
-    np.testing.assert_allclose(found.images.values, [0.05, 0.15, 0.15, 0.25, 0.15, 0.15])
-    assert found.by_draw == {(0, 0): pytest.approx(0.2), (1, 0): pytest.approx(0.1)} and found.signs == "2/2 above"
+    np.testing.assert_allclose(found.mean(axis=1), [0.05, 0.15, 0.15, 0.25, 0.15, 0.15])
+    assert dict(found.mean()) == {(0, 0): pytest.approx(0.2), (1, 0): pytest.approx(0.1)}
+    assert signs(found) == "2/2 above"
     table = difference_table(group)
     assert table and len(table.rows) == 1
-    label, ratio, difference, interval, signs, p, adjusted = table.rows[0]
-    assert (label, ratio, difference, signs) == ("new", "20 %", "+15.00", "2/2 above")
-    expected = stats.interval(found.images)
-    assert expected and interval == f"[{100 * expected.low:+.2f}, {100 * expected.high:+.2f}]"
+    label, ratio, difference, interval, above, p, adjusted = table.rows[0]
+    assert (label, ratio, difference, above) == ("new", "20 %", "+15.00", "2/2 above")
+    bounds = stats.interval(found.mean(axis=1))
+    assert bounds and interval == f"[{100 * bounds.low:+.2f}, {100 * bounds.high:+.2f}]"
     assert interval == "[+10.00, +20.00]"  # patients' means are 10, 20 and 15: p three times, q three times
     assert p == adjusted == "0.2500"  # three patients, all above: 2 of 8 flips
     assert "the one difference" in table.caption and "3 patients resampled" in table.caption and "few" in table.caption
@@ -50,47 +40,39 @@ def test_differences_by_hand() -> None:
 
 def test_only_draws_that_both_have_are_compared() -> None:
     group = grouped(
-        run("base", [5, 5]), run("base", [9, 9], 1), run("base", [1, 1], 2),
-        run("new", [6, 6]), run("new", [10, 10], 3), record("new", fold=1, status="failed", reason="no memory"),
+        tenths("base", [5, 5]), tenths("base", [9, 9], 1), tenths("base", [1, 1], 2),
+        tenths("new", [6, 6]), tenths("new", [10, 10], 3), record("new", fold=1, status="failed", reason="no memory"),
     )  # fmt: skip
     table = difference_table(group)
     assert table and table.rows[0][2:5] == ["+10.00", "–", "1/1 above"]  # one patient: no interval
     assert table.rows[0][5] == "1.0000" and any("one draw" in note for note in table.notes)
 
 
-def test_pairs_are_of_common_draws_and_of_images_that_both_define() -> None:
-    group = grouped(run("base", [5, None, 5]), run("base", [9, 9, 9], 1), run("new", [6, 7, 8]))
-    ((draw, (ours, theirs)),) = paired(group, "new", "base", 20).items()
-    assert draw == (0, 0) and ours.ids == theirs.ids == ("test_0", "test_2")
-    np.testing.assert_allclose([ours.values, theirs.values], [[0.6, 0.8], [0.5, 0.5]])
-
-
 def test_undefined_images_are_left_out_of_their_draw_alone() -> None:
     group = grouped(
-        run("base", [5, None, 5]), run("base", [5, 5, 5], 1), run("new", [7, 7, None]), run("new", [7, 7, None], 1)
-    )
+        tenths("base", [5, None, 5]), tenths("base", [5, 5, 5], 1), tenths("new", [7, 7, None]),
+        tenths("new", [7, 7, None], 1),
+    )  # fmt: skip
     found = compare(group, "new", "base", 20)
-    assert found and found.images.ids == ("test_0", "test_1")
-    np.testing.assert_allclose(found.images.values, [0.2, 0.2])
-    empty = grouped(run("base", [None, 5]), run("new", [5, None]))
-    assert compare(empty, "new", "base", 20) is None and difference_table(empty) is None
+    assert list(found.index.get_level_values("image")) == ["test_0", "test_1"]
+    np.testing.assert_allclose(found.mean(axis=1), [0.2, 0.2])
+    empty = grouped(tenths("base", [None, 5]), tenths("new", [5, None]))
+    assert compare(empty, "new", "base", 20).empty and difference_table(empty) is None
 
 
 def test_equal_draws_are_neither_above_nor_below() -> None:
-    group = grouped(
-        run("base", [5, 5, 5]), run("base", [5, 5, 5], 1), run("new", [5, 5, 5]), run("new", [4, 6, 6], 1)
-    )
-    found = compare(group, "new", "base", 20)
-    assert found and found.signs == "1/2 above, 1/2 equal"
-    same = difference_table(grouped(run("base", [5, 5, 5]), run("new", [5, 5, 5])))
+    bases = tenths("base", [5, 5, 5]), tenths("base", [5, 5, 5], 1)
+    group = grouped(*bases, tenths("new", [5, 5, 5]), tenths("new", [4, 6, 6], 1))
+    assert signs(compare(group, "new", "base", 20)) == "1/2 above, 1/2 equal"
+    same = difference_table(grouped(tenths("base", [5, 5, 5]), tenths("new", [5, 5, 5])))
     assert same and same.rows[0][2:4] == ["+0.00", "[+0.00, +0.00]"] and same.rows[0][5] == "1.0000"
 
 
 def test_the_family_is_every_row_at_every_ratio_and_is_named() -> None:
     group = grouped(
-        *(run("base", [1, 1, 1, 1, 1, 1], patients="abcdef", ratio=ratio) for ratio in (10, 20)),
-        *(run("new", [2, 3, 4, 5, 6, 7], patients="abcdef", ratio=ratio) for ratio in (10, 20)),
-        run("odd", [0, 2, 1, 1, 1, 1], patients="abcdef"),
+        *(tenths("base", [1, 1, 1, 1, 1, 1], patients="abcdef", ratio=ratio) for ratio in (10, 20)),
+        *(tenths("new", [2, 3, 4, 5, 6, 7], patients="abcdef", ratio=ratio) for ratio in (10, 20)),
+        tenths("odd", [0, 2, 1, 1, 1, 1], patients="abcdef"),
     )
     table = difference_table(group)
     assert table and [row[:2] for row in table.rows] == [["new", "10 %"], ["new", "20 %"], ["odd", "20 %"]]
@@ -103,68 +85,57 @@ def test_the_family_is_every_row_at_every_ratio_and_is_named() -> None:
 
 def test_what_cannot_be_compared_is_told() -> None:
     lost = record("lost", status="diverged", reason="nan")
-    group = grouped(run("base", [5, 5]), run("new", [6, 6]), lost)
-    table = difference_table(group)
+    table = difference_table(grouped(tenths("base", [5, 5]), tenths("new", [6, 6]), lost))
     assert table and len(table.rows) == 1 and "at 20 % lost" in table.notes[-1]
-    assert difference_table(grouped(run("base", [5, 5]), run("new", [6, 6]), reference=None)) is None
-    assert difference_table(grouped(run("base", [5, 5]), lost)) is None
-
-
-def test_a_bound_that_an_experiment_wants_at_another_ratio_is_not_compared_at_this_one() -> None:
-    made = [run("base", [5, 5]), run("new", [6, 6]), run("base", [7, 7], ratio=100)]
-    rows = ["lower", "new", "upper"]
-    wanted = [Wanted(row, r["run_id"], r["spec"]) for row, (r, _) in zip(rows, made, strict=True)]
-    (group,) = group_experiment("mine", made, wanted, reference="lower")
-    table = difference_table(group)
-    assert table and [row[0] for row in table.rows] == ["new"]
+    assert difference_table(only(tenths("base", [5, 5]), tenths("new", [6, 6]))) is None
+    assert difference_table(grouped(tenths("base", [5, 5]), lost)) is None
+    made = [tenths("base", [5, 5]), tenths("new", [6, 6]), tenths("base", [7, 7], ratio=100)]
+    plan = [expected(row, r) for row, (r, _) in zip(("lower", "new", "upper"), made, strict=True)]
+    table = difference_table(of_experiment(made, plan, "lower")[0])
+    assert table and [row[0] for row in table.rows] == ["new"]  # a bound at another ratio is not compared at this one
     assert table.notes[-1].endswith("with lower: at 100 % upper.")
 
 
 # The row in bold
 
 
-def draws(method: str, *tenths: list[int | None], patients: str = PATIENTS, start: int = 0) -> list[Any]:
-    return [run(method, values, start + fold, patients) for fold, values in enumerate(tenths)]
+LOW, HIGH, MIXED = [5] * 6, [7, 7, 8, 8, 6, 6], [9, 9, 9, 9, 4, 4]
+
+
+def draws(method: str, *values: list[int | None], patients: str = "ppqqrr", start: int = 0) -> list[Any]:
+    return [tenths(method, each, start + fold, patients) for fold, each in enumerate(values)]
 
 
 def test_the_best_is_above_the_runner_up_in_every_draw_and_beyond_chance() -> None:
-    low, high = [5, 5, 5, 5, 5, 5], [7, 7, 8, 8, 6, 6]
-    assert best(grouped(*draws("a", high, high), *draws("b", low, low)), 20) == "a"
-    assert best(grouped(*draws("a", low, low), *draws("b", high, high), *draws("c", [1] * 6, [1] * 6)), 20) == "b"
-    assert best(grouped(*draws("a", high, high), *draws("b", low, low)), 20, metric="jaccard") == "a"
-
-
-def test_no_row_is_best_without_a_reason() -> None:
-    low, high, mixed = [5, 5, 5, 5, 5, 5], [7, 7, 8, 8, 6, 6], [9, 9, 9, 9, 4, 4]
-    slightly_below = [5, 5, 5, 5, 5, 4]
-    assert best(grouped(*draws("a", mixed, mixed), *draws("b", low, low)), 20) is None  # one patient is below
-    assert best(grouped(*draws("a", high, slightly_below), *draws("b", low, low)), 20) is None  # one draw is below
-    assert best(grouped(*draws("a", low, low), *draws("b", low, low)), 20) is None  # a tie
-    assert best(grouped(*draws("a", high), *draws("b", low)), 20) is None  # one draw
-    assert best(grouped(*draws("a", high, high)), 20) is None  # no runner-up
-    assert best(grouped(*draws("a", high, high), *draws("b", low, low, low)), 20) is None  # a draw is missing
-    assert best(grouped(*draws("a", high, high), *draws("b", low, low, start=5)), 20) is None  # no common draw
-    one_patient = [draws(name, values, values, patients="pppppp") for name, values in (("a", high), ("b", low))]
-    assert best(grouped(*one_patient[0], *one_patient[1]), 20) is None
-    assert best(grouped(*draws("a", high, high), *draws("b", low, low)), 10) is None  # nothing there
-    assert best(grouped(*draws("a", high, high), *draws("b", low, low)), 20, "paper") is None
-
-
-def test_failed_and_undefined_runs_do_not_stand_in_the_way_of_the_best() -> None:
-    first, second = draws("a", [7, 7, 8, 8, 6, 6], [7, 7, 8, 8, 6, None]), draws("b", [5] * 6, [5] * 6)
+    assert best(grouped(*draws("a", HIGH, HIGH), *draws("b", LOW, LOW)), 20) == "a"
+    assert best(grouped(*draws("a", LOW, LOW), *draws("b", HIGH, HIGH), *draws("c", [1] * 6, [1] * 6)), 20) == "b"
+    assert best(grouped(*draws("a", HIGH, HIGH), *draws("b", LOW, LOW)), 20, metric="jaccard") == "a"
+    assert best(grouped(*draws("a", HIGH, HIGH, HIGH), *draws("b", LOW, LOW)), 20) == "a"  # in the draws of both
     others = [record("c", status="failed", reason="x"), *draws("d", [None] * 6, [None] * 6)]
-    assert best(grouped(*first, *second, *others), 20) == "a"
+    undefined = draws("a", HIGH, [7, 7, 8, 8, 6, None])
+    assert best(grouped(*undefined, *draws("b", LOW, LOW), *others), 20) == "a"  # others do not stand in the way
 
 
-def test_the_runner_up_with_fewer_draws_is_compared_in_those() -> None:
-    high, low = [7, 7, 8, 8, 6, 6], [5, 5, 5, 5, 5, 5]
-    assert best(grouped(*draws("a", high, high, high), *draws("b", low, low)), 20) == "a"
+@pytest.mark.parametrize(("first", "second", "why"), [
+    (draws("a", MIXED, MIXED), draws("b", LOW, LOW), "one patient is below"),
+    (draws("a", HIGH, [5, 5, 5, 5, 5, 4]), draws("b", LOW, LOW), "one draw is below"),
+    (draws("a", LOW, LOW), draws("b", LOW, LOW), "a tie"),
+    (draws("a", HIGH), draws("b", LOW), "one draw"),
+    (draws("a", HIGH, HIGH), [], "no runner-up"),
+    (draws("a", HIGH, HIGH), draws("b", LOW, LOW, LOW), "a draw is missing"),
+    (draws("a", HIGH, HIGH), draws("b", LOW, LOW, start=5), "no common draw"),
+    (draws("a", HIGH, HIGH, patients="pppppp"), draws("b", LOW, LOW, patients="pppppp"), "one patient"),
+])  # fmt: skip
+def test_no_row_is_best_without_a_reason(first: Any, second: Any, why: str) -> None:
+    assert best(grouped(*first, *second), 20) is None, why
+
+
+def test_no_row_is_best_where_nothing_is_or_under_a_pooled_protocol() -> None:
+    group = grouped(*draws("a", HIGH, HIGH), *draws("b", LOW, LOW))
+    assert best(group, 10) is None and best(group, 20, "paper") is None
 
 
 def test_several_records_of_one_draw_count_once() -> None:
-    twice = record("new", seed=0, counts=native((8, 2, 2), (8, 2, 2), patients="pq"), values={"x": 1})
-    twice[0]["spec"]["values"] = {}
-    twice[0]["run_id"] = "another"
-    group = grouped(run("base", [5, 5], patients="pq"), run("new", [6, 6], patients="pq"), twice)
-    found = compare(group, "new", "base", 20)
-    assert found and found.by_draw == {(0, 0): pytest.approx(0.2)}
+    twice = record("new", counts=native((8, 2, 2), (8, 2, 2), patients="pq"), run_id="another")
+    group = grouped(tenths("base", [5, 5], patients="pq"), tenths("new", [6, 6], patients="pq"), twice)
+    assert dict(compare(group, "new", "base", 20).mean()) == {(0, 0): pytest.approx(0.2)}

@@ -90,7 +90,7 @@ def test_every_preset_binds_for_every_method_and_dataset(preset):
     for method in METHODS.names():
         for dataset in DATASETS.names():
             compose(method, METHODS.load(method), dataset, preset)
-    recipes = read_preset(preset).get("recipes") or {}
+    recipes = read_preset(preset).recipes
     assert set(recipes) <= set(METHODS.names())
 
 
@@ -182,3 +182,9 @@ def test_every_number_has_a_range():
 def test_settings_of_all_sections_have_ranges(given):
     with pytest.raises(UserError, match=rf"--set: {given.split('=')[0]} must (lie in|be)"):
         compose("supervised", METHODS.load("supervised"), "glas", "fair", parse_overrides([given]))
+
+
+def test_the_schema_and_the_preset_fair_say_the_same():
+    defaults = Configuration("supervised", METHODS.load("supervised")).values()
+    fair = {key: each["value"] if isinstance(each, dict) else each for key, each in read_preset("fair").values.items()}
+    assert {key: defaults[key] for key in fair} == fair

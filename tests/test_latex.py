@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 
 from benchmark.report import latex, markdown
-from benchmark.report.build import Sheets, group_tables
-from benchmark.report.table import Strong, Table
-from benchmark.report.tables import score_cell
-from benchmark.report.values import comma_separated
-from tests.test_report import native, only, record
+from benchmark.report.build import group_tables, group_texts
+from benchmark.report.csv_export import comma_separated
+from benchmark.report.table import Bold, Table
+from tests.made_records import native, only, record
 
 ODD = Table(
     "50 % of $5 & more_#~^\\", "A {caption} | with <tags> “quotes”, ±, –, →, ß and 中.", ["[method]", "a_b"],
-    [["[x] first", Strong("81.20 ± 0.30 [80, 82]")], ["\\input{/etc/passwd}", "–"]], ["A note: 100 %."],
+    [["[x] first", Bold("81.20 ± 0.30 [80, 82]")], ["\\input{/etc/passwd}", "–"]], ["A note: 100 %."],
 )  # fmt: skip
 
 
@@ -28,12 +27,16 @@ def group():
     draws = [native((8, 2, 2), (6, 4, 4)), native((9, 1, 1), (7, 3, 3)), native((5, 5, 5), (5, 5, 5))]  # .7, .8, .5
     whole = [record("alpha", fold=fold, counts=counts) for fold, counts in enumerate(draws)]
     part = [record("beta", fold=0, counts=draws[0]), record("beta", fold=1, status="failed", reason="a | b & c_d")]
-    return only([*whole, *part])
+    return only(*whole, *part)
+
+
+def whole_file(made, command):
+    texts = group_texts([made], {made.name: group_tables(made, "strict")}, command, "strict")
+    return next(text for path, text in texts.items() if path.suffix == ".tex")
 
 
 def test_the_three_formats_agree_with_a_hand_calculation():
     made, tables = group(), group_tables(group(), "strict")
-    assert score_cell(made, "alpha", 20, "strict", "dice") == "66.67 ± 15.28 (n=3) [60.00, 73.33]"
     text = markdown.markdown(tables[0])
     assert "| alpha | 66.67 ± 15.28 (n=3) [60.00, 73.33] |" in text.replace("**", "").replace("\\]", "]")
     assert "| beta | 70.00 (1/3) [60.00, 80.00] |" in text.replace("**", "").replace("\\]", "]")
@@ -52,7 +55,7 @@ def test_the_three_formats_agree_with_a_hand_calculation():
 
 def test_cells_without_a_score_are_in_every_format():
     lost = [record("alpha", fold=fold, status="diverged", reason="nan") for fold in (0, 1)]
-    made = only([*lost, record("beta", counts=native((8, 2, 2), patients="p")), record("beta", fold=1)])
+    made = only(*lost, record("beta", counts=native((8, 2, 2), patients="p")), record("beta", fold=1))
     tables = group_tables(made, "strict")
     assert "| alpha | diverged (0/2) |" in markdown.markdown(tables[0])
     assert r"alpha & diverged (0/2) \\" in latex.latex(tables[0])
@@ -61,9 +64,8 @@ def test_cells_without_a_score_are_in_every_format():
     assert {(line["n"], line["wanted"], line["mean"], line["status"]) for line in alpha} == {("0", "2", "", "diverged")}
 
 
-def test_tables_can_be_referred_to_and_doubts_travel_with_them():
-    made = only([record("alpha"), record("beta", device="a GPU")])
-    (tex,) = [text for path, text in Sheets([made]).texts("a command").items() if path.suffix == ".tex"]
+def test_tables_can_be_referred_to_and_warnings_travel_with_them():
+    tex = whole_file(only(record("alpha"), record("beta", device="a GPU")), "a command")
     assert r"\label{tab:made-official-quick-dice-strict}" in tex and tex.count("Careful:") == tex.count(r"\label{")
     assert "2 models of a device" in tex
     shown = latex.latex(Table("A", "", ["", "x"], [["a-1", "-0.5 [-1.2, +3]"]]))
@@ -86,9 +88,7 @@ def test_nothing_of_a_name_is_a_command():
 def test_latex_compiles_as_it_is_and_inside_another_document(tmp_path: Path):
     if not shutil.which("pdflatex"):
         pytest.skip("needs pdflatex with booktabs (Debian's texlive-latex-recommended)")
-    whole = Sheets([group()]).texts("a command with 100 % _")
-    (tex,) = [text for path, text in whole.items() if path.suffix == ".tex"]
-    (tmp_path / "tables.tex").write_text(tex, encoding="utf-8")
+    (tmp_path / "tables.tex").write_text(whole_file(group(), "a command with 100 % _"), encoding="utf-8")
     (tmp_path / "odd.tex").write_text(latex.document([ODD], ["a comment\nin lines"], "odd"), encoding="utf-8")
     outer = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}\begin{document}Before."
     outer += r"\input{tables}\input{odd}After.\end{document}"

@@ -12,7 +12,7 @@ from benchmark.data.load import load_dataset
 from benchmark.errors import UserError
 from benchmark.plugins import portable, short
 from benchmark.registry import DATASETS, METHODS
-from benchmark.report.cells import group_runs
+from benchmark.report.gather import group_runs
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.records import read_records
 from benchmark.runs.request import Request, specify
@@ -97,7 +97,7 @@ def test_two_classes_of_one_name_are_told_apart_in_a_table(here):
     (here / "other.py").write_text(SOURCE)
     assert run("my methods/own.py").returncode == run("other.py").returncode == 0
     (group,) = group_runs(read_records(here / "results" / "records"))
-    assert group.labels == ("other.py:Own", "own.py:Own")
+    assert group.rows == ("other.py:Own", "own.py:Own")
     (here / "two.yaml").write_text("datasets: [synthetic]\nrows:\n  a: {methods: [my methods/own.py, other.py]}\n")
     assert {cell.row for cell in read_experiment("two.yaml").cells} == {"my methods/own.py:Own", "other.py:Own"}
 

@@ -248,7 +248,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
                                  for name in ("é.png", "e\u0301.png")], "a second file called 'é'"),
     "orphan": (lambda f: (f / "images" / "A_0.png").unlink(), r"masks/A_0\.png: a mask without its image"),
     "no images": (lambda f: shutil.rmtree(f / "images"), "cells/images: no such folder"),
-    "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], r"cells: no masks at 'masks/\{name\}'"),
+    "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], r"no masks .* at 'masks/"),
     "folder in it": (lambda f: (f / "images" / "more").mkdir(), "images/more: a folder"),
     "a slide": (lambda f: (f / "images" / "x.svs").write_bytes(b""), r"x\.svs: not an image by its name"),
     "broken image": (lambda f: (f / "images" / "A_0.png").write_bytes(b"no"), r"images/A_0\.png: not an image"),
@@ -451,64 +451,6 @@ def test_check_says_what_will_be_trained_on(folder: Path):
     assert "to be ignored" not in text, "images without a mask do not count"
 
 
-def look(folder: Path, *arguments: str) -> tuple[str, str]:
-    (folder / "dataset.yaml").unlink(missing_ok=True)
-    result = invoke("data", "new", folder, *arguments)
-    assert result.returncode == 0, result.stderr
-    load_dataset(str(folder))
-    return result.stdout, (folder / "dataset.yaml").read_text()
-
-
-def test_new_writes_what_it_sees_and_says_what_it_guesses(folder: Path):
-    told, text = look(folder)
-    assert "20 images, 16 with a mask; the 4 without one" in told and "taken for classes: give them names" in told
-    assert text == ('name: cells\nclasses:\n  background: 0\n  class_1: 1\n  class_2: 2\ngroups: "groups.csv"\n')
-    assert opened(folder).groups["grade"]
-    (folder / "groups.csv").unlink()
-    told, text = look(folder, "--tile", "32", "--overlap", "4")
-    assert "groups: no table seen" in told and "tile: {size: 32, overlap: 4}\n" in text
-    again = one_line_error(invoke("data", "new", folder))
-    assert "dataset.yaml: is there already" in again and (folder / "dataset.yaml").read_text() == text
-
-
-def test_new_knows_colours_instances_suffixes_ignore_and_sixteen_bits(folder: Path):
-    masks = {path: np.array(Image.open(path)) for path in (folder / "masks").iterdir()}
-    for path, truth in masks.items():
-        Image.fromarray(np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)[truth]).save(path)
-    assert "  background: [0, 0, 0]\n  class_1: [255, 0, 0]\n  class_2: [0, 0, 255]\n" in look(folder)[1]
-    for number, (path, truth) in enumerate(masks.items()):
-        ids = np.where(truth > 0, truth + (2 * (number % 2)), 0).astype(np.uint8)
-        ids[38:, :3] = ids.max() + 1 if number % 2 == 0 else 0
-        ids = np.unique(ids, return_inverse=True)[1].reshape(ids.shape).astype(np.uint8)
-        Image.fromarray(ids).save(path)
-    told, text = look(folder)
-    assert "masks: instances\nclasses: [background, object]\n" in text and "if they are classes" in told
-    for path, truth in masks.items():
-        truth = truth.copy()
-        truth[:3] = 255
-        path.unlink()
-        Image.fromarray(truth).save(path.with_name(f"{path.stem}_mask.png"))
-    told, text = look(folder)
-    assert "ignore: 255\n" in text and 'mask_suffix: "_mask"\n' in text and "to be ignored" in told
-    for number, path in enumerate((folder / "images").iterdir()):
-        Image.fromarray((np.arange(2080).reshape(40, 52) + 500 + number).astype(np.uint16)).save(path)
-    told, text = look(folder)
-    assert "pixels: grey\n" in text and "range: [508, 2590]" in text and "508 becomes black" in told
-
-
-def test_new_refuses_what_is_no_data_set(folder: Path, tmp_path: Path):
-    (folder / "dataset.yaml").unlink()
-    assert "no such folder" in one_line_error(invoke("data", "new", tmp_path / "nowhere"))
-    assert "say --tile SIZE" in one_line_error(invoke("data", "new", folder, "--overlap", "3"))
-    assert "--tile must have a size" in one_line_error(invoke("data", "new", folder, "--tile", "3"))
-    noise = np.random.default_rng(0).integers(0, 256, (40, 52), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "masks" / "A_0.png")
-    assert "neither instances" in one_line_error(invoke("data", "new", folder))
-    Image.fromarray(np.stack([noise, noise.T.reshape(40, 52), noise], -1)).save(folder / "masks" / "A_0.png")
-    assert "too many for classes" in one_line_error(invoke("data", "new", folder))
-    assert not (folder / "dataset.yaml").exists()
-
-
 def test_prepare_sets_the_tiling_once(folder: Path):
     told = invoke("data", "prepare", folder, "--size", SIZE, "--tile", "32", "--overlap", "8")
     assert "added tile: {size: 32, overlap: 8}" in told.stderr and "20 images in 80 tiles" in told.stdout
@@ -518,7 +460,7 @@ def test_prepare_sets_the_tiling_once(folder: Path):
     wrong = one_line_error(invoke("data", "prepare", folder, "--size", SIZE, "--tile", "64"))
     assert "has tile: {size: 32, overlap: 8}; change it there" in wrong
     assert "is prepared whole" in one_line_error(invoke("data", "prepare", "synthetic", "--tile", "64"))
-    assert "leave --from out" in one_line_error(invoke("data", "check", folder, "--from", folder))
+    assert "leave out --from" in one_line_error(invoke("data", "check", folder, "--from", folder))
 
 
 def test_verbs_take_the_path_and_say_how_to_begin(folder: Path, tmp_path: Path):

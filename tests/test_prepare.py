@@ -329,7 +329,7 @@ def test_check_and_preview(tmp_path: Path, raw: Path) -> None:
     data = opened(tmp_path, raw)
     text = "\n".join(describe(check_dataset(data)))
     for words in ("train: 7 images (5 benign, 2 malignant) of 3 patients", "60 x 44 (12)", "train_1 = testA_1",
-                  "5 of the 5 test images are of patients who are also in training", "impossible"):
+                  "5 of the 5 test images come from patients who are also in training", "impossible"):
         assert words in text
     sheet = Image.open(preview(data, tmp_path / "out" / "sheet.png", columns=5, tile=64))
     colours = np.asarray(sheet).reshape(-1, 3)

@@ -13,7 +13,7 @@ from tools.methods_page import size_under_paper
 @pytest.mark.parametrize("method", METHODS.names())
 def test_every_preset_can_be_composed_with_every_method(preset, method):
     settings = compose(method, METHODS.load(method), "glas", preset).settings
-    recipe = (read_preset(preset).get("recipes") or {}).get(method, {}).get("any", {})
+    recipe = read_preset(preset).recipes.get(method, {}).get("any", {})
     for key, given in recipe.items():
         value = given["value"] if isinstance(given, dict) else given
         assert settings[key].value == value and settings[key].layer == f"recipe {preset}/{method}/any"
@@ -21,7 +21,7 @@ def test_every_preset_can_be_composed_with_every_method(preset, method):
 
 def test_recipes_are_of_methods_that_there_are():
     for preset in preset_names():
-        assert set(read_preset(preset).get("recipes") or {}) <= set(METHODS.names())
+        assert set(read_preset(preset).recipes) <= set(METHODS.names())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 
 from benchmark.profiling.step_timing import PARTS, TimedStep, anatomy
 from benchmark.registry import METHODS
-from benchmark.training.measure import reached_parameters
+from benchmark.training.measure import flop_counter, reached_parameters
 from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.factories import method_testbed
 
@@ -111,3 +111,25 @@ def test_a_table_of_all_has_a_line_a_method_and_the_parts_of_a_step(monkeypatch)
 
 def test_a_trace_is_of_one_method():
     assert "--trace" in one_line_error(invoke("profile", "--method", "all", "--trace", "x.json"))
+
+
+@pytest.mark.parametrize(("before", "after", "groups", "kernel", "stride"), [
+    (8, 8, 8, 5, 1), (8, 8, 8, 3, 2), (8, 16, 4, 3, 1), (8, 16, 1, 3, 1), (8, 16, 1, 1, 1),
+])
+def test_operations_of_grouped_convolutions_are_counted_right(before, after, groups, kernel, stride):
+    """By hand: every output value takes kernel^2 * before / groups multiplications and as many additions, and the two
+    gradients take as many each."""
+    conv = torch.nn.Conv2d(before, after, kernel, stride, kernel // 2, groups=groups, bias=False)
+    image = torch.randn(2, before, 12, 12, requires_grad=True)
+    with flop_counter() as counter:
+        conv(image).sum().backward()
+    side = 12 // stride
+    by_hand = 2 * (2 * after * side * side) * (kernel * kernel * before // groups)
+    assert counter.get_total_flops() == 3 * by_hand
+
+
+def test_operations_of_a_transposed_convolution_are_counted_right():
+    conv = torch.nn.ConvTranspose2d(6, 4, 2, 2, bias=False)
+    with flop_counter() as counter:
+        conv(torch.randn(2, 6, 8, 8, requires_grad=True)).sum().backward()
+    assert counter.get_total_flops() == 3 * 2 * (2 * 6 * 8 * 8) * (2 * 2 * 4)

@@ -1,197 +1,52 @@
-"""The report against hand calculations on records made by hand."""
+"""The report's frames, tables and files against hand calculations on records made by hand."""
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import numpy as np
 import pytest
 
-from benchmark import protocols
 from benchmark.errors import UserError
 from benchmark.report.build import build
-from benchmark.report.cells import Group, Wanted, group_experiment, group_runs
-from benchmark.report.gap import gap_table, waterfall_table
+from benchmark.report.gap import gap_table, protocol_gaps, waterfall_table
+from benchmark.report.gather import check_records, group_runs
 from benchmark.report.markdown import escape
-from benchmark.report.tables import EVERYTHING, failure_table, object_table, score_cell, score_table
-from benchmark.report.warnings import doubts
-from benchmark.runs.records import read_records, write_record
+from benchmark.report.results_frame import Group
+from benchmark.report.tables import EVERYTHING, failure_table, object_table, score_cells, score_table, subset_tables
+from benchmark.report.warnings import warnings_of
+from benchmark.runs.records import write_record
 from tests.conftest import invoke, one_line_error
-
-THRESHOLDS = (np.arange(45) * 0.02).astype(np.float32)
-Evidence = dict[str, np.ndarray]
+from tests.made_records import a_thousand_records, expected, made_counts, native, of_experiment, only, record, tenths
 
 
-def evidence(seed: int = 0, images: int = 6, evaluations: int = 3, validation: bool = True) -> Evidence:
-    """Counts of made predictions at two outputs; `raw_*` hold the probabilities and masks that they come from."""
-    random = np.random.default_rng(seed)
-    made: Evidence = {
-        "thresholds": THRESHOLDS, "steps": np.arange(1, evaluations + 1) * 10, "outputs": np.array(["main", "other"]),
-    }
-    for name, n in (("test", images), ("validation", 3 if validation else 0)):
-        if not n:
-            continue
-        mask = random.random((n, 8, 8)) > 0.5
-        noise = random.random((evaluations, 2, n, 8, 8))
-        probability = np.clip(0.35 * mask + 0.65 * noise, 0, 1).astype(np.float32)
-        counts = np.stack([counted(probability > threshold, mask) for threshold in THRESHOLDS], 3)  # [E, O, n, T, 3]
-        made[f"{name}_pooled"] = counts.sum(2)
-        made[f"{name}_images"] = counts[-1].swapaxes(0, 1)
-        made[f"{name}_ids"] = np.array([f"{name}_{i}" for i in range(n)])
-        large = mask.repeat(2, 1).repeat(2, 2)
-        found = probability[-1].repeat(2, 2).repeat(2, 3) > 0.45
-        made[f"{name}_native"] = counted(found, large).swapaxes(0, 1)
-        made[f"raw_{name}"], made[f"raw_{name}_mask"] = probability, mask
-    made["test_pixels"] = np.full(images, 256)
-    made["test_groups_patient"] = np.array([f"p{i // 2}" for i in range(images)])
-    return made
-
-
-def counted(found: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """TP, FP, FN over the last two axes."""
-    return np.stack([(found & mask).sum((-1, -2)), (found & ~mask).sum((-1, -2)), (~found & mask).sum((-1, -2))], -1)
-
-
-def record(
-    method: str = "alpha", ratio: int = 20, fold: int = 0, seed: int = 0, counts: Evidence | None = None,
-    status: str = "done", reason: str | None = None, device: str = "a CPU", values: dict[str, Any] | None = None,
-    fingerprint: str = "f" * 64, dataset: str = "made", **other: Any,
-) -> tuple[dict[str, Any], Evidence]:
-    """A record with its counts, as the engine writes them."""
-    counts = (evidence(fold) if counts is None else counts) if status == "done" else {}
-    content = {
-        "schema": 1, "run_id": f"{crc32(method.encode())}-{ratio}-{fold}-{seed}-{len(str(values))}", "status": status,
-        "reason": reason, "exact": True, "weights_sha256": None, "history": [],
-        "spec": {
-            "method": method, "dataset": dataset, "split": "official", "ratio": ratio, "fold": fold, "seed": seed,
-            "preset": "quick", "values": values or {},
-        },
-        "data": {"fingerprint": fingerprint, "split_fingerprint": f"{ratio}/{fold}", "labelled": 17, "unlabelled": 68},
-        "scores": protocols.scores(counts) if counts else {},
-        "cost": {"parameters_trained": 1234567, "seconds_per_step": 0.5, "peak_memory_bytes": None},
-        "numerics": {"engine": 1, "method": 1}, "environment": {"device": device},
-    }  # fmt: skip
-    return content | other, counts
-
-
-def native(*rows: tuple[int, int, int], patients: str = "") -> Evidence:
-    """Counts with hand-made native ones; patients as letters."""
-    counts = evidence(images=len(rows))
-    counts["test_native"] = np.array(rows)[:, None].repeat(2, 1)
-    counts["test_groups_patient"] = np.array(list(patients or " " * len(rows)))
-    counts["test_groups_patient"] = np.char.strip(counts["test_groups_patient"])
-    return counts
-
-
-def only(records: list[tuple[dict[str, Any], Evidence]]):
-    (group,) = group_runs(records)
-    return group
-
-
-def made(results: Path, protocol: str = "strict", formats: tuple[str, ...] = ("md",)):
+def made(results: Path, protocol: str = "strict", formats: tuple[str, ...] = ("md",)) -> Any:
     """A report of all records in a results folder."""
-    return build(group_runs(read_records(results / "records")), results, "the command", protocol, formats)
+    return build(group_runs(check_records(results)), results, "the command", protocol, formats)
 
 
-# Protocols
+def texts(group: Group, ratio: int = 20, protocol: str = "strict") -> dict[str, str]:
+    """The cells of a column by row."""
+    return {row: text for (row, at), text in score_cells(group, protocol).items() if at == ratio}
 
 
-def test_oracle_search_equals_a_calculation_from_the_raw_predictions() -> None:
-    counts = evidence(7)
-    scores = protocols.scores(counts)
-
-    def pooled_jaccard(found: np.ndarray, mask: np.ndarray) -> float:
-        return (found & mask).sum() / (found | mask).sum()
-
-    best: tuple[float, Any] = (-1, None)
-    for e in range(3):
-        for o in range(2):
-            for threshold in THRESHOLDS:
-                value = pooled_jaccard(counts["raw_test"][e, o] > threshold, counts["raw_test_mask"])
-                best = max(best, (value, (counts["steps"][e], counts["outputs"][o], threshold)), key=lambda b: b[0])
-    assert scores["paper"]["jaccard"] == pytest.approx(best[0], abs=1e-12)
-    assert scores["paper"]["dice"] == pytest.approx(2 * best[0] / (1 + best[0]), abs=1e-12)
-    assert (scores["paper"]["step"], scores["paper"]["output"]) == best[1][:2]
-    assert scores["paper"]["threshold"] == pytest.approx(best[1][2], abs=1e-6)
-
-    best = (-1, None)
-    for e in range(3):
-        for threshold in THRESHOLDS:
-            value = pooled_jaccard(counts["raw_validation"][e, 0] > threshold, counts["raw_validation_mask"])
-            best = max(best, (value, (e, threshold)), key=lambda b: b[0])
-    e, threshold = best[1]
-    expected = pooled_jaccard(counts["raw_test"][e, 0] > threshold, counts["raw_test_mask"])
-    assert scores["validation"]["jaccard"] == pytest.approx(expected, abs=1e-12)
-    assert scores["validation"]["step"] == counts["steps"][e]
-
-    found, mask = counts["raw_test"][-1, 0] > 0.45, counts["raw_test_mask"]
-    each = [2 * (f & m).sum() / (f.sum() + m.sum()) for f, m in zip(found, mask, strict=True)]
-    assert scores["strict"]["dice"] == pytest.approx(np.mean(each), abs=1e-12)
-    json.dumps(scores, allow_nan=False)
+# Frames
 
 
-def test_undefined_dice_is_excluded_and_counted() -> None:
-    scores = protocols.scores(native((8, 2, 2), (0, 0, 0), (0, 3, 0)))
-    assert scores["strict"] == {"dice": pytest.approx(0.4), "jaccard": pytest.approx(1 / 3), "n": 3, "undefined": 1}
-    empty = native((0, 0, 0), (0, 0, 0))
-    empty["test_pooled"] = np.zeros_like(empty["test_pooled"])
-    scores = protocols.scores(empty)
-    assert scores["strict"]["dice"] is None and scores["paper"]["dice"] is None and scores["paper"]["reason"]
-    json.dumps(scores, allow_nan=False)
-    assert protocols.waterfall(empty) is None
-
-
-def test_validation_is_null_with_a_reason_without_a_list() -> None:
-    scores = protocols.scores(evidence(validation=False))
-    assert scores["validation"]["dice"] is None and "no validation images" in scores["validation"]["reason"]
-
-
-def test_measured_distances_that_are_infinite_are_counted_not_hidden() -> None:
-    counts = evidence(images=2) | {"test_objects": np.array([[1, 1, 4], [0, 0, np.inf]])}
-    counts["test_surface"] = np.array([[3, 1], [np.nan, np.nan]])
-    strict = protocols.scores(counts)["strict"]
-    assert (strict["object_f1"], strict["object_hausdorff"], strict["object_hausdorff_excluded"]) == (0.5, 4, 1)
-    assert (strict["hd95"], strict["hd95_excluded"], strict["asd_excluded"]) == (3, 1, 1)
-    json.dumps(strict, allow_nan=False)
-    table = object_table(only([record(counts=counts)]))
-    assert table and table.rows[0][2:] == ["50.00 (n=1)", "50.00 (n=1)", "4.00 (n=1)", "3.00 (n=1)", "1.00 (n=1)"]
-    assert "3 single values" in table.notes[0]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_waterfall_adds_up_exactly(seed: int) -> None:
-    counts = evidence(seed)
-    stages = protocols.waterfall(counts)
-    scores = protocols.scores(counts)
-    assert stages and [stage.name for stage in stages] == list(protocols.STAGES)
-    assert stages[0].dice == scores["paper"]["dice"] and stages[-1].dice == scores["strict"]["dice"]
-    total = sum((stage.change for stage in stages), Fraction())
-    assert total == Fraction(scores["strict"]["dice"]) - Fraction(scores["paper"]["dice"])
-    assert all(stage.change <= 0 for stage in stages[:4])  # each takes a choice away from a maximum
-
-
-def test_printed_waterfall_adds_up() -> None:
-    table = waterfall_table(only([record(fold=fold, counts=evidence(fold)) for fold in range(3)]))
-    assert table
-    first, *changes, last = (Fraction(cell) for cell in table.rows[0][2:])
-    assert first + sum(changes) == last
-    gap = gap_table(only([record(fold=fold, counts=evidence(fold)) for fold in range(3)])).rows[0]
-    assert Fraction(gap[4]) - Fraction(gap[2]) == Fraction(gap[5]) and Fraction(gap[4]) == first
-
-
-def test_everything_is_foreground() -> None:
-    counts = native((10, 5, 6), (0, 0, 64)) | {"test_pixels": np.array([64, 64])}
-    assert protocols.everything_is_foreground(counts) == pytest.approx((2 * 16 / (16 + 64) + 1) / 2)
-    table = score_table(only([record(counts=counts)]), "strict")
-    assert list(table.rows[-1]) == [EVERYTHING, "70.00"]
-    del counts["test_pixels"]
-    assert protocols.everything_is_foreground(counts) is None
+def test_frames_have_a_line_for_everything_that_was_counted() -> None:
+    group = only(record(), record("beta", fold=1), record("beta", fold=2, status="failed", reason="x"))
+    strict = group.scores[(group.scores.protocol == "strict") & (group.scores.metric == "dice")]
+    assert list(zip(strict.row, strict.fold, strict.value, strict=True)) == [
+        (run.row, run.spec["fold"], run.scores["strict"]["dice"]) for run in group.runs if run.done
+    ]
+    assert len(group.images) == 12 and group.images.dice.mean() == pytest.approx(strict.value.mean())
+    assert set(group.images.unit) == {"patient p0", "patient p1", "patient p2"} and group.subsets == []
+    cells = group.cell_scores().loc["beta", 20]
+    assert (cells.n, cells.expected, cells.finished, cells.states) == (1, 3, 1, ["failed"])
+    assert list(group.by_image("beta", 20).columns) == [(1, 0)] and group.by_image("beta", 10).empty
 
 
 # Tables
@@ -201,12 +56,11 @@ def test_cells_by_hand() -> None:
     draws = [native((8, 2, 2), (6, 4, 4)), native((9, 1, 1), (7, 3, 3)), native((5, 5, 5), (5, 5, 5))]  # .7, .8, .5
     whole = [record("alpha", fold=fold, counts=counts) for fold, counts in enumerate(draws)]
     part = [record("beta", fold=fold, counts=counts) for fold, counts in enumerate(draws[:2])]
-    lost = [record("beta", fold=2, status="diverged", reason="'supervised' was nan at step 7 of 60")]
+    lost = record("beta", fold=2, status="diverged", reason="'supervised' was nan at step 7 of 60")
     declined = [record("gamma", fold=fold, status="skipped", reason="needs unlabelled images") for fold in range(3)]
-    group = only(whole + part + lost + declined)
-    cells = {label: score_cell(group, label, 20, "strict", "dice") for label in group.labels}
-    assert cells["alpha"].startswith("66.67 ± 15.28 (n=3) [")
-    assert cells["beta"].startswith("75.00 ± 7.07 (2/3) [")
+    group = only(*whole, *part, lost, *declined)
+    cells = texts(group)
+    assert cells["alpha"].startswith("66.67 ± 15.28 (n=3) [") and cells["beta"].startswith("75.00 ± 7.07 (2/3) [")
     assert cells["gamma"] == "skipped (0/3)"
     failures = failure_table(group)
     assert failures and [row[5] for row in failures.rows].count("needs unlabelled images") == 3
@@ -216,94 +70,125 @@ def test_cells_by_hand() -> None:
     assert (low, high) == pytest.approx((60.0, 73.33), abs=0.01)  # two images, .7333 and .6
 
 
-def test_one_run_only_has_no_spread() -> None:
-    group = only([record(counts=native((8, 2, 2), patients="p"))])
-    assert score_cell(group, "alpha", 20, "strict", "dice") == "80.00 (n=1)"
-    assert score_cell(group, "alpha", 10, "strict", "dice") == "–"
-    assert failure_table(group) is None
-
-
-def test_pooled_protocols_have_no_interval_and_say_so() -> None:
-    group = only([record(counts=evidence(validation=False))])
-    assert "[" not in score_cell(group, "alpha", 20, "paper", "dice")
-    assert score_cell(group, "alpha", 20, "validation", "dice") == "no score (0/1)"
+def test_one_run_only_has_no_spread_and_pooled_protocols_no_interval() -> None:
+    group = only(record(counts=native((8, 2, 2), patients="p")))
+    assert texts(group) == {"alpha": "80.00 (n=1)"} and failure_table(group) is None
+    group = only(record(counts=made_counts(validation=False)))
+    assert "[" not in texts(group, protocol="paper")["alpha"]
+    assert texts(group, protocol="validation") == {"alpha": "no score (0/1)"}
     assert "No interval" in score_table(group, "paper").caption
     assert "no validation images" in score_table(group, "validation").notes[0]
 
 
-def wanted(row: str, made: dict[str, Any], **other: Any) -> Wanted:
-    """What an experiment says of a made record."""
-    spec = {**made["spec"], **{key: other.pop(key) for key in ("fold", "ratio") if key in other}}
-    return Wanted(row, other.pop("run_id", made["run_id"]), spec, **other)
+def test_no_model_at_all_has_a_row() -> None:
+    counts = native((10, 5, 6), (0, 0, 64)) | {"test_pixels": np.array([64, 64])}
+    assert list(score_table(only(record(counts=counts)), "strict").rows[-1]) == [EVERYTHING, "70.00"]
+
+
+def test_object_scores_by_hand() -> None:
+    counts = made_counts(images=2) | {"test_objects": np.array([[1, 1, 4], [0, 0, np.inf]])}
+    counts["test_surface"] = np.array([[3, 1], [np.nan, np.nan]])
+    table = object_table(only(record(counts=counts)))
+    assert table and table.rows[0][2:] == ["50.00 (n=1)", "50.00 (n=1)", "4.00 (n=1)", "3.00 (n=1)", "1.00 (n=1)"]
+    assert "3 single values" in table.notes[0]
+
+
+def test_the_printed_waterfall_adds_up() -> None:
+    group = only(*(record(fold=fold, counts=made_counts(fold)) for fold in range(3)))
+    table = waterfall_table(group)
+    assert table
+    first, *changes, last = (Fraction(cell) for cell in table.rows[0][2:])
+    assert first + sum(changes) == last
+    gap = gap_table(group).rows[0]
+    assert Fraction(gap[4]) - Fraction(gap[2]) == Fraction(gap[5]) and Fraction(gap[4]) == first
+
+
+def test_the_gap_takes_the_runs_that_have_every_score_and_says_how_many_have_not() -> None:
+    lacking = {key: value for key, value in made_counts(7).items() if key != "test_pooled"}
+    records = [record("alpha", fold=fold, counts=made_counts(fold)) for fold in range(3)]
+    records += [record("beta", fold=0), record("beta", fold=1, counts=lacking)]
+    records += [record("beta", fold=2, counts=made_counts(2, validation=False))]
+    records += [record("alpha", 100, counts=made_counts(validation=False)), record("gamma", counts=lacking)]
+    group = only(*records)
+    table, steps = gap_table(group), waterfall_table(group)
+    assert steps and [row[0] for row in table.rows] == ["alpha", "alpha", "beta (1/3)"] == [r[0] for r in steps.rows]
+    assert [(row[2], row[-1]) for row in steps.rows] == [(row[4], row[2]) for row in table.rows]
+    assert table.rows[1][3] == "–" and table.rows[2][2:5] == gap_table(only(record("beta"))).rows[0][2:5]
+    note = "3 finished runs are left out: a score under one of the protocols is lacking."
+    assert list(table.notes) == list(steps.notes) == [note] and sum(gap.n for gap in protocol_gaps(group)) == 5
+    assert "mean over 1 to 3 draws (after a name k/n" in table.caption
+    assert not gap_table(only(record())).notes and "mean over 1 draw." in gap_table(only(record())).caption
+
+
+def test_subsets_of_the_test_images_by_hand() -> None:
+    grade = {"grade": ["bad", "good", "bad"], "same": ["x"] * 3}
+    lost = record("beta", fold=1, status="failed", reason="x")
+    runs = [tenths("alpha", [4, None, None], known=grade), tenths("alpha", [6, 7, 8], 1, known=grade)]
+    runs += [tenths("beta", [5, None, 5], known=grade), tenths("gamma", [5, 5, 5])]
+    (table,) = subset_tables(only(*runs, lost))
+    assert table.title == "Dice by grade, strict" and table.header[2:] == ["bad (2 images)", "good (1 image)"]
+    assert table.rows == [
+        ["alpha", "20 %", "55.00 ± 21.21 (n=2)", "70.00 (1/2)"], ["beta", "20 %", "50.00 (1/2)", "– (0/2)"],
+        ["gamma", "20 %", "– (0/2)", "– (0/2)"],
+    ]  # fmt: skip
+    assert table.notes[0].startswith("3 scores of single images are undefined")
+    apart = [tenths("alpha", [4, 6, 6], known={"site": ["a", "b", ""]}), tenths("alpha", [8], 1, known={"site": ["a"]})]
+    (table,) = subset_tables(only(*apart), "jaccard")
+    assert table.header[2:] == ["a (1 image)", "b (0 to 1 images)", "unknown (0 to 1 images)"]
+    assert table.title == "Jaccard by site, strict" and table.rows[0][3] == "42.86 (1/2)"
+    assert subset_tables(only(record("alpha"), record("beta", status="failed"))) == []
+
+
+# Groups
 
 
 def test_an_experiment_names_and_orders_its_rows_and_says_what_is_missing() -> None:
     first, second = record("zeta", fold=0), record("alpha", fold=0)
-    plan = [wanted("last letter", first[0])]
-    plan += [wanted("last letter", first[0], fold=fold, run_id=f"x{fold}", missing="missing") for fold in (1, 2)]
-    plan += [wanted("nobody", second[0], run_id="y", missing="excluded", reason="it never ends")]
-    plan += [wanted("old", second[0], run_id="z", missing="stale", reason="other code"), wanted("alpha", second[0])]
-    (group,) = group_experiment("mine", [first, second], plan, "About it.", "alpha")
-    assert group.labels == ("last letter", "nobody", "old", "alpha") and group.name == "mine"
-    cells = [score_cell(group, label, 20, "strict", "dice").split(" [")[0] for label in group.labels]
+    plan = [expected("last letter", first[0])]
+    plan += [expected("last letter", first[0], fold=fold, run_id=f"x{fold}", missing="missing") for fold in (1, 2)]
+    plan += [expected("nobody", second[0], run_id="y", missing="excluded", reason="it never ends")]
+    plan += [expected("old", second[0], run_id="z", missing="stale", reason="other code"), expected("alpha", second[0])]
+    (group,) = of_experiment([first, second], plan, "alpha")
+    assert group.rows == ("last letter", "nobody", "old", "alpha") and group.name == "mine"
+    cells = [text.split(" [")[0] for text in texts(group).values()]
     assert cells[0].endswith("(1/3)") and cells[1:3] == ["excluded (0/1)", "stale (0/1)"] and "n=1" in cells[3]
     assert [row[-2:] for row in failure_table(group).rows] == [["excluded", "it never ends"], ["stale", "other code"]]
-    assert score_cell(group, "alpha", 10, "strict", "dice") == "–"
+    (part,) = of_experiment([second], plan[-1:], only={"ratio": "20"})
+    assert (part.name, part.title) == ("mine-ratio_20", "mine: made, split official, preset quick, ratio 20 only")
 
 
 def test_an_experiment_of_two_data_sets_has_a_group_each_and_strange_data_another() -> None:
     here, there = record(), record(dataset="elsewhere", run_id="there")
     more, odd = record(fold=2, run_id="more"), record(fold=1, fingerprint="e" * 64)
-    plan = [wanted("one", made[0]) for made in (here, more, odd, there)]
-    groups = group_experiment("mine", [here, more, odd, there], plan)
+    groups = of_experiment([here, more, odd, there], [expected("one", each[0]) for each in (here, more, odd, there)])
     assert [group.name for group in groups] == ["mine-made", "mine-made-eeeeeeee", "mine-elsewhere"]
-    assert [len(group.runs) for group in groups] == [2, 1, 1]
+    assert [len(group.runs) for group in groups] == [2, 1, 1] and groups[0].other_data_count == 1
 
 
-def test_other_settings_are_other_rows() -> None:
+def test_other_settings_are_other_rows_and_the_presets_own_have_the_methods_plain_name() -> None:
     records = [record(values={"method.decay": decay, "train.steps": 60}) for decay in (0.9, 0.999)]
-    assert only(records).labels == ("alpha (method.decay=0.9)", "alpha (method.decay=0.999)")
-
-
-def test_a_row_with_the_presets_own_settings_has_the_methods_plain_name() -> None:
+    assert only(*records).rows == ("alpha (method.decay=0.9)", "alpha (method.decay=0.999)")
     settings = [{"method.decay": 0.99, "method.weight": 5.0}, {"method.decay": 0.9, "method.weight": 5.0}]
-    found = only([record("mean_teacher", values=values) for values in settings]).labels
-    assert found == ("mean_teacher", "mean_teacher (method.decay=0.9)")
+    group = only(*(record("mean_teacher", values=values) for values in settings))
+    assert group.rows == ("mean_teacher", "mean_teacher (method.decay=0.9)")
+    names = [group.name for group in group_runs([record(), record(fold=1, fingerprint="e" * 64)])]
+    assert names == ["made-official-quick-eeeeeeee", "made-official-quick-ffffffff"]
 
 
-def test_other_data_are_other_tables() -> None:
-    groups = group_runs([record(), record(fold=1, fingerprint="e" * 64)])
-    assert [group.name for group in groups] == ["made-official-quick-eeeeeeee", "made-official-quick-ffffffff"]
-
-
-def test_doubts_are_told() -> None:
-    assert doubts(only([record(), record("beta")])) == []
+def test_records_that_do_not_belong_together_are_told() -> None:
+    assert warnings_of(only(record(), record("beta"))) == []
     mixed = [
-        record(),
-        record("beta", numerics={"engine": 2, "method": 1}),
+        record(), record("beta", numerics={"engine": 2, "method": 1}),
         record(fold=1, numerics={"engine": 1, "method": 5}),
         record("gamma", data={"fingerprint": "f" * 64, "split_fingerprint": "other"}),
-        record("delta", scores={"strict": {"dice": 0.99}}),
-        record(),
-    ]
-    told = " ".join(doubts(only(mixed)))
+        record("delta", scores={"strict": {"dice": 0.99}}), record(),
+    ]  # fmt: skip
+    told = " ".join(warnings_of(only(*mixed)))
     for words in ("of the engine", "of the method", "different lists", "not those of its counts", "several records"):
         assert words in told
 
 
 # The whole
-
-
-def a_thousand_records() -> Group:
-    """50 rows at 4 label ratios and 5 draws, compared with the first."""
-    shared = [evidence(seed, images=40, evaluations=10) for seed in range(5)]
-    history = [{"step": 10 * k, "supervised": 1 / k, "unlabelled": 0.1} for k in range(1, 11)]
-    records = [
-        record(f"method_{name:02}", ratio=ratio, fold=fold, counts=shared[fold], history=history)
-        for name in range(50) for ratio in (5, 10, 20, 50) for fold in range(5)
-    ]  # fmt: skip
-    assert len(records) == 1000
-    return replace(only(records), reference="method_00")
 
 
 def test_a_thousand_records_are_reported_in_seconds(tmp_path: Path) -> None:
@@ -313,21 +198,21 @@ def test_a_thousand_records_are_reported_in_seconds(tmp_path: Path) -> None:
     assert len(report.paths) == 4 and time.process_time() - begun < 10  # figures are in docs/performance.md
 
 
-def write(results: Path, records: list[tuple[dict[str, Any], Evidence]]) -> None:
-    for made, counts in records:
-        write_record(results / "records", made, counts or None)
+def write(results: Path, records: list[Any]) -> None:
+    for content, counts in records:
+        write_record(results / "records", content, counts or None)
 
 
 def test_same_records_give_the_same_text(tmp_path: Path) -> None:
-    records = [record(name, fold=fold, counts=evidence(fold)) for name in ("alpha", "beta") for fold in range(3)]
-    texts = []
+    records = [record(name, fold=fold, counts=made_counts(fold)) for name in ("alpha", "beta") for fold in range(3)]
+    found = []
     for folder, order in (("one", records), ("two", records[::-1])):
         write(tmp_path / folder, order)
         report = made(tmp_path / folder)
-        texts.append(report.text)
+        found.append(report.text)
         assert report.paths == [tmp_path / folder / "tables" / "made-official-quick.md"]
         assert report.paths[0].read_text(encoding="utf-8") == report.text
-    assert texts[0] == texts[1] and str(tmp_path) not in texts[0]
+    assert found[0] == found[1] and str(tmp_path) not in found[0]
     assert made(tmp_path / "one", "paper").paths[0].name == "made-official-quick-paper.md"
 
 

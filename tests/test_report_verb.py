@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -77,9 +78,9 @@ def test_records_of_other_code_are_left_out_and_told(made, tmp_path):
     for file in (tmp_path / "records").glob("mean_teacher*.json"):
         record = json.loads(file.read_text())
         file.write_text(json.dumps(record | {"numerics": record["numerics"] | {"engine": 0}}))
-    (group,) = gather(read_experiment(str(path)), tmp_path).groups
-    assert group.finished("two", 20) == []
-    assert {entry.missing for entry in group.lost("two", 20)} == {"stale", "missing"}
+    (group,) = gather(read_experiment(str(path)), tmp_path)
+    cell = group.cells.loc["two", 20]
+    assert cell.finished == 0 and cell.states == ["missing", "stale"]
     text = report(path, tmp_path, "--format", "md").stdout
     assert "missing, stale (0/2)" in text and "grid --retry stale" in text
 
@@ -99,6 +100,49 @@ def test_damaged_and_newer_records_and_counts_stop_the_report(made, tmp_path):
         complaint = one_line_error(report(path, tmp_path / name))
         assert words in complaint and "supervised-" in complaint
         assert not (tmp_path / name / "tables").exists(), "no table that looks whole and is not"
+
+
+def test_every_damaged_record_is_named(made, tmp_path):
+    path, folder = made
+    shutil.copytree(folder / "records", tmp_path / "records")
+    spoilt = sorted((tmp_path / "records").glob("*.json"))
+    for file in spoilt:
+        file.write_text("{")
+    for complaint in (one_line_error(report(path, tmp_path)), one_line_error(invoke("report", "--results", tmp_path))):
+        assert all(str(file) in complaint for file in spoilt) and "3 records cannot be used" in complaint
+    assert not (tmp_path / "tables").exists()
+
+
+def test_a_part_of_an_experiment_is_reported_under_a_name_of_its_own(made):
+    path, folder = made
+    whole = {file: file.read_bytes() for file in (folder / "tables").glob("mine.*")}
+    said = report(path, folder, "--only", "row=one", "--format", "md,tex,csv")
+    assert said.returncode == 0 and "row one only" in said.stdout and "| two " not in said.stdout
+    assert (folder / "tables" / "mine-row_one.md").is_file() and "--only row=one" in said.stdout
+    assert {file: file.read_bytes() for file in (folder / "tables").glob("mine.*")} == whole
+    assert report(path, folder, "--only", "row=one", "--format", "md,html").returncode == 0
+    assert report(path, folder, "--only", "row=one", "--check").returncode == 0
+    assert "there is one, three, two. Did you mean 'one'" in one_line_error(report(path, folder, "--only", "row=on"))
+
+
+def test_another_experiments_tables_are_not_written_over(made, tmp_path):
+    path, folder = made
+    shutil.copytree(folder / "records", tmp_path / "results" / "records")
+    results = tmp_path / "results"
+    for name in ("実験", "対照", "a b", "a_b", "here/mine", "there/mine"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(path, tmp_path / f"{name}.yaml")
+    for first, second in (("実験", "対照"), ("a b", "a_b"), ("here/mine", "there/mine")):
+        one, two = tmp_path / f"{first}.yaml", tmp_path / f"{second}.yaml"
+        assert report(one, results, "--format", "md,tex").returncode == 0
+        before = {file: file.read_bytes() for file in (results / "tables").iterdir()}
+        complaint = one_line_error(report(two, results, "--format", "md,tex"))
+        assert str(one) in complaint and "rename one of the two" in complaint
+        assert {file: file.read_bytes() for file in (results / "tables").iterdir()} == before
+        assert report(one, results, "--format", "md").returncode == 0
+        one.unlink()  # the same name in another folder, after the experiment was moved
+        if first.endswith("mine"):
+            assert report(two, results, "--format", "md,tex").returncode == 0
 
 
 def test_published_numbers_that_differ_give_exit_code_4(made):

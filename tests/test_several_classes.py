@@ -14,15 +14,16 @@ from benchmark.conformance.checks import MethodTestbed, advance
 from benchmark.data.dataset import Dataset, Item
 from benchmark.data.prepare import prepare
 from benchmark.data.splits import Split
-from benchmark.data.tiles import Tile, stitch
+from benchmark.data.tiles import Tile
 from benchmark.errors import NotApplicable
 from benchmark.metrics import class_confusion, dice, jaccard, over_classes
 from benchmark.metrics.torch_counts import class_counts
 from benchmark.registry import METHODS
-from benchmark.report.cells import group_runs
-from benchmark.report.classes import class_table
+from benchmark.report.gather import group_runs
+from benchmark.report.tables import class_table
 from benchmark.runs.folder import RunFolder, load_masks
 from benchmark.runs.request import Request, specify
+from benchmark.training.stitch import class_map
 from benchmark.training.trainer import train
 from tests.conftest import TINY
 from tests.factories import Nowhere
@@ -175,7 +176,7 @@ def test_the_report_has_a_score_for_each_class(three, outcome):
 def test_a_cut_image_is_scored_once_on_its_tiles_put_together(tmp_path):
     """Two tiles by two of 28 px, which overlap, of images of 40 x 48 px."""
     dataset = ThreeClasses()
-    dataset.tile = Tile(28, 8)
+    dataset.tile = Tile(size=28, overlap=8)
     cut = prepare(dataset, TINY["data.size"], tmp_path, tmp_path / "cut")
     assert len(cut.images) == 4 * len(IDS)
     training = bench(cut).build()
@@ -186,7 +187,7 @@ def test_a_cut_image_is_scored_once_on_its_tiles_put_together(tmp_path):
         (_, image, mask), *more = training.evaluator.images([name])
         assert not more and len(image) == 4
         logits = training.evaluator.logits(training.method, image)["prediction"]
-        whole = stitch(logits, cut.boxes(name), (40, 48)).argmax(0).numpy()
+        whole = class_map(logits, cut.boxes(name), (40, 48)).numpy()
         np.testing.assert_array_equal(found.masks[name], whole)
         wanted = class_confusion(whole, cut.native_classes(name), 3)
         np.testing.assert_array_equal(found.counts["test_native"][place, 0], wanted)

@@ -195,3 +195,40 @@ def test_sizes_and_weights_that_its_own_network_cannot_take_are_refused():
         XNet(task(size=40), width=4)
     with pytest.raises(NotApplicable, match="pretrained"):
         XNet(task(weights="imagenet", net="smp/unet-resnet18"), width=4)
+
+
+# The configured network for both branches
+
+
+def test_branches_may_be_the_configured_network_and_exchange_its_deepest_features():
+    method = xnet(network="configured")
+    first, second = method.net.branches
+    assert type(first) is type(second) is type(task().network())
+    assert not torch.equal(first.head.weight, second.head.weight)
+    images = [torch.randn(2, 3, 32, 32, requires_grad=True), torch.randn(2, 1, 32, 32, requires_grad=True)]
+    for logits in method.net(*images):
+        assert logits.shape == (2, 2, 32, 32)
+        gradients = torch.autograd.grad(logits.square().sum(), images, retain_graph=True)
+        assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_without_the_exchange_the_configured_branches_are_two_networks():
+    """With only their own features let through, each answers as by itself, and the other's image changes nothing."""
+    net = xnet(network="configured").net.eval()
+    low, high, other = torch.randn(1, 3, 32, 32), torch.randn(1, 1, 32, 32), torch.randn(1, 1, 32, 32)
+    assert not torch.equal(net(low, high)[0], net(low, other)[0])
+    for exchange in net.exchanges:
+        exchange.take = lambda mine, same, moved: mine  # type: ignore[method-assign]
+        exchange.give = lambda fourth, fifth: ([fourth, fifth], [])  # type: ignore[method-assign]
+    alone = [net.branches[0](low), net.branches[1](high.expand_as(low))]
+    assert all(torch.equal(a, b) for a, b in zip(net(low, high), alone, strict=True))
+    assert torch.equal(net(low, other)[0], alone[0])
+
+
+def test_pretrained_weights_need_the_configured_network():
+    pretrained = task(net="unet_lite", weights="package", size=64)
+    with pytest.raises(NotApplicable, match=r"method\.network=configured"):
+        XNet(pretrained)
+    branches = XNet(pretrained, network="configured").net.branches
+    stems = [next(branch.encoder.parameters()) for branch in branches]
+    assert torch.equal(*stems)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data.folder_schema import Plain
+from benchmark.data.folder_schema import Description
 from benchmark.runs.records import read_records
 from tests.conftest import ROOT, invoke
 from tests.own_folder import picture, write_folder
@@ -87,4 +87,4 @@ def test_grey_images_of_sixteen_bits_go_the_same_way(place: Path):
 
 def test_the_reference_has_every_key_and_no_other():
     named = re.findall(r"^\| `(\w+)` \|", PAGE, re.M)
-    assert sorted(named) == sorted({*Plain.__dataclass_fields__, "classes", "ignore", "tile", "splits"})
+    assert sorted(named) == sorted(Description.model_fields)

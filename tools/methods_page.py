@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,12 +18,11 @@ from benchmark.metrics.counts import dice
 from benchmark.ranges import allowed
 from benchmark.registry import METHODS, Entry
 from benchmark.report import stats
-from benchmark.report.cells import Run
+from benchmark.report.gather import gather
 from benchmark.report.markdown import escape, markdown
-from benchmark.report.table import NOTHING, Table
+from benchmark.report.results_frame import Run
+from benchmark.report.table import DASH, Table, part
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.grid import plan
-from benchmark.runs.records import read_counts, read_record
 from benchmark.spec import Spec
 from benchmark.training.setup import build_method
 
@@ -73,7 +71,7 @@ def section(entry: Entry) -> str:
         rows = []
         for name, field in fields.items():
             setting = known[f"method.{name}"]
-            recipe = f"{text(setting.value)} ({setting.source})" if setting.layer.startswith("recipe") else NOTHING
+            recipe = f"{text(setting.value)} ({setting.source})" if setting.layer.startswith("recipe") else DASH
             rows.append([name, allowed(field.type), text(field.default), recipe, doc.arguments[name]])
         header = ["`method.`", "allowed", "default", "`paper`", ""]
         table = markdown(Table("", "", header, rows)).split("\n", 4)[4]
@@ -103,7 +101,9 @@ def size_under_paper(name: str) -> tuple[int, str]:
         method = build_method(spec, (len(split.labelled), len(split.unlabelled), 165), 2)
     trained = {id(p): p.numel() for group in method.param_groups() for p in group.parameters}
     net = settings["net.name"]
-    used = "task.network(" in inspect.getsource(kind)
+    with torch.device("meta"):
+        configured = type(method.task.network())
+    used = any(type(part) is configured for part in method.modules())
     return sum(trained.values()), f"`{net.value}` ({net.source})" if used else "a network of its own"
 
 
@@ -117,30 +117,25 @@ def mechanism_tests(name: str) -> Iterator[str]:
 
 def results_table(name: str, title: str, caption: str) -> str:
     """An experiment's rows, the best first, beside the lower bound."""
-    experiment = read_experiment(name)
-    by_row: dict[str, list[Run]] = {cell.row: [] for cell in experiment.cells}
-    for planned in plan(experiment, ROOT / "results", "cpu"):
-        path = ROOT / "results" / "records" / f"{planned.spec.run_id}.json"
-        if planned.state == "done":
-            record = read_record(path)
-            by_row[planned.cell.row].append(Run(record, read_counts(path, record)))
-    wanted = {row: sum(cell.row == row for cell in experiment.cells) for row in by_row}
-    lower = stats.average_over_draws(run.per_image("dice") for run in by_row[LOWER])
+    (group,) = gather(read_experiment(name), ROOT / "results", "cpu")
+    cells = group.cell_scores().sort_values("mean", ascending=False, kind="stable")
+    (bound,) = [place for place in cells.index if place[0] == LOWER]
+    lower = group.by_image(*bound).mean(axis=1)
     rows = []
-    for row, runs in sorted(by_row.items(), key=lambda item: -mean_dice(item[1])):
+    for (row, ratio), score in cells.iterrows():
+        runs, name = group.finished(row, ratio), group.display(row)
         if not runs:
-            rows.append([row, f"(0/{wanted[row]})", *[NOTHING] * 6])
+            rows.append([name, f"(0/{score.expected})", *[DASH] * 6])
             continue
-        score = stats.summary(100 * run.scores["strict"]["dice"] for run in runs)
-        missing = "" if len(runs) == wanted[row] else f" ({len(runs)}/{wanted[row]})"
-        above = stats.paired_interval(stats.average_over_draws(run.per_image("dice") for run in runs), lower)
+        missing = f" {part(score.n, score.expected)}".rstrip()
+        above = None if row == LOWER else stats.interval(group.by_image(row, ratio).mean(axis=1) - lower)
         shares = np.concatenate([predicted_shares(run) for run in runs])
         first, last = (np.mean([supervised_loss(run, place) for run in runs]) for place in (0, -1))
         cost = runs[0].record["cost"]
         rows.append([
-            row,
-            f"{score.mean:.1f} ± {score.sd:.1f}{missing}",
-            NOTHING if row == LOWER or above is None
+            name,
+            f"{score['mean']:.1f} ± {score.sd:.1f}{missing}",
+            DASH if above is None
             else f"{100 * above.estimate:+.1f} [{100 * above.low:+.1f}, {100 * above.high:+.1f}]",
             other_output(runs),
             f"{first:.2f} → {last:.2f}",
@@ -154,11 +149,6 @@ def results_table(name: str, title: str, caption: str) -> str:
     return table.replace("###", "##").replace("CAPTION", caption)
 
 
-def mean_dice(runs: list[Run]) -> float:
-    """For sorting; rows without a run come last."""
-    return float(np.mean([run.scores["strict"]["dice"] for run in runs])) if runs else -1.0
-
-
 def predicted_shares(run: Run) -> np.ndarray:
     """Share of each test image's pixels that the official output calls foreground."""
     counts = run.counts["test_native"][:, 0]
@@ -169,7 +159,7 @@ def other_output(runs: list[Run]) -> str:
     """The second of the outputs that a method predicts, and its mean Dice."""
     names = [str(name) for name in runs[0].counts["outputs"]]
     if len(names) < 2:
-        return NOTHING
+        return DASH
     return f"{names[1]} {100 * np.mean([np.nanmean(dice(run.counts['test_native'][:, 1])) for run in runs]):.1f}"
 
 

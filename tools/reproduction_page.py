@@ -9,12 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmark.report import published, stats
-from benchmark.report.cells import Group
 from benchmark.report.compare import compare
-from benchmark.report.gap import way
+from benchmark.report.gap import protocol_gaps
 from benchmark.report.gather import gather
 from benchmark.report.markdown import markdown
-from benchmark.report.table import NOTHING, Table
+from benchmark.report.results_frame import Group
+from benchmark.report.table import DASH, Table, part
 from benchmark.runs.experiment import read_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ def page(text: str) -> str:
 @cache
 def group_of(experiment: str) -> Group:
     """An experiment's runs on GlaS."""
-    (group,) = gather(read_experiment(experiment), ROOT / "results", "cpu").groups
+    (group,) = gather(read_experiment(experiment), ROOT / "results", "cpu")
     return group
 
 
@@ -42,44 +42,42 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 def score(group: Group, label: str, ratio: int) -> str:
     """Strict Dice in percent: mean ± sd over draws and the interval over patients."""
-    runs = group.finished(label, ratio)
-    if not runs:
-        return NOTHING
-    found = stats.summary(100 * run.scores["strict"]["dice"] for run in runs)
-    bounds = stats.interval(group.images(label, ratio))
-    missing = stats.part(found.n, group.draws(label, ratio))
-    return f"{found.mean:.1f} ± {found.sd:.1f} [{100 * bounds.low:.1f}, {100 * bounds.high:.1f}] {missing}".strip()
+    if (label, ratio) not in group.cells.index or not group.finished(label, ratio):
+        return DASH
+    found = group.cell_scores().loc[label, ratio]
+    missing = part(found.n, found.expected)
+    return f"{found['mean']:.1f} ± {found.sd:.1f} [{found.low:.1f}, {found.high:.1f}] {missing}".strip()
 
 
 def difference(group: Group, first: str, second: str, ratio: int) -> stats.Interval | None:
     """first - second in points of strict Dice, paired by image, with its interval over patients."""
-    found = compare(group, first, second, ratio)
-    bounds = stats.interval(found.images) if found else None
+    bounds = stats.interval(compare(group, first, second, ratio).mean(axis=1))
     return stats.Interval(*(100 * value for value in bounds[:3]), bounds.units) if bounds else None
 
 
 def signed(bounds: stats.Interval | None) -> str:
     """`+1.2 [+0.1, +2.3]`."""
-    return NOTHING if bounds is None else f"{bounds.estimate:+.1f} [{bounds.low:+.1f}, {bounds.high:+.1f}]"
+    return DASH if bounds is None else f"{bounds.estimate:+.1f} [{bounds.low:+.1f}, {bounds.high:+.1f}]"
 
 
 def published_dice() -> dict[tuple[str, int], float]:
     """Dice of Table 1 on GlaS, by (row, ratio)."""
-    cells = published.read("table1").cells
-    return {(c.row, c.ratio): c.mean for c in cells if c.dataset == "glas" and c.quantity.name == "dice" and c.ratio}
+    cells = published.read("table1").cells.itertuples()
+    return {(c.row, c.ratio): c.mean for c in cells if c.dataset == "glas" and c.quantity == "dice"}
 
 
 def protocols() -> str:
     """Table 1 as printed, and our runs under the protocol of the published code, under selection, and under strict."""
     group, printed, rows = group_of("glas_small"), published_dice(), []
-    for label in group.labels:
+    gaps = {(gap.row, gap.ratio): gap for gap in protocol_gaps(group)}
+    for label in group.rows:
         for ratio in (20, 10):
-            found = way(group, label, ratio)
+            found = gaps.get((label, ratio))
             if found is None:
                 continue
             paper = printed.get((label, ratio))
             rows.append([
-                label, f"{ratio} %", NOTHING if paper is None else f"{paper:.1f}", f"{found.stops[0]:.1f}",
+                group.display(label), f"{ratio} %", DASH if paper is None else f"{paper:.1f}", f"{found.stops[0]:.1f}",
                 f"{found.validation:.1f}", f"{found.stops[-1]:.1f}", f"{found.stops[0] - found.stops[-1]:+.1f}",
             ])  # fmt: skip
     return table(["method", "labels", "published", "paper", "validation", "strict", "paper - strict"], rows)
@@ -88,10 +86,10 @@ def protocols() -> str:
 def ours_above_others() -> str:
     """The paper's claim: how far Semi-MoE is above every other method of Table 1, published and here."""
     group, printed, rows = group_of("glas_small"), published_dice(), []
-    for label in group.labels:
+    for label in group.rows:
         if label == OURS or (label, 20) not in printed:
             continue
-        row = [label]
+        row = [group.display(label)]
         for ratio in (20, 10):
             said, bounds = printed[OURS, ratio] - printed[label, ratio], difference(group, OURS, label, ratio)
             inside = "–" if bounds is None else "yes" if bounds.low <= said <= bounds.high else "no"
@@ -104,8 +102,8 @@ def ours_above_others() -> str:
 def labels() -> str:
     """Supervised training with 9, 17 and 85 labels."""
     group, cells = group_of("glas_small"), [(LOWER, 10), (LOWER, 20), (UPPER, 100)]
-    rows, images = [], [group.images(*cell) for cell in cells]
-    steps = [None, *(stats.paired_interval(after, before) for before, after in pairwise(images))]
+    rows, images = [], [group.by_image(*cell).mean(axis=1) for cell in cells]
+    steps = [None, *(stats.interval(after - before) for before, after in pairwise(images))]
     for (label, ratio), step in zip(cells, steps, strict=True):
         counts = {run.record["data"]["labelled"] for run in group.finished(label, ratio)}
         more = None if step is None else stats.Interval(*(100 * value for value in step[:3]), step.units)
@@ -116,11 +114,11 @@ def labels() -> str:
 def splits() -> str:
     """The same methods on the official split and on the one that keeps patients apart."""
     official, apart, rows = group_of("glas_small"), group_of("glas_small_patients"), []
-    for label in apart.labels:
+    for label in apart.rows:
         ratio = 100 if label == UPPER else 20
-        rows.append([label, score(official, label, ratio), score(apart, label, ratio)])
+        rows.append([apart.display(label), score(official, label, ratio), score(apart, label, ratio)])
         for group in (official, apart):
-            rows[-1].append(NOTHING if label in (LOWER, UPPER) else signed(difference(group, label, LOWER, ratio)))
+            rows[-1].append(DASH if label in (LOWER, UPPER) else signed(difference(group, label, LOWER, ratio)))
     above = f"above {LOWER}"
     return table(["method", "official", "patients", f"{above}, official", f"{above}, patients"], rows)
 
@@ -128,9 +126,10 @@ def splits() -> str:
 def control() -> str:
     """Every method against three supervised networks, averaged."""
     group, rows = group_of("glas_small"), []
-    for label in group.labels:
+    for label in group.rows:
         if label not in (CONTROL, UPPER):
-            rows.append([label, *(signed(difference(group, label, CONTROL, ratio)) for ratio in (20, 10))])
+            above = (signed(difference(group, label, CONTROL, ratio)) for ratio in (20, 10))
+            rows.append([group.display(label), *above])
     return table([f"above {CONTROL}", "20 %", "10 %"], rows)
 
 
@@ -138,12 +137,12 @@ def variants() -> str:
     """The three Semi-MoEs and what is left without the unlabelled images."""
     group = group_of("semimoe_small")
     reference, rows = str(group.reference), []
-    for label in group.labels:
+    for label in group.rows:
         runs = group.finished(label, 20)
-        trained = f"{runs[0].record['cost']['parameters_trained'] / 1e6:.2f}" if runs else NOTHING
+        trained = f"{runs[0].record['cost']['parameters_trained'] / 1e6:.2f}" if runs else DASH
         others = reference, CONTROL
-        above = [NOTHING if label == other else signed(difference(group, label, other, 20)) for other in others]
-        rows.append([label, score(group, label, 20), *above, trained])
+        above = [DASH if label == other else signed(difference(group, label, other, 20)) for other in others]
+        rows.append([group.display(label), score(group, label, 20), *above, trained])
     return table(["variant", "Dice, strict", f"above {reference}", f"above {CONTROL}", "M trained"], rows)
 
 

@@ -79,9 +79,10 @@ def _tile(arguments: argparse.Namespace) -> Tile | None:
             raise UserError(f"--overlap {arguments.overlap}: give --tile SIZE, too")
         return None
     try:
-        return Tile(arguments.tile, arguments.overlap)
-    except ValueError as error:
-        raise UserError(f"--tile {error}") from None
+        return Tile(size=arguments.tile, overlap=arguments.overlap)
+    except ValueError:
+        raise UserError(f"--tile {arguments.tile} --overlap {arguments.overlap}: tiles need a size of 16 pixels or "
+                        "more and an overlap below it") from None
 
 
 def new(arguments: argparse.Namespace) -> int:

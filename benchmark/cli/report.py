@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
+from benchmark.cli.experiment_args import parse_only
 from benchmark.errors import CHECK_FAILED, GRID_INCOMPLETE, OK, UserError
 from benchmark.paths import results_folder
+
+if TYPE_CHECKING:
+    from benchmark.report.results_frame import Group
 
 
 def add(verbs: Any) -> None:
@@ -17,6 +22,8 @@ def add(verbs: Any) -> None:
     parser = verbs.add_parser("report", description="tables, figures and a page of an experiment", allow_abbrev=False)
     parser.add_argument("experiment", nargs="?",
                         help="a name from `list experiments`, or path/to/file.yaml (default: all records there are)")
+    parser.add_argument("--only", action="append", default=[], metavar="KEY=VALUE",
+                        help="cells with this row, method, dataset, ratio or draw")
     parser.add_argument("--protocol", choices=("strict", "validation", "paper"), default="strict",
                         help="what a score is: see docs/protocols.md (default: strict)")
     parser.add_argument("--format", default="md,tex,csv,png,html", metavar="md,tex,...",
@@ -37,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     results = results_folder(arguments.results)
     groups = _groups(arguments, results)
-    command = "python -m benchmark report" + (f" {arguments.experiment}" if arguments.experiment else "")
+    command = "python -m benchmark report" + (f" {shlex.quote(arguments.experiment)}" if arguments.experiment else "")
+    command += "".join(f" --only {shlex.quote(pair)}" for pair in arguments.only)
     command += f" --device {arguments.device}" if arguments.device != "auto" else ""
     command += f" --protocol {arguments.protocol}" if arguments.protocol != "strict" else ""
     if arguments.against:
@@ -54,39 +62,38 @@ def run(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _groups(arguments: argparse.Namespace, results: Path) -> list[Any]:
+def _groups(arguments: argparse.Namespace, results: Path) -> list[Group]:
     """The groups to report; UserError where there is nothing."""
-    from benchmark.report.cells import group_runs
-    from benchmark.runs.records import read_records
-
-    if arguments.experiment is None:
-        if groups := group_runs(read_records(results / "records")):
-            return groups
-        raise UserError(f"{results / 'records'}: no records to report; make one with 'python -m benchmark run'")
-    from benchmark.report.gather import gather
+    from benchmark.report.gather import check_records, gather, group_runs
     from benchmark.runs.experiment import read_experiment
 
+    if arguments.experiment is None:
+        if arguments.only:
+            raise UserError("--only: name the experiment whose cells these are")
+        if groups := group_runs(check_records(results)):
+            return groups
+        raise UserError(f"{results / 'records'}: no records to report; make one with 'python -m benchmark run'")
     kind = None if arguments.device == "auto" else arguments.device
-    found = gather(read_experiment(arguments.experiment), results, kind)
-    if not any(group.runs for group in found.groups):
+    found = gather(read_experiment(arguments.experiment), results, kind, parse_only(arguments.only))
+    if not any(group.runs for group in found):
         device = f" --device {kind}" if kind else ""
         raise UserError(f"{results / 'records'}: no records of experiment {arguments.experiment}"
                         f"{f' made on {kind}' if kind else ''}; make them with "
                         f"'python -m benchmark grid {arguments.experiment}{device}'")
-    return found.groups
+    return found
 
 
-def _against(groups: list[Any]) -> int:
+def _against(groups: list[Group]) -> int:
     """Print what agrees with the published numbers and what does not."""
     from benchmark.report.against import against
     from benchmark.report.markdown import markdown
 
-    verdicts = [(group, against(group)) for group in groups if group.published]
-    if not verdicts:
+    found = [(group, against(group)) for group in groups if group.published]
+    if not found:
         raise UserError("--against paper: this experiment names no published table; see `published` in its file")
-    for group, verdict in verdicts:
-        print(markdown(verdict.table))
-        print(f"{group.title}: {verdict.judged} cells judged, {verdict.differing} differ", file=sys.stderr)
-    if not any(verdict.judged for _, verdict in verdicts):
+    for group, comparison in found:
+        print(markdown(comparison.table))
+        print(f"{group.title}: {comparison.compared} cells compared, {comparison.differing} differ", file=sys.stderr)
+    if not any(comparison.compared for _, comparison in found):
         raise UserError("--against paper: nothing that is published there has been measured here", GRID_INCOMPLETE)
-    return CHECK_FAILED if any(verdict.differing for _, verdict in verdicts) else OK
+    return CHECK_FAILED if any(comparison.differing for _, comparison in found) else OK

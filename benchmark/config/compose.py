@@ -1,6 +1,6 @@
 """Layers of settings, later wins, and which layer set what.
 
-signature -> configs/defaults.yaml -> preset -> dataset -> the preset's recipe for (method, dataset) -> experiment
+signature -> preset -> dataset -> the preset's recipe for (method, dataset) -> experiment
 -> --set
 No inheritance, no interpolation: a layer is a flat mapping of dotted keys.
 """
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from benchmark.config import yaml_files
 from benchmark.config.schema import SECTIONS
@@ -18,7 +17,26 @@ from benchmark.config.validate import Field, bind, convert, fields_of
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
 
-SOURCES = ("paper", "authors_code", "ours", "unknown")
+Source = Literal["paper", "authors_code", "ours", "unknown"]
+SOURCES = get_args(Source)
+Values = Mapping[str, Any]  # dotted key -> value, or {value:, source:}
+
+
+class Preset(yaml_files.Strict):
+    """A file in configs/presets. `recipes`: method -> data set or `any` -> values."""
+
+    about: str = ""
+    source: Source = "ours"
+    values: dict[str, Any] = {}
+    recipes: dict[str, dict[str, dict[str, Any]]] = {}
+
+
+class DatasetFacts(yaml_files.Strict):
+    """A file in configs/datasets. `presets`: what a preset sets otherwise on this data set."""
+
+    about: str = ""
+    values: dict[str, Any] = {}
+    presets: dict[str, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -43,7 +61,7 @@ class Configuration:
         }
         self.method = method
 
-    def update(self, values: Mapping[str, Any], layer: str, source: str = "ours") -> None:
+    def update(self, values: Values, layer: str, source: str = "ours") -> None:
         """Lay `values` (dotted key -> value, or {value:, source:}) over what is there.
 
         A layer that names steps and no epochs means steps: it lifts the epochs of the layers below.
@@ -82,34 +100,30 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in (CONFIGS / "presets").glob("*.yaml"))
 
 
-def read_preset(name: str) -> dict[str, Any]:
-    """The preset's file: `about`, `source`, `values` and `recipes` (method -> dataset or `any` -> values)."""
+def read_preset(name: str) -> Preset:
+    """The preset called `name`."""
     path = CONFIGS / "presets" / f"{name}.yaml"
     if not path.is_file():
         known = preset_names()
         raise UserError(f"unknown preset '{name}'.{suggest(name, known)} Known: {', '.join(known)}.")
-    return _known_keys(path, {"about", "source", "values", "recipes"})
+    return yaml_files.load(path, Preset)
 
 
 def compose(
-    method: str, method_class: type, dataset: str, preset: str, overrides: Mapping[str, Any] | None = None,
-    experiment: Mapping[str, Any] | None = None,
+    method: str, method_class: type, dataset: str, preset: str, overrides: Values | None = None,
+    experiment: Values | None = None,
 ) -> Configuration:
     """The configuration of `method` on `dataset` under `preset`, with an experiment's values and `--set` on top."""
-    configuration = Configuration(method, method_class)
-    defaults = CONFIGS / "defaults.yaml"
-    configuration.update(_known_keys(defaults, {"about", "values"}).get("values") or {}, "defaults.yaml")
-    chosen = read_preset(preset)
-    source = chosen.get("source", "ours")
-    configuration.update(chosen.get("values") or {}, f"preset {preset}", source)
+    configuration, chosen = Configuration(method, method_class), read_preset(preset)
+    configuration.update(chosen.values, f"preset {preset}", chosen.source)
     dataset_file = CONFIGS / "datasets" / f"{dataset}.yaml"
     if dataset_file.is_file():
-        facts = _known_keys(dataset_file, {"about", "values", "presets"})
-        configuration.update(facts.get("values") or {}, f"dataset {dataset}")
-        configuration.update((facts.get("presets") or {}).get(preset) or {}, f"dataset {dataset} ({preset})", source)
-    recipes = (chosen.get("recipes") or {}).get(method) or {}
+        facts = yaml_files.load(dataset_file, DatasetFacts)
+        configuration.update(facts.values, f"dataset {dataset}")
+        configuration.update(facts.presets.get(preset, {}), f"dataset {dataset} ({preset})", chosen.source)
     for name in ("any", dataset):
-        configuration.update(recipes.get(name) or {}, f"recipe {preset}/{method}/{name}", source)
+        recipe = chosen.recipes.get(method, {}).get(name, {})
+        configuration.update(recipe, f"recipe {preset}/{method}/{name}", chosen.source)
     configuration.update(experiment or {}, "experiment")
     configuration.update(overrides or {}, "--set")
     return configuration
@@ -124,11 +138,3 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
             raise UserError(f"--set {pair}: expected KEY=VALUE, as in --set train.steps=100")
         values[key.strip()] = yaml_files.parse(text, f"--set {key}")
     return values
-
-
-def _known_keys(path: Path, known: set[str]) -> dict[str, Any]:
-    content = yaml_files.read(path)
-    for key in content:
-        if key not in known:
-            raise UserError(f"{path}: unknown key '{key}'.{suggest(key, known)} Known: {', '.join(sorted(known))}.")
-    return content

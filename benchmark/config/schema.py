@@ -2,7 +2,8 @@
 
 A field that is added after runs were recorded is declared with `later`, so that no recorded run gets another identity.
 
-`configs/defaults.yaml`, presets, experiments and `--set section.name=value` all go through `benchmark.config.validate`.
+The defaults are those of the preset `fair`. Presets, experiments and `--set section.name=value` all go through
+`benchmark.config.validate`.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Train:
 class Evaluate:
     """How often a run is evaluated (the published 'best epoch' depends on it), and the costly scores at its end."""
 
-    times: Count = 40
+    times: Count = 20
     batch: Count = 8
     objects: bool = True
 

@@ -257,7 +257,7 @@ def _patient_lines(facts: Facts) -> list[str]:
             released = split in RELEASED
             advice = "the split 'patients' keeps them apart" if released else "make the lists again with `data split`"
             lines.append(f"{'' if released else 'WRONG: '}patients, split {split}: {found['shared_images']} of the "
-                         f"{found['test_images']} test images are of patients who are also in training "
+                         f"{found['test_images']} test images come from patients who are also in training "
                          f"({_count(found['shared'], 'patient')}); {advice}")
     return lines
 

@@ -16,7 +16,6 @@ from benchmark.data.folder_files import files_of
 from benchmark.data.folder_schema import Threshold, describe
 from benchmark.data.groups import TRAIN, read_groups
 from benchmark.data.images import PixelDecoding
-from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 
 UNKNOWN = 65535  # in a table from mask values to classes
@@ -36,10 +35,10 @@ class FolderDataset(Dataset):
         self.home = folder
         self.description = said = describe(folder)
         self.name, self.classes, self.instances = said.name, tuple(said.classes), said.masks == "instances"
-        self.publishable, self.tile = said.publishable, Tile(said.tile.size, said.tile.overlap) if said.tile else None
+        self.publishable, self.tile = said.publishable, said.tile
         self.licence = " ".join(said.licence.split()) or self.licence
         self.decoding = PixelDecoding((said.range[0], said.range[1]) if said.range else None, said.pixels == "grey")
-        self.files = files_of(folder, said.image_files, said.mask_files, said.mask_suffix, said.follow_links)
+        self.files = files_of(folder, said.image_files, said.mask_files + said.mask_suffix, said.follow_links)
         self.version = self._version()
 
     def find(self, raw: Path) -> Path:
@@ -68,7 +67,7 @@ class FolderDataset(Dataset):
         try:
             return self._instances(_path(item.mask)) if self.instances else self._classes(_path(item.mask))
         except UserError as error:
-            if images.looks_like_a_mask(self.read_image(item)):
+            if images.looks_like_a_mask(_path(item.image)):
                 raise UserError(f"{error}; its image has few colours: are images and masks swapped?") from None
             raise
 
@@ -82,12 +81,13 @@ class FolderDataset(Dataset):
         return np.where(ids == self.description.ignore, 0, ids).astype(np.uint16)
 
     def _classes(self, path: Path) -> np.ndarray:
-        colours = [value for value in (*self.description.values, self.description.ignore) if isinstance(value, tuple)]
+        said = self.description
+        colours = [value for value in (*said.classes.values(), said.ignore) if isinstance(value, tuple)]
         if colours:
             found = images.read_colour_mask(path, colours).astype(np.uint16)
             found[found == len(self.classes)] = IGNORE
             return found
-        numbers = images.read_mask(path, lossy=self.description.thresholds)
+        numbers = images.read_mask(path, lossy=said.thresholds)
         found = self._table[numbers]
         if (found == UNKNOWN).any():
             raise UserError(f"{path}: {self._complaint(numbers[found == UNKNOWN])}")
@@ -97,12 +97,12 @@ class FolderDataset(Dataset):
     def _table(self) -> np.ndarray:
         """uint16 [65536]: a mask's number -> class index, 255 or UNKNOWN."""
         table = np.full(1 << 16, UNKNOWN, np.uint16)
-        lowest = {value.lowest if isinstance(value, Threshold) else value: index
-                  for index, value in enumerate(self.description.values)}
-        for value in sorted(value for value in lowest if isinstance(value, int)):
-            table[value : None if self.description.thresholds else value + 1] = lowest[value]
-        if isinstance(self.description.ignore, int):
-            table[self.description.ignore] = IGNORE
+        said = self.description
+        values = [value.lowest if isinstance(value, Threshold) else value for value in said.classes.values()]
+        for value in sorted(value for value in values if isinstance(value, int)):
+            table[value : None if said.thresholds else value + 1] = values.index(value)
+        if isinstance(said.ignore, int):
+            table[said.ignore] = IGNORE
         return table
 
     def _complaint(self, wrong: np.ndarray) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +17,8 @@ TAKEN = (".classes", ".ignore", ".shape")  # ends of names that mean something e
 
 
 class Files(NamedTuple):
-    """By id, in order of the ids, numbers in them as numbers: the images, the masks of those that have one, and what
-    else than `name` the braces stand for."""
+    """By id, in natural order of the ids: the images, the masks of those that have one, and what the braces stand for
+    except `name`."""
 
     images: dict[str, Path]
     masks: dict[str, Path]
@@ -42,80 +41,65 @@ def fields_of(pattern: str) -> list[str]:
     return names
 
 
-def files_of(folder: Path, image_files: str, mask_files: str, mask_suffix: str = "", follow: bool = False) -> Files:
+def files_of(folder: Path, image_files: str, mask_files: str, follow_links: bool = False) -> Files:
     """The images and their masks. An id is what the braces stand for, joined by underscores.
 
-    follow: links may lead out of the folder.
     UserError: no images or no masks, a mask without its image, two files of one id, a file that is no image, a link
-    that leads out of the folder."""
+    that leads out of the folder (unless followed)."""
     order = fields_of(image_files)
-    images = _by_id(find(folder, image_files, follow), order)
-    if not images:
-        raise UserError(f"{folder}: no images ({', '.join(EXTENSIONS)}) at '{image_files}'")
-    masks: dict[str, Path] = {}
-    for name, found in _by_id(find(folder, mask_files + mask_suffix, follow), order).items():
-        if name not in images:
-            hint = f" (mask_suffix is '{mask_suffix}')" if mask_suffix else ""
-            raise UserError(f"{found.path}: a mask without its image{hint}; masks are called like their images")
-        masks[name] = found.path
-    if not masks:
-        raise UserError(f"{folder}: no masks at '{mask_files}{mask_suffix}'; some of the images need one")
+    images, masks = (_by_id(find(folder, each, follow_links), order) for each in (image_files, mask_files))
+    for what, found, pattern in (("images", images, image_files), ("masks", masks, mask_files)):
+        if not found:
+            raise UserError(f"{folder}: no {what} ({', '.join(EXTENSIONS)}) at '{pattern}'")
+    for name in masks.keys() - images.keys():
+        raise UserError(f"{masks[name].path}: a mask without its image; masks are called like their images, or "
+                        "mask_suffix or mask_files says how")
     ids = sorted(images, key=natural)
     return Files(
-        {name: images[name].path for name in ids}, {name: masks[name] for name in ids if name in masks},
+        {name: images[name].path for name in ids}, {name: masks[name].path for name in ids if name in masks},
         {name: {key: value for key, value in images[name].values.items() if key != "name"} for name in ids},
     )
 
 
-def find(folder: Path, pattern: str, follow: bool = False) -> list[Found]:
+def find(folder: Path, pattern: str, follow_links: bool = False) -> list[Found]:
     """The image files that the pattern, without extension, fits; what begins with a dot is passed over."""
-    parts = pattern.split("/")
-    fixed = next(number for number, part in enumerate(parts) if "{" in part)
-    start = Path(folder, "/".join(parts[:fixed]))
+    fixed = re.match(r"([^{]*/)?", pattern).group()  # type: ignore[union-attr]  # it may be empty
+    start = Path(folder, fixed)
     home = folder if Path(os.path.normpath(start)).is_relative_to(os.path.normpath(folder)) else start
     if not start.is_dir():
         raise UserError(f"{start}: no such folder; a data set is images/, masks/ and dataset.yaml, or its image_files "
                         "and mask_files say where they lie")
-    found = list(_walk(start, [_expression(part) for part in parts[fixed:]], {}))
-    for path, _ in found:
-        if path.is_dir():
-            raise UserError(f"{path}: a folder where '{pattern}' has images; if they lie in it, change image_files and "
-                            "mask_files, as in '{grade}/image/{name}'")
-        if path.suffix.lower() not in EXTENSIONS:
-            raise UserError(f"{path}: not an image by its name ({', '.join(EXTENSIONS)}); move it away or convert it")
-        if not follow:
-            inside(home, path)
+    varied = pattern[len(fixed):]
+    expression, found = _expression(varied), []
+    shape = FIELD.sub("*", re.sub(r"[\[\]?*]", "[\\g<0>]", varied)).removesuffix("*") + "*"
+    for path in sorted(start.glob(shape)):
+        match = expression.fullmatch(unicodedata.normalize("NFC", str(path.relative_to(start).with_suffix(""))))
+        if match is None or path.name in JUNK or any(part[0] == "." for part in path.relative_to(start).parts):
+            continue
+        if path.is_dir() or path.suffix.lower() not in EXTENSIONS:
+            what = "a folder" if path.is_dir() else f"not an image by its name ({', '.join(EXTENSIONS)})"
+            raise UserError(f"{path}: {what}; move it away, or say in dataset.yaml where images and masks lie, as in "
+                            "image_files: '{grade}/image/{name}'")
+        if not follow_links and not path.resolve().is_relative_to(home.resolve()):
+            raise UserError(f"{path}: leads out of the folder, to {path.resolve()}; put the file itself there, or "
+                            "write 'follow_links: true' into dataset.yaml")
+        found.append(Found(path, match.groupdict()))
     return found
 
 
-def _expression(part: str) -> re.Pattern[str]:
-    """A part of a path: a name in braces stands for as little as fits, and for the same where it comes again."""
+def _expression(pattern: str) -> re.Pattern[str]:
+    """A name in braces stands for as little as fits of one part of a path, and for the same where it comes again."""
     text, seen = "", set()
-    for place, piece in enumerate(FIELD.split(part)):
+    for place, piece in enumerate(FIELD.split(pattern)):
         if place % 2 == 0:
-            text += re.escape(piece)
+            text += re.escape(unicodedata.normalize("NFC", piece))
         else:
-            text += f"(?P={piece})" if piece in seen else f"(?P<{piece}>.+?)"
+            text += f"(?P={piece})" if piece in seen else f"(?P<{piece}>[^/]+?)"
             seen.add(piece)
-    return re.compile(text, re.S)
+    return re.compile(text)
 
 
-def _walk(place: Path, parts: Sequence[re.Pattern[str]], known: dict[str, str]) -> Iterator[Found]:
-    for path in sorted(place.iterdir()):
-        if path.name.startswith(".") or path.name in JUNK:
-            continue
-        last = len(parts) == 1
-        match = parts[0].fullmatch(path.stem if last else path.name)
-        values = {key: unicodedata.normalize("NFC", value) for key, value in match.groupdict().items()} if match else {}
-        if match is None or any(known.get(key, value) != value for key, value in values.items()):
-            continue
-        if last:
-            yield Found(path, known | values)
-        elif path.is_dir():
-            yield from _walk(path, parts[1:], known | values)
-
-
-def _by_id(files: Sequence[Found], order: Sequence[str]) -> dict[str, Found]:
+def _by_id(files: list[Found], order: list[str]) -> dict[str, Found]:
     made: dict[str, Found] = {}
     for found in files:
         name = "_".join(found.values[key] for key in order)
@@ -126,15 +110,6 @@ def _by_id(files: Sequence[Found], order: Sequence[str]) -> dict[str, Found]:
             raise UserError(f"{found.path}: a second file called '{name}' beside {made[name].path}; keep one")
         made[name] = found
     return made
-
-
-def inside(folder: Path, path: Path) -> Path:
-    """`path` itself; UserError where it leads out of `folder`, as a link may."""
-    target, home = path.resolve(), folder.resolve()
-    if not target.is_relative_to(home):
-        raise UserError(f"{path}: leads out of the folder, to {target}; put the file itself there, or write "
-                        "'follow_links: true' into dataset.yaml")
-    return path
 
 
 def natural(name: str) -> tuple[tuple[str, int], ...]:

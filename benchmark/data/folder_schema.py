@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator
 
 from benchmark.config import yaml_files
 from benchmark.data.folder_files import fields_of
@@ -48,10 +48,6 @@ def _value(given: Any) -> Value:
                      f"each, or a grey value to begin with, {{from: 128}}; not {given!r}")
 
 
-def _ignored(given: Any) -> Value | None:
-    return None if given is None else _value(given)
-
-
 def _pattern(given: str) -> str:
     """Where files lie; of a plain folder every file is meant."""
     try:
@@ -60,25 +56,24 @@ def _pattern(given: str) -> str:
         raise ValueError(f"must be a folder or a pattern like '{{grade}}/image/{{name}}' ({error})") from None
 
 
-def _regular_expression(given: str) -> str:
+def _expression(given: str) -> str:
     try:
-        if not re.compile(given).groupindex:
-            raise ValueError("must have a named group; a patient is (?P<patient>...)")
+        if not given or re.compile(given).groupindex:
+            return given
     except re.error as error:
         raise ValueError(f"must be a regular expression ({error})") from None
+    raise ValueError("must have a named group; a patient is (?P<patient>...)")
+
+
+def _folds(given: Any) -> Any:
+    """A split's name -> its folds; one alone need not be a list."""
+    for name in given if isinstance(given, dict) else ():
+        if not re.fullmatch(r"\w+", str(name), re.A) or name in MADE:
+            what = "is one that the suite makes" if name in MADE else "is not a plain name"
+            raise ValueError(f"must not have a split '{name}', which {what}; call it otherwise")
+    if isinstance(given, dict):
+        return {str(name): folds if isinstance(folds, list) else [folds] for name, folds in given.items()}
     return given
-
-
-class TileKeys(yaml_files.Strict):
-    """As `Tile`."""
-
-    size: int
-    overlap: int = 0
-
-    @model_validator(mode="after")
-    def _can_be_cut(self) -> TileKeys:
-        Tile(self.size, self.overlap)
-        return self
 
 
 class Lists(yaml_files.Strict):
@@ -96,29 +91,24 @@ class Description(yaml_files.Strict):
     name: str = ""
     masks: Literal["classes", "instances"] = "classes"
     classes: dict[str, Annotated[Value, PlainValidator(_value)]]  # what stands in the masks for each class
-    ignore: Annotated[int | Colour | None, PlainValidator(_ignored)] = None
+    ignore: Annotated[int | Colour | None, PlainValidator(lambda v: v if v is None else _value(v))] = None
     mask_suffix: str = ""  # of `a_mask.png`, the mask of `a.png`, it is `_mask`
     image_files: Annotated[str, AfterValidator(_pattern)] = "images/{name}"
     mask_files: Annotated[str, AfterValidator(_pattern)] = Field("masks/{name}", validate_default=True)
-    follow_links: bool = False  # whether links may lead out of the folder
+    follow_links: bool = False  # out of the folder
     pixels: Literal["colour", "grey"] = "colour"
     range: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None  # of 16 bits: black, and white
     groups: str = ""  # a CSV file
-    pattern: Annotated[str, AfterValidator(_regular_expression)] | None = None  # with named groups, for files' names
-    splits: dict[str, list[Lists]] = {}
-    tile: TileKeys | None = None
+    pattern: Annotated[str, AfterValidator(_expression)] = ""  # with named groups, for ids
+    splits: Annotated[dict[str, list[Lists]], BeforeValidator(_folds)] = {}
+    tile: Tile | None = None
     publishable: bool = False
     licence: str = ""
 
     @property
-    def values(self) -> tuple[Value, ...]:
-        """What stands in the masks for each class, in order."""
-        return tuple(self.classes.values())
-
-    @property
     def thresholds(self) -> bool:
         """Whether grey values are compared with thresholds; then every number is the lowest value of its class."""
-        return any(isinstance(value, Threshold) for value in self.values)
+        return any(isinstance(value, Threshold) for value in self.classes.values())
 
     def decisive(self) -> dict[str, Any]:
         """What bears on the arrays, as JSON values: not where it lies, how it is split or who may see it."""
@@ -127,7 +117,7 @@ class Description(yaml_files.Strict):
 
     @field_validator("name")
     @classmethod
-    def _plain(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         if name in DATASETS.names():
             raise ValueError(f"must not be '{name}', a data set of ours")
         if name and not NAME.fullmatch(name):
@@ -147,7 +137,7 @@ class Description(yaml_files.Strict):
 
     @field_validator("classes")
     @classmethod
-    def _different(cls, classes: dict[str, Value]) -> dict[str, Value]:
+    def _check_classes(cls, classes: dict[str, Value]) -> dict[str, Value]:
         values = [value.lowest if isinstance(value, Threshold) else value for value in classes.values()]
         if len({type(value) for value in values}) > 1:
             raise ValueError("must be all numbers or all colours")
@@ -158,19 +148,19 @@ class Description(yaml_files.Strict):
 
     @field_validator("ignore")
     @classmethod
-    def _no_class(cls, ignore: Any, info: ValidationInfo) -> Any:
+    def _check_ignore(cls, ignore: Any, info: ValidationInfo) -> Any:
         values = list(info.data.get("classes", {}).values())[: 1 if info.data.get("masks") == "instances" else None]
-        if ignore is None or not values:
-            return ignore
-        if isinstance(ignore, Threshold) or isinstance(ignore, int) == isinstance(values[0], tuple):
-            raise ValueError(f"must be a {'colour' if isinstance(values[0], tuple) else 'number'}, as the classes are")
-        if ignore in values:
-            raise ValueError(f"must not be {ignore}, which is a class; leave it out where every pixel is known")
+        if ignore is not None and values:
+            kind = "colour" if isinstance(values[0], tuple) else "number"
+            if not isinstance(ignore, tuple if kind == "colour" else int):
+                raise ValueError(f"must be a {kind}, as the classes are")
+            if ignore in values:
+                raise ValueError(f"must not be {ignore}, which is a class; leave it out where every pixel is known")
         return ignore
 
     @field_validator("mask_files")
     @classmethod
-    def _same_fields(cls, pattern: str, info: ValidationInfo) -> str:
+    def _check_fields(cls, pattern: str, info: ValidationInfo) -> str:
         of_images = set(fields_of(info.data.get("image_files", pattern)))
         if set(fields_of(pattern)) != of_images:
             raise ValueError(f"must have the same names in braces as image_files: {', '.join(sorted(of_images))}")
@@ -178,21 +168,10 @@ class Description(yaml_files.Strict):
 
     @field_validator("range")
     @classmethod
-    def _ordered(cls, limits: list[int] | None) -> list[int] | None:
+    def _check_range(cls, limits: list[int] | None) -> list[int] | None:
         if limits and not 0 <= limits[0] < limits[1] <= LARGEST_VALUE:
             raise ValueError(f"must be [low, high] with 0 <= low < high <= {LARGEST_VALUE}, not {limits}")
         return limits
-
-    @field_validator("splits", mode="before")
-    @classmethod
-    def _lists(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given or {}
-        for name in given:
-            if not re.fullmatch(r"[A-Za-z0-9_]+", str(name)) or name in MADE:
-                what = "is one that the suite makes" if name in MADE else "is not a plain name"
-                raise ValueError(f"must not have a split '{name}', which {what}; call it otherwise")
-        return {str(name): folds if isinstance(folds, list) else [folds] for name, folds in given.items()}
 
 
 def describe(folder: Path) -> Description:

@@ -133,8 +133,12 @@ def colour_numbers(path: Path) -> np.ndarray:
     return _packed(_colours_under_alpha(decoded.image, path))
 
 
-def looks_like_a_mask(pixels: np.ndarray) -> bool:
-    """Whether an image uint8 [H, W, 3] has few colours and is larger than a thumbnail, so that it is no photograph."""
+def looks_like_a_mask(path: Path) -> bool:
+    """Whether an image can be read, has few colours and is larger than a thumbnail, so that it is no photograph."""
+    try:
+        pixels = read_image(path)
+    except UserError:
+        return False
     return pixels.shape[0] * pixels.shape[1] >= 256 and len(np.unique(_packed(pixels))) <= FEW
 
 

@@ -37,7 +37,7 @@ def load_dataset(given: str, name: str = "") -> Dataset:
     UserError, with a suggestion, where there is none."""
     dataset: Dataset
     folder = Path(given).parent if Path(given).name == FILE else Path(given)
-    if given not in names() and not is_path(given) and (os.sep in given or (folder / FILE).is_file()):
+    if given not in names() and not is_path(given) and (os.sep in given or folder.is_dir()):
         dataset = FolderDataset(folder)
         path = os.path.normpath(folder)
         dataset.source = path if os.sep in path else os.path.join(".", path)  # never taken for a name

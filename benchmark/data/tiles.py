@@ -3,22 +3,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pydantic import model_validator
+
+from benchmark.config.yaml_files import Strict
 
 Box = tuple[int, int, int, int]  # y, x, height, width in pixels of the image
 
 
-@dataclass(frozen=True)
-class Tile:
+class Tile(Strict):
     """Large images are cut into squares of `size` pixels, at native size, neighbours sharing at least `overlap`."""
 
     size: int
     overlap: int = 0
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _can_be_cut(self) -> Tile:
         if self.size < 16 or not 0 <= self.overlap < self.size:
             raise ValueError("must have a size of 16 pixels or more and an overlap below it, not "
                              f"{self.size} and {self.overlap}")
+        return self
 
 
 def boxes(height: int, width: int, size: int | tuple[int, int], overlap: int = 0) -> list[Box]:

@@ -15,6 +15,9 @@ __all__ = ["NAMES", "build"]
 
 LITE: dict[str, tuple[str, dict[str, Any]]] = {
     "unet_lite": (f"smp/unet-{PACKAGED_ENCODER}", {"decoder_channels": (64, 48, 32, 24, 16)}),
+    "unet_lite_half": (
+        f"smp/unet-{PACKAGED_ENCODER}", {"decoder_channels": (64, 48, 32, 24, 16), "ends_at_half": True}
+    ),
 }
 """Networks of segmentation_models_pytorch that have a name of their own: the library's name, and options."""
 

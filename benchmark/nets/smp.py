@@ -17,6 +17,7 @@ import timm
 import torch
 from huggingface_hub import constants as hub
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmark.errors import NotApplicable, UserError, suggest
 from benchmark.nets import weights as pretrained
@@ -27,11 +28,12 @@ LEVELLED = ("unet", "unetplusplus", "manet", "linknet")
 
 
 def build(
-    name: str, channels: int, classes: int, weights: str | None, size: int | None, **options: Any
+    name: str, channels: int, classes: int, weights: str | None, size: int | None, *, ends_at_half: bool = False,
+    **options: Any,
 ) -> Network:
     """Build `smp/<arch>-<encoder>`, its encoder random or with `weights` (see benchmark/nets/weights.py).
 
-    `options` go to the library's constructor. Raises UserError.
+    `ends_at_half`: see `HalfLevelled`, of a U-Net only; `options` go to the library's constructor. Raises UserError.
     """
     arch, encoder = _parse(name)
     tensors = None
@@ -61,6 +63,8 @@ def build(
         raise UserError(f"network '{name}' cannot be built: {_line(error)}") from error
     if tensors is not None:
         _check_loaded(model.encoder, tensors, name)
+    if ends_at_half:
+        return HalfLevelled(model)
     return Levelled(model, arch) if arch in LEVELLED else Whole(model, name)
 
 
@@ -141,6 +145,34 @@ class Levelled(Network):
         self.encoder = Encoder(model.encoder, leading)
         self.decoder = Decoder(model.decoder, leading, spine)
         self.head = model.segmentation_head
+
+
+class HalfLevelled(Levelled):
+    """A U-Net whose decoder ends at half the image's side: quicker by what the last and largest block takes.
+
+    Its last map is that of half the side, enlarged, so that heads of one's own work as on any network; `logits` are
+    computed at half the side and enlarged, which is the same for a head of 1x1, and cheaper.
+    """
+
+    def __init__(self, model: Any) -> None:
+        model.decoder.blocks = model.decoder.blocks[:-1]
+        super().__init__(model, "unet")
+        self.map_widths = (*self.map_widths, self.map_widths[-1])
+        self.head = nn.Conv2d(self.width, model.segmentation_head[0].out_channels, 1)
+
+    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features -> maps, coarse to fine; the last two have the same channels, the last is enlarged."""
+        maps = super().decode(features)
+        return [*maps, enlarged(maps[-1])]
+
+    def logits(self, features: Sequence[Tensor]) -> Tensor:
+        """Features, fine to coarse -> logits [B, classes, H, W]."""
+        return enlarged(self.head(super().decode(features)[-1]))
+
+
+def enlarged(x: Tensor) -> Tensor:
+    """Twice the height and width, bilinear."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class Encoder(nn.Module):

@@ -7,32 +7,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark.report import published, stats
-from benchmark.report.cells import Group, Run
-from benchmark.report.compare import signed
-from benchmark.report.published import Cell, Published
-from benchmark.report.table import NOTHING, Table
-from benchmark.report.tables import MEANING, number, spread
+import pandas as pd
 
-HEADER = ("method", "labels", "measure", "published", "ours", "difference", "tolerance", "set-up", "verdict")
+from benchmark.protocols import MEANING
+from benchmark.report import published
+from benchmark.report.published import Published
+from benchmark.report.results_frame import Group, Run
+from benchmark.report.table import DASH, Table, cell, number, signed
+
+HEADER = ("method", "labels", "measure", "published", "ours", "difference", "tolerance", "set-up", "result")
 
 
-class Verdict(NamedTuple):
-    """The table, how many of its cells were judged, and how many of these differ from what is published."""
+class Comparison(NamedTuple):
+    """The table, how many of its cells were compared, and how many of these differ from what is published."""
 
     table: Table
-    judged: int
+    compared: int
     differing: int
 
 
-class _Judged(NamedTuple):
-    """One published cell beside ours: the row of the table, and whether they differ (None: not judged)."""
-
-    row: list[str]
-    differs: bool | None
-
-
-def against(group: Group, name: str | None = None, folder: Path = published.FOLDER) -> Verdict:
+def against(group: Group, name: str | None = None, folder: Path = published.FOLDER) -> Comparison:
     """A row for every cell that the published table has of this data set; no row where it has none, or there is none.
 
     `name` is that of a table in `folder`, the group's own by default. A difference counts when it is above
@@ -41,114 +35,110 @@ def against(group: Group, name: str | None = None, folder: Path = published.FOLD
     """
     name = group.published if name is None else name
     if name is None:
-        return Verdict(Table("Against published numbers", "None belong to these runs.", HEADER, []), 0, 0)
+        return Comparison(Table("Against published numbers", "None belong to these runs.", HEADER, []), 0, 0)
     table = published.read(name, folder)
-    cells = [cell for cell in table.cells if cell.dataset in (None, group.dataset)]
+    cells = [entry for entry in table.cells.itertuples() if entry.dataset in ("", group.dataset)]
     setups: dict[str, str] = {}  # what differs -> its mark
-    judged = [_judge(group, table, cell, setups) for cell in cells]
-    known = [entry.differs for entry in judged if entry.differs is not None]
-    shown = Table(
-        f"Against the published {table.title}", _caption(table, known), HEADER, [entry.row for entry in judged],
-        _notes(group, table, cells, setups),
-    )
-    return Verdict(shown, len(known), sum(known))
+    rows = [_row(group, table, entry, setups) for entry in cells]
+    results = [row[-1].split(" (")[0] for row in rows]
+    compared, differing = sum(result != "not compared" for result in results), results.count("differs")
+    caption, notes = _caption(table, compared, differing), _notes(group, table, cells, setups)
+    shown = Table(f"Against the published {table.about.title}", caption, HEADER, rows, notes)
+    return Comparison(shown, compared, differing)
 
 
-def _judge(group: Group, table: Published, cell: Cell, setups: dict[str, str]) -> _Judged:
-    quantity = cell.quantity
-    known = [ratio for ratio in group.ratios if group.cell(cell.row, ratio) or group.lost(cell.row, ratio)]
-    ratios = known if cell.ratio is None else [cell.ratio]
-    runs = [run for ratio in ratios for run in group.finished(cell.row, ratio)]
-    wanted = sum(group.draws(cell.row, ratio) for ratio in ratios)
-    found = stats.summary(value for run in runs if (value := _value(run, table, cell)) is not None)
-    printed = f"{cell.mean:g}" if quantity.value.startswith("cost.") else number(cell.mean)
-    printed += "" if cell.sd is None else f" ± {number(cell.sd)}"
-    row = [cell.row, NOTHING if cell.ratio is None else f"{cell.ratio} %", quantity.title, printed]
+def _row(group: Group, table: Published, entry: Any, setups: dict[str, str]) -> list[str]:
+    """One published cell beside ours."""
+    quantity = table.file.quantities[entry.quantity]
+    there = group.cells[(group.cells.finished > 0) | group.cells.states.map(bool)].index
+    places = [place for place in there if place[0] == entry.row and entry.ratio in (None, place[1])]
+    runs = [run for place in places for run in group.finished(*place)]
+    values = pd.Series([_value(run, table, entry.quantity) for run in runs], dtype=float).dropna()
+    expected = int(group.cells.loc[places].expected.sum()) if places else 0
+    printed = f"{entry.mean:g}" if quantity.value.startswith("cost.") else number(entry.mean)
+    printed += "" if math.isnan(entry.sd) else f" ± {number(entry.sd)}"
+    row = [group.display(entry.row), DASH if entry.ratio is None else f"{entry.ratio} %", quantity.title, printed]
     devices = {run.record["environment"].get("device") for run in runs} if quantity.by_device else set()
-    if not found.n or len(devices) > 1:
-        why = f"{len(devices)} devices" if len(devices) > 1 else _nothing(group, cell.row, ratios, bool(runs))
-        return _Judged([*row, NOTHING, NOTHING, NOTHING, NOTHING, f"not judged ({why})"], None)
-    ours = round(found.mean, 2), 0.0 if math.isnan(found.sd) else round(found.sd, 2)
-    difference = round(ours[0] - cell.mean, 2)
-    tolerance = round(max(2 * math.hypot(ours[1], cell.sd or 0.0), quantity.tolerance), 2)
-    n = f"({found.n}/{wanted})" if found.n < wanted else f"(n={found.n})"
-    row += [f"{spread(found)} {n}", signed(difference)]
+    if values.empty or len(devices) > 1:
+        why = f"{len(devices)} devices" if len(devices) > 1 else _nothing(group, places, bool(runs))
+        return [*row, DASH, DASH, DASH, DASH, f"not compared ({why})"]
+    found = {"mean": values.mean(), "sd": values.std(), "n": len(values), "expected": expected}
+    mean, sd = (0.0 if math.isnan(found[key]) else round(found[key], 2) for key in ("mean", "sd"))
+    difference = round(mean - entry.mean, 2)
+    row += [cell(found), signed(difference)]
     mark = _setup(table, runs, setups)
-    if cell.row in table.copied or quantity.not_judged:
-        why = "copied" if cell.row in table.copied else "not comparable"
-        return _Judged([*row, NOTHING, mark, f"not judged ({why})"], None)
-    differs = abs(difference) > tolerance
-    verdict = "differs" if differs else "agrees"
-    if found.n < wanted:
-        verdict += f" (incomplete: {found.n} of {wanted} draws)"
-    return _Judged([*row, number(tolerance), mark, verdict], differs)
+    if entry.row in table.about.copied or quantity.not_compared:
+        why = "copied" if entry.row in table.about.copied else "not comparable"
+        return [*row, DASH, mark, f"not compared ({why})"]
+    tolerance = round(max(2 * math.hypot(sd, 0.0 if math.isnan(entry.sd) else entry.sd), quantity.tolerance or 0.0), 2)
+    result = "differs" if abs(difference) > tolerance else "agrees"
+    if len(values) < expected:
+        result += f" (incomplete: {len(values)} of {expected} draws)"
+    return [*row, number(tolerance), mark, result]
 
 
-def _value(run: Run, table: Published, cell: Cell) -> float | None:
+def _value(run: Run, table: Published, name: str) -> float | None:
     """A finished run's value in the printed unit."""
-    kind, key = cell.quantity.value.split(".", 1)
-    value = run.scores[table.protocol or ""].get(key) if kind == "scores" else run.record["cost"].get(key)
-    return None if value is None else cell.quantity.factor * value
+    quantity = table.file.quantities[name]
+    kind, key = quantity.value.split(".", 1)
+    value = run.scores[table.about.protocol or ""].get(key) if kind == "scores" else run.record["cost"].get(key)
+    return None if value is None else quantity.factor * value
 
 
-def _nothing(group: Group, row: str, ratios: Sequence[int], finished: bool) -> str:
+def _nothing(group: Group, places: Sequence[Any], finished: bool) -> str:
     """Why there is no value of ours."""
     if finished:
         return "our runs have no such value"
-    states = {str(run.record["status"]) for ratio in ratios for run in group.cell(row, ratio)}
-    states |= {entry.missing for ratio in ratios for entry in group.lost(row, ratio)}
-    return f"nothing measured: {', '.join(sorted(states))}" if states else "nothing measured"
+    states = sorted({state for place in places for state in group.cells.states[place]})
+    return f"nothing measured: {', '.join(states)}" if states else "nothing measured"
 
 
 def _setup(table: Published, runs: Sequence[Run], setups: dict[str, str]) -> str:
     """`as published`, or the mark of what any of the runs does otherwise."""
     parts = []
-    for words, settings in table.setup.items():
+    for words, settings in table.file.setup.items():
         other = {
-            f"{key} {_text(value)}, not {_text(expected)}"
+            f"{key} {'unset' if value is None else value}, not {'unset' if expected is None else expected}"
             for run in runs
             for key, expected in settings.items()
             if (value := {**run.spec, **run.spec["values"]}.get(key)) != expected
         }
         if other:
             parts.append(f"{words} ({'; '.join(sorted(other))})")
-    if not parts:
-        return "as published"
-    return setups.setdefault(", ".join(parts), f"other ({len(setups) + 1})")
+    return setups.setdefault(", ".join(parts), f"other ({len(setups) + 1})") if parts else "as published"
 
 
-def _text(value: Any) -> str:
-    return "unset" if value is None else str(value)
-
-
-def _caption(table: Published, known: Sequence[bool]) -> str:
-    ours = f"Ours: protocol {table.protocol}: {MEANING[table.protocol]}. " if table.protocol else ""
-    least = {cell.quantity.title: cell.quantity.tolerance for cell in table.cells if not cell.quantity.not_judged}
-    rule = f"max(2 sqrt(sd1² + sd2²), {', '.join(f'{value:g} for {title}' for title, value in least.items())})"
+def _caption(table: Published, compared: int, differing: int) -> str:
+    about = table.about
+    ours = f"Ours: protocol {about.protocol}: {MEANING[about.protocol]}. " if about.protocol else ""
+    quantities = [table.file.quantities[name] for name in table.cells.quantity.unique()]
+    least = [f"{quantity.tolerance:g} for {quantity.title}" for quantity in quantities if not quantity.not_compared]
     return (
-        f"Published: {table.source}, {table.title}: {table.about}. {ours}Mean ± sd (ddof 1) over draws, n draws, or "
-        f"(k/n) where only k of n have a value. A cell differs where |difference| is above the tolerance, {rule}; a "
-        f"spread that is not known counts as 0. Cells judged: {len(known)}, differing: {sum(known)}."
+        f"Published: {table.file.source}, {about.title}: {about.about}. {ours}Mean ± sd (ddof 1) over draws, n draws, "
+        "or (k/n) where only k of n have a value. A cell differs where |difference| is above the tolerance, max(2 "
+        f"sqrt(sd1² + sd2²), {', '.join(least)}); a spread that is not known counts as 0. Cells compared: {compared}, "
+        f"differing: {differing}."
     )
 
 
-def _notes(group: Group, table: Published, cells: Sequence[Cell], setups: dict[str, str]) -> list[str]:
-    rows = list(dict.fromkeys(cell.row for cell in cells))
+def _notes(group: Group, table: Published, cells: Sequence[Any], setups: dict[str, str]) -> list[str]:
+    about, quantities = table.about, table.file.quantities
+    rows, copied = list(dict.fromkeys(entry.row for entry in cells)), about.copied
     notes = [f"Set-up {mark}: {what}." for what, mark in setups.items()]
-    notes += [f"{row} is not judged: {table.copied[row]}." for row in rows if row in table.copied]
-    reasons = {cell.quantity.title: cell.quantity.not_judged for cell in cells if cell.quantity.not_judged}
-    notes += [f"{title} is not judged: {reason}." for title, reason in reasons.items()]
-    if table.unpublished:
-        notes.append(f"Not published, and so not compared: {table.unpublished}.")
-    for cell in cells:
-        if cell.note:
-            place = cell.row if cell.ratio is None else f"{cell.row} at {cell.ratio} %"
-            notes.append(f"{place}, {cell.quantity.title} as printed: {cell.note}.")
-    notes += table.notes
-    strangers = [label for label in group.labels if label not in rows]
+    notes += [f"{group.display(row)} is not compared: {copied[row]}." for row in rows if row in copied]
+    reasons = {quantities[entry.quantity].title: quantities[entry.quantity].not_compared for entry in cells}
+    notes += [f"{title} is not compared: {reason}." for title, reason in reasons.items() if reason]
+    if table.file.unpublished:
+        notes.append(f"Not published, and so not compared: {table.file.unpublished}.")
+    for entry in cells:
+        if entry.note:
+            place = entry.row if entry.ratio is None else f"{entry.row} at {entry.ratio} %"
+            notes.append(f"{place}, {quantities[entry.quantity].title} as printed: {entry.note}.")
+    notes += about.notes
+    strangers = [group.display(row) for row in group.rows if row not in rows]
     if strangers:
         notes.append(f"Not in the published table: {', '.join(strangers)}.")
-    others = {cell.dataset for cell in table.cells} - {group.dataset, None}
+    others = set(table.cells.dataset) - {group.dataset, ""}
     if others:
-        notes.append(f"It also has numbers of other data: {', '.join(sorted(map(str, others)))}.")
+        notes.append(f"It also has numbers of other data: {', '.join(sorted(others))}.")
     return notes

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.errors import CHECK_FAILED, UserError, suggest
 from benchmark.files import write_text
+from benchmark.paths import CONFIGS
 from benchmark.protocols import PROTOCOLS
 from benchmark.report.against import against
-from benchmark.report.cells import Group
-from benchmark.report.classes import class_table
-from benchmark.report.compare import best, difference_table
-from benchmark.report.cost import cost_tables
+from benchmark.report.compare import difference_table
+from benchmark.report.csv_export import comma_separated
 from benchmark.report.gap import gap_table, waterfall_table
 from benchmark.report.latex import document
 from benchmark.report.markdown import escape, markdown
-from benchmark.report.subsets import subset_tables
+from benchmark.report.results_frame import METRICS, Group
 from benchmark.report.table import Table
-from benchmark.report.tables import failure_table, object_table, score_table
-from benchmark.report.values import comma_separated
-from benchmark.report.warnings import doubts
+from benchmark.report.tables import class_table, cost_tables, failure_table, object_table, score_table, subset_tables
+from benchmark.report.warnings import warnings_of
 
 TEXTS, FIGURES, PAGE = ("md", "tex", "csv"), ("png", "pdf"), ("html",)
 FORMATS = (*TEXTS, *FIGURES, *PAGE)
+MADE = re.compile(r"^% (?P<title>.*); made by (?P<command>.*)$", re.M)  # of a .tex file
 
 
 class Report(NamedTuple):
@@ -36,60 +37,35 @@ class Report(NamedTuple):
     text: str
 
 
-class Sheets:
-    """The tables of a report's groups, each worked out once."""
-
-    def __init__(self, groups: Sequence[Group], protocol: str = "strict") -> None:
-        self.groups, self.protocol = groups, protocol
-        self.tables = {group.name: group_tables(group, protocol) for group in groups}
-
-    def strict(self) -> dict[str, list[Table]]:
-        """Those of the page, which switches protocols by itself."""
-        return self.tables if self.protocol == "strict" else Sheets(self.groups).tables
-
-    def texts(self, command: str) -> dict[Path, str]:
-        """Every text file of the report, by its path in the results folder."""
-        suffix = "" if self.protocol == "strict" else f"-{self.protocol}"
-        found = {}
-        for group in self.groups:
-            tables, origin = self.tables[group.name], provenance(group)
-            comments = [f"{group.title}; made by {command}", origin]
-            stem = f"{group.name}{suffix}"
-            found[Path("tables", f"{stem}.md")] = group_text(group, tables, command)
-            found[Path("tables", f"{stem}.tex")] = document(tables, comments, stem, doubts(group))
-            found[Path("tables", f"{group.name}.csv")] = comma_separated(group, digest(group))  # all protocols
-        return found
-
-
 def build(
     groups: Sequence[Group], results: Path, command: str, protocol: str = "strict", formats: Sequence[str] = FORMATS
 ) -> Report:
     """Write `results/tables/<name>.{md,tex,csv}`, `results/figures/<name>-*.{png,pdf}` and `results/pages/<name>.html`.
 
     command: what makes these files, for their provenance. The same records give the same text, byte for byte.
-    UserError: unknown protocol or format.
+    UserError: unknown protocol or format; files of another experiment stand there.
     """
     _known("protocol", protocol, PROTOCOLS)
     for name in formats:
         _known("format", name, FORMATS)
-    sheets = Sheets(groups, protocol)
-    texts = sheets.texts(command)
-    report = Report([], "\n".join(text for path, text in texts.items() if path.suffix == ".md"))
-    for path, text in texts.items():
-        if path.suffix[1:] in formats:
-            write_text(results / path, text)
-            report.paths.append(results / path)
+    for group in groups:
+        check_owner(group, results, command)
+    tables = {group.name: group_tables(group, protocol) for group in groups}
+    texts = {results / path: text for path, text in group_texts(groups, tables, command, protocol).items()}
+    paths = [path for path in texts if path.suffix[1:] in formats]
+    for path in paths:
+        write_text(path, texts[path])
     if drawn := [name for name in formats if name in FIGURES]:
         from benchmark.report.figures import draw_all  # matplotlib takes a second to import
 
         for group in groups:
-            made = draw_all(group, results, results / "figures", drawn, f"{command}. {provenance(group)}")
-            report.paths.extend(made)
+            paths += draw_all(group, results, results / "figures", drawn, f"{command}. {provenance(group)}")
     if "html" in formats:
-        from benchmark.report.publish import publish
+        from benchmark.report.page import publish
 
-        report.paths.extend(publish(groups, sheets.strict(), results, origin(groups, command)))
-    return report
+        strict = tables if protocol == "strict" else {group.name: group_tables(group, "strict") for group in groups}
+        paths += publish(groups, strict, results, origin(groups, command))
+    return Report(paths, "\n".join(text for path, text in texts.items() if path.suffix == ".md"))
 
 
 def check(groups: Sequence[Group], results: Path, command: str, protocol: str = "strict") -> list[Path]:
@@ -97,19 +73,59 @@ def check(groups: Sequence[Group], results: Path, command: str, protocol: str = 
 
     Of the page its data are compared: its pictures come from masks that may not be here.
     """
-    from benchmark.report.page import current
-    from benchmark.report.publish import page_of
+    from benchmark.report.page import current, page_of
 
-    wanted = {results / path: text for path, text in Sheets(groups, protocol).texts(command).items()}
-    outdated = [path for path, text in wanted.items() if not path.is_file() or path.read_bytes() != text.encode()]
+    tables = {group.name: group_tables(group, protocol) for group in groups}
+    texts = {results / path: text for path, text in group_texts(groups, tables, command, protocol).items()}
+    outdated = [path for path, text in texts.items() if not path.is_file() or path.read_bytes() != text.encode()]
     page = page_of(groups, results)
-    shown = page.read_text(encoding="utf-8") if page.is_file() else ""
-    if not current(shown, groups, origin(groups, command)):
+    if not page.is_file() or not current(page.read_text(encoding="utf-8"), groups, origin(groups, command)):
         outdated.append(page)
     if outdated:
         names = ", ".join(map(str, outdated))
         raise UserError(f"not what these records come to: {names}; write them anew with '{command}'", CHECK_FAILED)
-    return [*wanted, page]
+    return [*texts, page]
+
+
+def check_owner(group: Group, results: Path, command: str) -> None:
+    """UserError where the tables of this name are another experiment's: names may differ in what a file name loses, and
+    be the same in two folders. A file of an experiment that was moved is not another's."""
+    path = results / "tables" / f"{group.name}.tex"
+    found = MADE.search(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if found is None:
+        return
+    here, there = _experiment(command), _experiment(found["command"])
+    other_file = here and there and here != there and there.is_file() and not there.samefile(here)
+    if other_file or found["title"].partition(": ")[0] != " ".join(group.title.split()).partition(": ")[0]:
+        raise UserError(f"{path}: this is a table of '{found['title']}', made by '{found['command']}'; rename one of "
+                        "the two experiments, or move its files away")
+
+
+def _experiment(command: str) -> Path | None:
+    """The file of the experiment that a command names; None where it names none."""
+    words = shlex.split(command)
+    name = words[4] if len(words) > 4 and words[3] == "report" and not words[4].startswith("-") else None
+    if name is None:
+        return None
+    return Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / "experiments" / f"{name}.yaml"
+
+
+def group_texts(
+    groups: Sequence[Group], tables: Mapping[str, Sequence[Table]], command: str, protocol: str
+) -> dict[Path, str]:
+    """Every text file of the report, by its path in the results folder."""
+    found = {}
+    for group in groups:
+        stem = group.name if protocol == "strict" else f"{group.name}-{protocol}"
+        comments = [f"{group.title}; made by {command}", provenance(group)]
+        warnings, mine = warnings_of(group), tables[group.name]
+        parts = [f"## {escape(group.title)}\n", *([f"{escape(group.about)}\n"] if group.about else [])]
+        parts += [*(f"**Careful:** {escape(warning)}\n" for warning in warnings), *map(markdown, mine)]
+        parts.append(f"Made by `{command}`. {escape(provenance(group))}\n")
+        found[Path("tables", f"{stem}.md")] = "\n".join(parts)
+        found[Path("tables", f"{stem}.tex")] = document(mine, comments, stem, warnings)
+        found[Path("tables", f"{group.name}.csv")] = comma_separated(group, digest(group))  # all protocols
+    return found
 
 
 def origin(groups: Sequence[Group], command: str) -> str:
@@ -121,12 +137,8 @@ def origin(groups: Sequence[Group], command: str) -> str:
 def group_tables(group: Group, protocol: str) -> list[Table]:
     """All tables of a group that have rows."""
     strict = protocol == "strict"
-    scores = []
-    for metric in ("dice", "jaccard"):
-        strong = {ratio: best(group, ratio, protocol, metric) for ratio in group.ratios}
-        scores.append(score_table(group, protocol, metric, strong))
     tables: list[Table | None] = [
-        *scores,
+        *(score_table(group, protocol, metric) for metric in METRICS),
         difference_table(group) if strict else None,
         against(group).table,
         class_table(group) if strict else None,
@@ -138,15 +150,6 @@ def group_tables(group: Group, protocol: str) -> list[Table]:
         failure_table(group),
     ]
     return [table for table in tables if table and table.rows]
-
-
-def group_text(group: Group, tables: Sequence[Table], command: str) -> str:
-    """All tables of a group in Markdown."""
-    parts = [f"## {escape(group.title)}\n"]
-    parts += [f"{escape(group.about)}\n"] if group.about else []
-    parts += [f"**Careful:** {escape(doubt)}\n" for doubt in doubts(group)]
-    parts += [markdown(table) for table in tables]
-    return "\n".join([*parts, f"Made by `{command}`. {escape(provenance(group))}\n"])
 
 
 def digest(group: Group) -> str:

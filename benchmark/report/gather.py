@@ -1,16 +1,25 @@
-"""The records that an experiment's report is made from, and what became of those that are not there."""
+"""Which records make which table: of an experiment, or of whatever records there are."""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections import Counter
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from benchmark.report.cells import Group, Wanted, group_experiment
+from numpy.typing import NDArray
+
+from benchmark.config.compose import compose
+from benchmark.errors import UserError
+from benchmark.plugins import portable, short
+from benchmark.registry import METHODS
+from benchmark.report.results_frame import ExpectedRun, Group, Run
 from benchmark.runs.experiment import Experiment
 from benchmark.runs.grid import Planned, plan
-from benchmark.runs.records import read_counts
+from benchmark.runs.records import read_counts, read_record, record_files
 
 logger = logging.getLogger(__name__)
 
@@ -19,48 +28,160 @@ REASONS = {
     "running": "somebody is at it",
 }
 KINDS = ("cpu", "cuda")  # a run's precision, and so its identity, is resolved for one of them
+Records = Iterable[tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]]]
 
 
-class Gathered(NamedTuple):
-    """An experiment's groups, the kind of device whose runs they are."""
+def gather(
+    experiment: Experiment, results: Path, kind: str | None = None, only: Mapping[str, str] | None = None
+) -> list[Group]:
+    """The runs of `experiment` whose records are in `results`, on one kind of device: a group a data set and split.
 
-    groups: list[Group]
-    kind: str
-
-
-def gather(experiment: Experiment, results: Path, kind: str | None = None) -> Gathered:
-    """Read the records of `experiment` in `results`, of runs on one kind of device.
-
-    kind: `cpu` or `cuda`; None takes the one with more records. UserError for damaged records and for mistakes in the
-    experiment's file.
+    kind: `cpu` or `cuda`; None takes the one with more records. only: as in `runs.grid.plan`. UserError names every
+    damaged record, or a mistake in the experiment's file.
     """
-    plans = {name: plan(experiment, results, name) for name in ((kind,) if kind else KINDS)}
-    usable = Counter({name: sum(_usable(entry) for entry in entries) for name, entries in plans.items()})
+    try:
+        return _gather(experiment, results, kind, only)
+    except UserError:
+        check_records(results)
+        raise
+
+
+def _gather(experiment: Experiment, results: Path, kind: str | None, only: Mapping[str, str] | None) -> list[Group]:
+    plans = {name: plan(experiment, results, name, only) for name in ((kind,) if kind else KINDS)}
+    usable = Counter({name: sum(map(_usable, entries)) for name, entries in plans.items()})
     chosen = max(plans, key=lambda name: (usable[name], -KINDS.index(name)))
+    ids = {name: {entry.spec.run_id for entry in entries} for name, entries in plans.items()}
     for name in plans:
-        if name != chosen and usable[name] and _specific(plans[name], plans[chosen]):
-            logger.info(f"{usable[name]} records of runs on {name} are left out; --device {name} reports them")
-    records, wanted = [], []
+        if usable[name] and ids[name] != ids[chosen]:
+            logger.warning(f"{usable[name]} records of runs on {name} are left out; --device {name} reports them")
+    records, expected = [], []
     for entry in plans[chosen]:
-        missing, reason = "" if _usable(entry) else entry.state, ""
+        missing = reason = ""
         if _usable(entry):
             assert entry.record is not None
-            path = results / "records" / f"{entry.spec.run_id}.json"
-            done = entry.record["status"] == "done"
-            records.append((entry.record, read_counts(path, dict(entry.record)) if done else {}))
+            records.append((entry.record, _counts(results / "records" / f"{entry.spec.run_id}.json", entry.record)))
         else:
-            reason = entry.cell.reason or REASONS.get(missing, "")
-        wanted.append(Wanted(entry.cell.row, entry.spec.run_id, entry.spec.to_json(), missing, reason))
-    groups = group_experiment(
-        experiment.name, records, wanted, experiment.about, experiment.reference, experiment.published
-    )
-    return Gathered(groups, chosen)
+            missing, reason = entry.state, entry.cell.reason or REASONS.get(entry.state, "")
+        expected.append(ExpectedRun(entry.cell.row, entry.spec.run_id, entry.spec.to_json(), missing, reason))
+    return group_experiment(experiment, records, expected, only or {})
 
 
 def _usable(entry: Planned) -> bool:
     return entry.record is not None and entry.state not in ("stale", "excluded")
 
 
-def _specific(one: list[Planned], other: list[Planned]) -> bool:
-    """Whether these are other runs, not the same ones under another kind's name."""
-    return {entry.spec.run_id for entry in one} != {entry.spec.run_id for entry in other}
+def _counts(path: Path, record: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    return read_counts(path, dict(record)) if record["status"] == "done" else {}
+
+
+def check_records(results: Path) -> list[tuple[dict[str, Any], dict[str, NDArray[Any]]]]:
+    """All records of a results folder with their counts; UserError names every one that is damaged."""
+    found, complaints = [], []
+    for path in record_files(results / "records"):
+        try:
+            record = read_record(path)
+            found.append((record, _counts(path, record)))
+        except UserError as error:
+            complaints.append(str(error))
+    if len(complaints) > 1:
+        raise UserError(f"{len(complaints)} records cannot be used, so nothing is written: {' | '.join(complaints)}")
+    if complaints:
+        raise UserError(complaints[0])
+    return found
+
+
+def group_runs(records: Records) -> list[Group]:
+    """All records, a group for every (dataset, split, preset, fingerprint of the data), in order of their names."""
+    buckets: dict[tuple[str, str, str, str], list[Run]] = defaultdict(list)
+    for record, counts in records:
+        spec = record["spec"]
+        place = spec["dataset"], spec["split"], spec["preset"], record["data"].get("fingerprint", "")
+        buckets[place].append(Run(record, counts))
+    names = Counter(safe_name(*place[:3]) for place in buckets)
+    groups = []
+    for (dataset, split, preset, fingerprint), found in sorted(buckets.items()):
+        name, title = safe_name(dataset, split, preset), f"{dataset}, split {split}, preset {preset}"
+        if names[name] > 1:
+            name, title = f"{name}-{fingerprint[:8] or 'unknown'}", title + _of_data(fingerprint)
+        runs = tuple(sorted(_named(found), key=lambda run: tuple(run.place.values())))
+        groups.append(Group(dataset, split, preset, fingerprint, runs, (), name, title))
+    return groups
+
+
+def group_experiment(
+    experiment: Experiment, records: Records, expected: Sequence[ExpectedRun], only: Mapping[str, str] | None = None
+) -> list[Group]:
+    """The runs of an experiment, a group for every data set and split that it has, in the experiment's order.
+
+    Records of other fingerprints of the data than most have make a group of their own. only: the part of the experiment
+    that `expected` is; names and titles say it.
+    """
+    rows = {entry.run_id: entry.row for entry in expected}
+    buckets: dict[tuple[str, str], dict[str, list[Run]]] = {_place(entry.spec): defaultdict(list) for entry in expected}
+    for record, counts in records:
+        found = buckets[_place(record["spec"])][record["data"].get("fingerprint", "")]
+        found.append(Run(record, counts, rows[record["run_id"]]))
+    several = [len({place[axis] for place in buckets}) > 1 for axis in (0, 1)]
+    groups, part = [], only or {}
+    for place, by_data in buckets.items():
+        mine = tuple(entry for entry in expected if _place(entry.spec) == place)
+        presets = " and ".join(dict.fromkeys(entry.spec["preset"] for entry in mine))
+        ordered = sorted(by_data or {"": []}, key=lambda data: (-len(by_data[data]), data))
+        total = sum(map(len, by_data.values()))
+        for number, data in enumerate(ordered):
+            runs = tuple(by_data[data])
+            parts = [experiment.name, *(f"{key}_{value}" for key, value in part.items())]
+            parts += [name for name, more in zip(place, several, strict=True) if more]
+            parts += [data[:8] or "unknown"] * (number > 0)
+            title = f"{experiment.name}: {place[0]}, split {place[1]}, preset {presets}"
+            title += _of_data(data) * (len(ordered) > 1)
+            title += "".join(f", {key} {value} only" for key, value in part.items())
+            groups.append(Group(
+                *place, presets, data, runs, mine, safe_name(*parts), title, experiment.about, experiment.reference,
+                experiment.published, total - len(runs),
+            ))
+    return groups
+
+
+def _place(spec: Mapping[str, Any]) -> tuple[str, str]:
+    return spec["dataset"], spec["split"]
+
+
+def _of_data(fingerprint: str) -> str:
+    return f", data {fingerprint[:8] or 'unknown'}"
+
+
+def _named(runs: list[Run]) -> list[Run]:
+    """The runs, named by method; of one method's runs with different settings, by what is not the preset's own.
+
+    A method from outside is named by its class, or, where two files have a class of that name, by both.
+    """
+    by_method: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        by_method[portable(run.spec["method"])].append(run)
+    classes = Counter(map(short, by_method))
+    result = []
+    for method, members in by_method.items():
+        texts = [{key: json.dumps(value) for key, value in run.spec["values"].items()} for run in members]
+        keys = sorted({key for text in texts for key in text if len({other.get(key) for other in texts}) > 1})
+        usual = _usual(members[0].spec) if keys else {}
+        name = short(method) if classes[short(method)] == 1 else method
+        for run, text in zip(members, texts, strict=True):
+            unusual = [key for key in keys if text.get(key) != usual.get(key)]
+            settings = ", ".join(f"{key}={text.get(key, 'unset')}".replace('"', "") for key in unusual)
+            result.append(Run(run.record, run.counts, f"{name} ({settings})" if settings else name))
+    return result
+
+
+def _usual(spec: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that the preset gives this method, as JSON; none where method or preset are not here any more."""
+    try:
+        settings = compose(spec["method"], METHODS.load(spec["method"]), spec["dataset"], spec["preset"]).settings
+    except UserError:
+        return {}
+    return {key: json.dumps(setting.value) for key, setting in settings.items()}
+
+
+def safe_name(*parts: str) -> str:
+    """A name that is safe in any file system."""
+    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from benchmark.report.table import Strong, Table
+from benchmark.report.table import Bold, Table
 
 # Inside a document \@nodocument is \relax; then only the tables are read, and the document needs booktabs and graphicx.
 HEAD = r"""\expandafter\ifx\csname @nodocument\endcsname\relax\def\aftertables{}\else
@@ -40,7 +40,7 @@ def latex(table: Table, name: str = "table", careful: Sequence[str] = ()) -> str
     """One table environment, no wider than the line; every cell is escaped."""
     columns = "l" + "r" * (len(table.header) - 1)
     rows = [" & ".join(map(_cell, row)) + r" \\" for row in table.rows]
-    notes = [rf"\par\smallskip \textbf{{Careful:}} {escape(doubt)}" for doubt in careful]
+    notes = [rf"\par\smallskip \textbf{{Careful:}} {escape(warning)}" for warning in careful]
     notes += [rf"\par\smallskip {escape(note)}" for note in (table.caption, *table.notes)]
     parts = [
         r"\begin{table}[htp]\centering\scriptsize",
@@ -76,4 +76,4 @@ def _letter(letter: str) -> str:
 def _cell(text: str) -> str:
     # a bracket at the start of a row would be taken for an option of the \\ or \toprule before it
     shown = MINUS.sub("$-$", escape(text)).replace("[", "{[}")
-    return rf"\textbf{{{shown}}}" if isinstance(text, Strong) else shown
+    return rf"\textbf{{{shown}}}" if isinstance(text, Bold) else shown

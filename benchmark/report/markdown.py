@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from benchmark.report.table import Strong, Table
+from benchmark.report.table import Bold, Table
 
 
 def escape(text: str) -> str:
@@ -28,4 +28,4 @@ def markdown(table: Table) -> str:
 
 
 def _cell(text: str) -> str:
-    return f"**{escape(text)}**" if isinstance(text, Strong) else escape(text)
+    return f"**{escape(text)}**" if isinstance(text, Bold) else escape(text)

@@ -2,177 +2,129 @@
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple
+
+import pandas as pd
+from pydantic import BaseModel, StringConstraints, model_validator
 
 from benchmark.config import yaml_files
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
-from benchmark.protocols import PROTOCOLS
 
 FOLDER = CONFIGS / "paper"
-INDEX = {"source", "setup", "unpublished", "quantities", "tables"}
-TABLE = {"title", "about", "protocol", "copied", "notes"}
-QUANTITY = {"title", "value", "factor", "tolerance", "not_judged", "by_device"}
-PLACE = ("dataset", "row", "ratio")
+PLACE = ["dataset", "row", "ratio"]
 
 
-@dataclass(frozen=True)
-class Quantity:
+class Quantity(BaseModel, extra="forbid"):
     """What is compared: `value` is scores.<metric> or cost.<key> of a run, times `factor` in the printed unit.
 
-    tolerance: the least difference that counts, in the printed unit. not_judged: why no difference counts, or empty.
+    tolerance: the least difference that counts, in the printed unit. not_compared: why no difference counts, or empty.
     by_device: whether it depends on the device, so that values of several cannot be averaged.
     """
 
-    name: str
     title: str
-    value: str
-    factor: float
-    tolerance: float
-    not_judged: str
-    by_device: bool
+    value: Annotated[str, StringConstraints(pattern=r"^(scores|cost)\..")]
+    factor: float = 1.0
+    tolerance: float | None = None
+    not_compared: str = ""
+    by_device: bool = False
+
+    @model_validator(mode="after")
+    def _has_a_measure(self) -> Quantity:
+        if self.tolerance is None and not self.not_compared:
+            raise ValueError("needs a tolerance, or not_compared with the reason")
+        return self
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A printed number: of which data set and label ratio (None: not said), row and quantity; sd None: not printed."""
+class Description(BaseModel, extra="forbid"):
+    """What is known of a published table.
 
-    dataset: str | None
-    row: str
-    ratio: int | None
-    quantity: Quantity
-    mean: float
-    sd: float | None
-    note: str
-
-
-@dataclass(frozen=True)
-class Published:
-    """A published table.
-
-    protocol: the view on our counts that it is compared with; None where it holds no scores. setup: what it is called
-    -> our settings, as published. copied: row -> why its numbers are not the publication's own.
+    protocol: the view on our counts that it is compared with; None where it holds no scores. copied: row -> why its
+    numbers are not the publication's own.
     """
 
-    name: str
     title: str
-    about: str
-    source: str
-    protocol: str | None
-    setup: Mapping[str, Mapping[str, Any]]
-    unpublished: str
-    copied: Mapping[str, str]
-    notes: Sequence[str]
-    cells: tuple[Cell, ...]
+    about: str = ""
+    protocol: Literal["strict", "validation", "paper"] | None = None
+    copied: dict[str, str] = {}
+    notes: list[str] = []
+
+
+class Index(BaseModel, extra="forbid"):
+    """The file tables.yaml. setup: what it is called -> our settings, as published."""
+
+    source: str = ""
+    setup: dict[str, dict[str, Any]] = {}
+    unpublished: str = ""
+    quantities: dict[str, Quantity]
+    tables: dict[str, Description]
+
+
+class Published(NamedTuple):
+    """A published table. cells: a line a printed number: dataset ("" for any), row, ratio (None for any), quantity,
+    mean, sd (nan where it is not printed) and note. file: what holds for all tables of the publication."""
+
+    file: Index
+    about: Description
+    cells: pd.DataFrame
 
 
 def names(folder: Path = FOLDER) -> list[str]:
     """The tables in the folder."""
-    return sorted(_known(yaml_files.read(folder / "tables.yaml"), INDEX, folder / "tables.yaml").get("tables", {}))
+    return sorted(yaml_files.load(folder / "tables.yaml", Index).tables)
 
 
 def read(name: str, folder: Path = FOLDER) -> Published:
-    """The table called `name`; UserError with file, line and cause where there is none, or its files are wrong."""
+    """The table called `name`; UserError with file and cause where there is none, or its files are wrong."""
     path = folder / "tables.yaml"
-    index, known = yaml_files.read(path), names(folder)
-    if name not in known:
-        raise UserError(f"{path}: unknown table '{name}'.{suggest(name, known)} Known: {', '.join(known)}.")
-    where = f"{path}, {name}"
-    table = _known(index["tables"][name], TABLE, where)
-    protocol = table.get("protocol")
-    if protocol is not None and protocol not in PROTOCOLS:
-        raise UserError(f"{where}: unknown protocol '{protocol}': known are {', '.join(PROTOCOLS)}.")
-    quantities = {key: _quantity(key, entry, path) for key, entry in index.get("quantities", {}).items()}
-    cells = tuple(_cells(folder / f"{name}.csv", quantities))
-    if protocol is None and any(cell.quantity.value.startswith("scores.") for cell in cells):
-        raise UserError(f"{where}: it holds scores, and no protocol says which of ours they are compared with")
-    copied = table.get("copied", {})
-    strangers = sorted(set(copied) - {cell.row for cell in cells})
-    if strangers:
-        raise UserError(f"{where}: copied names rows that {name}.csv does not have: {', '.join(strangers)}")
-    return Published(
-        name, str(table.get("title", name)), str(table.get("about", "")), str(index.get("source", "")), protocol,
-        index.get("setup", {}), str(index.get("unpublished", "")), copied, tuple(table.get("notes", ())), cells,
-    )
+    index = yaml_files.load(path, Index)
+    if name not in index.tables:
+        known = ", ".join(index.tables)
+        raise UserError(f"{path}: unknown table '{name}'.{suggest(name, index.tables)} Known: {known}.")
+    about, file = index.tables[name], folder / f"{name}.csv"
+    cells = _cells(file, index.quantities)
+    if about.protocol is None and any(index.quantities[key].value.startswith("scores.") for key in cells.quantity):
+        raise UserError(f"{path}, {name}: it holds scores, and no protocol says which of ours they are compared with")
+    if strangers := sorted(set(about.copied) - set(cells.row)):
+        raise UserError(f"{path}, {name}: copied names rows that {file.name} does not have: {', '.join(strangers)}")
+    return Published(index, about, cells)
 
 
-def _quantity(name: str, entry: Any, path: Path) -> Quantity:
-    where = f"{path}, quantity {name}"
-    _known(entry, QUANTITY, where)
-    value = str(entry.get("value", ""))
-    if not value.startswith(("scores.", "cost.")):
-        raise UserError(f"{where}: value must be scores.<metric> or cost.<key>, not '{value}'")
-    reason = str(entry.get("not_judged", ""))
-    if not reason and "tolerance" not in entry:
-        raise UserError(f"{where}: needs a tolerance, or not_judged with the reason")
-    factor, tolerance = (_number(str(entry.get(*default)), where) for default in (("factor", 1), ("tolerance", 0)))
-    return Quantity(name, str(entry.get("title", name)), value, factor, tolerance, reason, bool(entry.get("by_device")))
-
-
-def _cells(path: Path, quantities: Mapping[str, Quantity]) -> Iterator[Cell]:
-    """The cells of a CSV file, in its order; every row of it by quantity."""
+def _cells(path: Path, quantities: Mapping[str, Quantity]) -> pd.DataFrame:
+    """The numbers of a CSV file, in its order; every row of it by quantity."""
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            lines = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        given = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
-    header = lines[0] if lines else []
-    mine = [name for name in quantities if name in header]
-    columns = {*PLACE, *mine, *(f"{name}_{what}" for name in mine for what in ("sd", "note"))}
-    wrong = [name for name in header if name not in columns]
-    if wrong or len(set(header)) < len(header) or "row" not in header or not mine:
-        cause = f"unknown column '{wrong[0]}'" if wrong else "needs a column 'row', one a quantity, and none twice"
-        raise UserError(f"{path}, line 1: {cause}. Quantities: {', '.join(quantities)}.")
-    seen: dict[tuple[str, ...], int] = {}
-    for line, values in enumerate(lines[1:], 2):
-        where = f"{path}, line {line}"
-        if len(values) != len(header):
-            raise UserError(f"{where}: {len(values)} values under {len(header)} columns")
-        row = dict(zip(header, values, strict=True))
-        place = tuple(row.get(key, "") for key in PLACE)
-        if place in seen:
-            raise UserError(f"{where}: the same dataset, row and ratio as in line {seen[place]}")
-        seen[place] = line
-        for name in mine:
-            if row[name]:
-                yield _cell(row, quantities[name], where)
+    mine = [name for name in quantities if name in given]
+    known = [*PLACE, *mine, *(f"{name}_{what}" for name in mine for what in ("sd", "note"))]
+    if unknown := [name for name in given if name not in known]:
+        raise UserError(f"{path}, line 1: unknown column '{unknown[0]}'. Quantities: {', '.join(quantities)}.")
+    given = given.reindex(columns=known, fill_value="")
+    if given.duplicated(PLACE).any():
+        line = given.index[given.duplicated(PLACE)][0] + 2
+        raise UserError(f"{path}, line {line}: the same dataset, row and ratio as in a line before")
+    _numbers(given.ratio, path)
+    parts = [
+        given[PLACE].assign(
+            quantity=name, mean=_numbers(given[name], path), sd=_numbers(given[f"{name}_sd"], path),
+            note=given[f"{name}_note"], ratio=pd.Series([int(r) if r else None for r in given.ratio], dtype=object),
+        )
+        for name in mine
+    ]  # fmt: skip
+    cells = pd.concat(parts).dropna(subset=["mean"]).sort_index(kind="stable")
+    for name in mine:
+        of_percent = cells[(cells.quantity == name) & ("%" in quantities[name].title)]
+        if (wrong := of_percent[~of_percent["mean"].between(0, 100) | (of_percent.sd < 0)]).size:
+            raise UserError(f"{path}, line {wrong.index[0] + 2}: {name} is no percentage")
+    return cells
 
 
-def _cell(row: Mapping[str, str], quantity: Quantity, where: str) -> Cell:
-    mean = _number(row[quantity.name], where)
-    deviation = row.get(f"{quantity.name}_sd")
-    sd = _number(deviation, where) if deviation else None
-    if "%" in quantity.title and not 0 <= mean <= 100:
-        raise UserError(f"{where}: {quantity.name} {mean} is no percentage")
-    if sd is not None and sd < 0:
-        raise UserError(f"{where}: {quantity.name}_sd {sd} is negative")
-    ratio = row.get("ratio")
-    if ratio and not ratio.isdecimal():
-        raise UserError(f"{where}: ratio '{ratio}' is no whole percentage")
-    note = row.get(f"{quantity.name}_note", "")
-    return Cell(row.get("dataset") or None, row["row"], int(ratio) if ratio else None, quantity, mean, sd, note)
-
-
-def _number(text: str, where: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f"{where}: '{text}' is no number")
-    return value
-
-
-def _known(entry: Any, keys: set[str], where: Any) -> dict[str, Any]:
-    """The mapping, if it is one with no key but these."""
-    if not isinstance(entry, dict):
-        raise UserError(f"{where}: expected 'key: value' entries, not {entry!r}")
-    for key in entry:
-        if key not in keys:
-            raise UserError(f"{where}: unknown key '{key}'.{suggest(str(key), keys)} Known: {', '.join(sorted(keys))}.")
-    return entry
+def _numbers(texts: pd.Series, path: Path) -> pd.Series:
+    """As numbers, nan where nothing is written."""
+    found = pd.to_numeric(texts.replace("", None), errors="coerce")
+    if (wrong := texts[found.isna() & (texts != "")]).size:
+        raise UserError(f"{path}, line {wrong.index[0] + 2}: '{wrong.iloc[0]}' is no number")
+    return found

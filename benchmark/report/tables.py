@@ -1,25 +1,21 @@
-"""Score tables of a group of runs: by label ratio under a protocol, by object, and the runs that have no score."""
+"""The tables of a group: scores under a protocol, by class, subset and object, the costs, and runs without a score."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
 
-from benchmark.protocols import everything_is_foreground
-from benchmark.report import stats
-from benchmark.report.cells import Group
-from benchmark.report.table import NOTHING, Strong, Table
+import pandas as pd
+
+from benchmark.protocols import MEANING, everything_is_foreground
+from benchmark.report.compare import best, resampled_units
+from benchmark.report.results_frame import CELL, Group
+from benchmark.report.table import DASH, Bold, Table, between, cell, number
 
 EVERYTHING = "everything is foreground (no model)"
-FEW_UNITS = 30  # below, a percentile bootstrap is known to cover clearly less than 95 %
-MEANING = {
-    "strict": "last step, argmax, every test image by itself at its native size, mean over images",
-    "validation": "step and threshold with the best pooled Jaccard on validation images; test pixels pooled at "
-    "working size",
-    "paper": "step, threshold and output with the best pooled Jaccard on the test images themselves; test pixels "
-    "pooled at working size; an upper bound that nobody can choose without the test masks",
-}
+SUBSETS = range(2, 7)  # one value tells nothing apart; more than six are no table
 OBJECTS = {
     "object_f1": ("object F1", 100.0),
     "object_dice": ("object Dice", 100.0),
@@ -27,20 +23,22 @@ OBJECTS = {
     "hd95": ("HD95", 1.0),
     "asd": ("ASD", 1.0),
 }
+COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "parameters_trained": ("parameters trained", "{:,.0f}".format),
+    "parameters_inference": ("at inference", "{:,.0f}".format),
+    "flops_per_step": ("GFLOPs a step", lambda value: f"{value / 1e9:,.1f}"),
+    "peak_memory_bytes": ("peak memory (GiB)", lambda value: f"{value / 2**30:.2f}"),
+    "seconds_per_step": ("seconds a step", "{:.4f}".format),
+    "images_per_second": ("labelled images a second", "{:,.1f}".format),
+    "wall_seconds": ("seconds a run", "{:,.1f}".format),
+}
+OVER_DRAWS = "mean ± sd (ddof 1) over draws, n draws, or (k/n) where only k of n have a score there."
 
 
-def score_table(
-    group: Group, protocol: str, metric: str = "dice", strong: Mapping[int, str | None] | None = None
-) -> Table:
-    """Rows are methods, columns label ratios; mean ± sd over draws with n, and under `strict` an interval.
-
-    strong: the row of each ratio that is set in bold.
-    """
-    best = strong or {}
-    rows: list[Sequence[str]] = []
-    for label in group.labels:
-        cells = {ratio: score_cell(group, label, ratio, protocol, metric) for ratio in group.ratios}
-        rows.append([label, *(Strong(text) if best.get(ratio) == label else text for ratio, text in cells.items())])
+def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
+    """Rows are methods, columns label ratios; mean ± sd over draws with n, and under `strict` an interval."""
+    text = score_cells(group, protocol, metric).unstack("ratio").reindex(group.rows, columns=list(group.ratios))
+    rows: list[Sequence[str]] = [[group.display(row), *cells] for row, *cells in text.fillna(DASH).itertuples()]
     caption = (
         f"Protocol {protocol}: {MEANING[protocol]}. Percent; mean ± sd (ddof 1) over draws (fold, seed), n draws, "
         "or (k/n) where only k of n have a score."
@@ -54,78 +52,125 @@ def score_table(
             rows += _everything(group)
     else:
         caption += " No interval: counts per image are kept for the last step only."
-    header = ["method", *(ratio_header(group, ratio) for ratio in group.ratios)]
-    notes = [*_left_out(group, protocol), *_not_there(group)]
+    header = ["method", *(group.ratio_header(ratio) for ratio in group.ratios)]
+    notes = [*_undefined(group, protocol), *_not_there(group)]
     return Table(f"{metric.capitalize()}, {protocol}", caption, header, rows, notes)
 
 
-def score_cell(group: Group, label: str, ratio: int, protocol: str, metric: str) -> str:
-    """One cell, e.g. `81.23 ± 0.45 (n=3) [78.90, 83.10]`; without a score it says why."""
-    finished, wanted = group.finished(label, ratio), group.draws(label, ratio)
-    values = [run.scores[protocol][metric] for run in finished]
-    found = stats.summary(100 * value for value in values if value is not None)
-    if not found.n:
-        why = [*states(group, label, ratio), *(["no score"] if finished else [])]
-        return f"{', '.join(why) or NOTHING} (0/{wanted})" if wanted else NOTHING
-    text = f"{spread(found)} ({found.n}/{wanted})" if found.n < wanted else f"{spread(found)} (n={found.n})"
-    bounds = stats.interval(group.images(label, ratio, metric)) if protocol == "strict" else None
-    return text + (f" [{number(100 * bounds.low)}, {number(100 * bounds.high)}]" if bounds else "")
+def score_cells(group: Group, protocol: str, metric: str = "dice") -> pd.Series:
+    """The text of every cell (row, ratio), e.g. `81.23 ± 0.45 (n=3) [78.90, 83.10]`; without a score it says why."""
+    stands_out = {(best(group, ratio, protocol, metric), ratio) for ratio in group.ratios}
+
+    def text(found: Any) -> str:
+        if found["n"]:
+            shown = cell(found) + between(found)
+            return Bold(shown) if found.name in stands_out else shown
+        why = [*found["states"], *(["no score"] if found["finished"] else [])]
+        return f"{', '.join(why) or DASH} (0/{found['expected']})"
+
+    cells = group.cell_scores(protocol, metric)
+    return pd.Series([text(found) for _, found in cells.iterrows()], cells.index, object)
 
 
-def states(group: Group, label: str, ratio: int) -> list[str]:
-    """What became of the runs of a cell that have no scores: each state once."""
-    ended = {str(run.record["status"]) for run in group.cell(label, ratio) if not run.done}
-    return sorted(ended | {entry.missing for entry in group.lost(label, ratio)})
+def class_table(group: Group, metric: str = "dice") -> Table | None:
+    """Each class against the rest under `strict`; None of two classes."""
+    names = list(dict.fromkeys(str(name) for run in group.done for name in run.counts.get("classes", ())))
+    if not names:
+        return None
+    chosen = group.scores[(group.scores["class"] != "") & (group.scores.metric == metric)]
+    caption = (
+        f"{metric.capitalize()} in percent of each class against the rest, under strict: mean over the test images "
+        f"where the class is there or predicted, then {OVER_DRAWS} The tables above average an image over its classes "
+        "first."
+    )
+    rows = list(_columns(group, chosen.assign(value=100 * chosen.value), "class", names))
+    return Table(f"{metric.capitalize()} by class, strict", caption, ["method", "labels", *names], rows)
+
+
+def subset_tables(group: Group, metric: str = "dice") -> list[Table]:
+    """A table for everything (patients left out) by which the runs' counts group the test images, if into 2 to 6."""
+    names = [name for name in group.subsets if group.images[name].nunique() in SUBSETS]
+    return [_subset_table(group, name, metric) for name in names]
+
+
+def _subset_table(group: Group, name: str, metric: str) -> Table:
+    known = group.images.dropna(subset=[name])
+    each = 100 * known.groupby([*CELL, "run_id", name])[metric].mean()
+    values = sorted(known[name].unique())
+    caption = (
+        f"{metric.capitalize()} in percent of the test images with each value of {name}, under strict: mean over these "
+        f"images, then {OVER_DRAWS}"
+    )
+    sizes = known.groupby(["run_id", name]).size().unstack(fill_value=0)
+    header = ["method", "labels", *(f"{value} ({_how_many(sizes[value])})" for value in values)]
+    undefined = int(known[metric].isna().sum())
+    notes = [f"{undefined} scores of single images are undefined (nothing there, nothing predicted), left out."]
+    rows = list(_columns(group, each.rename("value").reset_index(), name, values))
+    return Table(f"{metric.capitalize()} by {name}, strict", caption, header, rows, notes if undefined else ())
+
+
+def _how_many(sizes: pd.Series) -> str:
+    """Of images; where draws have test images of their own, from the fewest to the most."""
+    low, high = sizes.min(), sizes.max()
+    return "1 image" if low == high == 1 else f"{low} images" if low == high else f"{low} to {high} images"
+
+
+def _columns(group: Group, values: pd.DataFrame, column: str, names: Sequence[Hashable]) -> Iterator[list[str]]:
+    """A line a cell with finished runs: for each of `names` in `column` the mean ± sd of `value` over draws."""
+    found = values.groupby([*CELL, column]).value.agg(mean="mean", sd="std", n="count")
+    for place, known in group.cells[group.cells.finished > 0].iterrows():
+        cells = [
+            found.loc[(*place, name)] if (*place, name) in found.index else {"n": 0, "mean": math.nan} for name in names
+        ]
+        texts = [cell({**one, "n": int(one["n"]), "expected": known.expected}) for one in cells]
+        yield [*group.line(place), *texts]
 
 
 def object_table(group: Group) -> Table | None:
     """GlaS-challenge object scores and surface distances, where they were measured."""
-    rows, left_out = [], 0
-    for label in group.labels:
-        for ratio in group.ratios:
-            measured = [
-                run.scores["strict"]
-                for run in group.finished(label, ratio)
-                if "object_f1" in run.scores["strict"]
-            ]
-            if not measured:
-                continue
-            cells, wanted = [], group.draws(label, ratio)
-            for key, (_, factor) in OBJECTS.items():
-                known = [scores[key] for scores in measured if scores.get(key) is not None]
-                found = stats.summary(factor * value for value in known)
-                cells.append(spread(found) + (f" ({found.n}/{wanted})" if found.n < wanted else f" (n={found.n})"))
-                left_out += sum(scores.get(f"{key}_excluded", 0) for scores in measured)
-            rows.append([label, f"{ratio} %", *cells])
-    if not rows:
+    measured = group.scores[group.scores.metric == "object_f1"].groupby(CELL).size()
+    places = [place for place in group.cells.index if place in measured.index]
+    if not places:
         return None
+    scores = [group.cell_scores("strict", key, factor) for key, (_, factor) in OBJECTS.items()]
+    rows = [[*group.line(place), *(cell(found.loc[place]) for found in scores)] for place in places]
     caption = (
         "Mean over test images at native size; mean ± sd over draws, n draws, or (k/n) where only k of n have it. "
         "Object scores as in the GlaS challenge (Sirinukunwattana et al. 2017), the objects of a prediction being its "
         "8-connected components. F1 and Dice in percent, distances in pixels."
     )
+    left_out = int(group.scores.value[group.scores.metric.str.endswith("_excluded")].sum())
     notes = [f"{left_out} single values are undefined or infinite (an empty side) and left out."] if left_out else []
     header = ["method", "labels", *(title for title, _ in OBJECTS.values())]
     return Table("Objects and outlines, strict", caption, header, rows, notes)
 
 
+def cost_tables(group: Group) -> list[Table]:
+    """One table for each device, as their times are not comparable: medians over the finished runs of a cell."""
+    tables = []
+    for device, costs in group.costs.groupby("device") if group.done else ():
+        medians = costs.reindex(columns=[*CELL, *COSTS]).infer_objects().groupby(CELL).median(numeric_only=False)
+        sizes = costs.groupby(CELL).size()
+        rows = [
+            [*group.line(place), *(
+                show(value) if pd.notna(value := medians.loc[place, key]) else DASH for key, (_, show) in COSTS.items()
+            ), str(sizes[place])]
+            for place in group.cells.index if place in sizes.index
+        ]  # fmt: skip
+        caption = f"On {device}: medians over the finished runs of a cell; {DASH} where the device cannot tell."
+        header = ["method", "labels", *(title for title, _ in COSTS.values()), "runs"]
+        tables.append(Table("Cost", caption, header, rows))
+    return tables
+
+
 def failure_table(group: Group) -> Table | None:
     """Every run that ended without a score or was left out, and why; what is merely missing is told in the cells."""
+    lost = [(run.place, str(run.record["status"]), run.record.get("reason") or "no reason given")
+            for run in group.runs if not run.done]  # fmt: skip
+    lost += [(e.place, e.missing, e.reason) for e in group.expected if e.missing in ("stale", "excluded")]
     rows = [
-        [
-            run.label,
-            f"{run.spec['ratio']} %",
-            *map(str, run.draw),
-            str(run.record["status"]),
-            str(run.record.get("reason") or "no reason given"),
-        ]
-        for run in group.runs
-        if not run.done
-    ]
-    rows += [
-        [entry.row, f"{entry.spec['ratio']} %", *map(str, entry.draw), entry.missing, entry.reason]
-        for entry in group.wanted
-        if entry.missing in ("stale", "excluded")
+        [group.display(place["row"]), f"{place['ratio']} %", str(place["fold"]), str(place["seed"]), status, reason]
+        for place, status, reason in lost
     ]
     if not rows:
         return None
@@ -133,56 +178,27 @@ def failure_table(group: Group) -> Table | None:
     return Table("Runs without a score", "They are in no mean above.", header, rows)
 
 
-def ratio_header(group: Group, ratio: int) -> str:
-    """e.g. `10 % (9+76)`: labelled and unlabelled images, where all runs agree about them."""
-    data = [run.record["data"] for run in group.runs if run.spec["ratio"] == ratio]
-    sizes = {(entry.get("labelled"), entry.get("unlabelled")) for entry in data}
-    labelled, unlabelled = sizes.pop() if len(sizes) == 1 else (None, None)
-    return f"{ratio} %" + (f" ({labelled}+{unlabelled})" if labelled is not None else "")
-
-
-def resampled_units(group: Group) -> str:
-    """What an interval resamples, in words; with a warning where it is too little."""
-    patients = {name for run in group.runs if run.done for name in run.per_image("dice")[1] if name}
-    times = f"resampled {stats.RESAMPLES:,} times"
-    if not patients:
-        return f"images (no patients are known) {times}"
-    warning = " (few: it covers less than it says)" if len(patients) < FEW_UNITS else ""
-    return f"{len(patients)} patients {times}{warning}"
-
-
-def spread(found: stats.Summary) -> str:
-    """`mean ± sd`, or the mean alone of a single value."""
-    return number(found.mean) + (f" ± {number(found.sd)}" if found.n > 1 else "")
-
-
-def number(value: float) -> str:
-    """Two decimals, a dash for nan."""
-    return NOTHING if math.isnan(value) else f"{value:.2f}"
-
-
 def _everything(group: Group) -> list[Sequence[str]]:
     """The score of no model at all; no row where no run stored what it takes."""
-    cells = []
-    for ratio in group.ratios:
-        runs = [run for run in group.runs if run.done and run.spec["ratio"] == ratio]
-        known = [score for run in runs if (score := everything_is_foreground(run.counts)) is not None]
-        cells.append(number(stats.summary(100 * score for score in known).mean))
-    return [[EVERYTHING, *cells]] if set(cells) - {NOTHING} else []
+    known = pd.DataFrame(
+        [(run.spec["ratio"], everything_is_foreground(run.counts)) for run in group.done], columns=["ratio", "value"]
+    ).astype({"value": float})
+    means = (100 * known.groupby("ratio").value.mean()).reindex(group.ratios)
+    return [[EVERYTHING, *map(number, means)]] if means.notna().any() else []
 
 
 def _not_there(group: Group) -> list[str]:
-    """A note on the runs that are wanted and not there yet."""
-    states = Counter(entry.missing for entry in group.wanted if entry.missing in ("missing", "running"))
+    """A note on the runs that are expected and not there yet."""
+    states = Counter(entry.missing for entry in group.expected if entry.missing in ("missing", "running"))
     if not states:
         return []
     counted = " and ".join(f"{number} {state}" for state, number in sorted(states.items()))
-    return [f"Of {len(group.wanted)} runs {counted}."]
+    return [f"Of {len(group.expected)} runs {counted}."]
 
 
-def _left_out(group: Group, protocol: str) -> list[str]:
+def _undefined(group: Group, protocol: str) -> list[str]:
     """Notes on scores that do not exist."""
-    scores = [run.scores[protocol] for run in group.runs if run.done]
+    scores = [run.scores[protocol] for run in group.done]
     notes = [f"No score: {reason}." for reason in sorted({entry["reason"] for entry in scores if "reason" in entry})]
     undefined = sum(entry.get("undefined", 0) for entry in scores)
     if undefined:

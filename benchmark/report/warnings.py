@@ -3,64 +3,60 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from benchmark.report.cells import Group, Run
-from benchmark.report.cost import device_of
+import pandas as pd
+
+from benchmark.report.results_frame import CELL, Group, Run
 
 
-def doubts(group: Group) -> list[str]:
+def warnings_of(group: Group) -> list[str]:
     """One sentence for each reason; none when the runs may be compared."""
-    kinds = (_data, _numerics, _splits, _devices, _doubles, _contradictions)
-    return [sentence for kind in kinds for sentence in kind(group)]
+    facts = pd.DataFrame([_facts(run) for run in group.runs])
+    return [*_other_data(group), *(_mixed(facts) if len(facts) else ()), *_contradictions(group)]
 
 
-def _data(group: Group) -> Iterable[str]:
-    if group.elsewhere:
-        yield f"{group.elsewhere} runs of this experiment were made from other data, and are in a table of their own."
+def _facts(run: Run) -> dict[str, Any]:
+    versions = run.record["numerics"]
+    return {
+        **run.place, "done": run.done, "device": run.device, "engine": str(versions.get("engine")),
+        "method": str(versions.get("method")), "lists": str(run.record["data"].get("split_fingerprint")),
+    }  # fmt: skip
 
 
-def _numerics(group: Group) -> Iterable[str]:
-    engines = {run.record["numerics"].get("engine") for run in group.runs}
+def _other_data(group: Group) -> Iterator[str]:
+    if group.other_data_count:
+        yield (f"{group.other_data_count} runs of this experiment were made from other data, and are in a table of "
+               "their own.")
+
+
+def _mixed(facts: pd.DataFrame) -> Iterator[str]:
+    """Versions, lists, devices and draws that should be one and are several."""
+    engines = set(facts.engine)
     if len(engines) > 1:
         yield f"These runs were made by {len(engines)} versions of the engine whose numbers differ ({_all(engines)})."
-    for label in group.labels:
-        versions = {run.record["numerics"].get("method") for run in group.runs if run.label == label}
+    for row, versions in facts.groupby("row", sort=False).method.unique().items():
         if len(versions) > 1:
-            yield f"The runs of {label} were made by {len(versions)} versions of the method ({_all(versions)})."
+            yield f"The runs of {row} were made by {len(versions)} versions of the method ({_all(versions)})."
+    for (ratio, fold), number in facts.groupby(["ratio", "fold"]).lists.nunique().items():
+        if number > 1:
+            yield f"At {ratio} %, fold {fold}, the runs used {number} different lists of images."
+    done = facts[facts.done]
+    devices = done.groupby("device").size()  # kernels differ between models of a device (docs/findings.md)
+    if len(devices) > 1:
+        named = ", ".join(f"{number} on {name}" for name, number in devices.items())
+        models = f"{len(devices)} models of a device ({named})"
+        yield f"These runs were made on {models}, and one run differs between models."
+    for (row, ratio), found in done.groupby(CELL, sort=False):
+        draws = list(zip(found.fold, found.seed, strict=True))
+        if twice := {draw for draw in draws if draws.count(draw) > 1}:
+            yield f"{row} at {ratio} % has several records of the same (fold, seed): {_all(twice)}."
 
 
-def _splits(group: Group) -> Iterable[str]:
-    lists: dict[tuple[int, int], set[Any]] = defaultdict(set)
-    for run in group.runs:
-        lists[run.spec["ratio"], run.spec["fold"]].add(run.record["data"].get("split_fingerprint"))
-    for (ratio, fold), found in sorted(lists.items()):
-        if len(found) > 1:
-            yield f"At {ratio} %, fold {fold}, the runs used {len(found)} different lists of images."
-
-
-def _devices(group: Group) -> Iterable[str]:
-    """Kernels differ between models of a device, so the same run ends a little elsewhere (docs/findings.md)."""
-    runs = Counter(device_of(run) for run in group.runs if run.done)
-    if len(runs) > 1:
-        named = ", ".join(f"{number} on {name}" for name, number in sorted(runs.items()))
-        yield f"These runs were made on {len(runs)} models of a device ({named}), and one run differs between models."
-
-
-def _doubles(group: Group) -> Iterable[str]:
-    for label in group.labels:
-        for ratio in group.ratios:
-            draws = [run.draw for run in group.finished(label, ratio)]
-            twice = sorted({draw for draw in draws if draws.count(draw) > 1})
-            if twice:
-                yield f"{label} at {ratio} % has several records of the same (fold, seed): {_all(twice)}."
-
-
-def _contradictions(group: Group) -> Iterable[str]:
-    for run in group.runs:
-        if run.done and not _agree(run):
+def _contradictions(group: Group) -> Iterator[str]:
+    for run in group.done:
+        if not _agree(run):
             yield f"The scores in record {run.record['run_id']} are not those of its counts; the counts are shown."
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.method import Method
+from benchmark.training.measure import flop_counter
 from benchmark.training.step import Plan, TrainStep
 
 WARM_UP = 3
@@ -55,7 +55,7 @@ class CudaGraphStep:
         side, current = side_stream(device), torch.cuda.current_stream(device)
         side.wait_stream(current)
         with torch.cuda.stream(side):
-            with FlopCounterMode(display=False) as counter:
+            with flop_counter() as counter:
                 self.eager(static)
             self.flops = counter.get_total_flops()
             for _ in range(WARM_UP - 1):

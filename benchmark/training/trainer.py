@@ -10,11 +10,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.errors import Interrupted, UserError
 from benchmark.training.cuda_graph import CudaGraphStep
-from benchmark.training.measure import reached_parameters
+from benchmark.training.measure import flop_counter, reached_parameters
 from benchmark.training.setup import Training, as_cpu
 
 BLOCK = 16  # steps between two looks at the losses
@@ -164,7 +163,7 @@ def count_flops(training: Training, plan: Any, state: TrainState) -> torch.Tenso
         values = training.step(plan)
         state.flops = training.step.flops
         return values
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         values = training.step(plan)
     state.flops = counter.get_total_flops()
     return values

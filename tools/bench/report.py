@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from benchmark.report.build import build
-from tests.test_report import a_thousand_records
+from tests.made_records import a_thousand_records
 
 KINDS = {"Markdown, LaTeX, CSV": ("md", "tex", "csv"), "page": ("html",), "PNG": ("png",), "PDF": ("pdf",)}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,55 +12,54 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from benchmark.report.figures.style import DPI, GREY, SIZE, SMALL, short, wrapped
-from benchmark.report.pictures import CONFUSED, FOUND, INVENTED, MISSED, OPACITY, Layout, Masks, faded, judge
+from benchmark.report.image_selection import (
+    CONFUSED,
+    FOUND,
+    INVENTED,
+    MISSED,
+    OPACITY,
+    Masks,
+    Selection,
+    Shown,
+    faded,
+    pixel_kinds,
+)
 
 ACROSS = 8  # pictures in a band
 CELL, AIR, TITLE = 1.42, 0.05, 0.34  # inches: width of a picture, space between two, room for a title of two lines
 LEAST = 5.0  # inches, of a panel
 
 
-@dataclass(frozen=True)
-class Case:
-    """One image of a panel: its pixels [h, w, 3] uint8, truth [H, W], and a prediction [H, W] and score a column."""
-
-    caption: str
-    image: NDArray[np.uint8]
-    truth: Masks
-    predictions: Sequence[Masks]
-    scores: Sequence[float] = field(default=())
-
-
-def panel(heading: str, about: str, columns: Sequence[str], cases: Sequence[Case]) -> Figure:
-    """Image, truth and one picture a method; more than eight pictures go into several bands, at most 12 inches wide."""
-    number = len(columns) + 2
-    across = min(ACROSS, number)
-    bands = -(-number // across)
+def panel(selection: Selection) -> Figure:
+    """Image, truth and one picture a row; more than eight pictures go into several bands, at most 12 inches wide."""
+    number = len(selection.names) + 2
+    bands = -(-number // min(ACROSS, number))
     across = -(-number // bands)  # bands of one length
-    tall = [CELL * min(max(case.truth.shape[0] / case.truth.shape[1], 0.4), 2.5) for case in cases]
+    tall = [CELL * min(max(shown.truth.shape[0] / shown.truth.shape[1], 0.4), 2.5) for shown in selection.images]
     width = max(0.1 + across * (CELL + AIR), LEAST)
     height = 0.6 + sum(0.34 + bands * (each + TITLE) for each in tall) + 0.3
     figure = Figure(figsize=(width, height), facecolor="white", dpi=DPI)
     left, top = 0.08 / width, 0.55
+    fold, seed = selection.draw
+    about = f"{selection.ratio} % of the labels, draw {fold}, seed {seed} · strict Dice of each picture in percent"
     line: dict[str, Any] = {"va": "top", "ha": "left"}
-    figure.text(left, 1 - 0.08 / height, short(heading, int(width * 12)), size=SIZE + 1.5, weight="bold", **line)
+    title = short(selection.title, int(width * 12))
+    figure.text(left, 1 - 0.08 / height, title, size=SIZE + 1.5, weight="bold", **line)
     figure.text(left, 1 - 0.31 / height, short(about, int(width * 16)), size=SIZE - 0.5, color=GREY, **line)
-    for case, each in zip(cases, tall, strict=True):
-        top += 0.1
-        figure.text(left, 1 - (top + 0.02) / height, short(case.caption, int(width * 13)), size=SIZE, **line)
-        top += 0.24
-        for place in range(number):
+    for shown, each in zip(selection.images, tall, strict=True):
+        caption = short(f"{shown.rule}: {shown.id}", int(width * 13))
+        figure.text(left, 1 - (top + 0.12) / height, caption, size=SIZE, **line)
+        top += 0.34
+        titles = ["image", "truth", *(f"{wrapped(selection.names[row], 24, 1)}\n{100 * shown.dice[row]:.1f}"
+                                      for row in selection.names)]  # fmt: skip
+        for place, found in enumerate((None, shown.truth, *shown.masks.values())):
             band, column = divmod(place, across)
-            start = 0.08 + column * (CELL + AIR)
             bottom = top + band * (each + TITLE) + TITLE + each
-            axes = figure.add_axes((start / width, 1 - bottom / height, CELL / width, each / height))
-            if place < 2:
-                _plain(axes, case, ("image", "truth")[place])
-            else:
-                score = case.scores[place - 2] if case.scores else None
-                _prediction(axes, case, columns[place - 2], case.predictions[place - 2], score)
+            box = ((0.08 + column * (CELL + AIR)) / width, 1 - bottom / height, CELL / width, each / height)
+            _show(figure.add_axes(box), shown, found, titles[place])
         top += bands * (each + TITLE)
     legend = {"found (TP)": FOUND, "invented (FP)": INVENTED, "missed (FN)": MISSED}
-    if any(case.truth.dtype != bool for case in cases):
+    if any(shown.truth.dtype != bool for shown in selection.images):
         legend["another class"] = CONFUSED
     handles = [Patch(color=colour, alpha=OPACITY[colour], label=name) for name, colour in legend.items()]
     figure.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=SIZE - 0.5, frameon=False,
@@ -70,55 +67,26 @@ def panel(heading: str, about: str, columns: Sequence[str], cases: Sequence[Case
     return figure
 
 
-def _plain(axes: Axes, case: Case, title: str) -> None:
-    _show(axes, case, case.image if title == "image" else faded(case.image), title)
-    if title == "truth":
-        axes.imshow(_overlay(case.truth, case.truth), extent=_extent(case), interpolation="nearest")
-        _outline(axes, case)
-
-
-def _prediction(axes: Axes, case: Case, title: str, found: Masks, score: float | None) -> None:
-    name = wrapped(title, 24, 1 if score is not None else 2)
-    _show(axes, case, faded(case.image), name if score is None else f"{name}\n{100 * score:.1f}")
-    axes.imshow(_overlay(found, case.truth), extent=_extent(case), interpolation="nearest")
-    _outline(axes, case)
-
-
-def _outline(axes: Axes, case: Case) -> None:
-    """Of the truth."""
-    for kind in range(1, int(case.truth.max()) + 1):
-        one = case.truth == kind
-        if one.any() and not one.all():
-            axes.contour(one, levels=[0.5], colors="black", linewidths=0.55, extent=_extent(case), origin="upper")
-
-
-def _show(axes: Axes, case: Case, pixels: NDArray[np.uint8], title: str) -> None:
-    axes.imshow(pixels, extent=_extent(case), interpolation="bilinear")
+def _show(axes: Axes, shown: Shown, found: Masks | None, title: str) -> None:
+    """The image alone (found: None), or in grey under what was found, and the outline of the truth."""
+    extent = 0, shown.truth.shape[1], shown.truth.shape[0], 0
+    axes.imshow(shown.image if found is None else faded(shown.image), extent=extent, interpolation="bilinear")
     axes.set(xticks=[], yticks=[], aspect="auto")
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.set_title(title, fontsize=SMALL, pad=2.5, linespacing=1.1)
+    if found is None:
+        return
+    axes.imshow(_overlay(found, shown.truth), extent=extent, interpolation="nearest")
+    for kind in range(1, int(shown.truth.max()) + 1):
+        one = shown.truth == kind
+        if one.any() and not one.all():
+            axes.contour(one, levels=[0.5], colors="black", linewidths=0.55, extent=extent, origin="upper")
 
 
-def _extent(case: Case) -> tuple[float, float, float, float]:
-    return 0, case.truth.shape[1], case.truth.shape[0], 0
-
-
-def _overlay(prediction: Masks, truth: Masks) -> NDArray[np.float64]:
+def _overlay(found: Masks, truth: Masks) -> NDArray[np.float64]:
     """RGBA [H, W, 4] of what is right, invented, missed or of another class; transparent elsewhere."""
     rgba = np.zeros((*truth.shape, 4))
-    for colour, pixels in judge(prediction, truth).items():
+    for colour, pixels in pixel_kinds(found, truth).items():
         rgba[pixels] = (*to_rgb(colour), OPACITY[colour])
     return rgba
-
-
-def draw_layout(layout: Layout) -> Figure:
-    """The panel of images that were chosen by rule."""
-    cases = [
-        Case(f"{shown.rule}: {shown.id}", shown.image, shown.truth, list(shown.masks.values()),
-             list(shown.dice.values()))
-        for shown in layout.images
-    ]  # fmt: skip
-    draw, seed = layout.draw
-    about = f"{layout.ratio} % of the labels, draw {draw}, seed {seed} · strict Dice of each picture in percent"
-    return panel(layout.title, about, layout.labels, cases)

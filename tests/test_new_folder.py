@@ -1,0 +1,241 @@
+"""`data new`: what it sees in folders as people have them, and that none of their labels is lost without a word."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from benchmark.data.load import load_dataset
+from benchmark.errors import UserError
+from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
+from tests.own_folder import picture, write_folder
+
+FOLDERS = [Path(os.environ.get("SEMIHISTO_DATA", ROOT / "data")), ROOT.parent / "shared" / "data"]
+EBHI = next((found for folder in FOLDERS if (found := folder / "ebhi-seg" / "EBHI-SEG").is_dir()), None)
+Mask = Callable[[int, np.ndarray], "np.ndarray | Image.Image"]
+
+
+def look(folder: Path, *arguments: object) -> tuple[str, str]:
+    """What `data new` tells, and the file that it writes, which can be read."""
+    (folder / "dataset.yaml").unlink(missing_ok=True)
+    result = invoke("data", "new", folder, *arguments)
+    assert result.returncode == 0, result.stderr
+    load_dataset(str(folder))
+    return result.stdout, (folder / "dataset.yaml").read_text()
+
+
+def filled(folder: Path, mask: Mask, kind: str = "png", count: int = 6) -> Path:
+    """A folder of `count` images with `mask(number, truth)`; the truth is 0 and 1."""
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for number in range(count):
+        image, truth = picture(number, 2)
+        Image.fromarray(image).save(folder / "images" / f"a_{number}.png")
+        made = mask(number, truth)
+        made = made if isinstance(made, Image.Image) else Image.fromarray(made)
+        made.save(folder / "masks" / f"a_{number}.{kind}")
+    return folder
+
+
+def learned(folder: Path) -> list[np.ndarray]:
+    """The masks [H, W] as classes."""
+    dataset = load_dataset(str(folder))
+    return [dataset.read_mask(item) for item in dataset.items(folder)]
+
+
+def assert_true(folder: Path, most_wrong: float = 0.0) -> None:
+    """The classes are those that were drawn, up to a share of the pixels."""
+    for number, found in enumerate(learned(folder)):
+        assert np.mean(found != picture(number, 2)[1]) <= most_wrong
+
+
+def smooth(number: int, truth: np.ndarray) -> Image.Image:
+    large = Image.fromarray(truth * 255).resize((260, 200))
+    return large.filter(ImageFilter.GaussianBlur(3)).resize((52, 40))
+
+
+def test_new_writes_what_it_sees_and_says_what_it_guesses(tmp_path: Path):
+    folder = write_folder(tmp_path / "cells")
+    told, text = look(folder)
+    assert "20 images, 16 with a mask; the 4 without one" in told and "taken for classes: give them names" in told
+    assert text == ('name: cells\nclasses:\n  background: 0\n  class_1: 1\n  class_2: 2\ngroups: "groups.csv"\n')
+    (folder / "groups.csv").unlink()
+    told, text = look(folder, "--tile", "32", "--overlap", "4")
+    assert "groups: no table seen" in told and "tile: {size: 32, overlap: 4}\n" in text
+    assert "dataset.yaml: is there already" in one_line_error(invoke("data", "new", folder))
+    assert (folder / "dataset.yaml").read_text() == text
+
+
+def test_new_knows_colours_instances_suffixes_ignore_and_sixteen_bits(tmp_path: Path):
+    folder = write_folder(tmp_path / "cells")
+    masks = {path: np.array(Image.open(path)) for path in (folder / "masks").iterdir()}
+    for path, truth in masks.items():
+        Image.fromarray(np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)[truth]).save(path)
+    assert "  background: [0, 0, 0]\n  class_1: [255, 0, 0]\n  class_2: [0, 0, 255]\n" in look(folder)[1]
+    for number, (path, truth) in enumerate(masks.items()):
+        ids = np.where(truth > 0, truth + (2 * (number % 2)), 0).astype(np.uint8)
+        ids[38:, :3] = ids.max() + 1 if number % 2 == 0 else 0
+        ids = np.unique(ids, return_inverse=True)[1].reshape(ids.shape).astype(np.uint8)
+        Image.fromarray(ids).save(path)
+    told, text = look(folder)
+    assert "masks: instances\nclasses: [background, object]\n" in text and "if they are classes" in told
+    for path, truth in masks.items():
+        path.unlink()
+        truth[:3] = 255
+        Image.fromarray(truth).save(path.with_name(f"{path.stem}_mask.png"))
+    told, text = look(folder)
+    assert "ignore: 255\n" in text and 'mask_suffix: "_mask"\n' in text and "to be ignored" in told
+    for number, path in enumerate((folder / "images").iterdir()):
+        Image.fromarray((np.arange(2080).reshape(40, 52) + 500 + number).astype(np.uint16)).save(path)
+    told, text = look(folder)
+    assert "pixels: grey\n" in text and "range: [508, 2590]" in text and "508 becomes black" in told
+
+
+@pytest.mark.parametrize(("kind", "mask"), [("png", smooth), ("jpg", lambda number, truth: truth * 255)])
+def test_a_threshold_is_proposed_for_grey_edges_and_jpeg(tmp_path: Path, kind: str, mask: Mask):
+    folder = filled(tmp_path / "a", mask, kind)
+    told, text = look(folder)
+    assert "classes:\n  background: 0\n  foreground: {from: 1" in text and "a threshold divides them" in told
+    assert_true(folder, most_wrong=0.02)
+    (folder / "dataset.yaml").write_text("classes: {background: 0, gland: 255}\n")
+    with pytest.raises(UserError, match=r"\{from: 128\}"):
+        learned(folder)
+
+
+def test_classes_that_only_few_masks_hold_are_not_taken_for_edges(tmp_path: Path):
+    """Twelve classes in regions; and two classes with one noisy mask."""
+    def many(number: int, truth: np.ndarray) -> np.ndarray:
+        return (np.arange(52) // 5 % 12 * 20 * np.ones((40, 1)) * truth).astype(np.uint8)
+
+    assert "{from" not in look(filled(tmp_path / "many", many))[1]
+    noise = np.random.default_rng(0).integers(0, 256, (40, 52), dtype=np.uint8)
+    folder = filled(tmp_path / "noisy", lambda number, truth: noise if number == 0 else truth, count=20)
+    assert "neither instances" in one_line_error(invoke("data", "new", folder))
+    assert not (folder / "dataset.yaml").exists()
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_masks_with_an_alpha_channel_are_read_by_their_colours(tmp_path: Path, channels: int):
+    folder = filled(tmp_path / "a", lambda number, truth: np.dstack([truth * 255] * channels))
+    assert "  foreground: 255\n" in look(folder)[1]
+    assert_true(folder)
+    for path in (folder / "masks").iterdir():  # the shape lies in the alpha channel alone
+        pixels = np.array(Image.open(path))
+        pixels[..., :-1] = 0
+        Image.fromarray(pixels).save(path)
+    assert "transparent in some pixels and not in others" in one_line_error(invoke("data", "check", folder))
+
+
+def test_masks_of_0_and_1_beside_masks_of_0_and_255_keep_all_labels(tmp_path: Path):
+    mixed = filled(tmp_path / "mixed", lambda number, truth: truth * (255 if number % 2 else 1))
+    told, text = look(mixed)
+    assert "foreground: {from: 1}" in text and "3 hold 255, 3 hold 1, none holds both" in told and "ignore" not in text
+    assert_true(mixed)
+
+    def unknown(number: int, truth: np.ndarray) -> np.ndarray:
+        truth[:2] = 255  # beside the class, in the same masks
+        return truth
+
+    told, text = look(filled(tmp_path / "unknown", unknown))
+    assert "foreground: 1\nignore: 255\n" in text and "to be ignored" in told
+    three = filled(tmp_path / "three", lambda number, truth: truth * [1, 2, 255][number % 3])
+    told, text = look(three)
+    assert "class_3: 255\n" in text and "ignore" not in text and "taken for a class of its own" in told
+
+
+def nested(folder: Path, image: str = "{}/image/x{}.png", mask: str = "{}/label/x{}.png") -> Path:
+    """Two folders with the same names in them."""
+    for number in range(6):
+        pixels, truth = picture(number, 2)
+        for pattern, array in ((image, pixels), (mask, truth * 255)):
+            path = folder / pattern.format(("Polyp", "High-grade IN")[number % 2], number // 2)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(path)
+    return folder
+
+
+def test_class_folders_with_one_name_in_two_of_them(tmp_path: Path):
+    folder = nested(tmp_path / "ebhi")
+    text = look(folder)[1]
+    assert 'image_files: "{grade}/image/{name}"\nmask_files: "{grade}/label/{name}"\n' in text
+    items = list(load_dataset(str(folder)).items(folder))
+    assert [item.id for item in items][:2] == ["High-grade IN_x0", "High-grade IN_x1"] and len(items) == 6
+    assert [item.groups["grade"] for item in items] == ["High-grade IN"] * 3 + ["Polyp"] * 3
+    for item, found in zip(items, learned(folder), strict=True):
+        number = 2 * int(item.id[-1]) + (item.groups["grade"] != "Polyp")
+        assert np.array_equal(found, picture(number, 2)[1]), "each image has its own mask"
+    (folder / "Polyp" / "image" / "x0.png").unlink()
+    assert "a mask without its image" in one_line_error(invoke("data", "check", folder))
+
+
+def test_nested_folders_elsewhere_with_endings_and_sets(tmp_path: Path):
+    """As KPIs 2024 lies: sets, groups, and `_img` and `_mask` at the names' ends, in a folder that stays as it is."""
+    raw = tmp_path / "read only"
+    for chosen in ("train", "test"):
+        nested(raw / chosen, "{}/img/{}_img.png", "{}/mask/{}_mask.png")
+    home = tmp_path / "kpis"
+    text = look(home, "--images", raw)[1]
+    assert '{set}/{grade}/img/{name}_img"\n' in text and '{set}/{grade}/mask/{name}_mask"\n' in text
+    items = list(load_dataset(str(home)).items(home))
+    assert len(items) == 12 and {item.groups["set"] for item in items} == {"train", "test"}
+    assert sorted(path.name for path in home.iterdir()) == ["dataset.yaml"]
+    home = tmp_path / "by pattern"
+    patterns = [f"{raw}/train/{{slide}}/{part}/{{name}}_{part}" for part in ("img", "mask")]
+    look(home, "--images", patterns[0], "--masks", patterns[1])
+    assert {item.groups["slide"] for item in load_dataset(str(home)).items(home)} == {"Polyp", "High-grade IN"}
+
+
+def test_links_are_followed_where_the_file_says_so(tmp_path: Path):
+    folder, elsewhere = nested(tmp_path / "a"), tmp_path / "elsewhere"
+    (folder / "Polyp").rename(elsewhere)
+    (folder / "Polyp").symlink_to(elsewhere)
+    assert "leads out of the folder" in one_line_error(invoke("data", "new", folder))
+    (folder / "dataset.yaml").write_text("classes: {background: 0, gland: 255}\nfollow_links: true\n"
+                                         "image_files: '{grade}/image/{name}'\nmask_files: '{grade}/label/{name}'\n")
+    assert len(learned(folder)) == 6
+
+
+def test_what_is_no_data_set_is_refused_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert "no such folder" in one_line_error(invoke("data", "new", tmp_path / "nowhere"))
+    folder = filled(tmp_path / "my-data", lambda number, truth: truth * 255)
+    assert "give --tile SIZE" in one_line_error(invoke("data", "new", folder, "--overlap", "3"))
+    assert "tiles need a size" in one_line_error(invoke("data", "new", folder, "--tile", "3"))
+    assert "give both as patterns" in one_line_error(invoke("data", "new", folder, "--masks", "masks"))
+    monkeypatch.chdir(tmp_path)
+    assert "my-data: no dataset.yaml in it; 'python -m" in one_line_error(invoke("data", "check", "my-data"))
+    (folder / "images").rename(tmp_path / "images")
+    (folder / "masks").rename(folder / "images")
+    (tmp_path / "images").rename(folder / "masks")
+    assert "are images and masks swapped?" in one_line_error(invoke("data", "new", folder))
+    (folder / "dataset.yaml").write_text("classes: {background: 0, gland: 255}\n")
+    assert "are images and masks swapped?" in one_line_error(invoke("data", "check", folder))
+    (folder / "images").rename(folder / "pictures")
+    told = one_line_error(invoke("data", "new", tmp_path / "empty", "--images", tmp_path))
+    assert "no folder 'images' beside one 'masks' in it" in told
+
+
+@pytest.mark.skipif(EBHI is None, reason="the EBHI-SEG images are not here")
+@pytest.mark.ebhi
+@pytest.mark.slow
+def test_ebhi_seg_goes_from_the_released_folders_to_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Grey edges, class folders with blanks, names in two of them, patients in several."""
+    monkeypatch.chdir(tmp_path)
+    told, text = look(tmp_path / "ebhi", "--images", EBHI)
+    assert "{from: 128}" in text and "533 images, 533 with a mask" in told
+    with open("ebhi/dataset.yaml", "a") as file:
+        file.write("pattern: '(?P<patient>\\d{7})-(?P<slide>\\d+)-'\n")
+    common = ("ebhi", "--size", 32)
+    checked = invoke("data", "check", *common)
+    assert checked.returncode == 0 and "6 Normal, 122 Polyp, 6 Serrated adenoma) of 89 patients" in checked.stdout
+    assert "64.4% of pixels are foreground" in checked.stdout
+    for arguments in (("prepare", *common), ("split", *common, "--write"), ("preview", *common, "--split", "folds")):
+        assert invoke("data", *arguments).returncode == 0
+    assert "split folds: none of the 533 test images" in invoke("data", "check", *common).stdout
+    result = invoke("run", "--method", "mean_teacher", "--dataset", "ebhi", "--preset", "demo", "--results", tmp_path,
+                    *tiny_settings())
+    assert result.returncode == 0 and "strict" in result.stdout

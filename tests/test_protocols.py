@@ -1,0 +1,90 @@
+"""Protocols against hand calculations on counts made by hand."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmark import protocols
+from tests.made_records import THRESHOLDS, made_counts, native
+
+
+def test_oracle_search_equals_a_calculation_from_the_raw_predictions() -> None:
+    counts = made_counts(7)
+    scores = protocols.scores(counts)
+
+    def pooled_jaccard(found: np.ndarray, mask: np.ndarray) -> float:
+        return (found & mask).sum() / (found | mask).sum()
+
+    best: tuple[float, Any] = (-1, None)
+    for e in range(3):
+        for o in range(2):
+            for threshold in THRESHOLDS:
+                value = pooled_jaccard(counts["raw_test"][e, o] > threshold, counts["raw_test_mask"])
+                best = max(best, (value, (counts["steps"][e], counts["outputs"][o], threshold)), key=lambda b: b[0])
+    assert scores["paper"]["jaccard"] == pytest.approx(best[0], abs=1e-12)
+    assert scores["paper"]["dice"] == pytest.approx(2 * best[0] / (1 + best[0]), abs=1e-12)
+    assert (scores["paper"]["step"], scores["paper"]["output"]) == best[1][:2]
+    assert scores["paper"]["threshold"] == pytest.approx(best[1][2], abs=1e-6)
+
+    best = (-1, None)
+    for e in range(3):
+        for threshold in THRESHOLDS:
+            value = pooled_jaccard(counts["raw_validation"][e, 0] > threshold, counts["raw_validation_mask"])
+            best = max(best, (value, (e, threshold)), key=lambda b: b[0])
+    e, threshold = best[1]
+    expected = pooled_jaccard(counts["raw_test"][e, 0] > threshold, counts["raw_test_mask"])
+    assert scores["validation"]["jaccard"] == pytest.approx(expected, abs=1e-12)
+    assert scores["validation"]["step"] == counts["steps"][e]
+
+    found, mask = counts["raw_test"][-1, 0] > 0.45, counts["raw_test_mask"]
+    each = [2 * (f & m).sum() / (f.sum() + m.sum()) for f, m in zip(found, mask, strict=True)]
+    assert scores["strict"]["dice"] == pytest.approx(np.mean(each), abs=1e-12)
+    json.dumps(scores, allow_nan=False)
+
+
+def test_undefined_dice_is_excluded_and_counted() -> None:
+    scores = protocols.scores(native((8, 2, 2), (0, 0, 0), (0, 3, 0)))
+    assert scores["strict"] == {"dice": pytest.approx(0.4), "jaccard": pytest.approx(1 / 3), "n": 3, "undefined": 1}
+    empty = native((0, 0, 0), (0, 0, 0))
+    empty["test_pooled"] = np.zeros_like(empty["test_pooled"])
+    scores = protocols.scores(empty)
+    assert scores["strict"]["dice"] is None and scores["paper"]["dice"] is None and scores["paper"]["reason"]
+    json.dumps(scores, allow_nan=False)
+    assert protocols.waterfall(empty) is None
+
+
+def test_validation_is_null_with_a_reason_without_a_list() -> None:
+    scores = protocols.scores(made_counts(validation=False))
+    assert scores["validation"]["dice"] is None and "no validation images" in scores["validation"]["reason"]
+
+
+def test_measured_distances_that_are_infinite_are_counted_not_hidden() -> None:
+    counts = made_counts(images=2) | {"test_objects": np.array([[1, 1, 4], [0, 0, np.inf]])}
+    counts["test_surface"] = np.array([[3, 1], [np.nan, np.nan]])
+    strict = protocols.scores(counts)["strict"]
+    assert (strict["object_f1"], strict["object_hausdorff"], strict["object_hausdorff_excluded"]) == (0.5, 4, 1)
+    assert (strict["hd95"], strict["hd95_excluded"], strict["asd_excluded"]) == (3, 1, 1)
+    json.dumps(strict, allow_nan=False)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_waterfall_adds_up_exactly(seed: int) -> None:
+    counts = made_counts(seed)
+    stages, scores = protocols.waterfall(counts), protocols.scores(counts)
+    assert stages and [stage.name for stage in stages] == list(protocols.STAGES)
+    assert stages[0].dice == scores["paper"]["dice"] and stages[-1].dice == scores["strict"]["dice"]
+    total = sum((stage.change for stage in stages), Fraction())
+    assert total == Fraction(scores["strict"]["dice"]) - Fraction(scores["paper"]["dice"])
+    assert all(stage.change <= 0 for stage in stages[:4])  # each takes a choice away from a maximum
+
+
+def test_everything_is_foreground() -> None:
+    counts = native((10, 5, 6), (0, 0, 64)) | {"test_pixels": np.array([64, 64])}
+    assert protocols.everything_is_foreground(counts) == pytest.approx((2 * 16 / (16 + 64) + 1) / 2)
+    del counts["test_pixels"]
+    assert protocols.everything_is_foreground(counts) is None

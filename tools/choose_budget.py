@@ -1,0 +1,54 @@
+"""Supervised runs under several budgets, compared on validation images alone: how the preset `light` was chosen.
+
+    python -m tools.choose_budget --data DIR --out DIR [--ratios 10 20] [--draws 1] KEY=A,B,C [KEY=...]
+
+Every KEY is a setting, such as `train.steps=200,400,800`; all combinations are run, one after the other, and their
+records stay in --out, so that a second call goes on. Printed is the mean Dice of validation images at the last step
+by argmax; no score of a test image is read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.config.compose import parse_overrides
+from benchmark.metrics.counts import dice
+from benchmark.runs.execute import execute
+from benchmark.runs.records import read_counts
+from benchmark.runs.request import Request
+
+
+def main() -> None:
+    """Run what is missing and print one line a combination."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="+", metavar="KEY=A,B,C")
+    parser.add_argument("--data")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--preset", default="light")
+    parser.add_argument("--ratios", type=int, nargs="+", default=[10, 20])
+    parser.add_argument("--draws", type=int, default=1)
+    arguments = parser.parse_args()
+    choices = [[f"{key}={value}" for value in values.split(",")]
+               for key, _, values in (setting.partition("=") for setting in arguments.settings)]
+    for pairs in itertools.product(*choices):
+        print(" ".join(pairs), end="", flush=True)
+        for ratio in arguments.ratios:
+            found, seconds = [], []
+            for draw in range(arguments.draws):
+                request = Request("supervised", "glas", ratio=ratio, fold=draw, preset=arguments.preset,
+                                  overrides=parse_overrides(pairs))
+                record, _ = execute(request, results=arguments.out, raw=arguments.data, keep="nothing")
+                counts = read_counts(arguments.out / "records" / f"{record['run_id']}.json", record)
+                found.append(100 * float(np.nanmean(dice(counts["validation_native"][:, 0]))))
+                seconds.append(record["cost"]["wall_seconds"])
+            print(f"  {ratio} %: {np.mean(found):.1f} ({', '.join(f'{one:.1f}' for one in found)}; "
+                  f"{np.mean(seconds):.0f} s)", end="", flush=True)
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
