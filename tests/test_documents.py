@@ -80,9 +80,8 @@ def test_every_form_of_import_is_seen():
 
 def test_imports_run_downwards():
     layers = [
-        {"console", "docstring", "errors",
-         "files", "npz", "lock_holder", "plugins", "paths", "randomness", "numerics", "ranges"},
-        {"run_lock", "registry", "losses", "ema", "targets", "metrics", "protocols"},
+        {"console", "docstring", "errors", "files", "npz", "plugins", "paths", "randomness", "numerics", "ranges"},
+        {"registry", "losses", "ema", "targets", "metrics", "protocols"},
         {"config", "data", "nets", "batches", "spec"}, {"method"},
         {"training", "templates"}, {"profiling", "conformance", "models", "runs"},
         {"report"}, {"cli"}, {"__main__"},
@@ -129,3 +128,9 @@ def test_nothing_is_tracked_that_must_not_be():
     for path in tracked():
         assert not re.search(r"(train|testA|testB)_\d+(_anno)?\.(png|bmp|tif)", path), path
         assert not path.startswith((".venv", "data/", "results/runs")), path
+
+
+def test_the_commands_of_readme_train_instead_of_finding_committed_records():
+    text = (ROOT / "README.md").read_text()
+    folder = text.index("export SEMIHISTO_RESULTS=results/local")
+    assert folder < text.index("python -m benchmark run") and "/results/local/" in (ROOT / ".gitignore").read_text()

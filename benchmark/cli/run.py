@@ -13,12 +13,7 @@ from benchmark.errors import OK, RUN_FAILED
 from benchmark.paths import results_folder
 from benchmark.runs.signals import StopSignals
 
-LOG = logging.getLogger(__name__)
-PROTOCOLS = {
-    "strict": "last step; the mean over the test images, each at its native size",
-    "validation": "step and threshold chosen on validation images; the pixels of all test images pooled",
-    "paper": "step and threshold chosen on the test images, as published code does; pooled",
-}
+logger = logging.getLogger(__name__)
 
 
 def add(verbs: shared.Verbs) -> None:
@@ -35,19 +30,21 @@ def add(verbs: shared.Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run, and print the record or its scores."""
     stop = StopSignals()
-    from benchmark.runs.execute import execute
     from benchmark.runs.folder import folder_of
+    from benchmark.runs.run import RunOptions, run_or_load
 
     results = results_folder(arguments.results)
-    record, was_there = execute(
-        shared.request(arguments), results=results, raw=arguments.data, device_name=arguments.device,
-        keep=arguments.keep, again=arguments.overwrite, wait=("silent",),
-        asked_to_stop=lambda: stop.asked, tell=Teller(), checkpoint_seconds=arguments.checkpoint_seconds,
+    options = RunOptions(
+        results, arguments.data, arguments.device, arguments.overwrite, keep=arguments.keep,
+        checkpoint_seconds=arguments.checkpoint_seconds, wait_for_lock=True,
+    )
+    record, was_there = run_or_load(
+        shared.request(arguments), options, asked_to_stop=lambda: stop.asked, on_progress=ProgressDisplay()
     )
     if was_there:
-        LOG.info(f"already {record['status']}: {record['run_id']}")
+        logger.info(f"already {record['status']}: {record['run_id']}")
         if not folder_of(results, record["run_id"]).exists():
-            LOG.info(f"this record was made on another machine ({record['environment']['device']}) and came with "
+            logger.info(f"this record was made on another machine ({record['environment']['device']}) and came with "
                        f"{results}; its weights are not here. To train here: --results ANOTHER_FOLDER")
     shared.print_json(record) if arguments.json else print(summary(record))
     return OK if record["status"] in ("done", "skipped") else RUN_FAILED
@@ -55,10 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def summary(record: dict[str, Any]) -> str:
     """A few lines for a person."""
+    from benchmark.protocols import MEANING
+
     if record["status"] != "done":
         return f"{record['run_id']}\n{record['status']}: {record['reason']}"
     lines = [record["run_id"], f"{'protocol':<12}{'Dice':>8}{'Jaccard':>10}  how it is computed"]
-    for name, meaning in PROTOCOLS.items():
+    for name, meaning in MEANING.items():
         score = record["scores"].get(name)
         if score is not None and score.get("dice") is not None:
             lines.append(f"{name:<12}{100 * score['dice']:8.2f}{100 * score['jaccard']:10.2f}  {meaning}")
@@ -69,19 +68,19 @@ def summary(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-class Teller:
+class ProgressDisplay:
     """A progress bar on a terminal; elsewhere a line now and then. Losses are shown when they are known."""
 
     def __init__(self) -> None:
         self.bar: Any = None
-        self.told = 0.0
+        self.shown = 0.0
         self.begun: tuple[float, int] | None = None
 
     def __call__(self, step: int, steps: int, means: dict[str, float], seconds: float) -> None:
         now = time.monotonic()
         if self.begun is None:
             self.begun = (now, step)
-        losses = ", ".join(f"{name} {value:.4f}" for name, value in list(means.items())[1:4])  # after `step`
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in list(means.items())[:3])
         if sys.stderr.isatty():
             if self.bar is None:
                 from tqdm import tqdm
@@ -91,9 +90,9 @@ class Teller:
             self.bar.set_postfix_str(losses)
             if step >= steps:
                 self.bar.close()
-        elif now - self.told > 20 or step >= steps:
-            self.told = now
+        elif now - self.shown > 20 or step >= steps:
+            self.shown = now
             done = step - self.begun[1]
             left = (steps - step) * (now - self.begun[0]) / done if done else float("nan")
             rest = f", {left:.0f} s left" if done and step < steps else ""
-            LOG.info(f"step {step}/{steps}{rest}{f', mean losses: {losses}' if losses else ''}")
+            logger.info(f"step {step}/{steps}{rest}{f', mean losses: {losses}' if losses else ''}")

@@ -76,8 +76,10 @@ def train(
 ) -> TrainResult:
     """Train to the end, or from the last checkpoint to the end; Interrupted when asked to stop, with all saved.
 
-    `tell` hears after every block: step, all steps, the last means, seconds so far with evaluations.
+    `tell` hears after every block: step, all steps, mean losses since the last evaluation, seconds so far with
+    evaluations.
     """
+    training.evaluator.check(training.method)
     state = resume(training, store)
     begun = saved_at = time.perf_counter()
     wall_before, pause = state.wall_seconds, checkpoint_seconds
@@ -90,17 +92,17 @@ def train(
         bad = run_block(training, state, store, count, asked_to_stop)
         if bad is not None:
             return TrainResult("diverged", bad, history=state.history, cost=cost(training, state))
+        means = {name: total / state.counted for name, total in state.sums.items()}  # since the last evaluation
         if state.step == goal:
             if not weights_are_finite(training):  # a finite loss may have a gradient that is not
                 reason = f"a weight was not finite after step {state.step} of {training.steps}"
                 return TrainResult("diverged", reason, history=state.history, cost=cost(training, state))
             per_image = training.evaluator.evaluate(training.method, state.step)
-            means = {name: total / state.counted for name, total in state.sums.items()}
             state.history.append({"step": state.step} | means)
             state.sums, state.counted = {}, 0
         now = time.perf_counter()
         state.wall_seconds = wall_before + now - begun
-        tell(state.step, training.steps, state.history[-1] if state.history else {}, state.wall_seconds)
+        tell(state.step, training.steps, means, state.wall_seconds)
         stopping = asked_to_stop() and state.step < training.steps
         if (stopping or now - saved_at > pause) and weights_are_finite(training):
             save(training, store, state)
