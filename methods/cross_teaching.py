@@ -31,8 +31,8 @@ class CrossTeaching(Method):
         transformer_decay: its weight decay with AdamW; ours.
 
     Differs from published code:
-        - SSL4MIS starts the transformer from ImageNet weights and sums Dice over the batch; here, as in XNet, both
-          start from random weights, and Dice is an image's.
+        - SSL4MIS starts the transformer from ImageNet weights and sums Dice over the batch. Here, as in XNet, it starts
+          from random weights, whatever `net.weights` says of the CNN, and Dice is an image's.
     """
 
     display = "Cross Teaching"

@@ -147,8 +147,8 @@ def test_the_clock_of_a_phase_runs_from_its_first_step_to_its_last(tried):
 
 
 def test_every_phase_keeps_the_contract(tried):
-    for check in ("resumes_exactly", "state_stays_in_place", "step_can_be_captured", "hidden_masks_change_nothing",
-                  "images_for_testing_change_nothing"):
+    for check in ("resumes_exactly", "state_is_updated_in_place", "step_can_be_captured", "no_hidden_state",
+                  "hidden_masks_and_test_images_are_unused", "train_eval_mode_is_restored"):
         CHECKS[check](tried)
 
 
