@@ -75,8 +75,14 @@ def read_with_digest(path: Path) -> tuple[dict[str, Any], str]:
     return record, hashlib.sha256(content).hexdigest()
 
 
-def staleness(record: Mapping[str, Any], versions: Mapping[str, int | str], split: Split) -> str | None:
-    """How a record differs from what would be made now, by code of these `versions`; None: it is current."""
+def staleness(
+    record: Mapping[str, Any], versions: Mapping[str, int | str], split: Split, fingerprint: str | None = None
+) -> str | None:
+    """How a record differs from what would be made now, by code of these `versions` from data with this `fingerprint`,
+    where that is known; None: it is current."""
+    before = record["data"].get("fingerprint", "")
+    if fingerprint not in (None, before):
+        return f"made from other images or masks (pixels {before[:12]}, now {str(fingerprint)[:12]})"
     made = {"numerics": record["numerics"], "split": record["data"].get("split_fingerprint")}
     for name, now in {"numerics": versions, "split": split.fingerprint}.items():
         if made[name] != now:
