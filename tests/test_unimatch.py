@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.errors import NotApplicable, UserError
+from benchmark.errors import NotApplicable
 from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Clock
 from methods.unimatch import UniMatch
@@ -210,11 +210,3 @@ def test_rendered_strong_views_differ_and_their_rectangles_are_another_image_wit
 def test_a_network_without_parts_is_declined_before_anything_is_trained():
     with pytest.raises(NotApplicable, match="level by level"):
         UniMatch(task(net="smp/fpn-resnet18", size=64))
-
-
-@pytest.mark.parametrize(
-    "bad", [{"threshold": 1.1}, {"threshold": -0.1}, {"weight": -1.0}, {"dropout": 1.0}, {"dropout": -0.5}]
-)
-def test_values_out_of_range_are_refused(bad):
-    with pytest.raises(UserError, match=next(iter(bad))):
-        UniMatch(task(), **bad)

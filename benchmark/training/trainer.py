@@ -76,7 +76,8 @@ def train(
 ) -> TrainResult:
     """Train to the end, or from the last checkpoint to the end; Interrupted when asked to stop, with all saved.
 
-    `tell` hears after every block: step, all steps, the last means, seconds so far with evaluations.
+    `tell` hears after every block: step, all steps, mean losses since the last evaluation, seconds so far with
+    evaluations.
     """
     training.evaluator.check(training.method)
     state = resume(training, store)
@@ -213,6 +214,7 @@ def resume(training: Training, store: RunStore) -> TrainState:
             cause = str(error).splitlines()[0]
             raise UserError(f"the checkpoint of {name} does not fit ({cause}); remove it to start anew") from None
         training.clock.step.fill_(state.step)
+        training.locate(max(0, state.step - 1))
     store.start_log(state.step)
     return state
 
