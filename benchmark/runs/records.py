@@ -146,3 +146,10 @@ def archive_record(path: Path) -> None:
     for file in (counts, path):
         if file.exists():
             os.replace(file, file.with_name(f"{file.name}.old{number}"))
+
+
+def device_label(environment: Mapping[str, Any]) -> str:
+    """A device as one line: its brand, and of a processor family, model and stepping where the record has them."""
+    processor, name = environment.get("processor") or {}, environment.get("device") or "a device without a name"
+    numbers = "/".join(str(processor[key]) for key in ("family", "model", "stepping") if processor.get(key))
+    return f"{name} ({numbers})" if numbers else str(name)
