@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.conformance.hidden_state import unregistered
 from benchmark.conformance.label_mixing import labels_are_mixed
@@ -30,6 +29,7 @@ from benchmark.data.store import PreparedData
 from benchmark.ema import Teacher
 from benchmark.errors import NotApplicable, UserError
 from benchmark.losses import IGNORE
+from benchmark.training.measure import flop_counter
 from benchmark.training.phases import phase_spans
 
 
@@ -38,7 +38,7 @@ def losses_are_named_scalars(testbed: MethodTestbed) -> None:
     training = testbed.build()
     training.enter_step(0)
     batches = training.step.batches(training.plans(0, 1)[0])
-    with FlopCounterMode(display=False):  # as in the first step of every run
+    with flop_counter():  # as in the first step of every run
         answer = training.method.losses(batches["labelled"], batches.get("unlabelled"), training.clock)
         if not isinstance(answer, Mapping | Iterator):
             raise Failure(f"losses() gives a {type(answer).__name__}, not a mapping of names to scalars")
