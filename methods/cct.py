@@ -21,24 +21,21 @@ class CCT(Method):
     `decoders=full supervise_auxiliary=true detach=false`.
 
     Loss:
-        L = L_sup(g(z_l)) + w(t) 1/K sum_k mean (softmax g_k(P_k(z_u)) - softmax g(z_u))^2, z = f(x); no gradient
-        through the target softmax g(z_u); a mean over classes, too
+        L = L_sup(g(z_l)) + w(t) 1/K sum_k mean (softmax g_k(P_k(z_u)) - softmax g(z_u))^2, z = f(x)
+        no gradient through the target softmax g(z_u); the mean is over classes, too
 
     Args:
-        weight: w at the end of the ramp. The authors' 30 is for a mean over 21 classes, which is 30 * 2 / 21 = 2.86
-            over two; SSL4MIS 0.1, XNet 1.
+        weight: w at the end of the ramp. The authors' 30 over 21 classes is 30 * 2 / 21 over two; SSL4MIS 0.1, XNet 1.
         ramp: of w. Sigmoid in the authors' code and SSL4MIS, linear in XNet.
         ramp_until: share of training at which the ramp ends. 0.1 in the authors' code, 1 in SSL4MIS and XNet.
-        vat: number of decoders of features moved by 2 where the prediction changes most. 2 in the authors' code.
-        dropout: of features without half of their channels. 6 in the authors' code.
-        cutout: of features without a part of every predicted object's box. 6 in the authors' code.
-        context_mask: of the foreground's features alone. 2 in the authors' code.
-        object_mask: of the background's features alone. 2 in the authors' code.
-        feature_drop: of features without the most active places, above U(0.7, 0.9) of the maximum, as in all published
-            code; U(0.6, 0.9) in the paper. 6 in the authors' code.
-        feature_noise: of features times 1 + U(-0.3, 0.3). 6 in the authors' code.
-        decoders: `full` is three copies of the network's own decoder, which read perturbed features of all scales, as
-            in SSL4MIS and XNet; the counts are not used then.
+        vat: number of decoders of features moved by 2 where the prediction changes most. The authors have 2.
+        dropout: of features without half of their channels. The authors have 6, and so on.
+        cutout: of features without a part of every predicted object's box. 6.
+        context_mask: of the foreground's features alone. 2.
+        object_mask: of the background's features alone. 2.
+        feature_drop: of features without places above U(0.7, 0.9) of the maximum; in the paper U(0.6, 0.9). 6.
+        feature_noise: of features times 1 + U(-0.3, 0.3). 6.
+        decoders: `full`: three copies of the network's decoder, of perturbed features of all scales; no counts then.
         supervise_auxiliary: the supervised term is the mean of all heads'. True in SSL4MIS and XNet.
         detach: no gradient through the target. False in SSL4MIS and XNet.
 

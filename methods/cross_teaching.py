@@ -14,23 +14,20 @@ from benchmark.ranges import NonNegative, Positive
 class CrossTeaching(Method):
     """Cross Teaching (Luo et al. 2022, MIDL): a CNN and a transformer teach each other by their pseudo-labels.
 
-    The CNN is `net.name`, and the official output, as it is what the paper reports.
-
     Loss:
         L = L_sup(f1) + L_sup(f2) + w(t) [Dice(softmax f1(x_u), argmax f2(x_u)) + Dice(softmax f2(x_u), argmax f1(x_u))]
         no gradient through argmax; every pixel teaches, however unsure
 
     Args:
-        weight: w at the end of the ramp. SSL4MIS has 0.1 beside (CE + Dice) / 2, which is 0.2 beside our CE + Dice;
-            XNet 1 beside Dice.
+        weight: w at the end of the ramp. SSL4MIS's 0.1 beside (CE + Dice) / 2 is 0.2 beside CE + Dice. XNet: 1.
         ramp: of w. Sigmoid in SSL4MIS, linear in XNet.
-        transformer: the second network, of another kind than `net.name`. Swin U-Net in all published code.
-        transformer_optimiser: its optimiser. `configured` is that of the run (SGD in all published code); users found
-            that the transformer needs an Adam-type rule, so AdamW is the default.
+        transformer: f2, of another kind than f1 = `net.name`. Swin U-Net in all published code.
+        transformer_optimiser: `configured` is the run's (published code: SGD); users found that it needs an Adam rule.
         transformer_lr: its learning rate with AdamW; ours.
         transformer_decay: its weight decay with AdamW; ours.
 
     Differs from published code:
+        - The CNN is the official output, as in the paper; XNet reports the better of the two.
         - SSL4MIS starts the transformer from ImageNet weights and sums Dice over the batch. Here, as in XNet, it starts
           from random weights, whatever `net.weights` says of the CNN, and Dice is an image's.
     """

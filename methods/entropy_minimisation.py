@@ -18,14 +18,12 @@ class EntropyMinimisation(Method):
         L = L_sup + w(t) mean_pixels(-1 / log(C) sum_c p_c log p_c), with gradient through every p (ADVENT's eq. 3)
 
     Args:
-        weight: w at the end of the ramp. SSL4MIS has 0.1 beside (CE + Dice) / 2, which is 0.2 beside our CE + Dice;
-            XNet 1 beside Dice; ADVENT 0.001, for domain adaptation.
+        weight: w. SSL4MIS's 0.1 beside (CE + Dice) / 2 is 0.2 beside CE + Dice. XNet: 1, ADVENT: 0.001.
         ramp: of w. Sigmoid in SSL4MIS, linear in XNet.
         labelled_weight: of the same term on labelled images, without a ramp. 1 in XNet's "supervised" loss.
 
     Differs from published code:
-        - SSL4MIS takes the term on labelled and unlabelled images, and fixes C at 4; here on unlabelled ones, C the
-          true.
+        - SSL4MIS takes the term on labelled images, too, and fixes C at 4; here C is the true one.
     """
 
     display = "Entropy minimisation"

@@ -29,9 +29,8 @@ class FixMatch(Method):
         rejected: `background` trains on uncertain pixels as class 0, as SSL4MIS does.
 
     Differs from published code:
-        - Yang et al. halve the sum of both terms: a factor on the learning rate.
-        - They label the pasted image in evaluation mode and the image itself in training mode, so that two BatchNorms
-          label one picture; here one does, in training mode.
+        - Yang et al. halve the sum, a factor on the learning rate, and label the pasted image in evaluation mode, the
+          image itself in training mode: two BatchNorms for one picture. Here one labels both, in training mode.
         - SSL4MIS adds Dice and negative learning.
     """
 

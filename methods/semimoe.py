@@ -24,11 +24,11 @@ class SemiMoE(Method):
     Paper, released code and parameter table are three things. The three named outputs are one prediction.
 
     Loss:
-        L = A(labelled) + weight_max ramp A(unlabelled), a linear ramp; A(L) = sum_k a_k exp(-s_k) L_k + gamma exp(s_k),
-        s learned (eq. 11)
-        labelled (eq. 4): every expert and every fused head learns its target, by the configured criterion (mask),
-        squared error of tanh (distance) and Dice (boundary) unlabelled (eq. 5, 6): argmax, tanh and argmax of the fused
-        heads, no gradient, teach the experts; Dice for masks
+        L = A(labelled) + weight_max ramp A(unlabelled), a linear ramp
+        A(L) = sum_k a_k exp(-s_k) L_k + gamma exp(s_k), s learned (eq. 11)
+        labelled (eq. 4): experts and fused heads learn the mask by the configured criterion, distance by the squared
+            error of tanh, boundary by Dice
+        unlabelled (eq. 5, 6): argmax, tanh and argmax of the fused heads, no gradient, teach the experts; masks by Dice
 
     Args:
         experts: which of seg, sdf and bnd; seg is needed. Table 2 leaves out one at a time.
@@ -41,8 +41,7 @@ class SemiMoE(Method):
         output: which mask is official. The released code reports the fused one.
         dropout: of the gates. 0.1 in the released code.
         sdf_broadcast: the released code's mistake: every distance map is compared with every target of its batch.
-        gate_init: of gates and fused heads; `kaiming` with zero biases is the released code's, 2 times larger fused
-            logits.
+        gate_init: of gates and fused heads. `kaiming`, with zero biases, is the released code's: logits twice as large.
 
     Differs from published code:
         - The code back-propagates the unlabelled part first; here the labelled part is, which BatchNorm alone can tell.

@@ -22,9 +22,8 @@ TINY = 1e-30  # a gate that has shut: its logarithm stays finite, and so does th
 class SemiMoEHomogeneous(Method):
     """Semi-MoE, homogeneous (Semi-MoE project page 2025): equal experts, a soft gate over their predictions, balanced.
 
-    No code was released, and the page gives neither weights nor the gate's inside nor the number of experts: all of
-    these are ours, and the gate is that of Semi-MoE's code. Only the mixture is supervised, so that experts may
-    specialise.
+    The page gives neither code, weights, the gate's inside nor the number of experts: all are ours, the gate is that of
+    Semi-MoE's code. Only the mixture is supervised, so that experts may specialise.
 
     Loss:
         L = L_sup(y) + balance (log K - H(mean_batch g)) + w(t) mean_(j<k) mean (softmax E_j - softmax E_k)^2 on x_u

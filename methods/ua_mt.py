@@ -26,13 +26,11 @@ class UAMT(Method):
 
     Args:
         decay: of the teacher; 0.99 in all published code.
-        weight: w at the end of the ramp. The authors and SSL4MIS have 0.1 beside (CE + Dice) / 2, which is 0.2 beside
-            our CE + Dice; XNet 0.05 beside Dice.
+        weight: w at the end of the ramp. The authors' 0.1 beside (CE + Dice) / 2 is 0.2 beside CE + Dice. XNet: 0.05.
         ramp: of w. Sigmoid in the authors' code and SSL4MIS, linear in XNet.
         noise: standard deviation; 0.1 in all published code.
         passes: T; 8 in all published code.
-        dropout: of whole channels at the deepest feature and the last map, in student and teacher; 0.5 as in the
-            authors' V-Net. XNet's network has none (0): its passes differ by the noise alone.
+        dropout: of channels at the deepest feature and the last map. 0.5 in the authors' V-Net, none in XNet's network.
         bound: `ln2` keeps the binary log 2 for any C, as SSL4MIS does; at C = 2 both are the same.
         ema_step: what the average's t counts. `epoch` in XNet.
         bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own` in all published code.

@@ -25,17 +25,15 @@ class UniMatch(Method):
         weight: of all unsupervised terms. 1 in the paper.
         threshold: on max q. 0.95 in the paper and its code.
         dropout: of the features. 0.5 in the paper.
-        unsupervised: `dice` is that of the authors' medical code: soft Dice without the pixels that are not confident.
+        unsupervised: `dice` is the authors' medical code's: soft Dice without the pixels that are not confident.
         ramp: of the weight. None in the paper.
 
     Differs from published code:
-        - The code halves the sum of all terms: a factor on the learning rate.
-        - Its natural-image version reads image and CutMix partner from one list in one order: the partner is the same
-          image, augmented anew. Here it is another image of the batch.
+        - The code halves the sum of all terms, a factor on the learning rate; with DeepLab it drops features of two
+          scales.
+        - Its natural-image version pastes the same image, augmented anew; here it is another one of the batch.
         - Its boxes are taller than wide in 73 % of the cases; here both are equally frequent.
-        - It drops features of two scales (DeepLab) or of all (its medical U-Net, as here).
         - It labels pasted images in evaluation mode, and decodes whole and dropped features as one batch for BatchNorm.
-          Here the weak view is encoded once, in training mode, and decoded twice.
         - With `dice` it sums over the batch, with smooth 1e-5; here over every image, with smooth 1.
     """
 

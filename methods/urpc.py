@@ -40,16 +40,14 @@ class URPC(Method):
         p = mean_s p_s, with gradient, as published; D_s = KL(p_s || p) per pixel, e_s = exp(-D_s)
 
     Args:
-        weight: w at the end of the ramp. SSL4MIS has 0.1 beside (CE + Dice) / 2, which is 0.2 beside our CE + Dice;
-            XNet 1 beside Dice.
+        weight: w at the end of the ramp. SSL4MIS's 0.1 beside (CE + Dice) / 2 is 0.2 beside CE + Dice. XNet: 1.
         ramp: of w. Sigmoid in SSL4MIS, linear in XNet.
         kl: `swapped` is KL(p || p_s), of SSL4MIS and PyMIC; the paper and XNet have KL(p_s || p).
-        perturb: channel dropout (0.5) and multiplicative noise before each auxiliary head in training, as in the paper.
-            SSL4MIS has one kind a scale (noise, feature drop, dropout, fine to coarse), XNet none.
+        perturb: channel dropout (0.5) and noise before each auxiliary head, as in the paper; XNet has neither.
 
     Differs from published code:
-        - SSL4MIS and XNet have 3x3 heads.
-        - Squares are means over classes, D_s sums over them, in published code as here.
+        - SSL4MIS perturbs with one kind a scale (noise, feature drop, dropout, fine to coarse); it and XNet have 3x3
+          heads.
     """
 
     display = "URPC"

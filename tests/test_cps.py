@@ -13,8 +13,8 @@ from tests.batches import batch, task, terms, unlabelled
 
 def numpy_cross_entropy(logits: torch.Tensor, label: np.ndarray) -> float:
     z = logits.detach().double().numpy()
-    surprise = np.log(np.exp(z).sum(1)) - np.take_along_axis(z, label[:, None], 1)[:, 0]
-    return surprise.mean()
+    nll = np.log(np.exp(z).sum(1)) - np.take_along_axis(z, label[:, None], 1)[:, 0]
+    return nll.mean()
 
 
 def test_the_two_networks_are_of_one_kind_and_start_different():

@@ -22,7 +22,7 @@ def test_entropy_agrees_with_numpy_and_scipy():
 
 
 @pytest.mark.parametrize("classes", [2, 4])
-def test_doubt_is_1_at_chance_and_0_when_sure_for_any_number_of_classes(classes):
+def test_normalised_entropy_is_1_at_chance_and_0_when_sure_for_any_number_of_classes(classes):
     method = EntropyMinimisation(task(classes=classes))
     sure = torch.zeros(1, classes, 4, 4)
     sure[:, 0] = 100.0

@@ -12,7 +12,7 @@ from benchmark.method import Clock
 from methods.unimatch import UniMatch
 from tests.batches import batch, gradients, only_labels_teach, task, terms
 from tests.factories import method_testbed
-from tests.test_fixmatch import labels_of, mixed, moderate, pasted, spied, surprise, taught
+from tests.test_fixmatch import labels_of, mixed, moderate, nll, pasted, spied, taught
 
 STREAMS = ("strong", "strong2", "features")
 
@@ -68,7 +68,7 @@ def test_terms_are_weighed_a_quarter_a_quarter_and_a_half_and_divided_by_all_pix
     found, logits, _ = spied_within(method, images, clock=clock)
     labels = labels_by_stream(logits, method.threshold)
     for stream, share in zip(STREAMS, (0.25, 0.25, 0.5), strict=True):
-        expected = 3.0 * 0.5 * share * surprise(logits[stream], labels[stream])
+        expected = 3.0 * 0.5 * share * nll(logits[stream], labels[stream])
         assert found[stream].item() == pytest.approx(expected, rel=1e-5), stream
     assert method.logged["confident"].item() == pytest.approx((labels["features"] != IGNORE).mean())
 
