@@ -81,7 +81,7 @@ def test_runs_that_would_crowd_a_gpu_are_told_of(experiment, tmp_path):
     path = next((tmp_path / "records").glob("*.json"))
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"cost": record["cost"] | {"peak_memory_bytes": 3 * 2**30}}))
-    estimate = Speeds(tmp_path, "cpu").estimate([specify(cell.request, "cpu")])
+    estimate = Speeds(tmp_path, "cpu").estimate([specify(cell.request, "cpu")[:2]])
     assert estimate.memory == 3 * 2**30 and estimate.crowd(2, 6 * 2**30) == ""
     told = estimate.crowd(4, 7 * 2**30)
     assert told == "4 runs a GPU may take 12.0 GiB, by runs measured there, and 7.0 are free: 2 would fit"

@@ -23,10 +23,10 @@ def add(verbs: Any) -> None:
     """Describe the verb."""
     parser = verbs.add_parser("clean", description=ABOUT,
                               allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
-    shared.add_folders(parser, data=False)
+    shared.add_options(parser, "--results")
     parser.add_argument("--what", action="append", choices=KINDS, help="a kind; may be given several times")
     parser.add_argument("--yes", action="store_true", help="remove it; without this it is only listed")
-    shared.add_json(parser)
+    shared.add_options(parser, "--json")
     parser.set_defaults(function=run)
 
 

@@ -20,9 +20,9 @@ def add(verbs: Any) -> None:
     about = "copy records and their counts from other results folders; two that contradict each other stop it"
     merged = actions.add_parser("merge", help=about, description=about, allow_abbrev=False)
     merged.add_argument("folders", nargs="+", metavar="DIR", help="a results folder, or the records folder in one")
-    shared.add_folders(merged, data=False)
+    shared.add_options(merged, "--results")
     merged.add_argument("--dry-run", action="store_true", help="say what would be copied, and copy nothing")
-    shared.add_json(merged)
+    shared.add_options(merged, "--json")
     merged.set_defaults(function=merge)
 
 

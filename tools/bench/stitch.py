@@ -54,7 +54,7 @@ def main() -> None:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, arguments.steps)
     for _ in range(arguments.steps):
         rows = rng.integers(0, len(images), 8)
-        logits, target = net(normalise(images[rows])), torch.from_numpy(masks[rows])
+        logits, target = net(normalise(images[rows])), torch.from_numpy(masks[rows]).long()
         loss = cross_entropy(logits, target) + dice_loss(logits, target)
         optimiser.zero_grad()
         loss.backward()
