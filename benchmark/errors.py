@@ -23,8 +23,8 @@ class DiskFull(UserError):
         super().__init__(message, RUN_FAILED)
 
 
-class Held(UserError):
-    """Another process is at work on this."""
+class RunLocked(UserError):
+    """Another process works on this run."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, RUN_FAILED)

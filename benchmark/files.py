@@ -42,9 +42,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, as `write_atomically` does."""
+    write_atomically(path, lambda stream: stream.write(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, as `write_atomically` does."""
-    write_atomically(path, lambda stream: stream.write(text.encode()))
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

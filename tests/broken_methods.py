@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +11,7 @@ from torch import nn
 
 from benchmark.ema import Teacher
 from benchmark.method import Method, ParamGroup, Task
+from benchmark.paths import prepared_folder
 
 CALLS = [0]
 
@@ -59,11 +57,6 @@ class CountsInAnAttribute(Honest):
         return self.calls
 
 
-class CountsWithoutAConsequence(CountsInAnAttribute):
-    def factor(self, labelled, unlabelled, clock):
-        return 1 if super().factor(labelled, unlabelled, clock) < 1000 else 2
-
-
 class CountsInTheClass(Honest):
     calls = 0
 
@@ -81,11 +74,11 @@ class CountsInAGlobal(Honest):
 class RemembersImages(Honest):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.beliefs = {}
+        self.seen = {}
 
     def factor(self, labelled, unlabelled, clock):
         with torch.no_grad():
-            self.beliefs[len(self.beliefs)] = self.net(unlabelled.weak).mean()
+            self.seen[len(self.seen)] = self.net(unlabelled.weak).mean()
         return 1
 
 
@@ -108,34 +101,10 @@ class DrawsFromNumpysGenerator(Honest):
         return 1 + np.random.rand()
 
 
-class LooksAtTheTime(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        return 1 + time.perf_counter_ns() % 1000 / 1000
-
-
 class SeedsTorch(Honest):
     def factor(self, labelled, unlabelled, clock):
         torch.manual_seed(0)
         return 1
-
-
-class SetsTheDefaultDtype(Honest):
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        torch.set_default_dtype(torch.float64)
-
-
-class SwitchesGradientsOff(Honest):
-    def losses(self, labelled, unlabelled, clock):
-        terms = super().losses(labelled, unlabelled, clock)
-        torch.set_grad_enabled(False)
-        return terms
-
-
-class ChangesThreadsToPredict(Honest):
-    def predict(self, image):
-        torch.set_num_threads(torch.get_num_threads() + 1)
-        return self.net(image)
 
 
 class SeesImagesForTesting(Honest):
@@ -149,25 +118,13 @@ class SeesHiddenMasks(Honest):
         return 1 + float(training.prepared.masks[training.prepared.position(training.split.unlabelled[0])][:16].mean())
 
 
-class AsksForAHiddenMask(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        return unlabelled.mask.float().mean()
-
-
-class OpensAFile(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        return len(Path(__file__).parent.parent.joinpath("LICENSE").read_text())
-
-
 class OpensPreparedArrays(Honest):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
-        self.hint = float(np.load(above("prepared").folder / "masks.npy").mean())
+        self.hint = float(np.load(prepared_folder() / "synthetic" / "32" / "masks.npy").mean())
 
-
-class StartsAProcess(Honest):
     def factor(self, labelled, unlabelled, clock):
-        return 1 + subprocess.run(["true"], check=True).returncode
+        return self.hint
 
 
 class ChangesItsBatch(Honest):
@@ -194,11 +151,6 @@ class FreezesOnTheWay(Honest):
         next(self.net.parameters()).requires_grad_(False)
 
 
-class ReplacesAParameter(Honest):
-    def after_step(self, clock):
-        self.net.head.bias = nn.Parameter(self.net.head.bias * 0.9)
-
-
 class ReplacesABuffer(Honest):
     def after_step(self, clock):
         self.mean = self.mean + 1
@@ -207,11 +159,6 @@ class ReplacesABuffer(Honest):
 class AsksTheHost(Honest):
     def factor(self, labelled, unlabelled, clock):
         return 1 if labelled.weak.sum().item() > 0 else 2
-
-
-class HasShapesThatDependOnData(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        return labelled.weak[labelled.weak > 0].mean()
 
 
 class DividesByZero(Honest):
@@ -297,14 +244,24 @@ class PredictsOneClass(Honest):
         return self.net(image)[:, :1]
 
 
+class PredictsHalfTheSize(Honest):
+    def predict(self, image):
+        return self.net(image)[..., ::2, ::2]
+
+
+class PredictsNoNumbers(Honest):
+    def predict(self, image):
+        return self.net(image) / 0
+
+
+class PredictsALoss(Honest):
+    def predict(self, image):
+        return {"prediction": 0.5}
+
+
 class GivesANumber(Honest):
     def losses(self, labelled, unlabelled, clock):
         return {"supervised": self.loss(labelled), "weight": 0.5}
-
-
-class GivesOneTensor(Honest):
-    def losses(self, labelled, unlabelled, clock):
-        return self.loss(labelled)
 
 
 class GivesALossOfEveryPixel(Honest):

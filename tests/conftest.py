@@ -28,8 +28,15 @@ def _prepared_root(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["SEMIHISTO_PREPARED"] = str(shared / "prepared")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long come first, those that mostly wait before all: no core idles at the end."""
+    """A file's tests run in one worker, unless they name another group; files that take long come first.
+
+    Those that mostly wait come before all: no core idles at the end.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
     ranks: dict[Path, int] = {}
     for item in items:
         marks = {marker.name for marker in item.iter_markers()}

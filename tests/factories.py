@@ -6,17 +6,13 @@ from typing import Any
 
 import torch
 
-from benchmark.conformance.run import SMALL
 from benchmark.conformance.testbed import MethodTestbed
-from benchmark.data.load import load_prepared
-from benchmark.runs.request import Request, specify
 
 
 def method_testbed(method: str, device: str = "cpu", **overrides: Any) -> MethodTestbed:
     """`method` on the embedded images, four steps at 32 px; settings as `train__steps=12` or by their own names."""
-    settings = SMALL | {key.replace("__", "."): value for key, value in overrides.items()}
-    spec, split, *_ = specify(Request(method, "synthetic", preset="demo", overrides=settings), device)
-    return MethodTestbed(spec, load_prepared("synthetic", spec.values["data.size"]), split, torch.device(device))
+    settings = {key.replace("__", "."): value for key, value in overrides.items()}
+    return MethodTestbed.of(method, torch.device(device), **settings)
 
 
 class Nowhere:

@@ -78,7 +78,7 @@ def test_list_is_json_on_request(kind):
         (["run", "--method", "semimoe"], ["--dataset"]),
         (["run", "--method", "semimoe", "--dataset", "synthetic", "--ratoi", "20"], ["--ratoi"]),
         (["run", "--method", "semimoe", "--dataset", "synthetic", "--ratio", "many"], ["--ratio", "whole number"]),
-        (["run", "--method", "supervised", "--dataset", "synthetic", "--ratio", "37"], ["37", "20"]),
+        (["run", "--method", "supervised", "--dataset", "glas", "--split", "published", "--ratio", "37"], ["37", "20"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--fold", "9"], ["fold", "9"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--split", "oficial"], ["oficial", "official"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--seed", "-1"], ["seed"]),
@@ -172,11 +172,11 @@ def test_a_record_from_elsewhere_is_told_as_that(tmp_path):
 
 
 def test_progress_shows_losses_from_its_first_line_and_new_ones_each_time(tmp_path):
-    from benchmark.runs.execute import execute
     from benchmark.runs.request import Request
+    from benchmark.runs.run import RunOptions, run_or_load
 
     heard = []
     small = {"data.size": 32, "train.steps": 40, "evaluate.times": 1, "train.batch_labelled": 3}
-    execute(Request("supervised", "synthetic", preset="demo", overrides=small), results=tmp_path,
-            tell=lambda step, steps, means, seconds: heard.append(tuple(means.items())))
+    run_or_load(Request("supervised", "synthetic", preset="demo", overrides=small), RunOptions(tmp_path),
+                on_progress=lambda step, steps, means, seconds: heard.append(tuple(means.items())))
     assert len(heard) == len(set(heard)) == 3 and all(dict(means).keys() == {"supervised"} for means in heard)

@@ -4,114 +4,105 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 
 import pytest
 import torch
 
 from benchmark.conformance.checks import CHECKS, conformance
-from benchmark.conformance.global_state import SEED, surroundings
 from benchmark.conformance.testbed import advance
 from benchmark.errors import UserError
 from benchmark.method import Method
 from benchmark.registry import METHODS
-from tests.conftest import ROOT
+from benchmark.training.setup import build_method
+from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
 from tests.factories import method_testbed
 
-pytestmark = pytest.mark.slow
+BROKEN = ROOT / "tests" / "broken_methods.py"
+CAUGHT = [
+    ("CountsInAnAttribute", "resumes_exactly", "outside parameters and buffers"),
+    ("CountsInAnAttribute", "no_hidden_state", "self.calls is 2 after 2 steps and 4 after 4"),
+    ("CountsInTheClass", "no_hidden_state", "CountsInTheClass.calls is "),
+    ("CountsInAGlobal", "no_hidden_state", "global 'CALLS' of broken_methods.py"),
+    ("CountsInAGlobal", "resumes_exactly", "two runs of one specification differ"),
+    ("RemembersImages", "no_hidden_state", "self.seen"),
+    ("DrawsFromItsOwnGenerator", "no_hidden_state", "self.generator"),
+    ("DrawsFromPythonsGenerator", "global_generators_are_untouched", "a step draws from Python's random"),
+    ("DrawsFromNumpysGenerator", "global_generators_are_untouched", "NumPy's global generator"),
+    ("SeedsTorch", "global_generators_are_untouched", "a step seeds torch's generator"),
+    ("SeesImagesForTesting", "hidden_masks_and_test_images_are_unused", "images that are for testing"),
+    ("SeesHiddenMasks", "hidden_masks_and_test_images_are_unused", "masks of images whose labels are hidden"),
+    ("OpensPreparedArrays", "hidden_masks_and_test_images_are_unused", "masks of images whose labels are hidden"),
+    ("ChangesItsBatch", "batches_are_not_modified", "changes unlabelled.weak in place"),
+    ("LeavesEvaluationMode", "train_eval_mode_is_restored", "a step leaves 'net' in evaluation mode"),
+    ("PredictsInTrainingMode", "train_eval_mode_is_restored", "predict() leaves 'net' in training mode"),
+    ("FreezesOnTheWay", "train_eval_mode_is_restored", "' without gradients"),
+    ("ReplacesABuffer", "state_is_updated_in_place", "'mean' is replaced"),
+    ("AsksTheHost", "step_can_be_captured", "(broken_methods.py, line"),
+    ("DividesByZero", "losses_and_gradients_are_finite", "'supervised' is inf at step 3"),
+    ("HasAnInfiniteGradient", "losses_and_gradients_are_finite", "gradient of 'net.head.bias' is not finite at step 1"),
+    ("CannotBearEmptyMasks", "empty_full_ignored_masks_are_finite", "where every pixel is background"),
+    ("TeachesNothing", "losses_are_named_scalars", "no term depends on a parameter"),
+    ("GivesANumber", "losses_are_named_scalars", "'weight' is a float"),
+    ("GivesALossOfEveryPixel", "losses_are_named_scalars", "'supervised' is a tensor [3, 2, 32, 32]"),
+    ("TeachesAPart", "gradients_reach_all_trained_parameters", "is trained but no loss depends on it"),
+    ("TrainsWhatItDoesNotHave", "gradients_reach_all_trained_parameters", "no part of the module"),
+    ("TrainsItsTeacher", "gradients_reach_all_trained_parameters", "'teacher.net"),
+    ("TrainsWhatItDoesNotHave", "tensors_are_registered", "self.extra holds a parameter"),
+    ("KeepsAPlainTensor", "tensors_are_registered", "self.kernels holds a tensor"),
+    ("KeepsNetworksInAList", "tensors_are_registered", "self.experts holds a module"),
+    ("PredictsWithWhatIsNotTrained", "training_changes_the_prediction", "'prediction' is the same"),
+    ("PredictsByChance", "predict_has_no_side_effects", "differs between two calls"),
+    ("PredictsByTheBatch", "predict_has_no_side_effects", "depends on the rest of its batch"),
+    ("PredictsOneClass", "logits_have_shape_and_are_finite", "has shape (1, 1, 32, 32), expected (1, 2, 32, 32)"),
+    ("PredictsHalfTheSize", "logits_have_shape_and_are_finite", "has shape (1, 2, 16, 16), expected (1, 2, 32, 32)"),
+    ("PredictsNoNumbers", "logits_have_shape_and_are_finite", "is not finite"),
+    ("PredictsALoss", "logits_have_shape_and_are_finite", "is a float"),
+    ("Raises", "losses_and_gradients_are_finite", "KeyError: 'nothing' (broken_methods.py, line"),
+]
+
+
+@cache
+def shared_testbed(method):
+    """One for all checks of a method: most of them look at the same run."""
+    return method_testbed(method)
+
+
+EACH = [pytest.param(name, marks=pytest.mark.xdist_group(f"check {name}")) for name in METHODS.names()]
+
 
 @pytest.mark.parametrize("check", list(CHECKS))
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", EACH)
 def test_every_method_keeps_the_contract(method, check):
-    CHECKS[check](method_testbed(method))
+    CHECKS[check](shared_testbed(method))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [{"method.encoder": "shared"}, {"method.pseudo_labels": "single"}, {"method.loss": "linear"},
      {"method.experts": ("seg", "bnd")}],
 )
-@pytest.mark.parametrize("check", ["resumes_exactly", "step_can_be_captured", "gradients_reach_what_is_trained"])
-def test_ablations_keep_it_too(overrides, check):
-    CHECKS[check](method_testbed("semimoe", **overrides))
-
-
-NAUGHTY = ROOT / "tests" / "broken_methods.py"
-CAUGHT = [
-    ("CountsInAnAttribute", "resumes_exactly", "outside parameters and buffers"),
-    ("CountsWithoutAConsequence", "nothing_is_remembered_elsewhere", "self.calls is 2 after 2 steps and 4 after 4"),
-    ("CountsInTheClass", "nothing_is_remembered_elsewhere", "CountsInTheClass.calls is "),
-    ("CountsInAGlobal", "nothing_is_remembered_elsewhere", "global 'CALLS' of broken_methods.py"),
-    ("CountsInAGlobal", "repeats", "chance or state outside the module"),
-    ("RemembersImages", "nothing_is_remembered_elsewhere", "self.beliefs"),
-    ("DrawsFromItsOwnGenerator", "resumes_exactly", "outside parameters and buffers"),
-    ("DrawsFromItsOwnGenerator", "nothing_is_remembered_elsewhere", "self.generator"),
-    ("DrawsFromPythonsGenerator", "repeats", "chance"),
-    ("DrawsFromPythonsGenerator", "process_is_left_alone", "a step changes the generator of Python's random"),
-    ("DrawsFromNumpysGenerator", "process_is_left_alone", "NumPy's global generator"),
-    ("LooksAtTheTime", "repeats", "chance"),
-    ("SeedsTorch", "process_is_left_alone", "a step changes the seed of torch's generator"),
-    ("SetsTheDefaultDtype", "process_is_left_alone", "the constructor changes torch's default dtype (torch.float32"),
-    ("SwitchesGradientsOff", "process_is_left_alone", "torch's gradient mode (True becomes False)"),
-    ("ChangesThreadsToPredict", "process_is_left_alone", "predict() changes torch's number of threads (1 becomes 2)"),
-    ("SeesImagesForTesting", "images_for_testing_change_nothing", "images that are for testing"),
-    ("SeesHiddenMasks", "hidden_masks_change_nothing", "masks of images whose labels are hidden"),
-    ("AsksForAHiddenMask", "losses_are_finite", "unlabelled batches carry no mask (broken_methods.py, line"),
-    ("OpensAFile", "files_are_left_alone", "opens {root}/LICENSE (broken_methods.py, line"),
-    ("OpensPreparedArrays", "files_are_left_alone", "masks.npy (broken_methods.py, line"),
-    ("StartsAProcess", "files_are_left_alone", "starts ['true'] (broken_methods.py, line"),
-    ("ChangesItsBatch", "batches_are_left_alone", "changes unlabelled.weak in place"),
-    ("LeavesEvaluationMode", "modes_are_kept", "a step leaves 'net' in evaluation mode"),
-    ("PredictsInTrainingMode", "modes_are_kept", "predict() leaves 'net' in training mode"),
-    ("FreezesOnTheWay", "modes_are_kept", "' without gradients"),
-    ("ReplacesAParameter", "state_stays_in_place", "'net.head.bias' is replaced"),
-    ("ReplacesABuffer", "state_stays_in_place", "'mean' is replaced"),
-    ("AsksTheHost", "step_can_be_captured", "(broken_methods.py, line"),
-    ("HasShapesThatDependOnData", "step_can_be_captured", "(broken_methods.py, line"),
-    ("DividesByZero", "losses_are_finite", "'supervised' is inf at step 3"),
-    ("HasAnInfiniteGradient", "losses_are_finite", "the gradient of 'net.head.bias' is not finite at step 1"),
-    ("CannotBearEmptyMasks", "extreme_masks_are_borne", "where every pixel is background"),
-    ("TeachesNothing", "losses_are_named_scalars", "no term depends on a parameter"),
-    ("TeachesAPart", "gradients_reach_what_is_trained", "is trained but no loss depends on it"),
-    ("TrainsWhatItDoesNotHave", "gradients_reach_what_is_trained", "no part of the module"),
-    ("TrainsItsTeacher", "gradients_reach_what_is_trained", "'teacher.net"),
-    ("TrainsWhatItDoesNotHave", "tensors_are_registered", "self.extra holds a parameter"),
-    ("KeepsAPlainTensor", "tensors_are_registered", "self.kernels holds a tensor"),
-    ("KeepsNetworksInAList", "tensors_are_registered", "self.experts holds a module"),
-    ("PredictsWithWhatIsNotTrained", "training_changes_the_prediction", "'prediction' is the same"),
-    ("PredictsByChance", "evaluation_is_pure", "differs between two calls"),
-    ("PredictsByTheBatch", "evaluation_is_pure", "depends on the rest of its batch"),
-    ("PredictsOneClass", "prediction_has_shape", "has shape (1, 1, 32, 32), expected (1, 2, 32, 32)"),
-    ("GivesANumber", "losses_are_named_scalars", "'weight' is a float"),
-    ("GivesOneTensor", "losses_are_named_scalars", "a Tensor, not a mapping"),
-    ("GivesALossOfEveryPixel", "losses_are_named_scalars", "'supervised' is a tensor [3, 2, 32, 32]"),
-    ("Raises", "repeats", "KeyError: 'nothing' (broken_methods.py, line"),
-]
+def test_ablations_keep_it_too(overrides):
+    only = ("resumes_exactly", "step_can_be_captured", "gradients_reach_all_trained_parameters")
+    assert not any(dict(conformance(method_testbed("semimoe", **overrides), only)).values())
 
 
 @pytest.mark.parametrize(("name", "check", "words"), CAUGHT)
 def test_what_breaks_the_contract_is_caught_in_one_line_that_says_what_and_where(name, check, words):
-    ((_, complaint),) = conformance(method_testbed(f"{NAUGHTY}:{name}"), only=(check,))
+    ((_, complaint),) = conformance(method_testbed(f"{BROKEN}:{name}"), only=(check,))
     assert complaint is not None, f"{check} did not catch {name}"
-    assert words.format(root=ROOT) in complaint and "\n" not in complaint
+    assert words in complaint and "\n" not in complaint
 
 
-def test_every_check_has_caught_something_and_everything_naughty_is_caught():
+def test_every_check_has_caught_something_and_every_broken_method_is_caught():
     assert {check for _, check, _ in CAUGHT} == set(CHECKS)
-    classes = set(re.findall(r"^class (\w+)\(", NAUGHTY.read_text(), re.M))
+    classes = set(re.findall(r"^class (\w+)\(", BROKEN.read_text(), re.M))
     assert {name for name, _, _ in CAUGHT} == classes - {"Honest"}
 
 
-def test_what_the_naughty_ones_are_made_from_keeps_the_contract():
-    assert not any(dict(conformance(method_testbed(f"{NAUGHTY}:Honest"))).values())
-
-
-def test_what_a_method_does_to_the_process_is_put_back():
-    before = surroundings()
-    for name in ("SetsTheDefaultDtype", "SwitchesGradientsOff", "ChangesThreadsToPredict", "DrawsFromNumpysGenerator"):
-        only = ("process_is_left_alone", "losses_are_named_scalars")
-        list(conformance(method_testbed(f"{NAUGHTY}:{name}"), only=only))
-        after = surroundings()
-        assert [key for key in before if key != SEED and before[key] != after[key]] == []
+def test_what_the_broken_ones_are_made_from_keeps_the_contract():
+    assert not any(dict(conformance(method_testbed(f"{BROKEN}:Honest"))).values())
 
 
 HEADER = """
@@ -189,11 +180,45 @@ def test_tables_call_a_method_as_its_paper_does_and_one_from_elsewhere_by_its_cl
     ("overrides", "message"),
     [
         ({"train.batch_unlabelled": 1}, "CutMix needs a second image"),
-        ({"train.batch_labelled": 1, "data.size": 16}, "BatchNorm cannot work on one value a channel"),
-        ({"data.size": 40}, "sides must be multiples of 16, such as 32 or 48"),
         ({"method.threshold": 1.5}, r"method\.threshold must lie in \[0, 1\], not 1\.5"),
     ],
 )
 def test_what_cannot_work_is_told_before_training_starts(overrides, message):
     with pytest.raises(UserError, match=message):
         method_testbed("fixmatch", **overrides).build()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"train.batch_labelled": 1, "data.size": 16}, "BatchNorm cannot work on one value a channel"),
+        ({"data.size": 40}, "sides must be multiples of 16, such as 32 or 48"),
+    ],
+)
+def test_a_size_that_cannot_work_is_told_without_data_of_this_size(overrides, message):
+    spec = method_testbed("fixmatch").spec.with_values(overrides)
+    with pytest.raises(UserError, match=message):
+        build_method(spec, (3, 3, 6), 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("PredictsOneClass", "has shape (2, 1, 32, 32), expected (2, 2, 32, 32)"),
+        ("PredictsHalfTheSize", "has shape (2, 2, 16, 16), expected (2, 2, 32, 32)"),
+        ("PredictsNoNumbers", "is not finite, before any training"),
+        ("PredictsALoss", "is a float, expected a tensor (2, 2, 32, 32)"),
+    ],
+)
+def test_a_run_of_a_method_that_cannot_predict_ends_in_one_line_before_it_trains(name, message, tmp_path):
+    arguments = ["--method", f"{BROKEN}:{name}", "--dataset", "synthetic", "--preset", "demo", "--results", tmp_path]
+    line = one_line_error(invoke("run", *arguments, *tiny_settings()))
+    assert f"predict(): output 'prediction' {message}" in line
+    assert not list((tmp_path / "records").glob("*"))
+    assert not any(log.read_text() for log in tmp_path.rglob("*.jsonl"))
+
+
+def test_a_run_of_what_the_broken_ones_are_made_from_is_recorded(tmp_path):
+    arguments = ["--method", f"{BROKEN}:Honest", "--dataset", "synthetic", "--preset", "demo", "--results", tmp_path]
+    assert invoke("run", *arguments, *tiny_settings()).returncode == 0
+    assert len(list((tmp_path / "records").glob("*.json"))) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from PIL import Image
 
 from benchmark.config.compose import compose
 from benchmark.data import splits
-from benchmark.data.load import load_prepared
+from benchmark.data.load import load_dataset, load_prepared
 from benchmark.data.make_splits import PUBLISHED
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
@@ -112,14 +111,31 @@ def test_the_published_lists_are_nested_and_as_many_as_published() -> None:
     assert all(1 <= number <= 173 for numbers in lists.values() for number in numbers)
 
 
-def test_lists_are_made_where_the_images_are(tmp_path: Path, raw: Path) -> None:
-    arguments = ("run", "--method", "supervised", "--dataset", "crag", "--preset", "demo", "--ratio", "20", "--json",
+def test_the_official_and_the_published_lists_are_here() -> None:
+    crag = load_dataset("crag")
+    assert [offer.split for offer in splits.available(crag)] == ["official", "published"]
+    official, published = (splits.load_split(crag, name, 10, 0) for name in ("official", "published"))
+    assert [len(part) for part in (official.labelled, official.unlabelled, official.validation, official.test)] == [
+        17, 156, 35, 40]
+    assert [len(part) for part in (published.labelled, published.unlabelled, published.validation)] == [16, 137, 20]
+    assert published.test == official.test and len(splits.load_split(crag, "published", 20, 0).unlabelled) == 122
+
+
+def test_the_lists_that_images_give_are_the_ones_that_are_here(tmp_path: Path) -> None:
+    """They follow from the names, whatever is in the masks."""
+    for folder, name, count in (("train", "train", 173), ("valid", "test", 40)):
+        for number in range(1, count + 1):
+            for part, array in zip(("Images", "Annotation"), picture(number), strict=True):
+                place = tmp_path / "crag" / folder / part
+                place.mkdir(parents=True, exist_ok=True)
+                blank = part == "Annotation" and number % 7 == 0
+                Image.fromarray(array * (not blank)).save(place / f"{name}_{number}.png")
+    data = load_prepared("crag", 16, raw=tmp_path / "crag", root=tmp_path / "prepared")
+    assert splits.compare(data) == (True, ["crag/official: the same lists", "crag/published: the same lists"])
+    assert splits.check_split_matches_data(splits.load_split(data.dataset, "official", 20, 1), data) == []
+
+
+def test_a_run_says_which_images_are_lacking(tmp_path: Path, raw: Path) -> None:
+    arguments = ("run", "--method", "supervised", "--dataset", "crag", "--preset", "demo",
                  "--data", raw, "--results", tmp_path / "results", *tiny_settings())
-    assert "'python -m benchmark data split crag --write'" in one_line_error(invoke(*arguments))
-    data = opened(tmp_path, raw)
-    data.dataset.splits_folder = tmp_path / "splits"
-    splits.write(data)
-    split = splits.load_split(data.dataset, "official", 20, 0)
-    assert (len(split.labelled), len(split.unlabelled), len(split.test)) == (2, 6, 3)
-    content = json.loads((tmp_path / "splits" / "official.json").read_text())
-    assert content["made_by"] == "python -m benchmark data split crag --write"
+    assert "split 'official' needs the image train_5 and 201 more" in one_line_error(invoke(*arguments))

@@ -79,8 +79,8 @@ def test_every_form_of_import_is_seen():
 
 def test_imports_run_downwards():
     layers = [
-        {"console", "errors", "files", "npz", "lock_holder", "plugins", "paths", "randomness", "numerics"},
-        {"run_lock", "registry", "losses", "ema", "targets", "metrics", "protocols"},
+        {"console", "errors", "files", "npz", "plugins", "paths", "randomness", "numerics"},
+        {"registry", "losses", "ema", "targets", "metrics", "protocols"},
         {"config", "data", "nets", "batches", "spec"}, {"method"},
         {"training", "templates"}, {"profiling", "conformance", "models", "runs"},
         {"report"}, {"cli"}, {"__main__"},

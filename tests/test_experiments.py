@@ -10,7 +10,7 @@ import torch
 from benchmark.errors import UserError
 from benchmark.registry import METHODS
 from benchmark.runs.experiment import experiment_names, read_experiment
-from benchmark.runs.grid import plan
+from benchmark.runs.plan import plan
 from benchmark.runs.request import specify
 from tests.factories import method_testbed
 
@@ -57,8 +57,10 @@ def test_with_weight_zero_unlabelled_images_teach_nothing(row):
             training.enter_step(training.steps - 1)
             training.optimisers.zero_grad()
             batches = training.step.batches(training.plans(0, 1)[0])
-            fields = batches["unlabelled"]._fields
-            fields.update({name: values.roll(5, -1) + shift for name, values in fields.items()} if shift else {})
+            unlabelled = batches["unlabelled"]
+            views = {name: values for name, values in unlabelled.tensors.items() if name != "index"}
+            if shift:
+                vars(unlabelled).update({name: values.roll(5, -1) + shift for name, values in views.items()})
             training.step.learn(batches)
             gradients.append([p.grad.clone() for p in training.optimisers.parameters() if p.grad is not None])
         different.append(any(not torch.equal(a, b) for a, b in zip(*gradients, strict=True)))
@@ -81,17 +83,17 @@ rows:
     [
         ("method: supervised\n    ratios: [10]", "method: superwised", "line 6: unknown method 'superwised'. Did you"),
         ("ratios: [10]", "ratio: [10]", "line 8: unknown key 'ratio'. Did you mean 'ratios'"),
-        ("datasets: [synthetic]", "datasets: []", "datasets must be a list with something in it"),
+        ("datasets: [synthetic]", "datasets: []", "line 2: datasets must have an entry"),
         ("ratios: [10]", "set: {train.stops: 3}", "line 6: experiment: train: unknown key 'stops'"),
         ("ratios: [10]", "ratios: [20]", "'two' is the same run as 'one'"),
         ("ratios: [10]", "draws: [7]", "line 6: "),
         ("datasets: [synthetic]", "datasets: [nowhere]", "unknown dataset 'nowhere'"),
         ("rows:", "rosw:", "unknown key 'rosw'. Did you mean 'rows'"),
-        ("ratios: [10]", "ratios: [10]\nexclude:\n  - {row: two}", "line 10: this entry needs a reason"),
+        ("ratios: [10]", "ratios: [10]\nexclude:\n  - {row: two}", "line 10: reason is missing"),
         ("preset: demo", "preset: dmeo", "unknown preset 'dmeo'"),
-        ("preset: demo", "preset: [demo]", "line 3: preset must be a name, not ['demo']"),
-        ("datasets: [synthetic]", "datasets: [{glas: 1}]", "line 2: datasets must be a list of names, {'glas': 1} is"),
-        ("ratios: [10]", "ratios: [[10]]", "line 8: ratios must be a list of whole numbers, [10] is none"),
+        ("preset: demo", "preset: [demo]", "line 3: preset must be a string, not ['demo']"),
+        ("datasets: [synthetic]", "datasets: [{glas: 1}]", "line 2: entry 1 of datasets must be a string"),
+        ("ratios: [10]", "ratios: [[10]]", "line 8: entry 1 of ratios must be a whole number, not [10]"),
         ("ratios: [10]", "ratios: [10, 10]", "line 8: ratios has 10 twice"),
         ("ratios: [10]", "ratios: [10]\nexclude: 5", "line 9: exclude must be a list"),
         ("ratios: [10]", "ratios: [10]\nexclude:\n  - {row: tow, reason: x}", "line 10: this `exclude` entry"),

@@ -1,4 +1,4 @@
-"""Grids: several workers, a crash that costs one run, and nothing done twice."""
+"""Grids: runs side by side, a crash that costs one run, and nothing done twice."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from dataclasses import replace
 
 import pytest
 
+from benchmark.data.load import load_dataset, load_prepared
 from benchmark.errors import UserError
-from benchmark.lock_holder import Holder
-from benchmark.runs import dispatch
-from benchmark.runs.execute import execute
+from benchmark.runs import launch
+from benchmark.runs import lock as lock_module
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.folder import RunFolder
-from benchmark.runs.grid import plan, planned_digest
+from benchmark.runs.launch import Job, Queue, environments, perform, slot_count
+from benchmark.runs.lock import Holder
+from benchmark.runs.plan import plan
 from benchmark.runs.records import digest
 from benchmark.runs.request import specify
+from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.runs.signals import StopSignals
-from benchmark.runs.slots import environments, places
-from benchmark.runs.workers import TROUBLE, Job, Orders, perform
 from tests.conftest import ROOT, command, invoke, one_line_error
 
 pytestmark = pytest.mark.slow
@@ -82,7 +83,7 @@ def test_a_crash_costs_one_run_and_the_next_grid_makes_it_good(experiment, tmp_p
     second = invoke("grid", experiment, "--slots", 2, "--results", tmp_path, "--json")
     assert second.returncode == 1, second.stderr
     assert json.loads(second.stdout)["states"] == {"done": 3, "failed": 1}
-    assert "failed: KeyError: 'a bug' (traceback in fragile-" in second.stderr
+    assert "failed: KeyError: 'a bug', raised at fragile.py:16 in losses (traceback in fragile-" in second.stderr
     report = next(tmp_path.glob("runs/*/error.txt")).read_text()
     assert report.startswith("Traceback") and "fragile.py" in report
     kept = {path.name: path.read_bytes() for path in (tmp_path / "records").glob("*.json")}
@@ -122,7 +123,7 @@ def test_ctrl_c_saves_and_the_same_command_ends_with_the_same_weights(tmp_path):
     assert json.loads(alone.stdout)["weights_sha256"] == record["weights_sha256"]
 
 
-def test_states_are_those_of_the_records_and_of_the_claims(experiment, tmp_path, monkeypatch):
+def test_states_are_those_of_the_records_and_of_the_locks(experiment, tmp_path, monkeypatch):
     def state():
         only = ("--only", "row=plain", "--only", "draw=0")
         shown = invoke("grid", experiment, *only, "--dry-run", "--results", tmp_path)
@@ -132,10 +133,10 @@ def test_states_are_those_of_the_records_and_of_the_claims(experiment, tmp_path,
     cell = read_experiment(str(experiment)).cells[0]
     spec, *_ = specify(cell.request, "cpu")
     assert state() == "1 missing"
-    with RunFolder(tmp_path, spec).claimed():
+    with RunFolder(tmp_path, spec).locked():
         assert state() == "1 running"
     assert state() == "1 missing"
-    execute(cell.request, results=tmp_path)
+    run_or_load(cell.request, RunOptions(tmp_path))
     assert state() == "1 done"
     path = tmp_path / "records" / f"{spec.run_id}.json"
     record = json.loads(path.read_text())
@@ -146,25 +147,23 @@ def test_states_are_those_of_the_records_and_of_the_claims(experiment, tmp_path,
 
 
 def test_a_run_of_another_machine_is_left_to_it_while_it_lives(experiment, tmp_path, monkeypatch):
-    monkeypatch.setenv("SEMIHISTO_BEAT", "0.1")
+    monkeypatch.setattr(lock_module, "HEARTBEAT_TIMEOUT", 0.9)
     spec, *_ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
-    folder = RunFolder(tmp_path, spec)
-    stranger = replace(Holder.me(), host="node07", machine="another boot")
-    with folder.claimed():
-        pass
-    os.rename(folder.path / "claim" / "free", file := folder.path / "claim" / stranger.name)
-    stop = threading.Event()
+    stranger, stop = replace(Holder.me(), host="node07", machine="another boot"), threading.Event()
+    file = RunFolder(tmp_path, spec).lock.folder / stranger.name
+    file.parent.mkdir(parents=True)
 
     def beat():
+        number = 0
         while not stop.wait(0.05):
-            os.utime(file)
+            file.write_text(json.dumps({"heartbeat": (number := number + 1)}))
 
     beating = threading.Thread(target=beat)
     beating.start()
     only = ("--only", "row=plain", "--slots", 1, "--results", tmp_path, "--json")
     try:
         left = invoke("grid", experiment, *only, "--no-wait")
-        assert left.returncode == 3 and "1 left to others" in left.stderr, left.stderr
+        assert left.returncode == 3 and "1 runs are left to the processes that work on them" in left.stderr, left.stderr
         assert json.loads(left.stdout)["states"] == {"done": 1, "running": 1}
         threading.Timer(3, stop.set).start()  # the other machine dies while this grid waits for it
         waited = invoke("grid", experiment, *only)
@@ -172,65 +171,42 @@ def test_a_run_of_another_machine_is_left_to_it_while_it_lives(experiment, tmp_p
         stop.set()
         beating.join()
     assert waited.returncode == 0 and json.loads(waited.stdout)["states"] == {"done": 2}, waited.stderr
-    assert f"waiting for 1 run of others: process {os.getpid()} on node07 at {spec.run_id}; Ctrl-C" in waited.stderr
+    text = f"waiting for 1 run of other processes: process {os.getpid()} on node07 works on {spec.run_id}; Ctrl-C"
+    assert text in waited.stderr
 
 
-def test_what_another_grid_has_tried_again_is_not_tried_a_third_time(experiment, tmp_path):
-    request = read_experiment(str(experiment)).cells[0].request
-    record, was_there = execute(request, results=tmp_path, again="")
+def test_a_record_is_replaced_only_where_it_is_the_one_that_was_planned(experiment, tmp_path):
+    """Another grid may have tried a failed run again, or finished one, since the plan was made."""
+    (before,) = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": "plain", "draw": "0"})
+    request = before.cell.request
+    assert before.digest == ""
+    options = RunOptions(tmp_path, expected_digest=before.digest)
+    record, was_there = run_or_load(request, options)
+    assert not was_there and run_or_load(request, options) == (record, True)
     path = tmp_path / "records" / f"{record['run_id']}.json"
-    assert not was_there
-    failed = json.dumps({key: value for key, value in record.items() if key != "counts_sha256"} | {"status": "failed"})
-    path.write_text(failed)
-    seen = digest(path)
-    assert execute(request, results=tmp_path, again="") == (json.loads(failed), True)
-    path.write_text(failed.replace('"failed"', '"failed" '))  # the other grid's: failed, too
-    assert execute(request, results=tmp_path, again=seen) == (json.loads(failed), True)
-    again, was_there = execute(request, results=tmp_path, again=digest(path))
+    failed = {key: value for key, value in record.items() if key != "counts_sha256"} | {"status": "failed"}
+    path.write_text(json.dumps(failed | {"reason": "a bug"}))
+    assert run_or_load(request, options) == (failed | {"reason": "a bug"}, True)
+    result = perform(request, options, lambda: False)
+    assert result == ("by another grid", "failed: a bug") and result.status not in launch.FAILURES
+    (after,) = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": "plain", "draw": "0"})
+    assert after.digest == digest(path)
+    path.write_text(json.dumps(failed))  # the other grid's: failed, too
+    assert run_or_load(request, RunOptions(tmp_path, expected_digest=after.digest)) == (failed, True)
+    again, was_there = run_or_load(request, RunOptions(tmp_path, expected_digest=digest(path)))
     assert again["status"] == "done" and not was_there and path.with_name(f"{path.name}.old1").exists()
 
 
-def test_a_record_that_came_after_the_plan_is_not_made_again(experiment, tmp_path):
-    one = {"row": "plain", "draw": "0"}
-    (before,) = plan(read_experiment(str(experiment)), tmp_path, "cpu", one)
-    record, _ = execute(before.cell.request, results=tmp_path)
-    assert planned_digest(tmp_path, before) == "", "an orphan of a killed grid has finished it in the meantime"
-    assert execute(before.cell.request, results=tmp_path, again="") == (record, True)
-    (after,) = plan(read_experiment(str(experiment)), tmp_path, "cpu", one)
-    path = tmp_path / "records" / f"{record['run_id']}.json"
-    assert planned_digest(tmp_path, after) == digest(path)
-    path.write_text(json.dumps(record | {"reason": "another's"}))
-    assert planned_digest(tmp_path, after) not in ("", digest(path))
-
-
-def test_after_a_failed_run_the_next_gets_a_new_worker_and_no_process_died(experiment, tmp_path, monkeypatch):
-    monkeypatch.setenv("FALL", str(tmp_path / "fall"))
-    (tmp_path / "fall").write_text("raise\nraise\n")
-    ended = invoke("grid", experiment, "--slots", 1, "--only", "row=fragile", "--results", tmp_path, "--json")
-    assert ended.returncode == 1 and json.loads(ended.stdout)["states"] == {"failed": 2}
-    assert "died" not in ended.stderr and ended.stderr.count("failed: KeyError") == 2, ended.stderr
-
-
-def test_what_failed_at_another_grid_is_not_this_ones_trouble(experiment, tmp_path):
-    request = read_experiment(str(experiment)).cells[0].request
-    record, _ = execute(request, results=tmp_path)
-    path = tmp_path / "records" / f"{record['run_id']}.json"
-    failed = {key: value for key, value in record.items() if key != "counts_sha256"}
-    path.write_text(json.dumps(failed | {"status": "failed", "reason": "a bug"}))
-    answer = perform(Job(request, record["run_id"]), Orders(tmp_path, None, "cpu", "weights"), lambda: False)
-    assert answer == ("by another grid", "failed: a bug") and answer[0] not in TROUBLE
-
-
-def test_a_claim_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monkeypatch):
+def test_a_lock_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monkeypatch):
     cells = [cell for cell in read_experiment(str(experiment)).cells if cell.row == "plain"]
     spec, *_ = specify(cells[0].request, "cpu")
-    claim = tmp_path / "runs" / spec.run_id / "claim"
-    claim.mkdir(parents=True)
-    (claim / "notes.txt").touch()
+    lock = RunFolder(tmp_path, spec).lock.folder
+    lock.mkdir(parents=True)
+    (lock / "notes.txt").touch()
     line = ("grid", experiment, "--only", "row=plain", "--slots", 1, "--results", tmp_path, "--json")
     ended = invoke(*line)
     assert ended.returncode == 1 and json.loads(ended.stdout)["states"] == {"done": 1, "missing": 1}, ended.stderr
-    assert "refused: " in ended.stderr and "notes.txt: not a claim's file; remove it" in ended.stderr
+    assert "refused: " in ended.stderr and "notes.txt: not a lock's file; remove it" in ended.stderr
 
     looks = iter([OSError(116, "Stale file handle"), None])
 
@@ -238,9 +214,9 @@ def test_a_claim_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, mon
         if isinstance(error := next(looks), OSError):
             raise error
 
-    monkeypatch.setattr(dispatch, "look", away)
-    queue = dispatch.Queue([Job(cells[0].request, spec.run_id)], tmp_path)
-    assert queue.next() is None and len(queue) == 1 and not queue.living
+    monkeypatch.setattr(launch, "read_lock", away)
+    queue = Queue([Job(cells[0].request, spec.run_id)], tmp_path)
+    assert queue.next() is None and len(queue) == 1 and not queue.all_alive
     queue._looked = 0.0
     assert queue.next() is not None
 
@@ -295,11 +271,11 @@ def test_a_closed_terminal_is_a_wish_to_stop_unless_it_is_to_be_ignored():
             signal.signal(number, handler)
 
 
-def test_places_for_workers(monkeypatch):
-    assert places("cpu", "cpu", None, None) >= 1 and places("cpu", "cpu", 7, None) == 7
+def test_slots_of_a_machine(monkeypatch):
+    assert slot_count("cpu", "cpu", None, None) >= 1 and slot_count("cpu", "cpu", 7, None) == 7
     monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
-    assert [places("cuda", "cuda", None, gpus) for gpus in (None, "0", "0,1")] == [8, 1, 2]
-    assert places("cuda:1", "cuda", None, None) == 1 and places("cuda:1", "cuda", 4, None) == 4
+    assert [slot_count("cuda", "cuda", None, gpus) for gpus in (None, "0", "0,1")] == [8, 1, 2]
+    assert slot_count("cuda:1", "cuda", None, None) == 1 and slot_count("cuda:1", "cuda", 4, None) == 4
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert environments("cuda:5", "cuda", 2, None) == [{"CUDA_VISIBLE_DEVICES": "5"}] * 2
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
@@ -316,12 +292,13 @@ def test_shards_are_disjoint_and_together_the_whole(experiment, tmp_path):
     assert sorted(map(len, parts)) == [1, 1, 2]
     assert sorted(parts[0] + parts[1] + parts[2]) == sorted(cell["run_id"] for cell in whole)
     empty = invoke("grid", experiment, "--shard", "5/5", "--results", tmp_path)
-    assert empty.returncode == 0 and "no cell is in this part of 4" in empty.stderr
+    assert empty.returncode == 0 and "no run is in this part of 4" in empty.stderr
     assert invoke("status", experiment, "--shard", "5/5", "--results", tmp_path).returncode == 0
 
 
 def test_a_full_disk_ends_the_grid_and_loses_nothing(experiment, tmp_path, monkeypatch):
-    """No worker may write a file of more than 200 kB: the weights do not fit, the rest does."""
+    """No process may write a file of more than 200 kB: the weights do not fit, the rest does."""
+    load_prepared(load_dataset("synthetic"), 32)
     code = (
         "import resource, sys; from benchmark.cli.main import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))\n"
@@ -332,7 +309,7 @@ def test_a_full_disk_ends_the_grid_and_loses_nothing(experiment, tmp_path, monke
     assert full.returncode == 1 and "Traceback" not in full.stderr, full.stderr
     assert full.stderr.count("no space left") == 1, "the other runs were not even tried"
     assert json.loads(full.stdout)["states"] == {"missing": 4}
-    assert [path.name for path in tmp_path.glob("runs/*/claim/*")] == ["free"]
+    assert not list(tmp_path.glob("runs/*/lock"))
     ended = invoke("grid", experiment, "--results", tmp_path, "--json")
     assert ended.returncode == 0 and json.loads(ended.stdout)["states"] == {"done": 4}
 
@@ -347,16 +324,40 @@ def test_results_of_a_newer_version_are_not_touched(experiment, tmp_path):
     assert path.read_text() == '{"schema": 99}' and not (tmp_path / "runs").exists()
 
 
-def test_ten_thousand_runs_are_planned_in_seconds(tmp_path):
-    rows = [f"  row{n}: {{method: mean_teacher, set: {{optimiser.lr: {n + 1}e-6}}}}" for n in range(834)]
+TALL = [f"  row{n}: {{method: mean_teacher, set: {{optimiser.lr: {n + 1}e-6}}}}" for n in range(834)]
+WIDE = [f"  row{n}: {{method: mean_teacher, set: {{method.weight: {n + 1}e-3}}}}" for n in range(417)]
+
+
+@pytest.mark.parametrize(("rows", "datasets"), [(TALL, "synthetic"), (WIDE, "synthetic, glas")])
+def test_ten_thousand_runs_are_planned_in_seconds_whichever_axis_is_long(rows, datasets, tmp_path):
+    """Rows with settings of a method's own need not be built, each of them, to be planned."""
     path = tmp_path / "large.yaml"
-    head = "preset: demo\ndatasets: [synthetic]\nratios: [5, 10, 20, 50]\nrows:\n"
+    head = f"preset: demo\ndatasets: [{datasets}]\nratios: [5, 10, 20, 50]\nrows:\n"
     path.write_text(head + "\n".join(rows))
     invoke("grid", "demo", "--dry-run", "--device", "cpu", "--results", tmp_path)  # imports are not planning
     begun = time.process_time()
     shown = invoke("grid", path, "--dry-run", "--device", "cpu", "--results", tmp_path)
-    assert time.process_time() - begun < 5
+    assert time.process_time() - begun < 8
     assert shown.stdout == "10008 missing\n" and "10008 to run" in shown.stderr
+
+
+def test_a_grid_warns_where_runs_that_are_compared_come_from_several_processors(experiment, tmp_path):
+    line = ("grid", experiment, "--dry-run", "--device", "cpu", "--results", tmp_path)
+    for cell in read_experiment(str(experiment)).cells[:2]:  # draws 0 and 1 of one row
+        run_or_load(cell.request, RunOptions(tmp_path))
+    assert "warning" not in invoke(*line).stderr, "all of this machine"
+    path = next((tmp_path / "records").glob("*-f1-*.json"))
+    record = json.loads(path.read_text())
+    processor = record["environment"]["processor"]
+    assert processor["vendor"] and isinstance(processor["vector_flags"], list)
+    other = record["environment"] | {"processor": processor | {"family": "25", "model": "1", "stepping": "1"}}
+    path.write_text(json.dumps(record | {"environment": other}))
+    said = invoke(*line).stderr
+    assert "would come from several processors (synthetic, official, 20 % draw 1: " in said
+    assert " (25/1/1); " in said and "draw 0" not in said
+    del other["processor"]  # a record from before processors were told apart
+    path.write_text(json.dumps(record | {"environment": other}))
+    assert "warning" not in invoke(*line).stderr
 
 
 def test_mistakes_are_one_line(experiment, tmp_path):
@@ -376,7 +377,7 @@ def test_mistakes_are_one_line(experiment, tmp_path):
     assert "--launcher slurm" in one_line_error(invoke("grid", "demo", "--sbatch=--time=1"))
     assert "KEY=VALUE" in one_line_error(invoke("grid", "demo", "--only", "method"))
     both = invoke("grid", "main", "--only", "method=semimoe", "--only", "ratio=100", "--dry-run")
-    assert "no cell has all of these" in one_line_error(both)
+    assert "no run has all of these" in one_line_error(both)
     assert "given once" in one_line_error(invoke("grid", "main", "--only", "ratio=10", "--only", "ratio=20"))
     assert "runs on the CPU" in one_line_error(invoke("grid", experiment, "--gpus", "0", "--results", tmp_path))
     one = EXPERIMENT.split("  fragile")[0]
@@ -392,4 +393,4 @@ def test_a_hyper_parameter_out_of_range_is_told_before_anything_runs(tmp_path):
     complaint = one_line_error(invoke("grid", path, "--results", tmp_path))
     assert "line 4" in complaint and "method.threshold must lie in [0, 1]" in complaint
     path.write_text("preset: demo\ndatasets: [synthetic]\nrows:\n  wrong: {method: fixmatch, set: [1]}\n")
-    assert "set must be a mapping" in one_line_error(invoke("grid", path, "--results", tmp_path))
+    assert "set must be 'key: value'" in one_line_error(invoke("grid", path, "--results", tmp_path))

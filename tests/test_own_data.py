@@ -217,11 +217,6 @@ def _outside(folder: Path) -> None:
     (folder / "images" / "A_0.png").symlink_to(folder.parent / "secret.png")
 
 
-def _masks_outside(folder: Path) -> None:
-    (folder / "masks").rename(folder.parent / "masks")
-    (folder / "masks").symlink_to(folder.parent / "masks")
-
-
 def _paint(value: int) -> Callable[[Path], None]:
     def paint(folder: Path) -> None:
         mask = np.array(Image.open(folder / "masks" / "A_0.png"))
@@ -241,28 +236,21 @@ def _replace(old: str, new: str) -> Callable[[Path], object]:
 
 BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "link out": (_outside, r"images/A_0\.png: leads out of the folder, to .*secret\.png"),
-    "folder out": (_masks_outside, r"masks/A_0\.png: leads out of the folder"),
     "two of one name": (lambda f: shutil.copy(f / "images" / "A_0.png", f / "images" / "A_0.tif"),
                         r"A_0\.tif: a second file called 'A_0' beside .*A_0\.png; keep one"),
-    "accents twice": (lambda f: [shutil.copy(f / "images" / "A_0.png", f / "images" / name)
-                                 for name in ("é.png", "e\u0301.png")], "a second file called 'é'"),
     "orphan": (lambda f: (f / "images" / "A_0.png").unlink(), r"masks/A_0\.png: a mask without its image"),
-    "no images": (lambda f: shutil.rmtree(f / "images"), "cells/images: no such folder"),
     "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], r"no masks .* at 'masks/"),
     "folder in it": (lambda f: (f / "images" / "more").mkdir(), "images/more: a folder"),
     "a slide": (lambda f: (f / "images" / "x.svs").write_bytes(b""), r"x\.svs: not an image by its name"),
     "broken image": (lambda f: (f / "images" / "A_0.png").write_bytes(b"no"), r"images/A_0\.png: not an image"),
-    "broken mask": (lambda f: (f / "masks" / "A_0.png").write_bytes(b"no"), r"masks/A_0\.png: not an image"),
     "other size": (lambda f: Image.new("L", (9, 9)).save(f / "masks" / "A_0.png"), r"A_0\.png.*9 x 9; they must be"),
     "name of ours": (lambda f: shutil.copy(f / "images" / "A_0.png", f / "images" / "a.ignore.png"), "plainer"),
     "line in name": (lambda f: shutil.copy(f / "images" / "A_0.png", f / "images" / "a\nb.png"), "plainer name"),
     "value": (_paint(7), r"masks/A_0\.png: mask values 7 in 6 pixels are no class of dataset\.yaml \(background 0, "),
     "no table": (lambda f: (f / "groups.csv").unlink(), r"groups\.csv: no such file; dataset\.yaml names it"),
-    "binary table": (lambda f: (f / "groups.csv").write_bytes(b"\xff\xfe\x00"), "not a text table in UTF-8"),
     "no id": (_replace("id,", "image,"), "line 1: expected different plain names of columns, id among them"),
     "unknown row": (_append("A_00,A,low\n"), r"line 22: there is no image 'A_00'\. Did you mean 'A_0'\?"),
     "row twice": (_append("A_0,A,low\n"), "line 22: a second row for the image 'A_0'"),
-    "short row": (_append("A_0,A\n"), "line 22: 2 cells under 3 columns"),
     "lost row": (_replace("A_0,A,high\n", ""), r"no row for the image 'A_0'"),
     "unclear set": (_replace("grade\n", "set\n"), "is in set 'high'|no mask"),
 }
@@ -279,7 +267,7 @@ def test_a_wrong_file_gets_one_clear_line(folder: Path, case: str):
 
 def test_a_set_must_be_clear_and_a_test_image_needs_its_mask(folder: Path):
     table = (folder / "groups.csv").read_text()
-    for old, new, words in (("E_4,E,low", "E_4,E,val", "write train, or validation"),
+    for old, new, words in (("E_4,E,low", "E_4,E,val", "write train, validation"),
                             ("E_4,E,low", "E_4,E,", "is in set ''"),
                             ("E_19,E,low", "E_19,E,test", "E_19.png: is in set 'test' and has no mask")):
         text = table.replace("grade", "set").replace(old, new)
@@ -335,7 +323,8 @@ def test_ratios_are_percentages_of_the_images_that_have_a_mask(tmp_path: Path):
     with pytest.raises(UserError, match=r"line 2: .* has no mask; it can only be an unlabelled training image"):
         load_split(data.dataset, "folds", 20, 0, labelled_file=own)
     own.write_text("\n".join(whole.labelled))
-    assert load_split(data.dataset, "folds", 20, 0, labelled_file=own).ratio == 100
+    assert load_split(data.dataset, "folds", None, 0, labelled_file=own).ratio == 100
+    assert load_split(data.dataset, "folds", 20, 0, labelled_file=own).ratio == 20, "a ratio that is given stays"
 
 
 def test_sets_make_it_official_and_a_validation_set_is_held_out(folder: Path):
@@ -397,7 +386,7 @@ def test_lists_of_ones_own(folder: Path):
         ("test.txt", "C_2\n", r"test\.txt: 'C_2' is also in train\.txt"),
         ("test.txt", "B_16\n", r"test\.txt, line 6: 'B_16' has no mask"),
         ("train.txt", "B_16\n", None),
-        ("few.txt", "A_5\n", r"few\.txt: 'A_5' is no training image of train\.txt"),
+        ("few.txt", "A_5\n", r"few\.txt, line 2: 'A_5' is no training image of train\.txt"),
         ("few.txt", None, r"few\.txt: the list is empty"),
     ):
         (folder / name).write_text(lists[name] + line if line else "# none\n")
@@ -437,7 +426,7 @@ def test_what_was_added_after_the_lists_were_made_is_said(folder: Path):
         check_split_matches_data(split, opened(folder))
     path = folder / "splits" / "folds.json"
     path.write_text(path.read_text().replace("A_0", "A_00"))
-    with pytest.raises(UserError, match=r"the file was edited; make it anew with .*data split"):
+    with pytest.raises(UserError, match=r"the file was edited; make it again with .*data split"):
         load_split(data.dataset, "folds", 20, 0)
 
 
@@ -473,8 +462,8 @@ def test_verbs_take_the_path_and_say_how_to_begin(folder: Path, tmp_path: Path):
     ran = invoke("run", *arguments, "--results", tmp_path / "results", *tiny_settings())
     assert ran.returncode == 0 and "split: folds" in ran.stderr
     (folder / "dataset.yaml").rename(folder / "other.yaml")
-    assert "no dataset.yaml in it; 'python -m benchmark data new FOLDER'" in one_line_error(invoke("run", *arguments))
-    assert "data new" in one_line_error(invoke("data", "check", folder))
+    for failed in (invoke("run", *arguments), invoke("data", "check", folder)):
+        assert f"no dataset.yaml in it; 'python -m benchmark data new {folder}' writes one" in one_line_error(failed)
 
 
 def test_lists_and_prepared_data_are_read_as_what_they_are_by_all(folder: Path):

@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from benchmark.report.gather import gather
-from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
+from benchmark.runs.run import RunOptions, run_or_load
 from tests.conftest import ROOT, invoke, one_line_error
 
 EXPERIMENT = """about: Two rows & a <tag>.
@@ -35,7 +35,7 @@ def made(tmp_path_factory):
     path.write_text(EXPERIMENT.replace("{<<: 1}", tiny))
     for cell in read_experiment(str(path)).cells:
         if cell.row == "one" or (cell.row == "two" and cell.request.fold == 0):
-            execute(cell.request, results=folder)
+            run_or_load(cell.request, RunOptions(folder))
     return path, folder
 
 

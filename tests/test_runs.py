@@ -17,9 +17,9 @@ import pytest
 from benchmark.errors import Interrupted, UserError
 from benchmark.files import sha256
 from benchmark.registry import METHODS
-from benchmark.runs.execute import execute
 from benchmark.runs.records import KEYS, read_counts, read_record
 from benchmark.runs.request import Request, specify
+from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.training import code_versions as numerics
 from tests.conftest import ROOT, TINY, invoke, one_line_error, tiny_settings
 
@@ -75,7 +75,7 @@ def test_a_run_leaves_a_whole_record(finished, method):
     assert np.array_equal(counts["test_images"].sum(0), counts["test_pooled"][-1])
     folder = results / "runs" / record["run_id"]
     left = {path.name for path in folder.iterdir()}
-    assert left == {"claim", "log.jsonl", "masks.npz", "model.json", "spec.json", "weights.pt"}
+    assert left == {"log.jsonl", "masks.npz", "model.json", "spec.json", "weights.pt"}
 
 
 def test_another_results_folder_gives_the_same(finished, tmp_path):
@@ -120,7 +120,7 @@ def start(results, method, *more, **settings):
     """The same command in a process of its own, with a checkpoint as often as the loop allows."""
     line = [
         sys.executable, "-m", "benchmark", "run", "--method", method, "--dataset", "synthetic", "--preset", "demo",
-        "--results", str(results), "--checkpoint-seconds", "0", *tiny_settings(**settings), *more,
+        "--results", str(results), "--checkpoint-seconds", "0.001", *tiny_settings(**settings), *more,
     ]
     return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -264,7 +264,7 @@ def short(method, **settings):
 def stopped(request, results):
     """Stop a run after its first steps; its checkpoint."""
     with pytest.raises(Interrupted):
-        execute(request, results=results, asked_to_stop=lambda: True)
+        run_or_load(request, RunOptions(results), asked_to_stop=lambda: True)
     return next(results.glob("runs/*/checkpoint.pt"))
 
 
@@ -272,7 +272,7 @@ def test_a_checkpoint_of_other_code_is_set_aside_and_the_run_starts_anew(tmp_pat
     checkpoint = stopped(short("supervised"), tmp_path)
     before = checkpoint.read_bytes()
     monkeypatch.setattr(numerics, "ENGINE", numerics.ENGINE + 1)
-    record, _ = execute(short("supervised"), results=tmp_path)
+    record, _ = run_or_load(short("supervised"), RunOptions(tmp_path))
     assert record["status"] == "done" and record["numerics"]["engine"] == numerics.ENGINE
     kept = checkpoint.with_name("checkpoint.pt.old1")
     assert kept.read_bytes() == before
@@ -287,7 +287,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     place.parent.mkdir()
     checkpoint.rename(place)
     with pytest.raises(UserError, match="another run_id; remove it"):
-        execute(other, results=tmp_path)
+        run_or_load(other, RunOptions(tmp_path))
 
 
 def test_a_record_names_the_code_that_ran_whatever_becomes_of_its_file(tmp_path):
@@ -298,7 +298,7 @@ def test_a_record_names_the_code_that_ran_whatever_becomes_of_its_file(tmp_path)
     def edit(*told):
         file.write_text(file.read_text() + "# edited\n")
 
-    record, _ = execute(short(f"{file}:Mine"), results=tmp_path, tell=edit)
+    record, _ = run_or_load(short(f"{file}:Mine"), RunOptions(tmp_path), on_progress=edit)
     assert sha256(file)[:16] != before and record["numerics"]["source"] == before
 
 
@@ -313,7 +313,7 @@ def test_a_full_disk_loses_nothing(finished, tmp_path):
     """A limit on the size of files stands in for a full disk: checkpoint and weights do not fit, the log does."""
     results, record = finished["supervised"]
     limited = f"ulimit -f 300; exec {sys.executable} -m benchmark run --method supervised --dataset synthetic"
-    line = " ".join([limited, "--preset demo --results", str(tmp_path), "--checkpoint-seconds 0", *tiny_settings()])
+    line = " ".join([limited, "--preset demo --results", str(tmp_path), "--checkpoint-seconds 0.001", *tiny_settings()])
     result = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, env=os.environ)
     assert "no space left" in one_line_error(result, code=1)
     assert not list(tmp_path.rglob(".*.*"))
@@ -321,7 +321,7 @@ def test_a_full_disk_loses_nothing(finished, tmp_path):
 
 
 def test_where_nothing_can_be_written_one_line_says_so(finished, tmp_path):
-    """No file may have a byte: not the claim, and nothing that Python or torch would leave on its own account."""
+    """No file may have a byte: not the lock, and nothing that Python or torch would leave on its own account."""
     assert finished["supervised"]  # data lie prepared
     line = f"ulimit -f 0; exec {sys.executable} -m benchmark run --method supervised --dataset synthetic"
     line = " ".join([line, "--preset demo --results", str(tmp_path), *tiny_settings()])

@@ -152,7 +152,7 @@ def test_object_scores_are_of_each_class(three):
 
 def test_masks_of_several_classes_come_back_as_they_were(three, outcome, tmp_path):
     folder = RunFolder(tmp_path, bench(three).spec)
-    with folder.claimed():
+    with folder.locked():
         folder.save_masks(outcome.masks)
     stored = load_masks(folder.path / "masks.npz")
     for name, mask in outcome.masks.items():

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.run_lock import look
-from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.folder import RunFolder
+from benchmark.runs.lock import read_lock
 from benchmark.runs.request import specify
+from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.runs.slurm import quoted
 from tests.conftest import command, invoke, one_line_error
 
@@ -91,7 +91,7 @@ def test_what_others_are_at_is_left_to_them_and_not_run_here(tmp_path):
     path = tmp_path / "one.yaml"
     path.write_text("preset: demo\ndatasets: [synthetic]\ndraws: [0]\nrows:\n  one: supervised\n")
     spec, *_ = specify(read_experiment(str(path)).cells[0].request, "cpu")
-    with RunFolder(tmp_path, spec).claimed():
+    with RunFolder(tmp_path, spec).locked():
         said = invoke("grid", path, "--launcher", "slurm", "--device", "cpu", "--results", tmp_path)
     assert said.returncode == 3 and said.stdout == "1 running\n" and " left)" not in said.stderr
 
@@ -141,8 +141,8 @@ def test_an_array_of_workers_survives_its_time_limit_and_a_failing_run(slurm, tm
     # the long run's task gets a time limit of its own, and is told in time
     steps = tmp_path / "slow.steps"
     wait_until(lambda: steps.exists() and len(steps.read_text().splitlines()) > 20, 120)
-    claim = next(results.glob("runs/slow-*/claim"))
-    environment = Path(f"/proc/{look(claim).holder.process}/environ").read_text().split("\0")
+    lock = next(results.glob("runs/slow-*/lock"))
+    environment = Path(f"/proc/{read_lock(lock).holder.pid}/environ").read_text().split("\0")
     task = next(entry.partition("=")[2] for entry in environment if entry.startswith("SLURM_ARRAY_TASK_ID="))
     run_time = jobs(number)[task]["RunTime"].split(":")
     limit = int(run_time[1]) + 1
@@ -166,7 +166,7 @@ def test_an_array_of_workers_survives_its_time_limit_and_a_failing_run(slurm, tm
     # no step of the long run was lost or done twice, and it ended where it would have ended
     taken = [tuple(map(int, line.split())) for line in steps.read_text().splitlines()]
     assert [step for step, _ in taken] == list(range(400)) and len({process for _, process in taken}) == 2
-    alone, _ = execute(read_experiment(str(path)).cells[0].request, results=tmp_path / "alone")
+    alone, _ = run_or_load(read_experiment(str(path)).cells[0].request, RunOptions(tmp_path / "alone"))
     record = json.loads(next(results.glob("records/slow-*.json")).read_text())
     assert record["weights_sha256"] == alone["weights_sha256"]
     again = invoke(*line)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from benchmark.data.dataset import Dataset
-from benchmark.data.fold_lists import Member, apportion, percent, shuffled
-from benchmark.data.group_kfold import deal
+from benchmark.data.fold_lists import FoldOrder, ImageInfo, apportion, percent, shuffled
+from benchmark.data.group_kfold import assign_patients_to_folds
 from benchmark.data.load import load_dataset
 from benchmark.data.make_splits import make_all
 from benchmark.data.splits import Split, available, check_split_matches_data, compare, load_split, write
@@ -36,7 +36,7 @@ def pretend(dataset: Dataset, train: int = 85, test: int = 80, fingerprint: str 
     nothing = np.zeros((len(ids), 0), np.uint8)
     groups = {"set": tuple(sets), "patient": tuple(patients), "grade": tuple(grades)}
     return PreparedData(dataset, 96, Path("nowhere"), nothing, nothing, tuple(ids), groups, ("background", "gland"),
-                    fingerprint, "arrays", ((1, 1),) * len(ids), ("",) * len(ids))
+                    fingerprint, "arrays", ((1, 1),) * len(ids), ("",) * len(ids), {})
 
 
 @pytest.fixture
@@ -121,14 +121,14 @@ def test_largest_remainder() -> None:
 def test_order_does_not_depend_on_the_machine(glas: Dataset) -> None:
     assert shuffled(["a", "b", "c", "d", "e"], "key") == shuffled(["e", "c", "a", "d", "b"], "key")
     assert shuffled(["a", "b", "c", "d", "e"], "key") == ["d", "a", "e", "c", "b"]  # as sha256sum sorts
-    images = [Member(str(number), "train", "x", str(number // 4)) for number in range(24)]
-    assert Counter(Counter(deal(images, 3, "k").values()).values()) == {2: 3}
+    images = [ImageInfo(str(number), "train", "x", str(number // 4)) for number in range(24)]
+    assert Counter(Counter(assign_patients_to_folds(images, 3, "k").values()).values()) == {2: 3}
     assert make_all(pretend(glas)) == make_all(pretend(glas))
 
 
 def test_files_are_readable_and_compare(glas: Dataset) -> None:
     text = (glas.splits_folder / "official.json").read_text()
-    assert max(map(len, text.splitlines())) <= 120 and "data split glas --write" in text
+    assert max(map(len, text.splitlines())) <= 200 and "data split glas --write" in text
     assert compare(pretend(glas)) == (True, [f"glas/{name}: the same lists" for name in
                                                  ("official", "patients", "published")])
     fine, lines = compare(pretend(glas, fingerprint="other"))
@@ -146,9 +146,45 @@ def test_match(glas: Dataset) -> None:
         check_split_matches_data(split, pretend(glas, test=79))
 
 
+def test_any_ratio_lies_between_the_committed_lists(glas: Dataset) -> None:
+    """Every whole percentage is nested in the next, and those of the file are as they were."""
+    for name, fold in (("official", 0), ("official", 7), ("patients", 2)):
+        lists = [load_split(glas, name, ratio, fold) for ratio in range(1, 101)]
+        assert all(set(small.labelled) <= set(large.labelled) for small, large in pairwise(lists))
+        total = len(lists[-1].labelled)
+        assert [len(part.labelled) for part in lists] == [percent(ratio, total) for ratio in range(1, 101)]
+        assert not any(set(part.labelled) & set(part.validation) for part in lists)
+        assert lists[14].fingerprint == load_split(glas, name, 15, fold).fingerprint
+    written = json.loads((glas.splits_folder / "official.json").read_text())["folds"][0]["labelled"]
+    train = [ImageInfo(name, "train", grade, "") for name, grade in grades(glas).items() if name.startswith("train")]
+    order = FoldOrder(train, "glas/official/0")
+    assert {ratio: order.labelled(int(ratio)) for ratio in written} == written
+
+
+def grades(glas: Dataset) -> dict[str, str]:
+    prepared = pretend(glas)
+    return dict(zip(prepared.ids, prepared.groups["grade"], strict=True))
+
+
+def test_any_number_of_draws_and_of_folds(glas: Dataset) -> None:
+    draws = [load_split(glas, "official", 20, fold) for fold in range(5)]
+    assert len({split.labelled for split in draws}) == 5 and len({split.test for split in draws}) == 1
+    assert Counter(map(grades(glas).get, draws[4].labelled)) == {"benign": 7, "malignant": 10}
+    assert len(draws[4].validation) == 17 and draws[4] == load_split(glas, "official", 20, 4)
+    before = (glas.splits_folder / "patients.json").read_bytes()
+    write(pretend(glas), 5)
+    assert (glas.splits_folder / "patients.json").read_bytes() == before
+    folds = [load_split(glas, "patients_5", 15, fold) for fold in range(5)]
+    assert sorted(name for split in folds for name in split.test) == sorted(pretend(glas).ids)
+    patient = dict(zip(pretend(glas).ids, pretend(glas).groups["patient"], strict=True))
+    for split in folds:
+        assert not set(map(patient.get, split.test)) & set(map(patient.get, split.labelled + split.unlabelled))
+    assert compare(pretend(glas))[0] and "patients_5" in {offer.split for offer in available(glas)}
+
+
 @pytest.mark.parametrize(
     ("split", "ratio", "fold", "words"),
-    [("official", 30, 0, "5, 10, 20, 50, 100"), ("official", 20, 3, "it has 0, 1, 2"),
+    [("official", 0, 0, "whole percentage"), ("patients", 20, 3, "it has 0, 1, 2"),
      ("official", 20, -1, "it has 0, 1, 2"), ("published", 5, 0, "10, 20, 100"),
      ("oficial", 20, 0, "Did you mean 'official'? It has official, patients, published"),
      ("../splits/official", 20, 0, "no split")],
@@ -177,13 +213,13 @@ def test_own_list(glas: Dataset, tmp_path: Path) -> None:
     own = tmp_path / "own.txt"
     held = load_split(glas, "official", 10, 0).validation
     own.write_text(f"# mine\r\n{held[0]}\r\n\r\n  train_7  # good one\r\ntrain_3\r\n")
-    split = load_split(glas, "official", 20, 0, labelled_file=own)
+    split = load_split(glas, "official", None, 0, labelled_file=own)
     assert set(split.labelled) == {held[0], "train_7", "train_3"} and split.labelled[0] != "# mine"
     assert split.validation == held[1:] and len(split.unlabelled) == 82 and split.ratio == 4
     name, _, mark = split.name.partition("+")
     assert name == "official" and len(mark) == 8 and check_split_matches_data(split, pretend(glas)) == []
     own.write_text(f"train_3\ntrain_7\n{held[0]}")
-    assert load_split(glas, "official", 20, 0, labelled_file=own) == split, "order does not matter"
+    assert load_split(glas, "official", None, 0, labelled_file=own) == split, "order does not matter"
 
 
 @pytest.mark.parametrize(

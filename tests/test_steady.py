@@ -22,7 +22,7 @@ def run(method, blocks, folder, watch):
     small = {"train__batch_labelled": 2, "train__batch_unlabelled": 2, "evaluate__times": 3}
     training = method_testbed(method, train__steps=trainer.BLOCK * blocks, **small).build()
     kept = RunFolder(folder, training.spec)
-    with kept.claimed():
+    with kept.locked():
         trainer.train(training, kept, tell=lambda *_: watch(training), checkpoint_seconds=0.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -218,3 +219,11 @@ def test_explain_says_what_auto_means_and_a_run_follows_it(tmp_path) -> None:
 def test_weights_are_a_setting_that_was_there_before() -> None:
     """So a run without them, normalised by its training images, has the identity that it always had."""
     assert SECTIONS["net"]().weights is None
+
+
+def test_a_plan_builds_the_network_without_its_weights():
+    """`grid` builds every method without memory; weights loaded into that would be a warning a tensor."""
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("error")
+        network = build("unet_lite", weights="package", size=64)
+    assert next(network.parameters()).device.type == "meta"

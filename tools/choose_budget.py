@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmark.config.compose import parse_overrides
 from benchmark.metrics.counts import dice
-from benchmark.runs.execute import execute
 from benchmark.runs.records import read_counts
 from benchmark.runs.request import Request
+from benchmark.runs.run import RunOptions, run_or_load
 
 
 def main() -> None:
@@ -41,7 +41,7 @@ def main() -> None:
             for draw in range(arguments.draws):
                 request = Request("supervised", "glas", ratio=ratio, fold=draw, preset=arguments.preset,
                                   overrides=parse_overrides(pairs))
-                record, _ = execute(request, results=arguments.out, raw=arguments.data, keep="nothing")
+                record, _ = run_or_load(request, RunOptions(arguments.out, arguments.data, keep="nothing"))
                 counts = read_counts(arguments.out / "records" / f"{record['run_id']}.json", record)
                 found.append(100 * float(np.nanmean(dice(counts["validation_native"][:, 0]))))
                 seconds.append(record["cost"]["wall_seconds"])

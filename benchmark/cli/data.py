@@ -45,6 +45,8 @@ def add(verbs: shared.Verbs) -> None:
     shared.add_options(shown, "--fold", "--ratio")
     split = _action(actions, "split", "make the lists of training and test images, or compare them with the files",
                     make_splits)
+    split.add_argument("--folds", type=int, metavar="K", help="with --write: also a cross-validation of K folds, "
+                       "as the split patients_K or folds_K")
     what = split.add_mutually_exclusive_group()
     what.add_argument("--write", action="store_true", help="write configs/splits/NAME/*.json, or FOLDER/splits/*.json")
     what.add_argument("--check", action="store_true", help="compare with the files (the default)")
@@ -142,9 +144,11 @@ def make_splits(arguments: argparse.Namespace) -> int:
     """Write or compare the split lists."""
     from benchmark.data import splits
 
+    if arguments.folds is not None and not (arguments.write and arguments.folds > 1):
+        raise UserError(f"--folds {arguments.folds}: a number from 2 on, with --write")
     prepared = _load(arguments)
     if arguments.write:
-        print("\n".join(splits.write(prepared)))
+        print("\n".join(splits.write(prepared, arguments.folds)))
         return OK
     fine, lines = splits.compare(prepared)
     print("\n".join(lines))

@@ -7,10 +7,9 @@ import logging
 import os
 import shlex
 import sys
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
 from benchmark.cli.experiment_args import add_part, parse_only, parse_shard, part_of
@@ -20,6 +19,11 @@ from benchmark.paths import results_folder
 from benchmark.runs.signals import StopSignals
 
 logger = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    import torch
+
+    from benchmark.runs.plan import Planned
 
 RETRY = {"failed": ("failed", "diverged"), "stale": ("stale",)}
 TASKS = 8  # of a SLURM array, unless --slots says how many
@@ -54,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan, tell, run, and say what came of it."""
     stop = StopSignals()
     from benchmark.runs.experiment import read_experiment
-    from benchmark.runs.grid import check_hyperparameters, plan
+    from benchmark.runs.plan import check_hyperparameters, plan
     from benchmark.training import device as devices
 
     _check(arguments)
@@ -64,12 +68,13 @@ def run(arguments: argparse.Namespace) -> int:
     part = (results, device.type, parse_only(arguments.only), parse_shard(arguments.shard))
     planned = plan(experiment, *part)
     if not planned:
-        print(f"--shard {arguments.shard}: no cell is in this part of {len(experiment.cells)}", file=sys.stderr)
+        print(f"--shard {arguments.shard}: no run is in this part of {len(experiment.cells)}", file=sys.stderr)
     wanted = {"missing"}.union(*(RETRY[kind] for kind in arguments.retry))
     chosen = [entry for entry in planned if entry.state in wanted]
     check_hyperparameters(chosen)
     _show(planned)
-    _foretell(chosen, arguments, results, device)
+    if chosen:
+        _show_estimate(planned, chosen, arguments, device)
     trouble, slurm = False, arguments.launcher == "slurm"
     if chosen and slurm and (arguments.show or not arguments.dry_run):
         return _submit(experiment.name, chosen, arguments, results, device.type)
@@ -104,13 +109,11 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"{'--print' if arguments.show else '--sbatch'} goes with --launcher slurm")
 
 
-def _show(planned: Sequence[Any]) -> None:
-    """One line a row: how many of its cells are in which state, and why some are left out."""
-    from benchmark.runs.grid import count
+def _show(planned: Sequence[Planned]) -> None:
+    """One line a row: how many of its runs are in which state, and why some are excluded."""
+    from benchmark.runs.plan import by_row, count
 
-    rows = defaultdict(list)
-    for entry in planned:
-        rows[entry.cell.row].append(entry)
+    rows = by_row(planned)
     width = max(map(len, rows), default=0)
     for row, entries in rows.items():
         text = ", ".join(f"{number} {state}" for state, number in count(entries).items())
@@ -118,59 +121,58 @@ def _show(planned: Sequence[Any]) -> None:
         print(f"{row:<{width}}  {text}{''.join(f' ({reason})' for reason in reasons)}", file=sys.stderr)
 
 
-def _foretell(chosen: Sequence[Any], arguments: argparse.Namespace, results: Path, device: Any) -> None:
-    """How long it will take, where there is something to tell it by."""
-    from benchmark.runs.estimate import Speeds
-    from benchmark.runs.slots import places
+def _show_estimate(
+    planned: Sequence[Planned], chosen: Sequence[Planned], arguments: argparse.Namespace, device: torch.device
+) -> None:
+    """How long it will take, and a warning where one table would come from several kinds of processor."""
+    from benchmark.runs.estimate import estimate
+    from benchmark.runs.launch import slot_count
+    from benchmark.runs.processors import mixed_lists
     from benchmark.training import device as devices
 
-    if chosen:
-        estimate = Speeds(results, device.type, devices.name(device)).estimate((e.spec, e.split) for e in chosen)
-        slots = arguments.slots or TASKS
-        if arguments.launcher == "local":
-            slots = places(arguments.device, device.type, arguments.slots, arguments.gpus)
-        print(f"{len(chosen)} to run: {estimate.describe(min(slots, len(chosen)))}", file=sys.stderr)
-        if arguments.launcher == "local" and device.type == "cuda" and devices.name(device):
-            gpus = places(arguments.device, device.type, None, arguments.gpus)
-            if line := estimate.crowd(-(-min(slots, len(chosen)) // gpus), devices.memory(device)):
-                print(line, file=sys.stderr)
+    slots = arguments.slots or TASKS
+    if arguments.launcher == "local":
+        slots = slot_count(arguments.device, device.type, arguments.slots, arguments.gpus)
+        if devices.name(device) and (mixed := mixed_lists(planned, chosen, devices.environment(device))):
+            more = f", and {len(mixed) - 1} more" if len(mixed) > 1 else ""
+            logger.warning(f"warning: runs that are compared would come from several processors ({mixed[0]}{more}); "
+                           "run one ratio of one draw on machines of one kind (--only ratio=..., --only draw=...)")
+    text = estimate(planned, chosen).in_words(min(slots, len(chosen)))
+    print(f"{len(chosen)} to run: {text}", file=sys.stderr)
 
 
 def _run_here(
-    chosen: Sequence[Any], arguments: argparse.Namespace, results: Path, kind: str, stop: StopSignals
+    chosen: Sequence[Planned], arguments: argparse.Namespace, results: Path, kind: str, stop: StopSignals
 ) -> bool:
-    """Run the chosen cells in workers of this machine; whether one of them failed."""
+    """Run the chosen cells on this machine; whether one of them failed."""
     from benchmark.files import check_writable
-    from benchmark.runs.dispatch import run_all
-    from benchmark.runs.grid import planned_digest
-    from benchmark.runs.slots import environments
-    from benchmark.runs.workers import TROUBLE, Answer, Job, Orders, Slot
+    from benchmark.runs.launch import FAILURES, Job, Result, environments, run_jobs
+    from benchmark.runs.run import RunOptions
 
-    workers = environments(arguments.device, kind, arguments.slots, arguments.gpus)
+    slots = environments(arguments.device, kind, arguments.slots, arguments.gpus)
     for folder in ("runs", "records"):
         check_writable(results / folder)
     _prepare({(entry.dataset, entry.spec.values["data.size"]) for entry in chosen}, arguments.data)
     rows = {entry.spec.run_id: entry.cell.row for entry in chosen}
-    jobs = [Job(entry.cell.request, entry.spec.run_id, planned_digest(results, entry)) for entry in chosen]
-    trouble = {}
+    jobs = [Job(entry.cell.request, entry.spec.run_id, entry.digest) for entry in chosen]
+    failed = {}
 
-    def tell(job: Job, answer: Answer, left: int) -> None:
-        trouble[job.run_id] = answer[0] in TROUBLE
+    def on_result(job: Job, result: Result, left: int) -> None:
+        failed[job.run_id] = result.status in FAILURES
         place = f"{job.request.dataset} {job.request.ratio} % draw {job.request.fold}"
-        line = f"{rows[job.run_id]}, {place}: {': '.join(filter(None, answer))} ({left} left)"
-        print(line, file=sys.stderr, flush=True)
+        logger.info(f"{rows[job.run_id]}, {place}: {': '.join(filter(None, result))} ({left} left)")
 
-    device = "cuda" if kind == "cuda" else arguments.device  # each worker sees its own GPU and no other
-    orders = Orders(results, arguments.data, device, arguments.keep)
-    slots = [Slot(environment) for environment in workers[: len(jobs)]]
-    others = run_all(jobs, slots, orders, tell, lambda: stop.asked, patient=not arguments.no_wait)
+    device = "cuda" if kind == "cuda" else arguments.device  # every process sees its own GPU and no other
+    options = RunOptions(results, arguments.data, device, keep=arguments.keep)
+    others = run_jobs(jobs, slots[: len(jobs)], options, on_result=on_result, asked_to_stop=lambda: stop.asked,
+                      wait_for_others=not arguments.no_wait)
     if others:
-        print(f"{len(others)} left to others, who are at them", file=sys.stderr)
-    return any(trouble.values())
+        logger.info(f"{len(others)} runs are left to the processes that work on them")
+    return any(failed.values())
 
 
 def _prepare(wanted: set[tuple[Any, int]], raw: str | None) -> None:
-    """Every data set at every size, once, before many workers ask for it."""
+    """Every data set at every size, once, before many processes ask for it."""
     from benchmark.data.load import load_prepared
 
     for dataset, size in sorted(wanted, key=lambda pair: (pair[0].name, pair[1])):
@@ -178,14 +180,13 @@ def _prepare(wanted: set[tuple[Any, int]], raw: str | None) -> None:
 
 
 def _submit(
-    name: str, chosen: Sequence[Any], arguments: argparse.Namespace, results: Path, kind: str
+    name: str, chosen: Sequence[Planned], arguments: argparse.Namespace, results: Path, kind: str
 ) -> int:
     """Hand the chosen cells to SLURM, or show how."""
     from benchmark.files import make_folder
-    from benchmark.runs.execute import retire
     from benchmark.runs.folder import RunFolder
-    from benchmark.runs.grid import planned_digest
     from benchmark.runs.records import digest
+    from benchmark.runs.run import archive_run
     from benchmark.runs.slurm import check, script, submit
 
     if not arguments.show:
@@ -200,19 +201,18 @@ def _submit(
     if arguments.show:
         shared.print_json({"experiment": name, "script": text}) if arguments.json else print(text, end="")
         return OK
-    retired = 0
+    archived = 0
     for entry in chosen:
-        # not left to the tasks: each would try again what another has just tried
-        if old := planned_digest(results, entry):
+        if entry.digest:  # not left to the tasks: each would try again what another has just tried
             folder, path = RunFolder(results, entry.spec), results / "records" / f"{entry.spec.run_id}.json"
-            with folder.claimed(wait=("silent",)):
-                if digest(path) == old:
-                    retire(folder, path)
-                    retired += 1
+            with folder.locked(wait=True):
+                if digest(path) == entry.digest:
+                    archive_run(folder, path)
+                    archived += 1
     try:
         answer = submit(text, logs / f"{name}.sbatch")
     except UserError as error:
-        aside = f"; {retired} old records are set aside by now, the same command goes on" if retired else ""
+        aside = f"; {archived} old records are archived by now, the same command goes on" if archived else ""
         raise UserError(f"{error}{aside}", error.code) from None
     if arguments.json:
         shared.print_json({"experiment": name, "script": str(logs / f"{name}.sbatch"), "submitted": answer})
@@ -223,9 +223,9 @@ def _submit(
     return OK
 
 
-def _answer(name: str, planned: Sequence[Any], as_json: bool) -> dict[str, int]:
+def _answer(name: str, planned: Sequence[Planned], as_json: bool) -> dict[str, int]:
     """Print how many cells are in which state, and return that."""
-    from benchmark.runs.grid import count
+    from benchmark.runs.plan import count
 
     states = count(planned)
     if as_json:

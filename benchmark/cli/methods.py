@@ -70,7 +70,7 @@ def new(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     """Print one line a check and one for all; exit code 4 where one failed."""
-    from benchmark.conformance.run import trial
+    from benchmark.conformance.checks import check_method
     from benchmark.registry import METHODS
     from benchmark.training import device as devices
 
@@ -79,7 +79,7 @@ def check(arguments: argparse.Namespace) -> int:
     report: dict[str, dict[str, str | None]] = {}
     for name in names:
         report[name] = {}
-        for one, complaint in trial(name, device):
+        for one, complaint in check_method(name, device):
             report[name][one] = complaint
             if not arguments.json:
                 print(f"{name}: {one.replace('_', ' ')}: {complaint or 'ok'}", flush=True)

@@ -1,4 +1,4 @@
-"""`records`: bring the records of several results folders together."""
+"""`records`: copy the records of other results folders into one."""
 
 from __future__ import annotations
 
@@ -13,39 +13,35 @@ from benchmark.paths import results_folder
 
 
 def add(verbs: Any) -> None:
-    """Describe the verb and what it does with records."""
-    parser = verbs.add_parser("records", description="bring the records of several people or machines together",
+    """Describe the verb."""
+    parser = verbs.add_parser("records", description="copy the records of other people or machines",
                               allow_abbrev=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
-    about = "copy records and their counts from other results folders; two that contradict each other stop it"
-    merged = actions.add_parser("merge", help=about, description=about, allow_abbrev=False)
-    merged.add_argument("folders", nargs="+", metavar="DIR", help="a results folder, or the records folder in one")
-    shared.add_options(merged, "--results")
-    merged.add_argument("--dry-run", action="store_true", help="say what would be copied, and copy nothing")
-    shared.add_options(merged, "--json")
-    merged.set_defaults(function=merge)
+    about = "copy records that are missing, and their counts, from other results folders; refuse where two differ"
+    merging = actions.add_parser("merge", help=about, description=about, allow_abbrev=False)
+    merging.add_argument("folders", nargs="+", metavar="DIR", help="a results folder, or the records folder in one")
+    shared.add_options(merging, "--results")
+    merging.add_argument("--dry-run", action="store_true", help="show what would be copied, and copy nothing")
+    shared.add_options(merging, "--json")
+    merging.set_defaults(function=run)
 
 
-def merge(arguments: argparse.Namespace) -> int:
-    """Plan, copy unless there are conflicts (exit code 4), and say what each folder brought."""
-    from benchmark.runs.merge import carry_out, plan
+def run(arguments: argparse.Namespace) -> int:
+    """Copy, and show what each folder had; exit code 4 where records differ, and nothing is copied then."""
+    from benchmark.runs.maintenance import merge
 
-    folders, results = [Path(folder) for folder in arguments.folders], results_folder(arguments.results)
-    planned = plan(folders, results)
-    for line in planned.conflicts:
+    results = results_folder(arguments.results)
+    merges = merge([Path(folder) for folder in arguments.folders], results, dry_run=arguments.dry_run)
+    conflicts = [line for found in merges for line in found.conflicts]
+    for line in conflicts:
         print(line, file=sys.stderr)
-    if number := len(planned.conflicts):
-        raise UserError(f"{number} conflict{'s' * (number > 1)}, see above; nothing was merged", CHECK_FAILED)
-    if not arguments.dry_run:
-        carry_out(planned)
+    if conflicts:
+        raise UserError(f"{len(conflicts)} records differ, see above; nothing was copied", CHECK_FAILED)
     if arguments.json:
-        shared.print_json({
-            "results": str(planned.target.parent), "dry_run": arguments.dry_run,
-            "sources": [vars(source) | {"folder": str(source.folder)} for source in planned.sources],
-        })
+        found = [vars(each) | {"folder": str(each.folder)} for each in merges]
+        shared.print_json({"results": str(results), "dry_run": arguments.dry_run, "sources": found})
         return OK
-    bring, replace = ("would bring", "would replace") if arguments.dry_run else ("brought", "replaced")
-    for source in planned.sources:
-        print(f"{source.folder}: {bring} {len(source.brought)}, already there {len(source.already_there)}, "
-              f"{replace} a failed one {len(source.replaced)}")
+    for each in merges:
+        text = f"{len(each.copied)} copied, {len(each.skipped)} skipped, {len(each.replaced)} replaced"
+        print(f"{each.folder}: {text}{' (dry run)' * arguments.dry_run}")
     return OK

@@ -30,14 +30,16 @@ def add(verbs: shared.Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run, and print the record or its scores."""
     stop = StopSignals()
-    from benchmark.runs.execute import execute
     from benchmark.runs.folder import folder_of
+    from benchmark.runs.run import RunOptions, run_or_load
 
     results = results_folder(arguments.results)
-    record, was_there = execute(
-        shared.request(arguments), results=results, raw=arguments.data, device_name=arguments.device,
-        keep=arguments.keep, again=arguments.overwrite, wait=("silent",),
-        asked_to_stop=lambda: stop.asked, tell=Teller(), checkpoint_seconds=arguments.checkpoint_seconds,
+    options = RunOptions(
+        results, arguments.data, arguments.device, arguments.overwrite, keep=arguments.keep,
+        checkpoint_seconds=arguments.checkpoint_seconds, wait_for_lock=True,
+    )
+    record, was_there = run_or_load(
+        shared.request(arguments), options, asked_to_stop=lambda: stop.asked, on_progress=ProgressDisplay()
     )
     if was_there:
         logger.info(f"already {record['status']}: {record['run_id']}")
@@ -66,12 +68,12 @@ def summary(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-class Teller:
+class ProgressDisplay:
     """A progress bar on a terminal; elsewhere a line now and then. Losses are shown when they are known."""
 
     def __init__(self) -> None:
         self.bar: Any = None
-        self.told = 0.0
+        self.shown = 0.0
         self.begun: tuple[float, int] | None = None
 
     def __call__(self, step: int, steps: int, means: dict[str, float], seconds: float) -> None:
@@ -88,8 +90,8 @@ class Teller:
             self.bar.set_postfix_str(losses)
             if step >= steps:
                 self.bar.close()
-        elif now - self.told > 20 or step >= steps:
-            self.told = now
+        elif now - self.shown > 20 or step >= steps:
+            self.shown = now
             done = step - self.begun[1]
             left = (steps - step) * (now - self.begun[0]) / done if done else float("nan")
             rest = f", {left:.0f} s left" if done and step < steps else ""

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from benchmark.cli import common_args as shared
-from benchmark.cli.run import Teller
+from benchmark.cli.run import ProgressDisplay
 from benchmark.errors import CHECK_FAILED, OK, UserError
 from benchmark.paths import results_folder
 from benchmark.runs.signals import StopSignals
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
             logger.warning("%s: exact equality is not expected: %s (docs/using-models.md)", path.stem, caveat)
     for path in paths:
         comparison = verify(
-            path, arguments.device, raw=arguments.data, asked_to_stop=lambda: stop.asked, tell=Teller()
+            path, arguments.device, raw=arguments.data, asked_to_stop=lambda: stop.asked, on_progress=ProgressDisplay()
         )
         found.append(comparison)
         if not arguments.json:

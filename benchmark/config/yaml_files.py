@@ -21,6 +21,7 @@ from benchmark.errors import UserError, suggest
 PLAINER = {  # than pydantic's words
     "Input should be": "must be", "a valid dictionary": "'key: value' lines or pairs",
     "a valid integer": "a whole number", "a valid ": "a ",
+    "List should have at least 1 item after validation, not 0": "must have an entry",
 }
 DIGITS = 18  # of an integer; nothing that a file sets is larger
 
@@ -124,6 +125,8 @@ def _explained(error: ErrorDetails, model: type[BaseModel], path: Path) -> str:
     place = where(path, *keys)
     named = [str(key) for key in keys if not str(key).startswith(("[", "function-"))]
     name = named[-1] if named else "the file"
+    if isinstance(keys[-1], int):
+        name = f"entry {keys[-1] + 1} of {named[-2]}" if len(named) > 1 else f"entry {keys[-1] + 1}"
     if kind == "extra_forbidden":
         known = _keys_at(model, keys[:-1])
         return f"{place}: unknown key '{name}'.{suggest(name, known)} Known keys: {', '.join(known)}."

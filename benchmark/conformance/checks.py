@@ -1,42 +1,47 @@
 """What every method must do, ours or a stranger's: run by `check METHOD` and by the test suite.
 
-A check takes a `MethodTestbed` and returns nothing, or raises `Failure` with one line that says what and where.
+A check takes a `MethodTestbed` and returns nothing, or raises `Failure` with one line that says what and where. Most
+look at one and the same run; whole runs are made anew only for resuming and for scrambled data.
 """
 
 from __future__ import annotations
 
-import copy
 import io
 import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.conformance import side_effects as conduct
-from benchmark.conformance.global_state import put_back
-from benchmark.conformance.testbed import STEPS, Failure, MethodTestbed, advance, differences, frozen, not_finite
+from benchmark.conformance.hidden_state import unregistered
+from benchmark.conformance.testbed import STEPS, Failure, MethodTestbed, advance, differences, frozen, modes, not_finite
+from benchmark.data.store import PreparedData
 from benchmark.ema import Teacher
 from benchmark.errors import NotApplicable, UserError
 from benchmark.losses import IGNORE
-from benchmark.method import named_logits
 
 
-def losses_are_named_scalars(bench: MethodTestbed) -> None:
+def losses_are_named_scalars(testbed: MethodTestbed) -> None:
     """`losses` gives a mapping of names to tensors without axes, or several such parts."""
-    training = bench.build()
+    training = testbed.build()
     training.enter_step(0)
     batches = training.step.batches(training.plans(0, 1)[0])
-    answer = training.method.losses(batches["labelled"], batches.get("unlabelled"), training.clock)
-    if not isinstance(answer, Mapping | Iterator):
-        raise Failure(f"losses() gives a {type(answer).__name__}, not a mapping of names to scalars")
-    parts = [answer] if isinstance(answer, Mapping) else answer
-    terms = {name: term for part in parts for name, term in part.items()}
+    with FlopCounterMode(display=False):  # as in the first step of every run
+        answer = training.method.losses(batches["labelled"], batches.get("unlabelled"), training.clock)
+        if not isinstance(answer, Mapping | Iterator):
+            raise Failure(f"losses() gives a {type(answer).__name__}, not a mapping of names to scalars")
+        parts = [answer] if isinstance(answer, Mapping) else answer
+        terms = {name: term for part in parts for name, term in part.items()}
     for name, term in terms.items():
         if not isinstance(term, Tensor) or term.dim():
             kind = f"a tensor {list(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
@@ -45,70 +50,77 @@ def losses_are_named_scalars(bench: MethodTestbed) -> None:
         raise Failure("losses(): no term depends on a parameter, so nothing is learnt")
 
 
-def losses_are_finite(bench: MethodTestbed) -> None:
-    """Every term, and every gradient, is finite in every step; operations are counted in the first, as in every run.
+def losses_and_gradients_are_finite(testbed: MethodTestbed) -> None:
+    """Every term, and every gradient, is finite in every step.
 
     A finite loss may have a gradient that is not, as a square root has at 0.
     """
-    training = bench.build()
-    for step in range(STEPS):
-        with FlopCounterMode(display=False) if step == 0 else nullcontext():
-            (row,) = advance(training, step, 1)
-        for name, value in row.items():
-            if not np.isfinite(value):
-                raise Failure(f"losses(): '{name}' is {value} at step {step + 1}")
-        if (what := not_finite(training.method)) is not None:
-            raise Failure(f"{what} is not finite at step {step + 1}, though the losses are")
+    for step, (row, what) in enumerate(zip(testbed.observed.rows, testbed.observed.not_finite, strict=True), start=1):
+        require_finite(row, what, f"at step {step}")
 
 
-def prediction_has_shape(bench: MethodTestbed) -> None:
-    """`predict` gives float logits [B, classes, H, W], whatever the batch."""
-    training = bench.build()
-    training.method.eval()
-    size, classes = bench.prepared.size, len(bench.prepared.classes)
-    for batch in (1, 3):
-        image = torch.zeros(batch, 3, size, size, device=bench.device)
-        with torch.no_grad():
-            for name, logits in named_logits(training.method.predict(image)).items():
-                if tuple(logits.shape) != (batch, classes, size, size):
-                    wanted = (batch, classes, size, size)
-                    raise Failure(f"predict(): output '{name}' has shape {tuple(logits.shape)}, expected {wanted}")
+def require_finite(row: Mapping[str, float], what: str | None, where: str) -> None:
+    """Failure where a term of `row` is not finite, or where `what` names a parameter or gradient that is not."""
+    for name, value in row.items():
+        if not np.isfinite(value):
+            raise Failure(f"losses(): '{name}' is {value} {where}")
+    if what is not None:
+        raise Failure(f"{what} is not finite {where}, though the losses are")
 
 
-def gradients_reach_what_is_trained(bench: MethodTestbed) -> None:
+def gradients_reach_all_trained_parameters(testbed: MethodTestbed) -> None:
     """Every trained parameter gets a gradient, and nothing else moves but buffers and averages."""
-    training = bench.build()
+    training = testbed.observed.training
     names = {id(p): name for name, p in training.method.named_parameters()}
     trained = {id(p) for p in training.optimisers.parameters()}
     for path, module in training.method.named_modules():
         for name, parameter in module.named_parameters() if isinstance(module, Teacher) else ():
             if id(parameter) in trained:
                 raise Failure(f"param_groups(): '{path}.{name}' is trained, but a teacher only follows: give it a copy")
-    advance(training, 0, 1)
     for parameter in training.optimisers.parameters():
         if id(parameter) not in names:
             raise Failure("param_groups() has a parameter that is no part of the module; no checkpoint would hold it")
-        if parameter.grad is None:
+        if id(parameter) in testbed.observed.without_gradient:
             raise Failure(f"param_groups(): '{names[id(parameter)]}' is trained but no loss depends on it")
     for parameter in training.method.parameters():
         if parameter.requires_grad and id(parameter) not in trained:
             raise Failure(f"param_groups(): '{names[id(parameter)]}' asks for gradients but no optimiser has it")
 
 
-def repeats(bench: MethodTestbed) -> None:
-    """Two runs of one specification give the same weights, bit for bit."""
-    first = bench.reference
-    torch.rand(7)  # whatever happens outside must not matter
-    changed = differences(first, bench.outcome())
-    if changed:
-        raise Failure(f"two runs of one specification differ in '{changed[0]}': chance or state outside the module")
+def logits_have_shape_and_are_finite(testbed: MethodTestbed) -> None:
+    """`predict` gives finite float logits [B, classes, H, W], whatever the batch; every run asks the same first."""
+    training = testbed.build()
+    for images in (1, 3):
+        training.evaluator.check(training.method, images)
 
 
-def resumes_exactly(bench: MethodTestbed) -> None:
-    """Stopped, saved, loaded into a fresh process's worth of objects and continued: the same weights."""
-    whole, start, rest = bench.reference, bench.build(), bench.build()
+def training_changes_the_prediction(testbed: MethodTestbed) -> None:
+    """The official output is of something that training moves, be it by an average."""
+    (name, before), (_, after) = testbed.observed.logits_before, testbed.observed.logits_after
+    if torch.equal(before, after):
+        raise Failure(f"predict(): output '{name}' is the same after {STEPS} steps: it depends on nothing trained")
+
+
+def predict_has_no_side_effects(testbed: MethodTestbed) -> None:
+    """Predicting twice gives the same logits, changes nothing, and does not depend on the batch."""
+    training = testbed.observed.training
+    method, evaluator = training.method.eval(), training.evaluator
+    before = frozen(method.state_dict())
+    _, image, _ = next(evaluator.images(testbed.split.test[:4]))
+    first, second, alone = (evaluator.logits(method, images) for images in (image, image, image[:1]))
+    for name, logits in first.items():
+        if not torch.equal(logits, second[name]):
+            raise Failure(f"predict(): output '{name}' differs between two calls in evaluation mode")
+        if not torch.allclose(logits[:1], alone[name], rtol=1e-3, atol=1e-3):
+            raise Failure(f"predict(): output '{name}' of an image depends on the rest of its batch")
+    if changed := differences(before, method.state_dict()):
+        raise Failure(f"predict() changes '{changed[0]}'")
+
+
+def resumes_exactly(testbed: MethodTestbed) -> None:
+    """Stopped, saved, loaded into a fresh process's worth of objects and continued: the same weights, bit for bit."""
+    start, rest, saved = testbed.build(), testbed.build(), io.BytesIO()
     advance(start, 0, STEPS // 2)
-    saved = io.BytesIO()
     torch.save({"method": start.method.state_dict(), "optimisers": start.optimisers.state_dict()}, saved)
     saved.seek(0)
     try:
@@ -119,90 +131,70 @@ def resumes_exactly(bench: MethodTestbed) -> None:
     rest.optimisers.load_state_dict(state["optimisers"])
     rest.clock.step.fill_(STEPS // 2)
     advance(rest, STEPS // 2, STEPS - STEPS // 2)
-    changed = differences(whole, rest.method.state_dict())
-    if changed:
-        raise Failure(f"after a resume '{changed[0]}' differs: something is remembered outside parameters and buffers")
+    if not (changed := differences(testbed.reference, rest.method.state_dict())):
+        return
+    if other := differences(testbed.reference, testbed.final_state()):  # not even without a stop
+        raise Failure(f"two runs of one specification differ in '{other[0]}': chance or state outside the module")
+    raise Failure(f"after a resume '{changed[0]}' differs: something is remembered outside parameters and buffers")
 
 
-def evaluation_is_pure(bench: MethodTestbed) -> None:
-    """Predicting twice gives the same logits, changes nothing, and does not depend on the batch."""
-    training = bench.build()
-    advance(training, 0, 2)
-    training.method.eval()
-    before = frozen(training.method.state_dict())
-    _, image, _ = next(training.evaluator.images(bench.split.test[:4]))
-    first = training.evaluator.logits(training.method, image)
-    second = training.evaluator.logits(training.method, image)
-    alone = training.evaluator.logits(training.method, image[:1])
-    for name, logits in first.items():
-        if not torch.equal(logits, second[name]):
-            raise Failure(f"predict(): output '{name}' differs between two calls in evaluation mode")
-        if not torch.allclose(logits[:1], alone[name], rtol=1e-3, atol=1e-3):
-            raise Failure(f"predict(): output '{name}' of an image depends on the rest of its batch")
-    changed = differences(before, training.method.state_dict())
-    if changed:
-        raise Failure(f"predict() changes '{changed[0]}'")
+def hidden_masks_and_test_images_are_unused(testbed: MethodTestbed) -> None:
+    """Masks of images outside the labelled list, and images for testing, change no weight, in memory or on the disk."""
+    reference = testbed.reference  # made before anything is scrambled
+    known, trained = set(testbed.split.labelled), {*testbed.split.labelled, *testbed.split.unlabelled}
+    masks, images = ([n for n in testbed.prepared.ids if n not in shown] for shown in (known, trained))
+    for hidden, shown, what in (
+        (masks, images, ""), (masks, [], "the masks of images whose labels are hidden"),
+        ([], images, "images that are for testing"),
+    ):
+        with scrambled(testbed.prepared, hidden, shown) as prepared:
+            changed = differences(reference, testbed.final_state(prepared))
+        if not changed and not what:
+            return
+        if changed and what:
+            raise Failure(f"'{changed[0]}' depends on {what}: a method may know its task and its batches alone")
 
 
-def training_changes_the_prediction(bench: MethodTestbed) -> None:
-    """The official output is of something that training moves, be it by an average."""
-    training = bench.build()
-    _, image, _ = next(training.evaluator.images(bench.split.test[:2]))
-    before = training.evaluator.logits(training.method.eval(), image)
-    training.method.train()
-    advance(training, 0, 2)
-    after = training.evaluator.logits(training.method.eval(), image)
-    name = next(iter(before))
-    if torch.equal(before[name], after[name]):
-        raise Failure(f"predict(): output '{name}' is the same after two steps: nothing that it comes from is trained")
+@contextmanager
+def scrambled(prepared: PreparedData, masks: list[str], images: list[str]) -> Iterator[PreparedData]:
+    """The data with these masks turned and inverted and these images as negatives, in a prepared folder of its own."""
+    changed = replace(prepared, masks=np.array(prepared.masks), images=np.array(prepared.images))
+    for row in prepared.rows_of(masks):
+        changed.masks[row] = changed.masks[row][::-1, ::-1] ^ 1
+    for row in prepared.rows_of(images):
+        changed.images[row] = 255 - changed.images[row]
+    before = os.environ.get("SEMIHISTO_PREPARED")
+    with tempfile.TemporaryDirectory(prefix="semihisto-check-") as root:
+        folder = Path(root, *prepared.folder.parts[-2:])
+        shutil.copytree(prepared.folder, folder)
+        np.save(folder / "masks.npy", changed.masks)
+        np.save(folder / "images.npy", changed.images)
+        os.environ["SEMIHISTO_PREPARED"] = root
+        try:
+            yield replace(changed, folder=folder)
+        finally:
+            os.environ.pop("SEMIHISTO_PREPARED")
+            os.environ |= {} if before is None else {"SEMIHISTO_PREPARED": before}
 
 
-def hidden_masks_change_nothing(bench: MethodTestbed) -> None:
-    """Masks of training images outside the labelled list, scrambled, change no weight."""
-    known = {bench.prepared.position(name) for name in bench.split.labelled}
-    masks = np.array(bench.prepared.masks)
-    for row in range(len(masks)):
-        if row not in known:
-            masks[row] = masks[row][::-1, ::-1] ^ 1
-    changed = differences(bench.reference, bench.outcome(replace(bench.prepared, masks=masks)))
-    if changed:
-        raise Failure(f"'{changed[0]}' depends on the masks of images whose labels are hidden: something reaches past "
-                      "its batches")
-
-
-def images_for_testing_change_nothing(bench: MethodTestbed) -> None:
-    """Images that are not for training, turned into their negatives, change no weight."""
-    known = {bench.prepared.position(name) for name in (*bench.split.labelled, *bench.split.unlabelled)}
-    images = np.array(bench.prepared.images)
-    for row in range(len(images)):
-        if row not in known:
-            images[row] = 255 - images[row]
-    changed = differences(bench.reference, bench.outcome(replace(bench.prepared, images=images)))
-    if changed:
-        raise Failure(f"'{changed[0]}' depends on images that are for testing: something reaches past its batches")
-
-
-def extreme_masks_are_borne(bench: MethodTestbed) -> None:
-    """Labelled masks that are all background, all foreground or all ignored give finite losses."""
+def empty_full_ignored_masks_are_finite(testbed: MethodTestbed) -> None:
+    """Labelled masks that are all background, all foreground or all ignored give finite losses, in every phase."""
     for kind, value in (("background", 0), ("foreground", 1), ("ignored", IGNORE)):
-        training = bench.build(replace(bench.prepared, masks=np.full_like(bench.prepared.masks, value)))
-        for number, row in enumerate(advance(training, 0, 2), start=1):
-            for name, loss in row.items():
-                if not np.isfinite(loss):
-                    raise Failure(f"losses(): '{name}' is {loss} at step {number} where every pixel is {kind}")
-        if (what := not_finite(training.method)) is not None:
-            raise Failure(f"{what} is not finite where every pixel is {kind}, though the losses are")
+        training = testbed.build(replace(testbed.prepared, masks=np.full_like(testbed.prepared.masks, value)))
+        for step in sorted({training.phase_ends(step) - 1 for step in range(STEPS)}):
+            training.clock.step.fill_(step)
+            (row,) = advance(training, step, 1)
+            require_finite(row, not_finite(training.method), f"at step {step + 1} where every pixel is {kind}")
 
 
-def step_can_be_captured(bench: MethodTestbed) -> None:
+def step_can_be_captured(testbed: MethodTestbed) -> None:
     """Losses and backward run on fake tensors: no `.item()`, no shape that depends on data."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    training = bench.build()
+    training = testbed.build_eager()
     if not training.method.cuda_graph:
         return
-    step = getattr(training.step, "eager", training.step)
-    plan, method = training.plans(0, 1)[0], copy.deepcopy(training.method)
+    step, plan, method = training.step, training.plans(0, 1)[0], training.method
     logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # a complaint is ours to make
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         for module in method.modules():
@@ -210,51 +202,92 @@ def step_can_be_captured(bench: MethodTestbed) -> None:
                 for name, tensor in store.items():
                     if tensor is not None:
                         fake: Any = mode.from_tensor(tensor.detach())
-                        is_parameter = isinstance(tensor, torch.nn.Parameter)
-                        store[name] = torch.nn.Parameter(fake, tensor.requires_grad) if is_parameter else fake
-        step.method = method
+                        is_parameter = isinstance(tensor, nn.Parameter)
+                        store[name] = nn.Parameter(fake, tensor.requires_grad) if is_parameter else fake
         try:
             step.learn(step.batches(plan))
             with torch.no_grad():
                 method.after_step(training.clock)
         except Exception as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
-            place = bench.blame(error.__traceback__)
+            place = testbed.place(error)
             raise Failure(f"a step cannot be captured in a CUDA graph: {text}{place}; set cuda_graph = False") from None
 
 
-def state_stays_in_place(bench: MethodTestbed) -> None:
+def state_is_updated_in_place(testbed: MethodTestbed) -> None:
     """Parameters and buffers are changed in place: a captured graph would go on reading the old ones."""
-    training = bench.build()
-    method = training.method
-    before = {name: tensor.data_ptr() for name, tensor in method.state_dict(keep_vars=True).items()}
-    advance(training, 0, 2)
-    for name, tensor in method.state_dict(keep_vars=True).items():
-        if before.get(name) != tensor.data_ptr():
-            raise Failure(f"'{name}' is replaced instead of being changed in place; use copy_ or add_")
+    for name in testbed.observed.replaced:
+        raise Failure(f"'{name}' is replaced instead of being changed in place; use copy_ or add_")
+
+
+def tensors_are_registered(testbed: MethodTestbed) -> None:
+    """Every tensor and module that a method holds is known to it as parameter, buffer or submodule."""
+    for name, held in unregistered(testbed.observed.training.method):
+        what, advice = "a tensor", "register_buffer(..., persistent=False)"
+        if isinstance(held, nn.Module):
+            what, advice = "a module", "nn.ModuleList or nn.ModuleDict"
+        elif isinstance(held, nn.Parameter):
+            what, advice = "a parameter", "nn.ParameterList or nn.ParameterDict"
+        raise Failure(f"{name} holds {what} that no checkpoint and no GPU will see: use {advice}")
+
+
+def no_hidden_state(testbed: MethodTestbed) -> None:
+    """Attributes, class attributes and globals settle in the first two steps: what goes on changing is hidden state."""
+    before, after = testbed.observed.kept
+    for name, value in after.items():
+        if value != before.get(name):
+            short = [text if len(text := str(v)) < 30 else "one thing" for v in (before.get(name, "absent"), value)]
+            change = f"{short[0]} after {STEPS // 2} steps and {short[1] if short[0] != short[1] else 'another'}"
+            raise Failure(f"{name} is {change} after {STEPS}: a resumed run has forgotten it; make it a buffer")
+
+
+def batches_are_not_modified(testbed: MethodTestbed) -> None:
+    """No tensor of a batch is changed in place: others use it, too."""
+    for name in testbed.observed.batches.changed():
+        raise Failure(f"losses() changes {name} in place; work on a copy, as in {name} * 1.0")
+
+
+def train_eval_mode_is_restored(testbed: MethodTestbed) -> None:
+    """No network is left in another mode, and no parameter with or without gradients, than it was found in."""
+    observed, method = testbed.observed, testbed.observed.training.method
+    before = modes(method.eval())
+    observed.official_logits()
+    pairs = [("a step", *pair) for pair in pairwise(observed.modes)]
+    for where, was, now in [*pairs, ("predict()", before, modes(method))]:
+        for name, found in now.items():
+            if found != was.get(name, found):
+                raise Failure(f"{where} leaves {name} {found}; it was {was[name]}: put it back")
+
+
+def global_generators_are_untouched(testbed: MethodTestbed) -> None:
+    """Random numbers come from torch's generator, which the harness seeds in every step, and nobody else seeds it."""
+    observed = testbed.observed
+    for (where, was), (_, now) in pairwise(observed.generators):
+        for name, state in was.items():
+            if state != now[name]:
+                raise Failure(f"{where} draws from {name}, which no run seeds; draw with torch")
+    for seed, later in observed.seeds:
+        if seed != later:
+            raise Failure("a step seeds torch's generator, which the harness does; leave it")
 
 
 CHECKS: dict[str, Callable[[MethodTestbed], None]] = {
     check.__name__: check
     for check in (
-        losses_are_named_scalars, losses_are_finite, gradients_reach_what_is_trained, prediction_has_shape,
-        training_changes_the_prediction, evaluation_is_pure, repeats, resumes_exactly,
-        hidden_masks_change_nothing, images_for_testing_change_nothing, extreme_masks_are_borne, state_stays_in_place,
-        step_can_be_captured, conduct.tensors_are_registered, conduct.nothing_is_remembered_elsewhere,
-        conduct.files_are_left_alone, conduct.batches_are_left_alone, conduct.modes_are_kept,
-        conduct.process_is_left_alone,
+        losses_are_named_scalars, losses_and_gradients_are_finite, gradients_reach_all_trained_parameters,
+        logits_have_shape_and_are_finite, training_changes_the_prediction, predict_has_no_side_effects, resumes_exactly,
+        hidden_masks_and_test_images_are_unused, empty_full_ignored_masks_are_finite, state_is_updated_in_place,
+        step_can_be_captured, tensors_are_registered, no_hidden_state, batches_are_not_modified,
+        train_eval_mode_is_restored, global_generators_are_untouched,
     )
 }
 
 
-def conformance(bench: MethodTestbed, only: tuple[str, ...] = ()) -> Iterator[tuple[str, str | None]]:
+def conformance(testbed: MethodTestbed, only: tuple[str, ...] = ()) -> Iterator[tuple[str, str | None]]:
     """Every check's name (or those of `only`) and its complaint, None where it passed."""
-    for name, check in CHECKS.items():
-        if only and name not in only:
-            continue
+    for name in only or CHECKS:
         try:
-            with put_back():
-                check(bench)
+            CHECKS[name](testbed)
             yield name, None
         except (Failure, UserError) as complaint:
             yield name, str(complaint)
@@ -262,4 +295,9 @@ def conformance(bench: MethodTestbed, only: tuple[str, ...] = ()) -> Iterator[tu
             yield name, f"declined: {reason}"
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split("\n")[0].split())
-            yield name, text + bench.blame(error.__traceback__)
+            yield name, text + testbed.place(error)
+
+
+def check_method(method: str, device: torch.device, only: tuple[str, ...] = ()) -> Iterator[tuple[str, str | None]]:
+    """The conformance of a method, by its name or path, on the embedded images."""
+    return conformance(MethodTestbed.of(method, device), only)

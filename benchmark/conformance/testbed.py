@@ -1,25 +1,35 @@
-"""A small task on which a method is tried, and what every check of it needs."""
+"""A small task on which a method is tried, and one run of it that is watched from outside."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import pickle
+import random
+import traceback
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import FrameType, TracebackType
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.conformance.hidden_state import kept_outside
+from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
 from benchmark.method import Method
 from benchmark.registry import METHODS
+from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
 from benchmark.training.setup import Training, build_training
 
 STEPS = 4
+SMALL = {
+    "data.size": 32, "train.steps": STEPS, "train.batch_labelled": 3, "train.batch_unlabelled": 3, "evaluate.times": 1,
+}
+OURS = {"benchmark", "torch", "builtins"}  # packages whose classes are not the method's own
 
 
 class Failure(Exception):
@@ -28,29 +38,41 @@ class Failure(Exception):
 
 @dataclass
 class MethodTestbed:
-    """A small task on which a method is tried."""
+    """A method, and the data, the split and the device on which it is tried."""
 
     spec: Spec
     prepared: PreparedData
     split: Split
     device: torch.device
 
+    @classmethod
+    def of(cls, method: str, device: torch.device, **overrides: Any) -> MethodTestbed:
+        """The testbed on the embedded images at 32 px, four steps; `overrides` are settings by their names."""
+        request = Request(method, "synthetic", preset="demo", overrides=SMALL | overrides)
+        spec, split, *_ = specify(request, device.type)
+        return cls(spec, load_prepared("synthetic", spec.values["data.size"]), split, device)
+
     def build(self, prepared: PreparedData | None = None) -> Training:
         """A fresh training; the same one every time."""
         return build_training(self.spec, prepared or self.prepared, self.split, self.device)
 
     def build_eager(self) -> Training:
-        """The same, whose every step runs the method's own code, be it on a GPU; for watching what that does."""
+        """The same without a CUDA graph: every step runs the method's own code."""
         training = self.build()
         training.step = getattr(training.step, "eager", training.step)
         return training
 
     @cached_property
-    def reference(self) -> dict[str, Tensor]:
-        """The method's state after an undisturbed run of all steps."""
-        return self.outcome()
+    def observed(self) -> ObservedRun:
+        """An undisturbed run of all steps, and what was seen of it."""
+        return ObservedRun(self)
 
-    def outcome(self, prepared: PreparedData | None = None) -> dict[str, Tensor]:
+    @cached_property
+    def reference(self) -> dict[str, Tensor]:
+        """The method's state after such a run, captured where the device captures."""
+        return self.observed.state if self.device.type == "cpu" else self.final_state()
+
+    def final_state(self, prepared: PreparedData | None = None) -> dict[str, Tensor]:
         """The method's state after a run of all steps on these data."""
         training = self.build(prepared)
         advance(training, 0, STEPS)
@@ -59,39 +81,79 @@ class MethodTestbed:
     @cached_property
     def own_classes(self) -> list[type]:
         """The method's class and those of its ancestors that are not the harness's."""
-        return [kind for kind in METHODS.load(self.spec.method).__mro__[:-1] if not is_ours(kind.__module__)]
+        kinds = METHODS.load(self.spec.method).__mro__
+        return [kind for kind in kinds if kind.__module__.partition(".")[0] not in OURS]
 
-    @cached_property
-    def own_files(self) -> frozenset[str]:
-        """The files that these are written in."""
-        return frozenset(inspect.getfile(kind) for kind in self.own_classes)
-
-    def blame(self, frames: TracebackType | FrameType | None) -> str:
-        """" (file, line, function)" of the method's own code that a traceback passed last, or that led to a frame.
-
-        Empty where none of it is on the way.
-        """
-        passed = list(_frames(frames))
-        lines = [(frame.f_code, line) for frame, line in passed if frame.f_code.co_filename in self.own_files]
-        if not lines:
-            return ""
-        code, line = lines[-1]
-        return f" ({Path(code.co_filename).name}, line {line}, in {code.co_name})"
+    def place(self, error: BaseException) -> str:
+        """The file, line and function of the method's own code that an exception passed last, in brackets, if any."""
+        files = {inspect.getfile(kind) for kind in self.own_classes}
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+        return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
 
 
-def _frames(start: TracebackType | FrameType | None) -> Iterator[tuple[FrameType, int]]:
-    """Frames with their lines, the outermost first."""
-    if isinstance(start, FrameType):
-        yield from _frames(start.f_back)
-        yield start, start.f_lineno
-    while isinstance(start, TracebackType):
-        yield start.tb_frame, start.tb_lineno
-        start = start.tb_next
+class ObservedRun:
+    """All steps of one training, and what the checks compare."""
+
+    def __init__(self, testbed: MethodTestbed) -> None:
+        self.generators = [("the constructor", global_generators())]  # their states, and what comes after each
+        self.training = training = testbed.build_eager()
+        self.generators.append(("predict()", global_generators()))
+        self.logits_before = self.official_logits()
+        self.generators.append(("a step", global_generators()))
+        method = training.method.train()
+        tensors = {name: tensor.detach() for name, tensor in method.state_dict(keep_vars=True).items()}
+        self.rows: list[dict[str, float]] = []
+        self.not_finite: list[str | None] = []
+        self.modes: list[dict[str, str]] = [modes(method)]
+        self.kept: list[dict[str, Any]] = []
+        self.seeds: list[tuple[int, int]] = []
+        self.batches = CopiedBatches(training)
+        for step, plan in enumerate(training.plans(0, STEPS)):
+            training.enter_step(step)
+            seed = torch.initial_seed()
+            values = training.step(plan).tolist()
+            self.rows.append(dict(zip(training.step.names, values, strict=True)))
+            self.not_finite.append(not_finite(method))
+            self.modes.append(modes(method))
+            self.seeds.append((seed, torch.initial_seed()))
+            if step == 0:
+                self.without_gradient = {id(p) for p in training.optimisers.parameters() if p.grad is None}
+            if step + 1 in (STEPS // 2, STEPS):
+                self.kept.append(kept_outside(method, testbed.own_classes))
+        self.generators.append(("", global_generators()))
+        self.state = frozen(method.state_dict())
+        now = method.state_dict(keep_vars=True)
+        self.replaced = [n for n in now if n not in tensors or now[n].data_ptr() != tensors[n].data_ptr()]
+        self.logits_after = self.official_logits()
+
+    def official_logits(self) -> tuple[str, Tensor]:
+        """The name of the official output, and its logits of two test images."""
+        evaluator, method = self.training.evaluator, self.training.method.eval()
+        _, image, _ = next(evaluator.images(evaluator.lists["test"][:2]))
+        return next(iter(evaluator.logits(method, image).items()))
 
 
-def is_ours(module: str) -> bool:
-    """Whether a module belongs to the harness or to PyTorch."""
-    return module.partition(".")[0] in {"benchmark", "torch", "builtins"}
+class CopiedBatches:
+    """Keeps the first batches that a training renders, beside copies of their tensors."""
+
+    def __init__(self, training: Training) -> None:
+        self.render = training.step.batches
+        self.rendered: dict[str, Any] = {}
+        training.step.batches = self
+
+    def __call__(self, plan: Any) -> dict[str, Any]:
+        batches: dict[str, Any] = self.render(plan)
+        if not self.rendered:
+            self.rendered = batches
+            self.copies = {stream: frozen(batch.tensors) for stream, batch in batches.items()}
+        return batches
+
+    def changed(self) -> list[str]:
+        """Names of tensors that are not as they were rendered."""
+        return [
+            f"{stream}.{name}" for stream, batch in self.rendered.items()
+            for name in differences(self.copies[stream], batch.tensors)
+        ]
 
 
 def advance(training: Training, first: int, count: int) -> list[dict[str, float]]:
@@ -106,11 +168,8 @@ def advance(training: Training, first: int, count: int) -> list[dict[str, float]
 
 def differences(first: dict[str, Tensor], second: dict[str, Tensor]) -> list[str]:
     """Names of tensors that are not bitwise equal, or that only one of the two has."""
-    return [name for name in {**first, **second} if not _equal(first.get(name), second.get(name))]
-
-
-def _equal(one: Tensor | None, other: Tensor | None) -> bool:
-    return one is not None and other is not None and torch.equal(one, other)
+    names = [*first, *(name for name in second if name not in first)]
+    return [n for n in names if n not in first or n not in second or not torch.equal(first[n], second[n])]
 
 
 def frozen(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -125,3 +184,17 @@ def not_finite(method: Method) -> str | None:
             if values is not None and not bool(torch.isfinite(values).all()):
                 return what
     return None
+
+
+def modes(method: Method) -> dict[str, str]:
+    """The mode of every module, and whether every parameter asks for gradients."""
+    found = {f"'{name or 'the method'}'": f"in {'training' if module.training else 'evaluation'} mode"
+             for name, module in method.named_modules()}
+    return found | {f"parameter '{name}'": f"{'with' if parameter.requires_grad else 'without'} gradients"
+                    for name, parameter in method.named_parameters()}
+
+
+def global_generators() -> dict[str, bytes]:
+    """The state of the generators that nobody seeds for a run."""
+    return {"Python's random": pickle.dumps(random.getstate()),
+            "NumPy's global generator": pickle.dumps(np.random.get_state())}

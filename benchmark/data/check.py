@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from benchmark.data.dataset import IGNORE
-from benchmark.data.make_splits import members
+from benchmark.data.groups import BLANK
+from benchmark.data.make_splits import image_infos
 from benchmark.data.near_duplicates import MOST, SIDE, near_duplicates
 from benchmark.data.splits import available, load_split
 from benchmark.data.store import PreparedData
@@ -68,6 +69,8 @@ def has_errors(facts: Facts) -> bool:
 
 def _set(prepared: PreparedData, ids: Sequence[str]) -> Facts:
     """Counts of one set; images without a mask count for nothing but their number."""
+    from scipy import ndimage
+
     masked = [name for name in ids if name not in prepared.unmasked]
     counts = np.zeros((len(masked), IGNORE + 1), np.int64)
     objects, merged = [], 0
@@ -75,7 +78,7 @@ def _set(prepared: PreparedData, ids: Sequence[str]) -> Facts:
         counts[row] = np.bincount(prepared.native_classes(name).ravel(), minlength=IGNORE + 1)
         native = prepared.native(name)
         objects.append(int(np.count_nonzero(np.bincount(native.ravel())[1:])))
-        merged += prepared.dataset.instances and objects[-1] == 1 and _parts(native) > 1
+        merged += prepared.dataset.instances and objects[-1] == 1 and ndimage.label(native, np.ones((3, 3)))[1] > 1
     held, ignored = counts[:, : len(prepared.classes)], counts[:, IGNORE]
     known, whole = max(1, int(held.sum())), held.sum(1)
     found: Facts = {
@@ -92,20 +95,18 @@ def _set(prepared: PreparedData, ids: Sequence[str]) -> Facts:
     groups = {key: [prepared.groups[key][prepared.position(name)] for name in ids] for key in prepared.groups}
     if "grade" in groups:
         found["grades"] = dict(sorted(Counter(groups["grade"]).items()))
-    return found | {f"{kind}s": len({*groups[kind]}) for kind in ("patient", "slide") if kind in groups}
-
-
-def _parts(objects: np.ndarray) -> int:
-    from scipy import ndimage
-
-    return int(ndimage.label(objects, structure=np.ones((3, 3)))[1])
+    for kind in ("patient", "slide"):
+        if kind in groups:  # a slide's number counts within its patient
+            named = zip(groups[kind], groups.get("patient", groups[kind]), strict=True)
+            found[f"{kind}s"] = len({pair for pair in named if pair[0].strip().lower() not in BLANK})
+    return found
 
 
 def _patients(prepared: PreparedData, folds: Sequence[Fold]) -> Facts | None:
     """Of each split: test images, and those of a patient (or, without patients, slide) who is also in training."""
     if not {"patient", "slide"} & prepared.groups.keys():
         return None
-    of = {image.id: image.patient for image in members(prepared)}
+    of = {image.id: image.patient for image in image_infos(prepared)}
     found: Facts = {}
     for split, _, training, test in folds:
         learnt = {of.get(name) for name in training}
@@ -136,7 +137,7 @@ def _folds(prepared: PreparedData) -> list[Fold]:
             lists = load_split(prepared.dataset, offer.split, 100, fold)
             found.append((offer.split, fold, {*lists.labelled, *lists.unlabelled}, {*lists.test}))
     if not found:
-        training = {image.id for image in members(prepared) if not image.tests}
+        training = {image.id for image in image_infos(prepared) if not image.tests}
         found.append(("as released", 0, training, {*prepared.ids} - training))
     return found
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,8 @@ class Dataset:
     home: Path | None = None  # the folder of a data set of one's own
     published_statistics: Statistics | None = None
     publishable: bool = False  # whether pictures of it may lie in a repository
+    own_lists: Mapping[str, Sequence[Any]] = {}  # split -> the files of ids of each fold, of a folder of one's own
+    stratified: bool = True  # lists are drawn within grades or, where none is known, classes that occur
     licence: str = "not stated; ask who made the images"  # a sentence for the card of what is trained on them
 
     @property

@@ -10,18 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from benchmark.errors import UserError
 
-RATIOS = (5, 10, 20, 50)  # percent of the training images that have a mask
+RATIOS = (5, 10, 20, 50)  # percent of the training images that have a mask; lists at others lie between these
 VALIDATION = 20  # percent
 LEARNT_FROM = ("train", "validation")  # sets; every other is for testing
 
 
 @dataclass(frozen=True)
-class Member:
+class ImageInfo:
     """An image as the splits see it."""
 
     id: str
@@ -36,49 +35,69 @@ class Member:
         return self.set not in LEARNT_FROM
 
 
-def fold_of(
-    train: Sequence[Member], test: list[str], key: str, validation: list[str] | None = None,
-    given: Mapping[int, list[str]] | None = None,
+class FoldOrder:
+    """The order in which the masked training images of a fold get labels, stratum by stratum."""
+
+    def __init__(self, train: Sequence[ImageInfo], key: str) -> None:
+        masked = [image for image in train if image.masked]
+        self.total = len(masked)
+        self._place = {image.id: number for number, image in enumerate(train)}
+        strata: dict[str, list[str]] = {}
+        for image in masked:
+            strata.setdefault(image.stratum, []).append(image.id)
+        self._orders = {name: shuffled(ids, key) for name, ids in sorted(strata.items())}
+        self._sizes = {name: len(ids) for name, ids in self._orders.items()}
+
+    def labelled(self, ratio: int) -> list[str]:
+        """The labelled list at `ratio` percent; a list at a lower ratio is part of it."""
+        seats = self._seats(ratio)
+        return self._sorted(name for stratum, ids in self._orders.items() for name in ids[: seats[stratum]])
+
+    def validation(self) -> list[str]:
+        """The images that are labelled last, VALIDATION percent of all, none of those in its labelled list."""
+        honest = max(ratio for ratio in RATIOS if ratio <= VALIDATION)
+        room = {stratum: self._sizes[stratum] - seats for stratum, seats in self._seats(honest).items()}
+        wanted = min(percent(VALIDATION, self.total), sum(room.values()))
+        held = apportion(wanted, self._sizes, most=room)
+        return self._sorted(
+            name for stratum, ids in self._orders.items() for name in ids[len(ids) - held[stratum] :]
+        )
+
+    def _seats(self, ratio: int) -> dict[str, int]:
+        """How many of each stratum are labelled. Between two of RATIOS one percent after the other is added."""
+        seats, last = dict.fromkeys(self._sizes, 0), 0
+        for step in (*RATIOS, 100):
+            most = apportion(percent(step, self.total), self._sizes, seats)
+            if step > ratio:
+                for between in range(last + 1, ratio + 1):
+                    seats = apportion(percent(between, self.total), self._sizes, seats, most)
+                return seats
+            seats, last = most, step
+        return seats
+
+    def _sorted(self, names: Iterable[str]) -> list[str]:
+        return sorted(names, key=self._place.__getitem__)
+
+
+def make_fold(
+    train: Sequence[ImageInfo], test: list[str], key: str, validation: list[str] | None = None,
+    labelled: Mapping[int, list[str]] | None = None,
 ) -> dict[str, Any]:
     """One fold's lists; validation images and labelled ones, by ratio, are drawn here where they are not given."""
-    masked = [image for image in train if image.masked]
-    if not masked or not test:
-        lack = "training image with a mask" if not masked else "test image"
+    order = FoldOrder(train, key)
+    if not order.total or not test:
+        lack = "training image with a mask" if not order.total else "test image"
         raise UserError(f"{key}: no {lack} is left; a split needs some")
-    strata: dict[str, list[str]] = {}
-    for image in masked:
-        strata.setdefault(image.stratum, []).append(image.id)
-    orders = {name: shuffled(ids, key) for name, ids in sorted(strata.items())}
-    sizes = {name: len(ids) for name, ids in orders.items()}
-    place = {image.id: number for number, image in enumerate(train)}
-    counts = room = dict.fromkeys(sizes, 0)
-    labelled = {}
-    for ratio in RATIOS:
-        counts = apportion(percent(ratio, len(masked)), sizes, counts)
-        chosen = [name for stratum, ids in orders.items() for name in ids[:counts[stratum]]]
-        labelled[str(ratio)] = sorted(chosen, key=place.__getitem__)
-        if ratio <= VALIDATION:
-            room = {stratum: size - counts[stratum] for stratum, size in sizes.items()}
-    if given:
-        labelled = {str(ratio): names for ratio, names in given.items()}
+    lists = labelled or {ratio: order.labelled(ratio) for ratio in RATIOS}
     if validation is None:
-        free = [name for stratum, ids in orders.items() for name in ids[sizes[stratum] - room[stratum]:]]
-        held = apportion(min(percent(VALIDATION, len(masked)), len(free)), sizes, most=room)
-        chosen = [name for stratum, ids in orders.items() for name in ids[len(ids) - held[stratum]:]]
-        taken = set().union(*labelled.values()) if given else set()
-        validation = sorted(set(chosen) - taken, key=place.__getitem__)
-    fold = {"train": [image.id for image in train], "validation": validation, "labelled": labelled, "test": test}
-    if not given:
-        _check(fold)
+        taken = set().union(*lists.values()) if labelled else set()
+        validation = [name for name in order.validation() if name not in taken]
+    fold = {
+        "train": [image.id for image in train], "validation": validation,
+        "labelled": {str(ratio): names for ratio, names in lists.items()}, "test": test,
+    }
     unmasked = [image.id for image in train if not image.masked]
     return fold | ({"unmasked": unmasked} if unmasked else {})
-
-
-def _check(fold: Mapping[str, Any]) -> None:
-    lists = [set(fold["labelled"][str(ratio)]) for ratio in RATIOS]
-    assert all(small <= large for small, large in pairwise(lists)), "labelled lists must be nested"
-    honest = [names for ratio, names in zip(RATIOS, lists, strict=True) if ratio <= VALIDATION]
-    assert not set(fold["validation"]) & set().union(*honest), "validation images must not be labelled ones"
 
 
 def percent(ratio: int, total: int) -> int:

@@ -38,6 +38,7 @@ class FolderDataset(Dataset):
         self.publishable, self.tile = said.publishable, said.tile
         self.licence = " ".join(said.licence.split()) or self.licence
         self.decoding = PixelDecoding((said.range[0], said.range[1]) if said.range else None, said.pixels == "grey")
+        self.own_lists = said.splits
         self.files = files_of(folder, said.image_files, said.mask_files + said.mask_suffix, said.follow_links)
         self.version = self._version()
 

@@ -6,60 +6,41 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.data.fold_lists import Member, fold_of
-from benchmark.data.folder_schema import Lists, describe
-from benchmark.data.id_lists import lines_of
-from benchmark.errors import UserError, suggest
+from benchmark.data.fold_lists import ImageInfo, make_fold
+from benchmark.data.folder_schema import Lists
+from benchmark.data.id_lists import read_ids
+from benchmark.errors import UserError
+
+BARE = "has no mask; it can only be an unlabelled training image"
 
 
-def own_folds(folder: Path, dataset: str, images: Sequence[Member]) -> dict[str, tuple[list[dict[str, Any]], bool]]:
-    """split -> its folds, and whether they name validation images; lists that dataset.yaml does not name are drawn.
+def folds_of(folder: Path, lists: Sequence[Lists], key: str, images: Sequence[ImageInfo]) -> list[dict[str, Any]]:
+    """The folds that these files say; labelled and validation images that they do not name are drawn.
 
     UserError, with the file: an id that is no image or is listed twice, an image in two lists of a fold, a patient (or
     slide) both in training and test, a validation, test or labelled image without a mask."""
     known = {image.id: image for image in images}
-    return {
-        name: (
-            [_fold(folder, lists, known, f"{dataset}/{name}/{number}") for number, lists in enumerate(folds)],
-            any(lists.validation for lists in folds),
-        )
-        for name, folds in describe(folder).splits.items()
-    }
+    return [_fold(folder, fold, known, f"{key}/{number}") for number, fold in enumerate(lists)]
 
 
-def _fold(folder: Path, lists: Lists, images: dict[str, Member], key: str) -> dict[str, Any]:
+def _fold(folder: Path, lists: Lists, images: dict[str, ImageInfo], key: str) -> dict[str, Any]:
     """One fold's lists, in the data set's order."""
-    parts = {"train": _read(folder, lists.train, images), "test": _read(folder, lists.test, images, masked=True)}
-    if lists.validation:
-        parts["validation"] = _read(folder, lists.validation, images, masked=True)
-    _check_apart(parts, images, {part: folder / getattr(lists, part) for part in parts})
-    labelled = {ratio: _read(folder, file, images, masked=True) for ratio, file in lists.labelled.items()}
-    for ratio, names in labelled.items():
-        if strange := sorted(set(names) - set(parts["train"])):
-            raise UserError(f"{folder / lists.labelled[ratio]}: '{strange[0]}' is no training image of {lists.train}")
+    ids, bare = list(images), {name: BARE for name, image in images.items() if not image.masked}
+    files = {"train": lists.train, "test": lists.test} | ({"validation": lists.validation} if lists.validation else {})
+    parts = {
+        part: read_ids(folder / file, ids, "image of this data set", {} if part == "train" else bare)
+        for part, file in files.items()
+    }
+    _check_apart(parts, images, {part: folder / file for part, file in files.items()})
+    labelled = {
+        ratio: read_ids(folder / file, parts["train"], f"training image of {lists.train}", bare)
+        for ratio, file in lists.labelled.items()
+    }
     train = [images[name] for name in parts["train"]]
-    return fold_of(train, parts["test"], key, parts.get("validation"), labelled or None)
+    return make_fold(train, parts["test"], key, parts.get("validation"), labelled or None)
 
 
-def _read(folder: Path, file: str, images: dict[str, Member], masked: bool = False) -> list[str]:
-    """The ids of a list in the data set's order."""
-    path = folder / file
-    found: dict[str, int] = {}
-    for number, name in lines_of(path):
-        where = f"{path}, line {number}: '{name[:60]}'"
-        if name not in images:
-            raise UserError(f"{where} is no image of this data set.{suggest(name, images)}")
-        if name in found:
-            raise UserError(f"{where} is listed twice (first in line {found[name]})")
-        if masked and not images[name].masked:
-            raise UserError(f"{where} has no mask; it can only be an unlabelled training image")
-        found[name] = number
-    if not found:
-        raise UserError(f"{path}: the list is empty; expected image ids, one a line")
-    return [name for name in images if name in found]
-
-
-def _check_apart(parts: dict[str, list[str]], images: dict[str, Member], files: dict[str, Path]) -> None:
+def _check_apart(parts: dict[str, list[str]], images: dict[str, ImageInfo], files: dict[str, Path]) -> None:
     """No image in two lists, no patient both in the test list and in another."""
     seen: dict[str, str] = {}
     for part, names in parts.items():

@@ -6,6 +6,7 @@ docs/your-data.md is its reference. A mistake is one line with file and line num
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from benchmark.registry import DATASETS
 
 FILE = "dataset.yaml"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # it is a part of run ids and of files' names
-MADE = ("official", "patients", "folds", "published")  # splits that the suite makes
+MADE = re.compile(r"official|published|(patients|folds)(_\d+)?")  # splits that the suite makes
 LARGEST_VALUE = 65535
 MOST_CLASSES = 255  # class 255 means "ignore"
 
@@ -68,8 +69,8 @@ def _expression(given: str) -> str:
 def _folds(given: Any) -> Any:
     """A split's name -> its folds; one alone need not be a list."""
     for name in given if isinstance(given, dict) else ():
-        if not re.fullmatch(r"\w+", str(name), re.A) or name in MADE:
-            what = "is one that the suite makes" if name in MADE else "is not a plain name"
+        if not re.fullmatch(r"\w+", str(name), re.A) or MADE.fullmatch(str(name)):
+            what = "is one that the suite makes" if MADE.fullmatch(str(name)) else "is not a plain name"
             raise ValueError(f"must not have a split '{name}', which {what}; call it otherwise")
     if isinstance(given, dict):
         return {str(name): folds if isinstance(folds, list) else [folds] for name, folds in given.items()}
@@ -180,7 +181,8 @@ def describe(folder: Path) -> Description:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     if not path.is_file():
-        raise UserError(f"{folder}: no {FILE} in it; 'python -m benchmark data new FOLDER' looks at it and writes one")
+        command = f"python -m benchmark data new {shlex.quote(str(folder))}"
+        raise UserError(f"{folder}: no {FILE} in it; '{command}' writes one")
     said = yaml_files.load(path, Description)
     return said if said.name else said.model_copy(update={"name": default_name(folder)})
 

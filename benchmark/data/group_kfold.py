@@ -1,4 +1,4 @@
-"""Patients dealt to the folds of a cross-validation, as evenly as can be."""
+"""Which fold of a cross-validation each patient is in, as evenly balanced as can be."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmark.data.fold_lists import Member, shuffled
+from benchmark.data.fold_lists import ImageInfo, shuffled
 
 ORDERS = 50  # starting orders tried
 SWAPPED = 2000  # patients up to whom all pairs are tried: a table of pairs takes 32 MB there
 PATIENT_WEIGHT = 5  # a patient weighs as 5 images in the balance: intervals resample patients, so folds need several
 
 
-def deal(images: Sequence[Member], folds: int, key: str) -> dict[str, int]:
+def assign_patients_to_folds(images: Sequence[ImageInfo], folds: int, key: str) -> dict[str, int]:
     """patient -> fold, with counts as equal as can be: images in all, images in each stratum, patients.
 
     From each of ORDERS orders: put each patient where the sum of squared counts grows least, then move or swap

@@ -1,4 +1,4 @@
-"""What is known of each image of one's own: set, patient, slide, grade and so on, from a table or from its name."""
+"""What is known of each image: set, patient, slide, grade and so on; of one's own from a table or from its name."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 from benchmark.data.folder_schema import Description
 from benchmark.errors import UserError, suggest
 
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+SETS = {"train": TRAIN, "training": TRAIN, "validation": VALIDATION, "test": TEST, "testing": TEST}
 HALVES = ("val", "valid", "dev")  # may mean either: an image that chooses the epoch, or one that tests
-TRAIN, VALIDATION = "train", "validation"
+BLANK = ("", "-", "?", "na", "n/a", "nan", "none", "null")  # of a patient or slide: not known
 
 
 def read_groups(
@@ -37,11 +39,36 @@ def read_groups(
                                 "the pattern; keep one")
             groups[name] |= {key: value or "" for key, value in found.groupdict().items()}
     for name, row in groups.items():
-        chosen = row.setdefault("set", TRAIN)
-        if not chosen or chosen.lower() in HALVES:
-            raise UserError(f"{folder}: the image '{name}' is in set '{chosen}'; write {TRAIN}, or "
-                            f"{VALIDATION} (it chooses the epoch), or test (any other name is a test set, too)")
+        row["set"] = _set(row.get("set", TRAIN), f"{folder}: the image '{name}'")
     return groups
+
+
+def _set(given: str, where: str) -> str:
+    """One of TRAIN, VALIDATION and TEST, however it is written, or a test set's own name, such as testA."""
+    word = given.strip()
+    if found := SETS.get(word.lower()):
+        return found
+    if word.lower().startswith(TEST):
+        return word
+    hint = " (it may be either)" if word.lower() in HALVES else ""
+    raise UserError(f"{where} is in set '{given}'{hint}; write {TRAIN}, {VALIDATION} (it chooses the epoch) or {TEST} "
+                    f"(or a test set's own name that begins so, as in testA)")
+
+
+def patients(ids: Sequence[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Of each image who must not be both in training and test: its patient; without one, its slide's only patient or
+    the slide; without either, the image itself. Blanks, NA and the like are no names."""
+    rows = zip(groups.get("patient") or [""] * len(ids), groups.get("slide") or [""] * len(ids), strict=True)
+    known = [tuple("" if name.strip().lower() in BLANK else name.strip() for name in row) for row in rows]
+    of_slide: dict[str, set[str]] = {}
+    for patient, slide in known:
+        if patient and slide:
+            of_slide.setdefault(slide, set()).add(patient)
+    found = []
+    for name, (patient, slide) in zip(ids, known, strict=True):
+        others = of_slide.get(slide, set())
+        found.append(patient or (next(iter(others)) if len(others) == 1 else slide and f"slide {slide}") or name)
+    return found
 
 
 def read_table(path: Path, ids: Sequence[str]) -> dict[str, dict[str, str]]:

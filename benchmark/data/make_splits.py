@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from benchmark.data.fold_lists import Member, fold_of
-from benchmark.data.folder_lists import own_folds
-from benchmark.data.group_kfold import deal
+from benchmark.data.fold_lists import ImageInfo, make_fold
+from benchmark.data.folder_lists import folds_of
+from benchmark.data.group_kfold import assign_patients_to_folds
+from benchmark.data.groups import patients
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 
@@ -36,24 +39,30 @@ PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class Made:
-    """A split: what is said of it, its folds, and whether its validation images are no training images at all."""
+    """A split: what is said of it, its folds, and how more of them are drawn.
+
+    held_out: its validation images are no training images. drawn: labelled lists at any ratio follow from the strata.
+    draws: so do more folds, which are other draws on the sets of the first.
+    """
 
     about: str
     folds: list[dict[str, Any]]
     held_out: bool = False
+    drawn: bool = True
+    draws: bool = False
 
 
-def members(prepared: PreparedData) -> list[Member]:
+def image_infos(prepared: PreparedData) -> list[ImageInfo]:
     """All images in order.
 
     Strata are grades or, without them, which classes occur. Without patients it is slides that are kept apart, and
-    without either, and where the patient is not known, every image is its own."""
-    ids, groups = prepared.ids, prepared.groups
-    strata = groups.get("grade") or tuple(_occurring(prepared, name) for name in ids)
-    known = groups.get("patient") or groups.get("slide") or ids
+    without either every image is its own."""
+    ids, groups, strata = prepared.ids, prepared.groups, ("",) * len(prepared.ids)
+    if prepared.dataset.stratified:
+        strata = groups.get("grade") or tuple(_occurring(prepared, name) for name in ids)
     return [
-        Member(name, chosen, stratum, patient or name, name not in prepared.unmasked)
-        for name, chosen, stratum, patient in zip(ids, groups["set"], strata, known, strict=True)
+        ImageInfo(name, chosen, stratum, patient, name not in prepared.unmasked)
+        for name, chosen, stratum, patient in zip(ids, groups["set"], strata, patients(ids, groups), strict=True)
     ]
 
 
@@ -62,86 +71,126 @@ def _occurring(prepared: PreparedData, name: str) -> str:
     return "" if name in prepared.unmasked else " ".join(map(str, np.unique(prepared.native_classes(name))))
 
 
-def make_all(prepared: PreparedData) -> dict[str, dict[str, Any]]:
+def groups_digest(prepared: PreparedData, ids: Collection[str]) -> str:
+    """What lists of these ids were made from: their sets, and who must not be on both sides."""
+    rows = zip(prepared.ids, prepared.groups["set"], patients(prepared.ids, prepared.groups), strict=True)
+    wanted = set(ids)
+    return hashlib.sha256(json.dumps([row for row in rows if row[0] in wanted]).encode()).hexdigest()
+
+
+def lists_digest(prepared: PreparedData, split: str) -> str | None:
+    """What the user's own list files of a split hold now; None where it has none."""
+    dataset = prepared.dataset
+    if split not in dataset.own_lists or dataset.home is None:
+        return None
+    digest = hashlib.sha256()
+    for fold in dataset.own_lists[split]:
+        for key, file in (("train", fold.train), ("test", fold.test), ("", fold.validation), *fold.labelled.items()):
+            path = dataset.home / file
+            digest.update(f"{key} {file} ".encode() + (path.read_bytes() if file and path.is_file() else b""))
+    return digest.hexdigest()
+
+
+def ids_of(folds: Sequence[Mapping[str, Any]]) -> set[str]:
+    """All images that folds have."""
+    return {name for fold in folds for part in ("train", "validation", "test") for name in fold[part]}
+
+
+def make_all(prepared: PreparedData, more_folds: Collection[int] = ()) -> dict[str, dict[str, Any]]:
     """split name -> the content of its file, for every split this data set has.
 
+    more_folds: also cross-validations of so many folds, `patients_5` or `folds_5` of five.
     UserError where there are too few images with masks, and for a mistake in lists of one's own."""
+    images = image_infos(prepared)
+    strata: dict[str, list[str]] = {}
+    for image in images:
+        if image.masked:
+            strata.setdefault(image.stratum, []).append(image.id)
     return {
         name: {
             "dataset": prepared.name, "split": name, "about": made.about,
             "made_by": f"python -m benchmark data split {shlex.quote(prepared.dataset.source)} --write",
-            "dataset_fingerprint": prepared.fingerprint, "validation_held_out": made.held_out, "folds": made.folds,
+            "dataset_fingerprint": prepared.fingerprint,
+            "made_from": {"groups": groups_digest(prepared, ids_of(made.folds)), "lists": lists_digest(prepared, name)},
+            "validation_held_out": made.held_out, "draws": made.draws, "strata": strata if made.drawn else None,
+            "folds": made.folds,
         }
-        for name, made in _made(prepared).items()
+        for name, made in _made(prepared, images, more_folds).items()
     }
 
 
-def _made(prepared: PreparedData) -> dict[str, Made]:
-    images = members(prepared)
-    made: dict[str, Made] = {}
-    if any(image.tests for image in images):
+def _made(prepared: PreparedData, images: Sequence[ImageInfo], more_folds: Collection[int]) -> dict[str, Made]:
+    dataset, made = prepared.dataset, dict[str, Made]()
+    tests = any(image.tests for image in images)
+    if tests:
         made["official"] = Made(
             "The released training and test images. Each fold is another draw of the labelled and validation lists.",
-            official(prepared.name, images), any(image.set == "validation" for image in images),
+            official(dataset.name, images), any(image.set == "validation" for image in images), draws=True,
         )
-        if shared_patients(images):
-            made["patients"] = Made(
-                "Cross-validation over all images: no patient is in both training and test. Folds are balanced in "
-                "images, grades and patients; the labelled and validation lists are drawn from the training images.",
-                cross_validation(prepared.name, "patients", images),
-            )
-    if prepared.dataset.home:
-        made |= {
-            name: Made("Lists of one's own, named in dataset.yaml.", folds, held_out)
-            for name, (folds, held_out) in own_folds(prepared.dataset.home, prepared.name, images).items()
-        }
-    if not made:
-        made["folds"] = Made(
-            "Cross-validation over all images that have a mask. No patient (or slide, or image where neither is known) "
-            "is in both training and test; folds are balanced in images, in grades or classes, and in patients.",
-            cross_validation(prepared.name, "folds", images),
+    for name, lists in dataset.own_lists.items():
+        assert dataset.home is not None
+        made[name] = Made(
+            "Lists of one's own, named in dataset.yaml.",
+            folds_of(dataset.home, lists, f"{dataset.name}/{name}", images),
+            any(fold.validation for fold in lists), drawn=not any(fold.labelled for fold in lists),
         )
-    lists = PUBLISHED.get(prepared.name, {})
-    if lists and all(f"train_{number}" in prepared.ids for numbers in lists.values() for number in numbers):
+    kind, wanted = ("patients" if tests else "folds"), {}
+    if (not tests and not made) or (tests and shared_patients(images)):
+        wanted[kind] = FOLDS
+    for name, number in (wanted | {f"{kind}_{number}": number for number in more_folds}).items():
+        about = ABOUT_PATIENTS if tests else ABOUT_FOLDS
+        made[name] = Made(about, cross_validation(dataset.name, name, images, number))
+    numbers = PUBLISHED.get(prepared.name, {})
+    if numbers and {f"train_{number}" for part in numbers.values() for number in part} <= {*prepared.ids}:
         made["published"] = Made(
             "The only id lists published for this task (arXiv 2604.09169). Validation images are held out of training.",
-            [published(images, lists)], True,
+            [published(images, numbers)], True, drawn=False,
         )
     return made
 
 
-def shared_patients(images: Sequence[Member]) -> set[str]:
+ABOUT_PATIENTS = (
+    "Cross-validation over all images: no patient is in both training and test. Folds are balanced in images, grades "
+    "and patients; the labelled and validation lists are drawn from the training images."
+)
+ABOUT_FOLDS = (
+    "Cross-validation over all images that have a mask. No patient (or slide, or image where neither is known) is in "
+    "both training and test; folds are balanced in images, in grades or classes, and in patients."
+)
+
+
+def shared_patients(images: Sequence[ImageInfo]) -> set[str]:
     """Patients with images both in the training set and in a test set."""
     training = {image.patient for image in images if not image.tests}
     return training & {image.patient for image in images if image.tests}
 
 
-def official(dataset: str, images: Sequence[Member]) -> list[dict[str, Any]]:
+def official(dataset: str, images: Sequence[ImageInfo]) -> list[dict[str, Any]]:
     """FOLDS draws on the released sets; a validation set that is among them is every draw's."""
     train = [image for image in images if image.set == "train"]
     test = [image.id for image in images if image.tests]
     validation = [image.id for image in images if image.set == "validation"] or None
-    return [fold_of(train, test, f"{dataset}/official/{number}", validation) for number in range(FOLDS)]
+    return [make_fold(train, test, f"{dataset}/official/{number}", validation) for number in range(FOLDS)]
 
 
-def cross_validation(dataset: str, split: str, images: Sequence[Member]) -> list[dict[str, Any]]:
-    """FOLDS folds, disjoint in patients; each image that has a mask is tested once."""
+def cross_validation(dataset: str, split: str, images: Sequence[ImageInfo], folds: int) -> list[dict[str, Any]]:
+    """Folds that are disjoint in patients; each image that has a mask is tested once."""
     tested = [image for image in images if image.masked]
-    if len({image.patient for image in tested}) < FOLDS:
-        raise UserError(f"{dataset}: {FOLDS} folds need {FOLDS} patients (or slides, or images) with masks; name test "
-                        "images by a column `set` of the groups, or give lists of your own under `splits`")
-    home = deal(tested, FOLDS, f"{dataset}/{split}")
+    if folds < 2 or len({image.patient for image in tested}) < folds:
+        raise UserError(f"{dataset}: {folds} folds need {max(2, folds)} patients (or slides, or images) with masks; "
+                        "name test images by a column `set` of the groups, or give lists of your own under `splits`")
+    fold_of = assign_patients_to_folds(tested, folds, f"{dataset}/{split}")
     made = []
-    for number in range(FOLDS):
-        train = [image for image in images if home.get(image.patient) != number]
-        test = [image.id for image in tested if home[image.patient] == number]
-        made.append(fold_of(train, test, f"{dataset}/{split}/{number}"))
+    for number in range(folds):
+        train = [image for image in images if fold_of.get(image.patient) != number]
+        test = [image.id for image in tested if fold_of[image.patient] == number]
+        made.append(make_fold(train, test, f"{dataset}/{split}/{number}"))
     return made
 
 
-def published(images: Sequence[Member], lists: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+def published(images: Sequence[ImageInfo], numbers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """The one published fold."""
-    named = {key: [f"train_{number}" for number in numbers] for key, numbers in lists.items()}
+    named = {key: [f"train_{number}" for number in part] for key, part in numbers.items()}
     return {
         "train": [image.id for image in images if image.set == "train"],
         "validation": named.pop("validation"),

@@ -1,28 +1,31 @@
 """Splits: which images a run learns from with labels, which without, which choose its epoch and which test it.
 
 They are lists in files, verified against their fingerprint when read: configs/splits/<dataset>/<split>.json, which are
-committed, and of a folder of one's own <folder>/splits/<split>.json.
+committed, and of a folder of one's own <folder>/splits/<split>.json. Lists at other ratios than the file has, and more
+draws of the labelled lists, follow from the file's strata, the same on every machine.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.data.dataset import Dataset
-from benchmark.data.fold_lists import VALIDATION
-from benchmark.data.id_lists import lines_of
-from benchmark.data.make_splits import make_all
+from benchmark.data.fold_lists import VALIDATION, FoldOrder, ImageInfo, make_fold
+from benchmark.data.folder_lists import BARE
+from benchmark.data.id_lists import read_ids
+from benchmark.data.make_splits import groups_digest, ids_of, lists_digest, make_all
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError, suggest
 from benchmark.files import write_text
 
-WIDTH = 110  # of the lines of a file
+DEFAULT_RATIO = 20
 
 
 @dataclass(frozen=True)
@@ -41,45 +44,48 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """What one split file offers."""
+    """What one split file offers; any_ratio, any_fold: others than those listed follow from it."""
 
     split: str
     about: str
     ratios: tuple[int, ...]
     folds: int
+    any_ratio: bool
+    any_fold: bool
 
 
 def load_split(
-    dataset: Dataset, split: str, ratio: int, fold: int, *, labelled_file: str | Path | None = None
+    dataset: Dataset, split: str, ratio: int | None, fold: int, *, labelled_file: str | Path | None = None
 ) -> Split:
     """The lists of one run. `ratio` is of the training images that have a mask: at 100 % the others are unlabelled.
 
     Validation images are also unlabelled training images (as in the published counts 9 + 76 and 17 + 68 of GlaS)
-    unless the split holds them out. With `labelled_file` (ids, one a line) the
-    labelled list is the user's own, `ratio` follows from its length and the name becomes "<split>+<8 hex of it>".
+    unless the split holds them out. With `labelled_file` (ids, one a line) the labelled list is the user's own, the
+    name becomes "<split>+<8 hex of it>", and a ratio that is not given follows from its length.
     UserError: a split, ratio or fold that does not exist (says which do), an edited file, a bad list of one's own.
     """
     content = _read(dataset, split)
-    folds = content["folds"]
-    if fold not in range(len(folds)):
-        raise UserError(f"split '{split}' of {dataset.name} has no fold {fold}; it has {_spoken(range(len(folds)))}")
-    lists = folds[fold]
+    lists = _fold(dataset, content, fold)
     train, validation, test = lists["train"], lists["validation"], lists["test"]
     unmasked = set(lists.get("unmasked", ()))
     masked = [name for name in train if name not in unmasked]
     held_out = set(validation) if content["validation_held_out"] else set()
     if labelled_file is not None:
-        labelled = read_list(Path(labelled_file), train, test, unmasked)
+        refused = dict.fromkeys(test, "is a test image of this split; it must not be learned from")
+        refused |= dict.fromkeys(unmasked, BARE)
+        labelled = read_ids(Path(labelled_file), train, "training image of this split", refused)
         held_out -= set(labelled)
         validation = [name for name in validation if name not in set(labelled)]
         split += "+" + hashlib.sha256("\n".join(labelled).encode()).hexdigest()[:8]
-        ratio = 100 if len(labelled) == len(masked) else min(99, max(1, round(100 * len(labelled) / len(masked))))
+        if ratio is None:
+            ratio = 100 if len(labelled) == len(masked) else min(99, max(1, round(100 * len(labelled) / len(masked))))
+        _check_ratio(ratio)
     else:
-        ratios = [*map(int, lists["labelled"]), 100]
-        if ratio not in ratios:
-            raise UserError(f"split '{split}' of {dataset.name} has no labelled list at {ratio} %; it has "
-                            f"{_spoken(ratios)}, or give your own with --labelled FILE")
-        labelled = [name for name in masked if name not in held_out] if ratio == 100 else lists["labelled"][str(ratio)]
+        ratio = DEFAULT_RATIO if ratio is None else ratio
+        _check_ratio(ratio)
+        labelled = [name for name in masked if name not in held_out]
+        if ratio < 100:
+            labelled = _labelled(dataset, content, lists, ratio, fold)
         if ratio > VALIDATION and not held_out:
             validation = []
     known = held_out | set(labelled)
@@ -90,11 +96,51 @@ def load_split(
     )
 
 
+def _fold(dataset: Dataset, content: Mapping[str, Any], fold: int) -> Mapping[str, Any]:
+    """The lists of a fold; of a split whose folds are draws, one more than the file has is drawn."""
+    folds: list[Mapping[str, Any]] = content["folds"]
+    if fold in range(len(folds)):
+        return folds[fold]
+    if fold < 0 or not content["draws"]:
+        raise UserError(f"split '{content['split']}' of {dataset.name} has no fold {fold}; it has "
+                        f"{_listed(range(len(folds)))}")
+    first = folds[0]
+    validation = first["validation"] if content["validation_held_out"] else None
+    return make_fold(_infos(content, first["train"]), first["test"], _key(content, fold), validation)
+
+
+def _labelled(
+    dataset: Dataset, content: Mapping[str, Any], lists: Mapping[str, Any], ratio: int, fold: int
+) -> list[str]:
+    """The labelled list of a fold at a ratio below 100 %."""
+    if (given := lists["labelled"].get(str(ratio))) is not None:
+        return list(given)
+    if not content["strata"]:
+        raise UserError(f"split '{content['split']}' of {dataset.name} has no labelled list at {ratio} %; it has "
+                        f"{_listed([*lists['labelled'], 100])}, or give your own with --labelled FILE")
+    return FoldOrder(_infos(content, lists["train"]), _key(content, fold)).labelled(ratio)
+
+
+def _infos(content: Mapping[str, Any], ids: Iterable[str]) -> list[ImageInfo]:
+    stratum = {name: key for key, names in content["strata"].items() for name in names}
+    return [ImageInfo(name, "train", stratum.get(name, ""), name, name in stratum) for name in ids]
+
+
+def _key(content: Mapping[str, Any], fold: int) -> str:
+    return f"{content['dataset']}/{content['split']}/{fold}"
+
+
+def _check_ratio(ratio: int) -> None:
+    if not 1 <= ratio <= 100:
+        raise UserError(f"--ratio must be a whole percentage from 1 to 100, it is {ratio}")
+
+
 def check_split_matches_data(split: Split, prepared: PreparedData) -> list[str]:
     """Whether these data are the ones the split was made for: remarks for the user, none if all is well.
 
-    UserError where an image of the split is missing from the data."""
-    needed = (*split.labelled, *split.unlabelled, *split.validation, *split.test)
+    UserError where an image of the split, or its mask, is missing from the data, and where sets, patients, slides or
+    the user's own lists are not what the split was made from."""
+    needed = dict.fromkeys((*split.labelled, *split.unlabelled, *split.validation, *split.test))
     present = set(prepared.ids)
     lost = [name for name in needed if name not in present]
     if lost:
@@ -105,13 +151,20 @@ def check_split_matches_data(split: Split, prepared: PreparedData) -> list[str]:
     if bare:
         raise UserError(f"split '{split.name}' needs the mask of {bare[0]}, which is not there any more; put it back, "
                         f"or make the lists again with {_command(prepared.dataset)}")
-    content = _read(prepared.dataset, split.name.partition("+")[0])
-    if content["dataset_fingerprint"] == prepared.fingerprint:
+    name = split.name.partition("+")[0]
+    content = _read(prepared.dataset, name)
+    made_from = content["made_from"]
+    now = {"groups": groups_digest(prepared, ids_of(content["folds"])), "lists": lists_digest(prepared, name)}
+    for key, what in (("groups", "sets, patients or slides"), ("lists", "list files that dataset.yaml names")):
+        if made_from[key] != now[key]:
+            raise UserError(f"split '{name}' of {prepared.name} was made before its {what} were changed; make it again "
+                            f"with {_command(prepared.dataset)}")
+    if content["dataset_fingerprint"] in ("", prepared.fingerprint):
         return []
     marks = f"({prepared.fingerprint[:12]}, not {content['dataset_fingerprint'][:12]})"
     if prepared.dataset.home:
         return [f"{prepared.name} is not what the split '{split.name}' was made from {marks}: "
-                f"{_command(prepared.dataset)} makes the lists anew, with what was added"]
+                f"{_command(prepared.dataset)} makes the lists again, with what was added"]
     return [f"your copy of {prepared.name} does not have the pixels that the split '{split.name}' was made from "
             f"{marks}: results may differ"]
 
@@ -128,59 +181,54 @@ def available(dataset: Dataset) -> list[SplitInfo]:
     for name in _splits(dataset):
         content = _read(dataset, name)
         ratios = (*map(int, content["folds"][0]["labelled"]), 100)
-        offers.append(SplitInfo(name, content["about"], ratios, len(content["folds"])))
+        folds = len(content["folds"])
+        offers.append(SplitInfo(name, content["about"], ratios, folds, bool(content["strata"]), content["draws"]))
     return offers
 
 
-def read_list(path: Path, train: Iterable[str], test: Iterable[str], unmasked: Iterable[str] = ()) -> list[str]:
-    """A user's own labelled list; see `lines_of` for its form."""
-    training, testing, bare = list(train), set(test), set(unmasked)
-    found: dict[str, int] = {}
-    for number, name in lines_of(path):
-        where = f"{path}, line {number}: '{name[:60]}'"
-        if name in testing:
-            raise UserError(f"{where} is a test image of this split; it must not be learned from")
-        if name not in training:
-            raise UserError(f"{where} is no training image of this split.{suggest(name, training)}")
-        if name in bare:
-            raise UserError(f"{where} has no mask; it can only be an unlabelled training image")
-        if name in found:
-            raise UserError(f"{where} is listed twice (first in line {found[name]})")
-        found[name] = number
-    if not found:
-        raise UserError(f"{path}: the labelled list is empty; expected image ids, one a line")
-    return sorted(found, key=training.index)  # the file's order does not matter
+def write(prepared: PreparedData, folds: int | None = None) -> list[str]:
+    """Make and write every split of a data set, also a cross-validation of so many `folds`; a line for each file.
 
-
-def write(prepared: PreparedData) -> list[str]:
-    """Make and write every split of a data set; a line for each file."""
+    Files of splits that are not made any more are set aside."""
+    made = make_all(prepared, _more_folds(prepared.dataset) | ({folds} if folds else set()))
     lines = []
-    for name, content in make_all(prepared).items():
+    for name, content in made.items():
         path = prepared.dataset.splits_folder / f"{name}.json"
-        text = _text({**content, "fingerprint": _digest(content)})
+        text = json.dumps({**content, "fingerprint": _digest(content)}, indent=1) + "\n"
         other = path.is_file() and path.read_bytes() != text.encode()
         write_text(path, text)
         lines.append(f"wrote {path}" + " over another version of it" * other)
+    for name in _splits(prepared.dataset):
+        if name not in made:
+            path = prepared.dataset.splits_folder / f"{name}.json"
+            path.replace(path.with_name(f"{path.name}.old"))
+            lines.append(f"{path}: this split is not made any more; the file is kept as {path.name}.old")
     return lines
 
 
 def compare(prepared: PreparedData) -> tuple[bool, list[str]]:
     """Whether the committed files are what `make_all` gives from these data, and a line for each."""
     fine, lines = True, []
-    made = make_all(prepared)
+    made = make_all(prepared, _more_folds(prepared.dataset))
     for name in sorted({*made, *_splits(prepared.dataset)}):
         path = prepared.dataset.splits_folder / f"{name}.json"
         if name not in made or not path.is_file():
             fine, verdict = False, "not a split that is made" if name not in made else "missing; use --write"
         else:
             held = _read(prepared.dataset, name)
-            same = held["folds"] == made[name]["folds"]
+            same = all(held[key] == made[name][key] for key in ("folds", "strata", "made_from"))
             fine &= same
             verdict = "the same lists" if same else "DIFFERENT lists; use --write if that is meant"
-            if held["dataset_fingerprint"] != prepared.fingerprint:
+            if held["dataset_fingerprint"] not in ("", prepared.fingerprint):
                 verdict += ", made from other pixels"
         lines.append(f"{prepared.name}/{name}: {verdict}")
     return fine, lines
+
+
+def _more_folds(dataset: Dataset) -> set[int]:
+    """The numbers of folds of the cross-validations that were asked for once."""
+    found = (re.fullmatch(r"(?:patients|folds)_(\d+)", name) for name in _splits(dataset))
+    return {int(match[1]) for match in found if match}
 
 
 def _splits(dataset: Dataset) -> list[str]:
@@ -199,51 +247,23 @@ def _read(dataset: Dataset, split: str) -> dict[str, Any]:
             has = f"none is made yet: {_command(dataset)} does it where its images are"
         raise UserError(f"{dataset.name} has no split '{split}'.{suggest(split, known)} {has[0].upper()}{has[1:]}.")
     path = dataset.splits_folder / f"{split}.json"
+    restore = f"make it again with {_command(dataset)}" if dataset.home else "restore it with git"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         claimed = content.pop("fingerprint")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: not a split file ({error}); {_restore(dataset)}") from None
+        raise UserError(f"{path}: not a split file ({error}); {restore}") from None
     if _digest(content) != claimed:
-        raise UserError(f"{path}: the lists do not have their fingerprint, the file was edited; {_restore(dataset)}, "
-                        "or give your own list with --labelled FILE")
+        raise UserError(f"{path}: the lists do not have their fingerprint, the file was edited; {restore}, or give "
+                        "your own list with --labelled FILE")
+    if "made_from" not in content:
+        raise UserError(f"{path}: does not say what the lists were made from, as older versions did; {restore}")
     return content
-
-
-def _restore(dataset: Dataset) -> str:
-    return f"make it anew with {_command(dataset)}" if dataset.home else "restore it with git"
 
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _text(value: Any, indent: str = "") -> str:
-    """JSON to be read: one key a line, lists of ids in lines of WIDTH."""
-    deeper = indent + "  "
-    if isinstance(value, dict):
-        inner = ",\n".join(f"{deeper}{json.dumps(key)}: {_text(part, deeper).lstrip()}" for key, part in value.items())
-        text = f"{{\n{inner}\n{indent}}}"
-    elif isinstance(value, list) and all(isinstance(part, str) for part in value):
-        text = "[\n" + "\n".join(_wrapped([json.dumps(part) for part in value], deeper)) + f"\n{indent}]"
-    elif isinstance(value, list):
-        text = "[\n" + ",\n".join(deeper + _text(part, deeper) for part in value) + f"\n{indent}]"
-    else:
-        text = json.dumps(value)
-    return text if indent else text + "\n"
-
-
-def _wrapped(words: list[str], indent: str) -> list[str]:
-    """Lines of words with commas between them, broken between words alone: there may be blanks in one."""
-    lines: list[str] = []
-    for number, word in enumerate(words):
-        word += "," * (number < len(words) - 1)
-        if lines and len(lines[-1]) + 1 + len(word) <= WIDTH:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(indent + word)
-    return lines or [""]
-
-
-def _spoken(values: Iterable[int]) -> str:
+def _listed(values: Iterable[Any]) -> str:
     return ", ".join(map(str, values))

@@ -21,7 +21,7 @@ from benchmark.models.load import Finished
 from benchmark.models.predict import LARGER
 from benchmark.npz import write_arrays
 from benchmark.protocols import scores
-from benchmark.runs.records import set_aside
+from benchmark.runs.records import archive_record
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator
 
@@ -81,7 +81,7 @@ def evaluate(
         "environment": devices.environment(finished.numerics.device), "command": command,
     }
     if path.exists():
-        set_aside(path)
+        archive_record(path)
     remove_unfinished(path.parent, path.stem)
     arrays = path.with_suffix(".npz")  # written first, then the file that holds their digest
     write_atomically(arrays, lambda stream: write_arrays(stream, counts))

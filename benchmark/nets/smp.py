@@ -45,7 +45,10 @@ def build(
         _do_not_wait_for_the_hub()
     elif weights is not None:
         tensors = pretrained.state_dict(weights, encoder)
-        options |= {"pretrained_cfg_overlay": {"state_dict": tensors}}
+        if torch.get_default_device().type == "meta":  # a plan asks for the network's shapes alone
+            weights = None
+        else:
+            options |= {"pretrained_cfg_overlay": {"state_dict": tensors}}
         if "blocks.0.ls1.gamma" in tensors and "vit" in encoder:  # timm's plain ViTs have no LayerScale unless asked
             options["init_values"] = 1e-5
     logging.getLogger("timm").setLevel(logging.ERROR)  # it warns of every classifier that is left out
@@ -61,7 +64,7 @@ def build(
                 "net.weights=FILE, take net.weights=package with net.name=unet_lite, or leave weights unset"
             ) from error
         raise UserError(f"network '{name}' cannot be built: {_line(error)}") from error
-    if tensors is not None:
+    if weights is not None and tensors is not None:
         _check_loaded(model.encoder, tensors, name)
     if ends_at_half:
         return HalfLevelled(model)

@@ -18,7 +18,7 @@ from benchmark.plugins import portable, short
 from benchmark.registry import METHODS
 from benchmark.report.results_frame import ExpectedRun, Group, Run
 from benchmark.runs.experiment import Experiment
-from benchmark.runs.grid import Planned, plan
+from benchmark.runs.plan import Planned, plan
 from benchmark.runs.records import read_counts, read_record, record_files
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def gather(
 ) -> list[Group]:
     """The runs of `experiment` whose records are in `results`, on one kind of device: a group a data set and split.
 
-    kind: `cpu` or `cuda`; None takes the one with more records. only: as in `runs.grid.plan`. UserError names every
+    kind: `cpu` or `cuda`; None takes the one with more records. only: as in `runs.plan.plan`. UserError names every
     damaged record, or a mistake in the experiment's file.
     """
     try:

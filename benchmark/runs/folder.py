@@ -1,4 +1,4 @@
-"""A run's folder: its claim, checkpoint, log and leavings."""
+"""A run's folder: its lock, checkpoint, log, weights and predicted masks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import explain, remove_unfinished, write_atomically, write_json, write_text
 from benchmark.npz import ArrayFile, write_arrays
-from benchmark.run_lock import Claim
+from benchmark.runs.lock import RunLock
 from benchmark.spec import Spec
 
 
@@ -25,7 +25,7 @@ class RunFolder:
     def __init__(self, results: Path, spec: Spec) -> None:
         self.path = folder_of(results, spec.run_id)
         self.spec = spec
-        self.claim = Claim(claim_of(results, spec.run_id))
+        self.lock = RunLock(lock_of(results, spec.run_id))
 
     @property
     def checkpoint(self) -> Path:
@@ -36,16 +36,16 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     @contextlib.contextmanager
-    def claimed(self, **how: Any) -> Iterator[None]:
-        """Hold the run for this process; `how`: as `Claim.held` says."""
-        with self.claim.held(**how):
+    def locked(self, **how: Any) -> Iterator[None]:
+        """Lock the run for this process; `how`: see `RunLock.acquire`."""
+        with self.lock.acquire(**how):
             remove_unfinished(self.path)
             write_json(self.path / "spec.json", self.spec.to_json())
             yield
 
-    def tell(self, step: int, steps: int, means: dict[str, float], seconds: float) -> None:
+    def tell(self, step: int, steps: int, seconds: float) -> None:
         """Let others see how far the run is, after so many seconds, evaluations included."""
-        self.claim.said = {"step": step, "steps": steps, "seconds_per_step": seconds / max(1, step)}
+        self.lock.progress = {"step": step, "steps": steps, "seconds_per_step": seconds / max(1, step)}
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint, or None; UserError when it is damaged."""
@@ -88,7 +88,7 @@ class RunFolder:
                 number = cause.errno if isinstance(cause, OSError) else errno.ENOSPC
                 raise OSError(number, str(error).splitlines()[0]) from error
 
-        self.claim.check()
+        self.lock.check()
         write_atomically(path, write)
 
     def start_log(self, step: int) -> None:
@@ -103,7 +103,7 @@ class RunFolder:
 
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Append one JSON line a step."""
-        self.claim.check()
+        self.lock.check()
         try:
             with open(self.log_file, "a", encoding="utf-8") as stream:
                 stream.writelines(json.dumps(line) + "\n" for line in lines)
@@ -139,9 +139,9 @@ def folder_of(results: Path, run_id: str) -> Path:
     return results / "runs" / run_id
 
 
-def claim_of(results: Path, run_id: str) -> Path:
-    """Where it is told who is at a run."""
-    return folder_of(results, run_id) / "claim"
+def lock_of(results: Path, run_id: str) -> Path:
+    """Where a run's lock is."""
+    return folder_of(results, run_id) / "lock"
 
 
 def load_masks(path: Path) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark.data.splits import Split
 from benchmark.errors import UserError
 from benchmark.files import remove_unfinished, sha256, write_atomically, write_json
 from benchmark.npz import DAMAGED, ArrayFile, write_arrays
@@ -23,17 +25,19 @@ KEYS: dict[str, Any] = {
 }
 
 
-def write_record(folder: Path, record: dict[str, Any], evidence: dict[str, np.ndarray] | None) -> Path:
-    """Write counts first, then the record that names their digest: a record never points at a missing file."""
+def write_record(
+    folder: Path, record: dict[str, Any], counts: dict[str, np.ndarray] | None
+) -> dict[str, Any]:
+    """Write the counts first, then the record with their digest, which is returned: no record lacks its counts."""
     path = folder / f"{record['run_id']}.json"
     remove_unfinished(folder, path.stem)
-    if evidence is not None:
-        counts = path.with_suffix(".npz")
-        write_atomically(counts, lambda stream: write_arrays(stream, evidence))
-        record = record | {"counts_sha256": sha256(counts)}
+    if counts is not None:
+        file = path.with_suffix(".npz")
+        write_atomically(file, lambda stream: write_arrays(stream, counts))
+        record = record | {"counts_sha256": sha256(file)}
     check_record(record, path)
     write_json(path, record)
-    return path
+    return record
 
 
 def check_record(record: Any, path: Path) -> None:
@@ -55,14 +59,29 @@ def check_record(record: Any, path: Path) -> None:
 
 def read_record(path: Path) -> dict[str, Any]:
     """One record, validated."""
+    return read_with_digest(path)[0]
+
+
+def read_with_digest(path: Path) -> tuple[dict[str, Any], str]:
+    """One record, validated, and the digest of its file as it was read."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError):
-        raise UserError(f"{path}: damaged record (not JSON); move it away and run again") from None
+        content = path.read_bytes()
+        record = json.loads(content.decode())
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise UserError(f"{path}: damaged record (not JSON); move it away and run again") from None
     check_record(record, path)
-    return record
+    return record, hashlib.sha256(content).hexdigest()
+
+
+def staleness(record: Mapping[str, Any], versions: Mapping[str, int | str], split: Split) -> str | None:
+    """How a record differs from what would be made now, by code of these `versions`; None: it is current."""
+    made = {"numerics": record["numerics"], "split": record["data"].get("split_fingerprint")}
+    for name, now in {"numerics": versions, "split": split.fingerprint}.items():
+        if made[name] != now:
+            return f"made with {name} {made[name]}, now {now}"
+    return None
 
 
 def spec_of(record: Mapping[str, Any]) -> Spec:
@@ -113,8 +132,8 @@ def read_records(folder: Path) -> list[tuple[dict[str, Any], dict[str, np.ndarra
     return found
 
 
-def set_aside(path: Path) -> None:
-    """Keep an old record, and its counts, under another name."""
+def archive_record(path: Path) -> None:
+    """Keep an old record and its counts as NAME.old1, .old2, ..."""
     number, counts = 1, path.with_suffix(".npz")
     while any(file.with_name(f"{file.name}.old{number}").exists() for file in (path, counts)):
         number += 1

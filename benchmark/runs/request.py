@@ -28,7 +28,7 @@ class Request:
     method: str
     dataset: str
     split: str | None = None  # None: `official`, or the first that the data set has
-    ratio: int = 20
+    ratio: int | None = None  # None: 20 %, or as many as the labelled file has
     fold: int = 0
     seed: int = 0
     preset: str = "fair"
@@ -42,7 +42,8 @@ class Request:
         parts = ["python -m benchmark run", f"--method {shlex.quote(self.method)}"]
         parts.append(f"--dataset {shlex.quote(self.dataset)}")
         parts += [f"--split {self.split}"] if self.split else []
-        parts.append(f"--ratio {self.ratio} --fold {self.fold} --seed {self.seed}")
+        parts += [f"--ratio {self.ratio}"] if self.ratio else []
+        parts.append(f"--fold {self.fold} --seed {self.seed}")
         parts.append(f"--preset {self.preset}")
         for key, value in {**self.experiment, **self.overrides}.items():
             text = ",".join(map(str, value)) if isinstance(value, list | tuple) else json.dumps(value).strip('"')
@@ -53,7 +54,7 @@ class Request:
 
 
 class ResolvedRun(NamedTuple):
-    """What a request comes to. request: the same, its split named."""
+    """What a request comes to. request: the same, its split and ratio named."""
 
     spec: Spec
     split: Split
@@ -115,7 +116,7 @@ class Specifier:
             request.method, dataset.name, split.name, split.ratio, split.fold, request.seed, request.preset,
             self._values(request, dataset.name), dataset.source if dataset.source != dataset.name else "",
         )
-        return ResolvedRun(spec, split, dataset, replace(request, split=name))
+        return ResolvedRun(spec, split, dataset, replace(request, split=name, ratio=split.ratio))
 
     def _values(self, request: Request, dataset: str) -> dict[str, Any]:
         layers = dict(request.overrides), dict(request.experiment)

@@ -13,11 +13,11 @@ import numpy as np
 
 from benchmark.data.load import load_dataset
 from benchmark.errors import Interrupted, UserError
-from benchmark.runs.execute import execute
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.grid import plan
+from benchmark.runs.plan import plan
 from benchmark.runs.records import read_counts, read_record, spec_of
 from benchmark.runs.request import recorded, specify
+from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
 
@@ -74,7 +74,7 @@ def caveats_of(record: Mapping[str, Any], device_name: str) -> list[str]:
     return found
 
 
-def verify(path: Path, device_name: str, *, raw: str | None = None, **loop: Any) -> Comparison:
+def verify(path: Path, device_name: str, *, raw: str | None = None, **callbacks: Any) -> Comparison:
     """Make the run that the record at `path` specifies again, in a temporary folder, and compare."""
     record = read_record(path)
     comparison, spec = Comparison(record["run_id"], caveats_of(record, device_name)), spec_of(record)
@@ -86,10 +86,8 @@ def verify(path: Path, device_name: str, *, raw: str | None = None, **loop: Any)
             raise UserError(f"{request.labelled_file}: not the list that {spec.run_id} was given: with it the split is "
                             f"{found}; put the file back as it was")
         try:
-            again, _ = execute(
-                request, results=results, raw=raw, device_name=kind if device_name == "auto" else device_name,
-                keep="nothing", **loop,
-            )
+            device = kind if device_name == "auto" else device_name
+            again, _ = run_or_load(request, RunOptions(results, raw, device, keep="nothing"), **callbacks)
         except Interrupted:
             raise Interrupted("stopped; nothing was changed, and the same command starts this run anew") from None
         after = _counts(results / "records" / f"{again['run_id']}.json", again)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 from typing import Any
 
 import torch
 
 from benchmark.errors import UserError
+
+VECTOR_FLAG = re.compile("s?sse|fma|f16c|avx|amx|neon|asimd|sve")  # of /proc/cpuinfo: they may change the last bits
 
 
 def choose(name: str, must_exist: bool = True) -> torch.device:
@@ -58,6 +63,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "device": name(device),
         "device_type": device.type,
+        "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else None,
         "torch": torch.__version__,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
@@ -70,7 +76,7 @@ def name(device: torch.device) -> str | None:
     """What the device is called; None for a GPU that is not in this machine."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device) if torch.cuda.is_available() else None
-    return _processor()
+    return str(processor()["brand"])
 
 
 def memory(device: torch.device) -> int:
@@ -114,9 +120,18 @@ def both_seconds(device: torch.device, work: Callable[[], Any]) -> tuple[float, 
     return passed, time.process_time() - had if device.type == "cpu" else passed
 
 
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+def processor() -> dict[str, Any]:
+    """Brand, vendor, family, model, stepping and vector instructions of this machine's processor, where it says so."""
+    said: dict[str, str] = {}
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
+        for key, colon, value in (line.partition(":") for line in takewhile(str.strip, lines)):
+            said[key.strip()] = value.strip() if colon else ""
+    flags = said.get("flags", said.get("Features", "")).split()
+    return {
+        "brand": said.get("model name") or platform.processor() or platform.machine(),
+        "vendor": said.get("vendor_id", said.get("CPU implementer")),
+        "family": said.get("cpu family", said.get("CPU architecture")),
+        "model": said.get("model", said.get("CPU part")),
+        "stepping": said.get("stepping", said.get("CPU revision")),
+        "vector_flags": sorted(flag for flag in flags if VECTOR_FLAG.match(flag)),
+    }

@@ -6,7 +6,7 @@ counted at the argmax, each against the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from benchmark.config.schema import Evaluate
 from benchmark.data.dataset import IGNORE
 from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
+from benchmark.errors import UserError
 from benchmark.method import Method, named_logits
 from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
 from benchmark.metrics.torch_counts import class_counts, threshold_counts
@@ -61,6 +62,25 @@ class Evaluator:
         """Float32 logits by output name, in evaluation mode."""
         with self.numerics.autocast():
             return {name: logits.float() for name, logits in named_logits(method.predict(image)).items()}
+
+    def check(self, method: Method, images: int = 2) -> None:
+        """UserError where `predict` does not give finite logits of every class and pixel of some test images."""
+        was, size = method.training, self.prepared.size
+        image = next(self.images(self.lists["test"][:images]))[1][:images]
+        with torch.inference_mode(), self.numerics.autocast():
+            answer: Any = method.eval().predict(image)
+        method.train(was)
+        wanted = (len(image), self.classes, size, size)
+        for name, logits in (answer if isinstance(answer, Mapping) else {"prediction": answer}).items():
+            if not isinstance(logits, Tensor):
+                trouble = f"is a {type(logits).__name__}, expected a tensor {wanted}"
+            elif tuple(logits.shape) != wanted:
+                trouble = f"has shape {tuple(logits.shape)}, expected {wanted}"
+            elif not torch.isfinite(logits).all():
+                trouble = "is not finite, before any training"
+            else:
+                continue
+            raise UserError(f"predict(): output '{name}' {trouble}; give a logit of every class for every pixel")
 
     def predictions(self, method: Method, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Each image with its logits [rows, C, S, S] by output name."""

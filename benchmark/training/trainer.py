@@ -76,8 +76,10 @@ def train(
 ) -> TrainResult:
     """Train to the end, or from the last checkpoint to the end; Interrupted when asked to stop, with all saved.
 
-    `tell` hears after every block: step, all steps, the last means, seconds so far with evaluations.
+    `tell` hears after every block: step, all steps, mean losses since the last evaluation, seconds so far with
+    evaluations.
     """
+    training.evaluator.check(training.method)
     state = resume(training, store)
     begun = saved_at = time.perf_counter()
     wall_before, pause = state.wall_seconds, checkpoint_seconds

@@ -189,7 +189,7 @@ def specification(arguments: argparse.Namespace, seed: int, device: torch.device
         "method.weight": WEIGHT, "method.decay": DECAY, "method.noise": NOISE,
     }  # fmt: skip
     request = Request("mean_teacher", "synthetic", seed=seed, preset="demo", overrides=settings)
-    return specify(request, device.type)
+    return specify(request, device.type)[:2]
 
 
 def main() -> None:

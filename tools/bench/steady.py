@@ -74,7 +74,7 @@ def main() -> None:
             note()
 
     training.plans, training.evaluator.evaluate = block, look  # type: ignore[method-assign]
-    with tempfile.TemporaryDirectory() as place, (folder := RunFolder(Path(place), spec)).claimed():
+    with tempfile.TemporaryDirectory() as place, (folder := RunFolder(Path(place), spec)).locked():
         train(training, folder, tell=tell, checkpoint_seconds=5.0)
     ends = np.array([step for step, *_ in seen])
     counts = np.diff(ends, prepend=0)

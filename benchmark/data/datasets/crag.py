@@ -26,6 +26,7 @@ class CRAG(Dataset):
     Groups: set (train, test). Neither patients nor grades are known.
     """
 
+    stratified = False  # its lists are made from the names of the images alone
     # Of the published code of Semi-MoE.
     published_statistics = ((0.83066, 0.72237, 0.85730), (0.11995, 0.15235, 0.09136))
 

@@ -1,12 +1,13 @@
-"""The plan of an experiment: every cell's specification, and how far its run is."""
+"""The plan of an experiment: the specification of each of its runs, and how far it is."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,23 @@ import torch
 from benchmark.data.dataset import Dataset
 from benchmark.data.splits import Split
 from benchmark.errors import UserError, suggest
-from benchmark.run_lock import look
-from benchmark.runs.compile_record import staleness
 from benchmark.runs.experiment import Cell, Experiment
-from benchmark.runs.folder import claim_of
-from benchmark.runs.records import digest, read_record
+from benchmark.runs.folder import lock_of
+from benchmark.runs.lock import read_lock
+from benchmark.runs.records import read_with_digest, staleness
 from benchmark.runs.request import ResolvedRun, Specifier
 from benchmark.spec import Spec
 from benchmark.training.code_versions import code_versions
 from benchmark.training.setup import build_method
 
-BUILT_FROM = re.compile(r"(method|net)\.|data\.size$|train\.(loss|forward|batch_\w+)$")  # settings of a method's object
+BUILT_FROM = re.compile(r"(method|net)\.|data\.size$|train\.(loss|batch_\w+)$")  # settings of a method's object
+BUILDS = 32  # methods that are built to check their settings
 STATES = ("done", "running", "skipped", "diverged", "failed", "stale", "excluded", "missing")
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell, what its run would be, its state, and the record that says so where there is one."""
+    """A cell of the table, what its run would be, its state, and the record that says so, with its digest."""
 
     cell: Cell
     spec: Spec
@@ -39,6 +40,7 @@ class Planned:
     dataset: Dataset
     state: str
     record: Mapping[str, Any] | None = None
+    digest: str = ""
 
 
 def plan(
@@ -62,10 +64,10 @@ def plan(
         entries[run.spec.run_id] = cell, run
     planned = []
     for cell, run in list(entries.values())[shard[0] - 1 :: shard[1]]:
-        state, record = "excluded", None
+        state, record, digest = "excluded", None, ""
         if not cell.reason:
-            state, record = state_of(run.spec, run.split, results, versions(run.spec.method, run.dataset))
-        planned.append(Planned(cell, run.spec, run.split, run.dataset, state, record))
+            state, record, digest = state_of(run, results, versions(run.spec.method, run.dataset))
+        planned.append(Planned(cell, run.spec, run.split, run.dataset, state, record, digest))
     return planned
 
 
@@ -85,48 +87,41 @@ def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> Iterable[Cell]:
     found = [cell for cell, place in zip(cells, places, strict=True) if only.items() <= place.items()]
     if not found:
         wanted = ", ".join(f"{key}={value}" for key, value in only.items())
-        raise UserError(f"--only {wanted}: no cell has all of these")
+        raise UserError(f"--only {wanted}: no run has all of these")
     return found
 
 
 def state_of(
-    spec: Spec, split: Split, results: Path, versions: dict[str, int | str]
-) -> tuple[str, dict[str, Any] | None]:
-    """What the results folder says of a run, and its record; `versions`: of the code that would run it now."""
-    path = results / "records" / f"{spec.run_id}.json"
+    run: ResolvedRun, results: Path, versions: dict[str, int | str]
+) -> tuple[str, dict[str, Any] | None, str]:
+    """What the results folder says of a run, its record and that one's digest; `versions`: of the code of today."""
+    path = results / "records" / f"{run.spec.run_id}.json"
     if path.exists():
-        record = read_record(path)
-        return "stale" if staleness(record, versions, split) else record["status"], record
+        record, digest = read_with_digest(path)
+        return "stale" if staleness(record, versions, run.split) else record["status"], record, digest
     try:
-        sight = look(claim_of(results, spec.run_id))
-    except (UserError, OSError):  # one claim that cannot be read costs its own run, whose worker says why
-        sight = None
-    return "missing" if sight is None or sight.holder.is_gone else "running", None
-
-
-def planned_digest(results: Path, entry: Planned) -> str:
-    """The digest of the record that the plan saw: empty where there was none, no record's where it changed since."""
-    if entry.record is None:
-        return ""
-    path = results / "records" / f"{entry.spec.run_id}.json"
-    found = digest(path)  # before it is read: a record that is replaced in between is not taken for the old one
-    return found if found and read_record(path) == entry.record else "another"
+        status = read_lock(lock_of(results, run.spec.run_id))
+    except (UserError, OSError):  # a lock that cannot be read costs its own run, whose process says why
+        status = None
+    return "missing" if status is None or status.holder.alive is False else "running", None, ""
 
 
 def check_hyperparameters(planned: Iterable[Planned]) -> None:
-    """Build the method of every different specification, without memory; UserError with file and line for a mistake."""
-    seen = set()
+    """Build the methods of the plan, without memory; UserError with file and line for a mistake.
+
+    Names, types and ranges have been checked for every run by now. Building finds settings that do not go together, and
+    takes a while: it is done for at most BUILDS different settings, those of as many methods as possible.
+    """
+    different: dict[str, dict[Any, Planned]] = defaultdict(dict)
     for entry in planned:
-        spec, split = entry.spec, entry.split
-        built_from = [value for key, value in sorted(spec.values.items()) if BUILT_FROM.match(key)]
-        classes = len(entry.dataset.classes)
-        if (key := (spec.method, classes, repr(built_from))) in seen:
-            continue
-        seen.add(key)
-        sizes = len(split.labelled), len(split.unlabelled), len(split.labelled) + len(split.unlabelled)
+        built_from = [(key, value) for key, value in sorted(entry.spec.values.items()) if BUILT_FROM.match(key)]
+        different[entry.spec.method].setdefault((len(entry.dataset.classes), repr(built_from)), entry)
+    in_turn = chain.from_iterable(zip_longest(*(entries.values() for entries in different.values())))
+    for entry in islice(filter(None, in_turn), BUILDS):
+        labelled, unlabelled = len(entry.split.labelled), len(entry.split.unlabelled)
         try:
             with torch.device("meta"):
-                build_method(spec, sizes, classes)
+                build_method(entry.spec, (labelled, unlabelled, labelled + unlabelled), len(entry.dataset.classes))
         except UserError as error:
             raise UserError(f"{entry.cell.where}: {error}") from None
         except Exception:  # a method that cannot be built without memory, or declines, is left to its run
@@ -137,3 +132,11 @@ def count(planned: Iterable[Planned]) -> dict[str, int]:
     """How many cells are in each state; states without any are left out."""
     found = Counter(entry.state for entry in planned)
     return {state: found[state] for state in STATES if found[state]}
+
+
+def by_row(planned: Iterable[Planned]) -> dict[str, list[Planned]]:
+    """The plan row by row."""
+    rows: dict[str, list[Planned]] = defaultdict(list)
+    for entry in planned:
+        rows[entry.cell.row].append(entry)
+    return rows

@@ -1,0 +1,175 @@
+"""From a request to a record: prepare the data, lock the run, train, write; or return the record that is there."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark.config.machine_limits import check_machine
+from benchmark.data.load import load_prepared
+from benchmark.data.splits import check_split_matches_data
+from benchmark.errors import Interrupted, NotApplicable, UserError
+from benchmark.models import info as model
+from benchmark.runs.compile_record import RunInputs, compile_record, weights_digest
+from benchmark.runs.folder import RunFolder
+from benchmark.runs.records import archive_record, digest, read_counts, read_record, staleness, write_record
+from benchmark.runs.request import Request, ResolvedRun, specify
+from benchmark.spec import Spec
+from benchmark.training import device as devices
+from benchmark.training.code_versions import code_versions
+from benchmark.training.setup import build_training
+from benchmark.training.trainer import CHECKPOINT_SECONDS, StaleCheckpoint, TrainResult, train
+
+logger = logging.getLogger(__name__)
+
+OnProgress = Callable[[int, int, dict[str, float], float], None]  # step, steps, mean losses, seconds so far
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a run needs beside its specification; none of it changes its numbers.
+
+    results, data: folders of the results and of raw data sets. overwrite: archive a record that is there and run again.
+    expected_digest: of the record that is to be replaced, "" for none; another record that is there is returned.
+    keep: what stays in the run's folder (nothing, weights, all). wait_for_lock, dead_holder: see `RunLock.acquire`.
+    """
+
+    results: Path
+    data: str | None = None
+    device: str = "auto"
+    overwrite: bool = False
+    expected_digest: str | None = None
+    keep: str = "weights"
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    wait_for_lock: bool = False
+    dead_holder: str = ""
+
+
+def run_or_load(
+    request: Request, options: RunOptions, *, asked_to_stop: Callable[[], bool] = lambda: False,
+    on_progress: OnProgress = lambda *_: None,
+) -> tuple[dict[str, Any], bool]:
+    """The record of the request's run, and whether it was there already.
+
+    A record that is there is returned, unless it says `failed`: a crash may be tried again. Raises RunLocked where
+    another process works on the run, Interrupted where this one is asked to stop; both lose nothing.
+    """
+    device = devices.choose(options.device)
+    run = specify(request, device.type)
+    spec, split = run.spec, run.split
+    check_machine(spec.values)
+    if request.split is None and split.name != "official":
+        logger.info(f"split: {split.name}")
+    path = options.results / "records" / f"{spec.run_id}.json"
+    before = digest(path)
+    if before and not _may_run(path, before, options):
+        return existing_record(path, run), True
+    prepared = load_prepared(run.dataset, spec.values["data.size"], raw=options.data)
+    for warning in check_split_matches_data(split, prepared):
+        logger.warning(warning)
+    folder = RunFolder(options.results, spec)
+    with folder.locked(dead=options.dead_holder, wait=options.wait_for_lock, asked_to_stop=asked_to_stop):
+        if digest(path) != before:  # another process had the lock before us, and finished
+            return existing_record(path, run), True
+        if before and (options.overwrite or options.expected_digest):
+            archive_run(folder, path)
+
+        def tell(step: int, steps: int, means: dict[str, float], seconds: float) -> None:
+            folder.tell(step, steps, seconds)
+            on_progress(step, steps, means, seconds)
+
+        versions = code_versions(spec.method, run.dataset)  # once: a file may change meanwhile
+        inputs = RunInputs(spec, prepared, split, device, versions)
+        result, weights = train_or_record_failure(
+            inputs, folder, asked_to_stop=asked_to_stop, tell=tell, checkpoint_seconds=options.checkpoint_seconds
+        )
+        done = result.status == "done"
+        sha256 = weights_digest(weights) if done else None
+        folder.lock.check()
+        if sha256:
+            folder.save_masks(result.masks)
+            if options.keep != "nothing":
+                folder.save_weights(weights)
+                model.write(folder.path, model.describe(spec, prepared, split, sha256))
+        record = compile_record(inputs, result, sha256, run.request.command)
+        folder.lock.check()
+        record = write_record(options.results / "records", record, result.counts if done else None)
+        if done:
+            folder.finish(options.keep)
+        return record, False
+
+
+def _may_run(path: Path, found: str, options: RunOptions) -> bool:
+    """Whether the run is to be made although a record with the digest `found` is at `path`."""
+    if options.expected_digest is not None:
+        return found == options.expected_digest
+    return options.overwrite or read_record(path)["status"] == "failed"
+
+
+def existing_record(path: Path, run: ResolvedRun) -> dict[str, Any]:
+    """The record at `path`; UserError where it is stale, or its counts are damaged."""
+    record = read_record(path)
+    if (how := staleness(record, code_versions(run.spec.method, run.dataset), run.split)) is not None:
+        raise UserError(f"{run.spec.run_id} is stale: {how}; --overwrite runs it again "
+                        "and keeps the old record as .old1")
+    if record["status"] == "done":
+        read_counts(path, record)
+    return record
+
+
+def archive_run(folder: RunFolder, path: Path) -> None:
+    """Archive the record at `path`, so that its run, which this process has locked, starts anew."""
+    archive_record(path)
+    folder.checkpoint.unlink(missing_ok=True)
+
+
+def train_or_record_failure(
+    inputs: RunInputs, folder: RunFolder, **loop: Any
+) -> tuple[TrainResult, dict[str, torch.Tensor]]:
+    """Train; `loop` is for the training loop. What training raises is a result, too, and its traceback is kept."""
+    try:
+        devices.clear(inputs.device)
+        training = build_training(*inputs)
+        try:
+            result = train(training, folder, **loop)
+        except StaleCheckpoint as error:
+            logger.warning(f"{error} and is kept as {folder.set_checkpoint_aside()}; the run starts anew")
+            result = train(training, folder, **loop)
+        return result, {name: tensor.cpu() for name, tensor in training.method.state_dict().items()}
+    except NotApplicable as reason:
+        return TrainResult("skipped", str(reason)), {}
+    except (UserError, Interrupted):
+        raise
+    except Exception as error:
+        if (hint := known_failure_hint(error, inputs.spec)) is None:
+            report = folder.keep_traceback(traceback.format_exc())
+            hint = f"{in_words(error)} (traceback in {report.relative_to(folder.path.parent)})"
+        return TrainResult("failed", hint), {}
+
+
+def in_words(error: BaseException) -> str:
+    """An unforeseen exception in one line: what was raised, where, and its message where it has one."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(":")
+    return f"{text}, raised at {Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+
+
+def known_failure_hint(error: Exception, spec: Spec) -> str | None:
+    """What to do about a failure of torch that is known; None for any other."""
+    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in cause:
+        half = max(1, spec.values["train.batch_labelled"] // 2)
+        return f"out of memory: {cause} Try train.batch_labelled={half}, or a smaller net.name or data.size."
+    if "more than 1 value per channel" in cause:
+        return f"BatchNorm cannot work on one value a channel: {cause}. Use larger batches or a larger data.size."
+    if "captur" in cause:  # "operation not permitted when stream is capturing", and its kin
+        return f"a step cannot be captured in a CUDA graph: {cause} Use train.capture=off, or see `check`."
+    if "deterministic" in cause:
+        return f"an operation has no deterministic kernel here: {cause} Use train.deterministic=false."
+    return None

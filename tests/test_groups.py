@@ -1,0 +1,155 @@
+"""Who must not be on both sides of a split, in what words sets are named, and lists that are older than both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmark.data import splits
+from benchmark.data.groups import patients
+from benchmark.data.load import load_dataset, load_prepared
+from benchmark.data.splits import check_split_matches_data, load_split, write
+from benchmark.data.store import PreparedData
+from benchmark.errors import UserError
+from tests.conftest import invoke, one_line_error, tiny_settings
+from tests.own_folder import PATIENTS, write_folder
+
+SIZE = 16
+IDS = [f"{PATIENTS[number % 5]}_{number}" for number in range(20)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEMIHISTO_PREPARED", str(tmp_path / "prepared"))
+    made = write_folder(tmp_path / "cells", bare=0)
+    (made / "dataset.yaml").write_text("classes: {background: 0, one: 1, two: 2}\ngroups: groups.csv\n")
+    return made
+
+
+def table(folder: Path, header: str, row: Callable[[str], str]) -> None:
+    (folder / "groups.csv").write_text("\n".join([f"id,{header}", *(f"{name},{row(name)}" for name in IDS)]) + "\n")
+
+
+def opened(folder: Path) -> PreparedData:
+    return load_prepared(str(folder), SIZE)
+
+
+def sides(folder: Path, split: str = "folds") -> list[set[str]]:
+    """Of each fold, the first letters of the images that are on both sides."""
+    content = json.loads((folder / "splits" / f"{split}.json").read_text())
+    return [{name[0] for name in fold["train"]} & {name[0] for name in fold["test"]} for fold in content["folds"]]
+
+
+def test_the_patient_else_the_slide_else_the_image():
+    groups = {"patient": ("P1", "", "", "NA", "n/a", "-", " P1 "), "slide": ("1", "1", "7", "7", "", "NA", "2")}
+    assert patients("abcdefg", groups) == ["P1", "P1", "slide 7", "slide 7", "e", "f", "P1"]
+    counted = {"patient": ("P1", "P2", ""), "slide": ("1", "1", "1")}
+    assert patients("abc", counted) == ["P1", "P2", "slide 1"], "a slide's number counts within its patient"
+    assert patients("ab", {"set": ("train", "test")}) == ["a", "b"]
+
+
+def test_a_patient_that_is_blank_leaves_the_slide(folder: Path):
+    table(folder, "patient,slide", lambda name: f"{name[0] if name[0] in 'AB' else ''},S{name[0]}")
+    write(opened(folder))
+    assert sides(folder) == [set(), set(), set()]
+    table(folder, "patient,slide", lambda name: f",{name}")
+    write(opened(folder))
+    assert any(sides(folder)), "negative control: here every image is a slide of its own"
+
+
+def test_blanks_are_not_one_patient(folder: Path):
+    table(folder, "patient", lambda name: "A" if name[0] == "A" else "NA")
+    write(opened(folder))
+    tests = [fold["test"] for fold in json.loads((folder / "splits" / "folds.json").read_text())["folds"]]
+    assert all(tests) and sum({name[0] for name in test} >= {"A"} for test in tests) == 1
+
+
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("training", "testing"), ("TRAIN ", " test")])
+def test_one_vocabulary_of_sets(folder: Path, train: str, test: str):
+    table(folder, "set", lambda name: test if name[0] == "A" else train)
+    assert set(opened(folder).groups["set"]) == {"train", "test"}
+    write(opened(folder))
+    assert {name[0] for name in load_split(load_dataset(str(folder)), "official", 20, 0).test} == {"A"}
+
+
+def test_a_test_set_may_have_a_name_of_its_own(folder: Path):
+    table(folder, "set", lambda name: "testB" if name[0] == "A" else "train")
+    assert set(opened(folder).groups["set"]) == {"train", "testB"}
+
+
+@pytest.mark.parametrize("word", ["1", "holdout", "val", ""])
+def test_an_unknown_word_for_a_set_is_one_line(folder: Path, word: str):
+    table(folder, "set,grade", lambda name: f"{word if name == 'A_0' else 'train'},x")
+    line = one_line_error(invoke("data", "check", folder, "--size", SIZE))
+    assert f"the image 'A_0' is in set '{word}'" in line and "write train, validation" in line
+
+
+def run(folder: Path, tmp_path: Path, *more: object):
+    return invoke("run", "--method", "supervised", "--dataset", folder, "--preset", "demo", "--results",
+                  tmp_path / "results", *tiny_settings(), *more)
+
+
+def test_lists_older_than_the_groups_are_refused(folder: Path, tmp_path: Path):
+    table(folder, "patient", lambda name: name)
+    write(opened(folder))
+    assert run(folder, tmp_path).returncode == 0, "negative control: lists and groups of one time"
+    table(folder, "patient", lambda name: name[0])
+    line = one_line_error(run(folder, tmp_path, "--seed", 1))
+    assert "split 'folds' of cells was made before its sets, patients or slides were changed" in line
+    assert f"data split {folder} --write" in line
+    checked = invoke("data", "check", folder, "--size", SIZE)
+    assert checked.returncode == 4 and "WRONG: patients, split folds" in checked.stdout
+    write(opened(folder))
+    assert sides(folder) == [set()] * 3 and run(folder, tmp_path, "--seed", 1).returncode == 0
+    assert invoke("data", "check", folder, "--size", SIZE).returncode == 0
+
+
+def test_a_column_that_no_split_is_made_from_changes_nothing(folder: Path):
+    write(data := opened(folder))
+    table(folder, "patient,grade,stain", lambda name: f"{name[0]},low,new")
+    split = load_split(data.dataset, "folds", 20, 0)
+    assert check_split_matches_data(split, opened(folder)) == []
+
+
+def test_lists_older_than_ones_own_list_files_are_refused(folder: Path):
+    (folder / "a.txt").write_text("\n".join(name for name in IDS if name[0] in "ABC"))
+    (folder / "b.txt").write_text("\n".join(name for name in IDS if name[0] in "DE"))
+    with open(folder / "dataset.yaml", "a") as file:
+        file.write("splits:\n  mine: {train: a.txt, test: b.txt}\n")
+    write(data := opened(folder))
+    split = load_split(data.dataset, "mine", 20, 0)
+    assert check_split_matches_data(split, data) == []
+    (folder / "b.txt").write_text("\n".join(name for name in IDS if name[0] == "E"))
+    with pytest.raises(UserError, match=r"'mine' of cells was made before its list files .* were changed"):
+        check_split_matches_data(split, opened(folder))
+
+
+def test_a_split_that_is_not_made_any_more_is_set_aside(folder: Path, tmp_path: Path):
+    table(folder, "patient,set", lambda name: f"{name[0]},{'test' if name[0] == 'A' else 'train'}")
+    write(opened(folder))
+    table(folder, "patient", lambda name: name[0])
+    assert "split 'official' of cells was made before" in one_line_error(run(folder, tmp_path))
+    told = write(opened(folder))
+    assert any("official.json: this split is not made any more" in line for line in told)
+    assert splits.default_split(load_dataset(str(folder))) == "folds"
+    assert (folder / "splits" / "official.json.old").is_file() and run(folder, tmp_path).returncode == 0
+
+
+def test_a_read_only_folder_of_images_is_described_from_elsewhere(folder: Path, tmp_path: Path):
+    """On a cluster the images lie where nothing may be written: dataset.yaml, groups and splits lie in a folder of
+    the user's own."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (folder / "groups.csv").rename(mine / "groups.csv")
+    (folder / "dataset.yaml").unlink()
+    (mine / "dataset.yaml").write_text(
+        f"name: theirs\nclasses: {{background: 0, one: 1, two: 2}}\ngroups: groups.csv\nimage_files: {folder}/images\n"
+        f"mask_files: {folder}/masks\n")
+    before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+    assert invoke("data", "split", mine, "--write", "--size", SIZE).returncode == 0
+    assert run(mine, tmp_path).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]} == before
+    assert (mine / "splits" / "folds.json").is_file() and set(opened(mine).ids) == set(IDS)
