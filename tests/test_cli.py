@@ -79,7 +79,7 @@ def test_list_is_json_on_request(kind):
         (["run", "--method", "semimoe", "--dataset", "synthetic", "--ratoi", "20"], ["--ratoi"]),
         (["run", "--method", "semimoe", "--dataset", "synthetic", "--ratio", "many"], ["--ratio", "whole number"]),
         (["run", "--method", "supervised", "--dataset", "glas", "--split", "published", "--ratio", "37"], ["37", "20"]),
-        (["run", "--method", "supervised", "--dataset", "synthetic", "--fold", "9"], ["fold", "9"]),
+        (["run", "--method", "supervised", "--dataset", "glas", "--split", "patients", "--fold", "9"], ["fold", "9"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--split", "oficial"], ["oficial", "official"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--seed", "-1"], ["seed"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--device", "cudda"], ["cudda"]),

@@ -21,9 +21,10 @@ from benchmark.metrics.counts import dice
 from benchmark.report import image_selection, stats
 from benchmark.report.compare import compare, difference_table
 from benchmark.report.figures import draw_all
+from benchmark.report.figures.gap_and_cost import cost, gap
 from benchmark.report.figures.names import name_points, spread
 from benchmark.report.figures.panel import panel
-from benchmark.report.figures.scores import cost, forest, gap, ratio_curves, rows_at, scatter
+from benchmark.report.figures.scores import forest, ratio_curves, rows_at, scatter
 from benchmark.report.figures.style import DPI, short
 from benchmark.report.figures.training import learning, losses, unlabelled, watched
 from benchmark.report.gap import gap_table, waterfall_table

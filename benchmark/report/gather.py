@@ -104,7 +104,10 @@ def group_runs(records: Records) -> list[Group]:
         if names[name] > 1:
             name, title = f"{name}-{fingerprint[:8] or 'unknown'}", title + _of_data(fingerprint)
         runs = tuple(sorted(_named(found), key=lambda run: tuple(run.place.values())))
-        groups.append(Group(dataset, split, preset, fingerprint, runs, (), name, title))
+        methods = {run.row: run.row.partition(" (")[0] for run in runs}
+        displays = {row: row.replace(method, METHODS.describe(method).display, 1) for row, method in methods.items()
+                    if method in METHODS.names()}  # fmt: skip
+        groups.append(Group(dataset, split, preset, fingerprint, runs, (), name, title, displays=displays))
     return groups
 
 
@@ -138,7 +141,7 @@ def group_experiment(
             title += "".join(f", {key} {value} only" for key, value in part.items())
             groups.append(Group(
                 *place, presets, data, runs, mine, safe_name(*parts), title, experiment.about, experiment.reference,
-                experiment.published, total - len(runs),
+                experiment.published, total - len(runs), {cell.row: cell.display for cell in experiment.cells},
             ))
     return groups
 

@@ -13,6 +13,7 @@ from benchmark.protocols import MEANING, everything_is_foreground
 from benchmark.report.compare import best, resampled_units
 from benchmark.report.results_frame import CELL, Group
 from benchmark.report.table import DASH, Bold, Table, between, cell, number
+from benchmark.report.warnings import made_on
 
 EVERYTHING = "everything is foreground (no model)"
 SUBSETS = range(2, 7)  # one value tells nothing apart; more than six are no table
@@ -52,6 +53,7 @@ def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
             rows += _everything(group)
     else:
         caption += " No interval: counts per image are kept for the last step only."
+    caption += made_on(group)
     header = ["method", *(group.ratio_header(ratio) for ratio in group.ratios)]
     notes = [*_undefined(group, protocol), *_not_there(group)]
     return Table(f"{metric.capitalize()}, {protocol}", caption, header, rows, notes)

@@ -212,13 +212,13 @@ def _runs(group: Group, shared: dict[str, int]) -> dict[str, Any]:
     return {"common": common, "runs": [run | {"row": group.rows.index(run["row"])} for run in compact]}
 
 
-def _run_scores(run: Run) -> dict[str, dict[str, str]]:
-    """Protocol -> its scores as text; what is undefined is left out."""
+def _run_scores(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
+    """(protocol, its scores as text), in their order; what is undefined is left out."""
 
     def text(key: str, value: Any) -> str:
         return number(100 * value) if key in PERCENT else number(value) if isinstance(value, float) else str(value)
 
-    return {p: {k: text(k, v) for k, v in found.items() if v is not None} for p, found in run.scores.items()}
+    return [(p, [(k, text(k, v)) for k, v in found.items() if v is not None]) for p, found in run.scores.items()]
 
 
 def _picture(shown: Shown, names: Mapping[str, str]) -> dict[str, Any]:
