@@ -33,20 +33,20 @@ def cross_entropy(logits: Tensor, target: Tensor, *, over: Literal["valid", "all
     """
     valid = target != IGNORE
     chosen = torch.where(valid, target, 0).unsqueeze(1)
-    surprise = -_wide(logits).log_softmax(1).gather(1, chosen).squeeze(1)
+    nll = -_wide(logits).log_softmax(1).gather(1, chosen).squeeze(1)
     pixels = valid.sum().clamp(min=1) if over == "valid" else valid.numel()
-    return torch.where(valid, surprise, 0).sum() / pixels
+    return torch.where(valid, nll, 0).sum() / pixels
 
 
-def soft_cross_entropy(logits: Tensor, belief: Tensor) -> Tensor:
-    """Mean over pixels of -sum_c belief_c log p_c; `belief` [B, C, H, W] holds probabilities."""
-    return -(_wide(belief) * _wide(logits).log_softmax(1)).sum(1).mean()
+def soft_cross_entropy(logits: Tensor, target_prob: Tensor) -> Tensor:
+    """Mean over pixels of -sum_c q_c log p_c, q the probabilities `target_prob` [B, C, H, W]."""
+    return -(_wide(target_prob) * _wide(logits).log_softmax(1)).sum(1).mean()
 
 
 def entropy(logits: Tensor) -> Tensor:
     """-sum_c p_c log p_c of every pixel, in nats, between 0 and log C: [B, H, W]."""
-    surprise = _wide(logits).log_softmax(1)
-    return -(surprise.exp() * surprise).sum(1)
+    log_prob = _wide(logits).log_softmax(1)
+    return -(log_prob.exp() * log_prob).sum(1)
 
 
 def kl_divergence(logits: Tensor, other: Tensor) -> Tensor:
@@ -57,8 +57,8 @@ def kl_divergence(logits: Tensor, other: Tensor) -> Tensor:
 
 def mean_logits(predictions: Sequence[Tensor]) -> Tensor:
     """Logits whose softmax is the mean of the predictions' softmaxes: log mean_k softmax(z_k)."""
-    surprises = torch.stack([_wide(logits).log_softmax(1) for logits in predictions])
-    return surprises.logsumexp(0) - math.log(len(predictions))
+    log_probs = torch.stack([_wide(logits).log_softmax(1) for logits in predictions])
+    return log_probs.logsumexp(0) - math.log(len(predictions))
 
 
 def pseudo_label(logits: Tensor, threshold: float = 0.0) -> Tensor:

@@ -6,7 +6,7 @@ evaluation, records and speed are the harness's. `new method` writes one to star
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,8 +24,8 @@ from benchmark.nets.network import Network
 from benchmark.randomness import derive
 
 __all__ = [
-    "Batch", "Clock", "Logits", "Losses", "Method", "NotApplicable", "ParamGroup", "Parts", "Ramp", "Task",
-    "named_logits", "require", "require_between", "require_share", "suggest",
+    "Batch", "Clock", "Logits", "Losses", "Method", "NotApplicable", "ParamGroup", "Parts", "Phase", "Ramp", "Task",
+    "named_logits", "require", "suggest",
 ]
 
 Parts = Iterator[Mapping[str, Tensor]]
@@ -35,27 +35,14 @@ Ramp = Literal["linear", "sigmoid", "constant"]
 
 
 def require(condition: bool, message: str) -> None:
-    """Refuse a hyper-parameter's value, in one line, before anything is trained."""
+    """Refuse hyper-parameters that do not go together, in one line, before anything is trained."""
     if not condition:
         raise UserError(message)
 
 
-def require_between(low: float, high: float, /, **values: float) -> None:
-    """Refuse hyper-parameters, given by name, that lie outside [low, high]."""
-    bounds = f"be at least {low:g}" if math.isinf(high) else f"lie in [{low:g}, {high:g}]"
-    for name, value in values.items():
-        require(low <= value <= high, f"method.{name} must {bounds}, not {value}")
-
-
-def require_share(**values: float) -> None:
-    """Refuse hyper-parameters, given by name, that lie outside [0, 1): rates of dropout."""
-    for name, value in values.items():
-        require(0 <= value < 1, f"method.{name} must lie in [0, 1), not {value}")
-
-
 @dataclass
 class Task:
-    """What a method is told of its work: counts, sizes, and how to build networks and supervised losses.
+    """What a method knows of its work: counts, sizes, and how to build networks and supervised losses.
 
     `labelled`, `unlabelled`: numbers of training images; `images`: rows of the prepared arrays, for per-image memory;
     `mean`, `std`: the statistics that images [0, 1] were normalised with.
@@ -74,6 +61,7 @@ class Task:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     _built: int = field(default=0, repr=False)
+    _phase: str = field(default="", repr=False)
 
     def network(self, classes: int | None = None, *, net: str | None = None) -> Network:
         """A new network of the configured kind, or of the kind `net`, with `classes` outputs (default: the task's).
@@ -90,9 +78,13 @@ class Task:
     def init_seed(self) -> Iterator[None]:
         """PyTorch's generator at the next ordinal's seed: for a method that builds a network of its own."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(self.seed, "network", self._built))
+            torch.manual_seed(derive(self.seed, "network", *([self._phase] if self._phase else []), self._built))
             self._built += 1
             yield
+
+    def begin_phase(self, name: str) -> None:
+        """By the harness: networks that are built from now on are seeded by (seed, phase, ordinal)."""
+        self._phase, self._built = name, 0
 
     def criterion(self, logits: Tensor, mask: Tensor) -> Tensor:
         """The configured supervised loss (`train.loss`), the same for every method."""
@@ -104,8 +96,16 @@ class Clock:
 
     def __init__(self, steps: int, device: torch.device | str = "cpu", steps_an_epoch: int = 1) -> None:
         self.steps, self.steps_an_epoch = steps, steps_an_epoch
+        self.phase_steps = range(steps)  # of the current phase; set by the harness
         self.step = torch.zeros((), device=device)
         self.stopped = torch.zeros((), dtype=torch.bool, device=device)
+
+    @property
+    def in_phase(self) -> Clock:
+        """The clock of the current phase alone: its ramps and averages begin and end with the phase."""
+        clock = copy.copy(self)
+        clock.step, clock.steps = self.step - self.phase_steps.start, len(self.phase_steps)
+        return clock
 
     @property
     def fraction(self) -> Tensor:
@@ -120,10 +120,6 @@ class Clock:
         """
         done = self.step + 1 if kind == "linear" else self.step
         return RAMPS[kind](done / (until * self.steps))
-
-    def linear(self, until: float = 1.0) -> Tensor:
-        """The linear ramp."""
-        return self.ramp("linear", until)
 
     def ema(self, decay: float, ema_step: EmaStep = "iteration") -> Tensor:
         """min(1 - 1 / (t + 1), decay), t counted in iterations, or in whole epochs as in the XNet code base.
@@ -145,16 +141,31 @@ class ParamGroup:
     schedule: str | None = None
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A stage of training: the share of all steps at which it starts, and what begins anew with it.
+
+    `fresh_optimiser`: moments are forgotten; `fresh_schedule`: warm-up and schedule of the learning rates run anew,
+    until the next phase that has one. Weights stay; `Method.begin_phase` may replace them.
+    """
+
+    start: float
+    fresh_optimiser: bool = False
+    fresh_schedule: bool = False
+
+
 class Method(nn.Module):
     """A semi-supervised method. Its keyword-only constructor arguments are its hyper-parameters and their defaults."""
 
     display: str = ""  # the name in tables and figures, as the paper writes it; default: the method's name
     views: Mapping[str, tuple[str, ...]] = {"labelled": ("weak",)}
     targets: tuple[str, ...] = ()
-    phases: Mapping[str, float] = {"train": 0.0}
+    mixes_labels: bool = True  # False: no label of the weak view is compared with a strong one, so none needs `cutmix`
+    phases: Mapping[str, Phase] = {"train": Phase(0.0)}
+    phase: str = "train"  # the phase that the current step belongs to; set by the harness, for `losses` alone
+    task: Task  # set by the harness, once the method is built
     cuda_graph: bool = True
-    cuda_graph_reason: str = ""  # why it is not, told to the user
-    phase: str = "train"  # the phase that the current step belongs to; set by the harness
+    cuda_graph_reason: str = ""  # why a step cannot be captured, for the user
     later: Mapping[str, Any] = {}  # hyper-parameters added after runs were recorded -> the value that changes nothing
     numerics: int = 1  # bump when the same specification no longer gives the same numbers
 
@@ -165,8 +176,8 @@ class Method(nn.Module):
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         """Named scalars whose sum is minimised, or a generator of such parts, each back-propagated at once.
 
-        A part's activations are freed before the next part is computed. `unlabelled` has no masks,
-        and is None for a method whose `views` name no such stream.
+        A part's activations are freed before the next part is computed. `unlabelled` has no masks, and is None for a
+        method whose `views` name no such stream.
         """
         raise NotImplementedError
 
@@ -176,6 +187,14 @@ class Method(nn.Module):
 
     def after_step(self, clock: Clock) -> None:
         """What happens after the optimiser's step: moving averages, memories."""
+
+    def begin_phase(self, name: str, images: Mapping[str, Iterable[Batch]]) -> None:
+        """What happens before the first step of a phase: once, also in a run that is interrupted and continued.
+
+        Parameters and buffers are changed in place, as in `self.net.load_state_dict(self.task.network().state_dict())`
+        for a fresh network, or `self.pseudo_mask[batch.index] = ...` for new labels. `images[stream]` goes over a
+        stream's images once, in batches that are not augmented, with `weak`, and `mask` where they are labelled.
+        """
 
     def param_groups(self) -> list[ParamGroup]:
         """What is optimised, and how."""

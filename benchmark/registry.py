@@ -12,9 +12,10 @@ import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
+from benchmark.docstring import Docstring, parse
 from benchmark.errors import UserError, suggest
 from benchmark.paths import ROOT
 from benchmark.plugins import Installed, installed, is_path, module_from, short, split_path
@@ -22,17 +23,28 @@ from benchmark.plugins import Installed, installed, is_path, module_from, short,
 
 @dataclass(frozen=True)
 class Entry:
-    """What a source file says of the class in it: name, class name, the docstring's first paragraph, and the rest.
+    """What a source file says of the class in it: name, class name and docstring.
 
     `display` is the name for tables and figures ("UA-MT"); a class without one is called by its name.
+    `hyperparameters`: name -> (type, default), as the source has them.
     """
 
     name: str
     class_name: str
-    summary: str
     text: str
     later: Mapping[str, Any] = field(default_factory=dict)  # the class's `later`, where it is a literal
     display: str = ""
+    hyperparameters: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    @cached_property
+    def doc(self) -> Docstring:
+        """The docstring in its parts."""
+        return parse(self.text)
+
+    @property
+    def summary(self) -> str:
+        """The docstring's first paragraph."""
+        return self.doc.summary
 
     @property
     def year(self) -> int | None:
@@ -42,8 +54,9 @@ class Entry:
 
     @property
     def citation(self) -> str:
-        """What stands before the summary's first colon: authors and year."""
-        return self.summary.split(":", 1)[0] if ":" in self.summary else ""
+        """Authors, year and venue: what the summary has in brackets, or all before its first colon."""
+        head, colon, _ = self.summary.partition(":")
+        return head.removeprefix(f"{self.display} (").removesuffix(")") if colon else ""
 
 
 class Registry:
@@ -65,7 +78,7 @@ class Registry:
         """The entry of one name of the package, read with `ast`; of any other name only what it is called."""
         path = self.folder / f"{name}.py"
         if not path.is_file():  # a path, an installed class, or a method of another machine
-            return Entry(name, "", "", "", display=short(name))
+            return Entry(name, "", "", display=short(name))
         entry = _described(name, path.read_text(encoding="utf-8"), self.base)
         if entry is None:
             raise UserError(f"{path} holds no class that derives from {self.base}")
@@ -149,9 +162,19 @@ def _described(name: str, source: str, base: str) -> Entry | None:
                 target = line.targets[0] if isinstance(line, ast.Assign) else line.target
                 if isinstance(target, ast.Name) and target.id in ("later", "display"):
                     literals[target.id] = ast.literal_eval(line.value)
-        summary, _, rest = (ast.get_docstring(node) or "").partition("\n\n")
-        return Entry(name, node.name, " ".join(summary.split()), rest, **{"display": name, **literals})
+        text, hyperparameters = ast.get_docstring(node) or "", _hyperparameters(node)
+        return Entry(name, node.name, text, **{"display": name, "hyperparameters": hyperparameters, **literals})
     return None
+
+
+def _hyperparameters(node: ast.ClassDef) -> Mapping[str, tuple[str, str]]:
+    """Type and default of the constructor's keyword-only arguments."""
+    for part in node.body:
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+            pairs = zip(part.args.kwonlyargs, part.args.kw_defaults, strict=True)
+            return {arg.arg: (ast.unparse(arg.annotation) if arg.annotation else "",
+                              ast.unparse(default) if default else "") for arg, default in pairs}
+    return {}
 
 
 METHODS = Registry("method", "methods", "Method")

@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from torch import Tensor
 
 from benchmark.losses import dice_loss, pseudo_label
-from benchmark.method import Batch, Clock, Logits, Losses, Method, ParamGroup, Ramp, Task, require, require_between
+from benchmark.method import Batch, Clock, Logits, Losses, Method, ParamGroup, Ramp, Task, require
+from benchmark.ranges import NonNegative, Positive
 
 
 class CrossTeaching(Method):
-    """Luo et al. 2022 (MIDL): a CNN and a transformer teach each other by their pseudo-labels.
+    """Cross Teaching (Luo et al. 2022, MIDL): a CNN and a transformer teach each other by their pseudo-labels.
 
-    L = L_sup(f1) + L_sup(f2) + w(t) [Dice(softmax f1(x), argmax f2(x)) + Dice(softmax f2(x), argmax f1(x))], the
-    arguments of argmax without gradient, x unlabelled; f1 is the configured network, f2 is `transformer`. Every pixel
-    teaches, however unsure. The CNN is what the paper reports, so it is the official output. SSL4MIS has w = 0.1 with a
-    sigmoid ramp over all of training, which is the default; XNet has w = 1 with a linear one. Both put Swin U-Net under
-    the CNN's optimiser (SGD); users found that it needs an Adam-type rule, so the default gives it AdamW with its own
-    rate, and `transformer_optimiser=configured` is theirs (`transformer_lr` and `transformer_decay` are then unused).
-    SSL4MIS starts the transformer from ImageNet weights and takes the sums of Dice over the whole batch; here, as in
-    XNet, both networks start from random weights, and Dice is an image's. U-Net and Swin U-Net are XNet's pair.
+    Loss:
+        L = L_sup(f1) + L_sup(f2) + w(t) [Dice(softmax f1(x_u), argmax f2(x_u)) + Dice(softmax f2(x_u), argmax f1(x_u))]
+        no gradient through argmax; every pixel teaches, however unsure
+
+    Args:
+        weight: w at the end of the ramp. SSL4MIS's 0.1 beside (CE + Dice) / 2 is 0.2 beside CE + Dice. XNet: 1.
+        ramp: of w. Sigmoid in SSL4MIS, linear in XNet.
+        transformer: f2, of another kind than f1 = `net.name`. Swin U-Net in all published code.
+        transformer_optimiser: `configured` is the run's (published code: SGD); users found that it needs an Adam rule.
+        transformer_lr: its learning rate with AdamW; ours.
+        transformer_decay: its weight decay with AdamW; ours.
+
+    Differs from published code:
+        - The CNN is the official output, as in the paper; XNet reports the better of the two.
+        - SSL4MIS starts the transformer from ImageNet weights and sums Dice over the batch. Here, as in XNet, it starts
+          from random weights, whatever `net.weights` says of the CNN, and Dice is an image's.
     """
 
     display = "Cross Teaching"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(
-        self, task: Task, *, weight: float = 0.1, ramp: Ramp = "sigmoid", transformer: str = "swin_unet",
-        transformer_optimiser: Literal["adamw", "configured"] = "adamw", transformer_lr: float = 5e-4,
-        transformer_decay: float = 0.01,
+        self, task: Task, *, weight: NonNegative = 0.2, ramp: Ramp = "sigmoid", transformer: str = "swin_unet",
+        transformer_optimiser: Literal["adamw", "configured"] = "adamw", transformer_lr: Positive = 5e-4,
+        transformer_decay: NonNegative = 0.01,
     ) -> None:
         super().__init__()
-        require_between(0, math.inf, weight=weight, transformer_decay=transformer_decay)
-        require(transformer_lr > 0, f"method.transformer_lr must be above 0, not {transformer_lr}")
         alike = f"method.transformer must differ from net.name, both are {transformer}: two kinds of network teach here"
         require(transformer != task.net, alike)
         self.task, self.weight, self.ramp = task, weight, ramp
@@ -44,15 +50,16 @@ class CrossTeaching(Method):
         self.transformer_lr, self.transformer_decay = transformer_lr, transformer_decay
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
-        seen_cnn, cnn = self.cnn(labelled.weak), self.cnn(unlabelled.weak)
-        seen_transformer, transformer = self.transformer(labelled.weak), self.transformer(unlabelled.weak)
-        weight, labels = self.weight * clock.ramp(self.ramp), (pseudo_label(cnn), pseudo_label(transformer))
-        self.log("agreement", (labels[0] == labels[1]).float().mean())
+        cnn_l, cnn_u = self.cnn(labelled.weak), self.cnn(unlabelled.weak)
+        transformer_l, transformer_u = self.transformer(labelled.weak), self.transformer(unlabelled.weak)
+        cnn_label, transformer_label = pseudo_label(cnn_u), pseudo_label(transformer_u)
+        self.log("agreement", (cnn_label == transformer_label).float().mean())
+        weight = self.weight * clock.ramp(self.ramp)
         return {
-            "supervised/cnn": self.task.criterion(seen_cnn, labelled.mask),
-            "supervised/transformer": self.task.criterion(seen_transformer, labelled.mask),
-            "taught/cnn": weight * dice_loss(cnn, labels[1]),
-            "taught/transformer": weight * dice_loss(transformer, labels[0]),
+            "supervised/cnn": self.task.criterion(cnn_l, labelled.mask),
+            "supervised/transformer": self.task.criterion(transformer_l, labelled.mask),
+            "taught/cnn": weight * dice_loss(cnn_u, transformer_label),
+            "taught/transformer": weight * dice_loss(transformer_u, cnn_label),
         }
 
     def param_groups(self) -> list[ParamGroup]:

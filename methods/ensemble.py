@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from torch import Tensor, nn
 
 from benchmark.losses import mean_logits
-from benchmark.method import Batch, Clock, Logits, Method, Parts, Task, require_between
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Task
+from benchmark.ranges import Range
 
 
 class Ensemble(Method):
-    """Lakshminarayanan et al. 2017 (NeurIPS): several networks trained on labelled images alone, predictions averaged.
+    """Ensemble (Lakshminarayanan et al. 2017, NeurIPS): networks trained on labelled images, predictions averaged.
 
-    L = sum_k L_sup(f_k); prediction: mean_k softmax f_k. A control, not a rival: methods that train or predict with
-    several networks must beat this with as many (`members`: 3 for Semi-MoE's experts, 2 for CPS), or their gain may be
-    one of capacity. The networks differ by their initial weights alone; all see the same images.
+    A control, not a rival: a method that trains or predicts with several networks must beat this with as many, or its
+    gain may be one of capacity. The networks differ by their initial weights alone; all see the same images.
+
+    Loss:
+        L = sum_k L_sup(f_k(x_l), y); prediction: mean_k softmax f_k(x).
+
+    Args:
+        members: number of networks; 3 for Semi-MoE's experts, 2 for CPS.
     """
 
     display = "Ensemble"
     views = {"labelled": ("weak",)}
 
-    def __init__(self, task: Task, *, members: int = 3) -> None:
+    def __init__(self, task: Task, *, members: Annotated[int, Range("[1, 100]")] = 3) -> None:
         super().__init__()
-        require_between(1, 100, members=members)
         self.task = task
         self.nets = nn.ModuleList(task.network() for _ in range(members))
 

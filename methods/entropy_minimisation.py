@@ -7,39 +7,44 @@ import math
 from torch import Tensor
 
 from benchmark.losses import entropy
-from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, require_between
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
+from benchmark.ranges import NonNegative
 
 
 class EntropyMinimisation(Method):
-    """Grandvalet & Bengio 2004 (NeurIPS), Vu et al. 2019 (CVPR): be sure of every pixel of unlabelled images.
+    """Entropy minimisation (Grandvalet & Bengio 2004, NeurIPS; Vu et al. 2019, CVPR): be sure of every pixel.
 
-    L = L_sup + w(t) mean_pixels( -1/log(C) sum_c p_c log p_c ), with gradient through every p (ADVENT's MinEnt, eq. 3,
-    whose w is 0.001 for domain adaptation). Published code for histology differs: SSL4MIS has w = 0.1 on labelled and
-    unlabelled images and fixes C at 4; XNet has w = 1 and adds an entropy term of weight 1, without a ramp, on labelled
-    images to its "supervised" loss (`labelled_weight=1`). The default is SSL4MIS's weight on unlabelled images alone,
-    with the true C.
+    Loss:
+        L = L_sup + w(t) mean_pixels(-1 / log(C) sum_c p_c log p_c), with gradient through every p (ADVENT's eq. 3)
+
+    Args:
+        weight: w. SSL4MIS's 0.1 beside (CE + Dice) / 2 is 0.2 beside CE + Dice. XNet: 1, ADVENT: 0.001.
+        ramp: of w. Sigmoid in SSL4MIS, linear in XNet.
+        labelled_weight: of the same term on labelled images, without a ramp. 1 in XNet's "supervised" loss.
+
+    Differs from published code:
+        - SSL4MIS takes the term on labelled images, too, and fixes C at 4; here C is the true one.
     """
 
     display = "Entropy minimisation"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(
-        self, task: Task, *, weight: float = 0.1, ramp: Ramp = "sigmoid", labelled_weight: float = 0.0
+        self, task: Task, *, weight: NonNegative = 0.2, ramp: Ramp = "sigmoid", labelled_weight: NonNegative = 0.0
     ) -> None:
         super().__init__()
-        require_between(0, math.inf, weight=weight, labelled_weight=labelled_weight)
         self.task, self.weight, self.ramp, self.labelled_weight = task, weight, ramp, labelled_weight
         self.net = task.network()
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
-        seen = self.net(labelled.weak)
+        logits_l = self.net(labelled.weak)
         yield {
-            "supervised": self.task.criterion(seen, labelled.mask),
-            "labelled_entropy": self.labelled_weight * self.doubt(seen),
+            "supervised": self.task.criterion(logits_l, labelled.mask),
+            "labelled_entropy": self.labelled_weight * self.normalised_entropy(logits_l),
         }
-        yield {"entropy": self.weight * clock.ramp(self.ramp) * self.doubt(self.net(unlabelled.weak))}
+        yield {"entropy": self.weight * clock.ramp(self.ramp) * self.normalised_entropy(self.net(unlabelled.weak))}
 
-    def doubt(self, logits: Tensor) -> Tensor:
+    def normalised_entropy(self, logits: Tensor) -> Tensor:
         """Mean entropy as a share of the largest possible one."""
         return entropy(logits).mean() / math.log(self.task.classes)
 

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from benchmark.losses import IGNORE, cross_entropy, pseudo_label
-from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, require_between
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
+from benchmark.ranges import NonNegative, Share
 
 
 class FixMatch(Method):
-    """Sohn et al. 2020 (NeurIPS): what is certain of the weak view is the label of the strong one.
+    """FixMatch (Sohn et al. 2020, NeurIPS): what is certain of the weak view is the label of the strong one.
 
-    L = L_sup + weight sum_i m_i CE(f(strong)_i, y_i) / N, with q = softmax f(weak) without gradient, y = argmax q and
-    m = [max q >= threshold]. N counts all pixels, not the confident ones: while few are, the term is small. The strong
-    view is jittered, blurred and, as in the segmentation form of UniMatch's authors (Yang et al. 2023), CutMixed with
-    another image, whose y and m its rectangle brings along. They halve the sum: a factor on the learning rate.
-    Pseudo-labels come from a pass in training mode. That of UniMatch judges the image itself in training mode and the
-    pasted one in evaluation mode, so that two BatchNorms label one picture; here one does, that of the strong pass.
-    SSL4MIS sets rejected pixels to class 0 and trains on them with full weight: `rejected=background`. It compares
-    (max q - min q) / max q with 0.8, of two classes max q with 0.83, weighs by 0.1 and adds Dice and negative learning.
+    In the segmentation form of UniMatch's authors (Yang et al. 2023): the strong view is CutMixed as well, and every
+    rectangle brings the pseudo-label of its image along.
+
+    Loss:
+        L = L_sup + weight ramp sum_i m_i CE(f(strong)_i, y_i) / N, over all N pixels: while few are certain, it is
+        small y = argmax q, m = [max q >= threshold], q = softmax f(weak), no gradient
+
+    Args:
+        weight: of the unsupervised term. 1 in both papers; 0.1 in SSL4MIS.
+        threshold: on max q. 0.95 in both papers; 0.8 on (max q - min q) / max q in SSL4MIS (0.83 on max q at C = 2).
+        ramp: of the weight. None in both papers.
+        rejected: `background` trains on uncertain pixels as class 0, as SSL4MIS does.
+
+    Differs from published code:
+        - Yang et al. halve the sum, a factor on the learning rate, and label the pasted image in evaluation mode, the
+          image itself in training mode: two BatchNorms for one picture. Here one labels both, in training mode.
+        - SSL4MIS adds Dice and negative learning.
     """
 
     display = "FixMatch"
     views = {"labelled": ("weak",), "unlabelled": ("weak", "strong")}
 
     def __init__(
-        self, task: Task, *, weight: float = 1.0, threshold: float = 0.95, ramp: Ramp = "constant",
+        self, task: Task, *, weight: NonNegative = 1.0, threshold: Share = 0.95, ramp: Ramp = "constant",
         rejected: Literal["ignored", "background"] = "ignored",
     ) -> None:
         super().__init__()
-        require_between(0, 1, threshold=threshold)
-        require_between(0, math.inf, weight=weight)
         self.task = task
         self.net = task.network()
         self.weight, self.threshold, self.ramp, self.rejected = weight, threshold, ramp, rejected
@@ -46,8 +53,8 @@ class FixMatch(Method):
         if self.rejected == "background":
             label = torch.where(label == IGNORE, 0, label)
         yield {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
-        nll = cross_entropy(self.net(unlabelled.strong), unlabelled.cutmix("strong", label), over="all")
-        yield {"strong": self.weight * clock.ramp(self.ramp) * nll}
+        unsup_loss = cross_entropy(self.net(unlabelled.strong), unlabelled.cutmix("strong", label), over="all")
+        yield {"strong": self.weight * clock.ramp(self.ramp) * unsup_loss}
 
     def predict(self, image: Tensor) -> Logits:
         return self.net(image)

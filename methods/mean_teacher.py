@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from benchmark.ema import BNStats, EmaStep, Teacher, add_noise
 from benchmark.losses import mse
-from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, require_between
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
+from benchmark.ranges import NonNegative, Share
 
 
 class MeanTeacher(Method):
-    """Tarvainen & Valpola 2017 (NeurIPS): a slow copy of the network judges unlabelled images.
+    """Mean Teacher (Tarvainen & Valpola 2017, NeurIPS): a moving average of the network sets the target.
 
-    L = L_sup + w(t) mean (softmax f(x) - softmax f'(x + n))^2, n = clip(noise N(0, 1), -2 noise, 2 noise) on the
-    normalised input of the teacher f', which follows theta' = a theta' + (1 - a) theta, a = min(1 - 1/(t+1), decay).
-    Published code differs: XNet counts t in epochs (`ema_step=epoch`), so that its teacher equals its student during
-    the first epoch and reaches 0.99 halfway; PyMIC discards the average; USB compares a view with itself. SSL4MIS has
-    w = 0.1 with a sigmoid ramp and no consistency for 1,000 steps, XNet w = 5 with a linear ramp; the default is
-    XNet's, which is behind the paper's table. The teacher's BatchNorm statistics are averaged like its weights; `own`
-    is what the published code bases do.
+    Loss:
+        L = L_sup + w(t) mean (softmax f(x_u) - softmax f'(x_u + n))^2, no gradient through the teacher f'
+        n = clip(noise N(0, 1), -2 noise, 2 noise), on the normalised image
+        theta' = a theta' + (1 - a) theta, a = min(1 - 1 / (t + 1), decay)
+
+    Args:
+        decay: of the teacher. 0.99 in XNet and SSL4MIS, 0.999 in the paper after the ramp.
+        weight: w at the end of the ramp. 5 in XNet, the code base behind the paper's table; 0.1 in SSL4MIS.
+        noise: standard deviation; 0.1 in all published code.
+        ramp: of w. Linear in XNet, sigmoid in SSL4MIS.
+        ema_step: what t counts. `epoch` is XNet's: the teacher is the student in the first epoch, a = 0.99 halfway.
+        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own` in all published code.
+
+    Differs from published code:
+        - SSL4MIS has no consistency in the first 1,000 steps, in this method alone; here it has the ramp only.
+        - PyMIC discards the average (its teacher decays to zero), USB compares a view with itself: not repeated.
     """
 
     display = "Mean Teacher"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(
-        self, task: Task, *, decay: float = 0.99, weight: float = 5.0, noise: float = 0.1,
+        self, task: Task, *, decay: Share = 0.99, weight: NonNegative = 5.0, noise: NonNegative = 0.1,
         ramp: Ramp = "linear", ema_step: EmaStep = "iteration", bn_stats: BNStats = "ema",
     ) -> None:
         super().__init__()
-        require_between(0, 1, decay=decay)
-        require_between(0, math.inf, weight=weight, noise=noise)
         self.task = task
         self.net = task.network()
         self.teacher = Teacher(self.net, bn_stats)

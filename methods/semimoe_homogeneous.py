@@ -5,40 +5,50 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.losses import mse
-from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task, require_between, require_share
+from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task
 from benchmark.nets.network import Network
-from methods._gating import Gate
+from benchmark.ranges import NonNegative, Range, ShareBelow1
+from methods._semimoe_gates import Gate
 
 TINY = 1e-30  # a gate that has shut: its logarithm stays finite, and so does the gradient that opens it again
 
 
 class SemiMoEHomogeneous(Method):
-    """Semi-MoE project page 2025: K equal experts, a soft gate over their predictions, balanced and made to agree.
+    """Semi-MoE, homogeneous (Semi-MoE project page 2025): equal experts, a soft gate over their predictions, balanced.
 
-    y = sum_k g_k softmax E_k(x), g = softmax G(features) [B, K]. L = L_sup(y) + balance (log K - H(mean_batch g)) +
-    w(t) mean over pairs of experts of (softmax E_j - softmax E_k)^2 on unlabelled images. The page prints the balance
-    term as an entropy that is added to the loss; minimising an entropy would bring about the very collapse that it is
-    to prevent, so it is maximised here, up to log K, as in load balancing elsewhere. No code was released and the page
-    gives neither weights nor the gate's inside nor the number of experts: all of these are ours, and the gate is that
-    of the paper (eq. 8), on the experts' last maps. Only the mixture is supervised, so that experts may specialise.
+    The page gives neither code, weights, the gate's inside nor the number of experts: all are ours, the gate is that of
+    Semi-MoE's code. Only the mixture is supervised, so that experts may specialise.
+
+    Loss:
+        L = L_sup(y) + balance (log K - H(mean_batch g)) + w(t) mean_(j<k) mean (softmax E_j - softmax E_k)^2 on x_u
+        y = sum_k g_k softmax E_k(x), g = softmax G(features) [B, K]
+
+    Args:
+        experts: K; ours.
+        weight: w at the end of the ramp; ours.
+        ramp: of w; ours.
+        balance: of the load balancing; ours.
+        dropout: of the gate; 0.1 in Semi-MoE's released code.
+
+    Differs from published code:
+        - The page adds an entropy to the loss; minimising it would bring about the collapse that it is to prevent, so
+          it is maximised here, up to log K, as in load balancing elsewhere.
     """
 
     display = "Semi-MoE, homogeneous"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(
-        self, task: Task, *, experts: int = 3, weight: float = 1.0, ramp: Ramp = "linear", balance: float = 0.1,
-        dropout: float = 0.1,
+        self, task: Task, *, experts: Annotated[int, Range("[2, 100]")] = 3, weight: NonNegative = 1.0,
+        ramp: Ramp = "linear", balance: NonNegative = 0.1, dropout: ShareBelow1 = 0.1,
     ) -> None:
         super().__init__()
-        require_between(2, 100, experts=experts)
-        require_between(0, math.inf, weight=weight, balance=balance)
-        require_share(dropout=dropout)
         self.task, self.weight, self.ramp, self.balance = task, weight, ramp, balance
         nets = [task.network() for _ in range(experts)]
         self.nets: Sequence[Network] = nn.ModuleList(nets)  # type: ignore[assignment]
@@ -52,17 +62,17 @@ class SemiMoEHomogeneous(Method):
         return shares.logsumexp(1), logits, gate
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
-        pairs = [(net.last_map(labelled.weak), net.last_map(unlabelled.weak)) for net in self.nets]
-        seen, _, seen_gate = self.mixture([pair[0] for pair in pairs])
-        _, unseen, unseen_gate = self.mixture([pair[1] for pair in pairs])
-        load = torch.cat([seen_gate, unseen_gate]).mean(0)
+        maps = [(net.last_map(labelled.weak), net.last_map(unlabelled.weak)) for net in self.nets]
+        logits_l, _, gate_l = self.mixture([pair[0] for pair in maps])
+        _, experts_u, gate_u = self.mixture([pair[1] for pair in maps])
+        load = torch.cat([gate_l, gate_u]).mean(0)
         for k, share in enumerate(load, start=1):
             self.log(f"gate/{k}", share)
-        apart = [mse(a.softmax(1), b.softmax(1)) for a, b in combinations(unseen, 2)]
+        disagreement = [mse(a.softmax(1), b.softmax(1)) for a, b in combinations(experts_u, 2)]
         return {
-            "supervised": self.task.criterion(seen, labelled.mask),
+            "supervised": self.task.criterion(logits_l, labelled.mask),
             "balance": self.balance * imbalance(load),
-            "consistency": self.weight * clock.ramp(self.ramp) * torch.stack(apart).mean(),
+            "consistency": self.weight * clock.ramp(self.ramp) * torch.stack(disagreement).mean(),
         }
 
     def predict(self, image: Tensor) -> Logits:

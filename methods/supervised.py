@@ -8,10 +8,13 @@ from benchmark.method import Batch, Clock, Logits, Losses, Method, Task
 
 
 class Supervised(Method):
-    """Ronneberger et al. 2015 (MICCAI): one network trained on the labelled images alone.
+    """Supervised (Ronneberger et al. 2015, MICCAI): one network trained on the labelled images alone.
 
     The lower bound of every table, and with `--ratio 100` the upper bound, where draws differ by seed alone. It gets as
-    many labelled-sample updates as any other method, so that a gain is not merely longer training (CCT issue 75).
+    many updates by labelled images as any other method, so that a gain is not merely longer training (CCT issue 75).
+
+    Loss:
+        L = L_sup(f(x_l), y), the configured criterion.
     """
 
     display = "Supervised"

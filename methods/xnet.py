@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from torch import Tensor
 
 from benchmark.losses import dice_loss, pseudo_label
-from benchmark.method import (
-    Batch,
-    Clock,
-    Logits,
-    Method,
-    NotApplicable,
-    Parts,
-    Ramp,
-    Task,
-    require,
-    require_between,
-    suggest,
-)
-from methods._two_branches import ConfiguredBranches, TwoBranches
-from methods._wavelets import NAMES, high_frequency, low_frequency
+from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, Parts, Ramp, Task, require
+from benchmark.ranges import Count, NonNegative
+from methods._xnet_network import ConfiguredBranches, TwoBranches
+from methods._xnet_wavelets import check_wavelet, high_frequency, low_frequency
 
 
 class XNet(Method):
-    """Zhou et al. 2023 (ICCV): a branch for low and a branch for high wavelet frequencies, fused, teach each other.
+    """XNet (Zhou et al. 2023, ICCV): branches for low and for high wavelet frequencies, fused, teach each other.
 
-    L = L_sup(low) + L_sup(high) + w(t) [Dice(p_low, argmax p_high) + Dice(p_high, argmax p_low)], the last two terms
-    on unlabelled images, argmax without gradient. One level of the wavelet transform splits an image: `low` is the LL
-    band of every colour channel, `high` is LH + HL + HH of the grey image, each band stretched to [0, 1]; both are
-    brought to the size of the image and to mean 0, standard deviation 1 per image. The authors write 8-bit images at
-    the original resolution beforehand and normalise by statistics of the dataset; here the split belongs to the step.
-    Their code has no statistics of db2's low-frequency images (db2 is their recommendation), makes those in grey only,
-    and gives the first branch 3 channels: the published GlaS numbers most plausibly come from the plain RGB image
-    there, which is `low=raw`. They report the branch that did better on the test images; here the low-frequency one is
-    official. The network is the method's own and **does not depend on net.name**: 326,177,668 parameters with
-    `width=64` channels at the finest level, 1024 at the deepest. `network=configured` takes two of net.name instead,
-    pretrained where net.weights says so, which exchange their encoders' two deepest features (`width` is unused then).
+    One level of the wavelet transform splits an image: `low` is the LL band of every colour, `high` is LH + HL + HH of
+    the grey image, each stretched to [0, 1]; both at the size of the image, standardised. The network is the method's
+    own (326,177,668 parameters with width 64) and does not depend on net.name, unless `network=configured`.
+
+    Loss:
+        L = L_sup(low) + L_sup(high) + w(t) [Dice(p_low, argmax p_high) + Dice(p_high, argmax p_low)] on x_u
+        no gradient through argmax; every pixel teaches, however unsure
+
+    Args:
+        weight: w at the end of the ramp. 5 in the authors' code, beside Dice.
+        ramp: of w. Linear in the authors' code.
+        wavelet: a discrete wavelet of PyWavelets. The authors recommend db2.
+        low: what the first branch sees; `raw` is the image: what their code's 3 channels and statistics fit best.
+        width: channels at the finest level, 16 times as many at the deepest. 64 in the authors' code.
+        network: `configured` takes two of net.name, perhaps pretrained, which exchange their deepest features; ours.
+
+    Differs from published code:
+        - The authors split 8-bit images beforehand, at full resolution, and normalise by statistics of the dataset.
+        - They report the branch that did better on the test images; here the low-frequency one is official.
+        - Their ramp rises once an epoch, (e + 1) / E; ours, at every step, is half an epoch later on average.
+        - Their Dice counts the background alone where a target has no foreground; ours counts both classes.
     """
 
     display = "XNet"
@@ -46,15 +44,12 @@ class XNet(Method):
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(
-        self, task: Task, *, weight: float = 5.0, ramp: Ramp = "linear", wavelet: str = "db2",
-        low: Literal["wavelet", "raw"] = "wavelet", width: int = 64,
+        self, task: Task, *, weight: NonNegative = 5.0, ramp: Ramp = "linear", wavelet: str = "db2",
+        low: Literal["wavelet", "raw"] = "wavelet", width: Count = 64,
         network: Literal["own", "configured"] = "own",
     ) -> None:
         super().__init__()
-        require_between(0, math.inf, weight=weight)
-        require_between(1, math.inf, width=width)
-        known = "method.wavelet must be a discrete wavelet of PyWavelets, such as haar, db2 or bior1.5"
-        require(wavelet in NAMES, f"{known}, not '{wavelet}'.{suggest(wavelet, NAMES)}")
+        check_wavelet(wavelet)
         if task.weights is not None and network == "own":
             raise NotApplicable("xnet's own network has no pretrained weights; use method.network=configured")
         self.task, self.weight, self.ramp, self.wavelet, self.low = task, weight, ramp, wavelet, low

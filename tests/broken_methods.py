@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from benchmark.ema import Teacher
+from benchmark.losses import cross_entropy, pseudo_label
 from benchmark.method import Method, ParamGroup, Task
 from benchmark.paths import prepared_folder
 
@@ -176,6 +177,17 @@ class CannotBearEmptyMasks(Honest):
     def factor(self, labelled, unlabelled, clock):
         known = (labelled.mask == 1).sum()
         return known / known
+
+
+class ForgetsToMix(Honest):
+    """Half of the pasted rectangles are taught the label of what they hide."""
+
+    views = {"labelled": ("weak",), "unlabelled": ("weak", "strong")}
+
+    def losses(self, labelled, unlabelled, clock):
+        with torch.no_grad():
+            label = pseudo_label(self.net(unlabelled.weak), 0.99)
+        return {"supervised": self.loss(labelled), "strong": cross_entropy(self.net(unlabelled.strong), label)}
 
 
 class TeachesNothing(Honest):

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from benchmark.conformance.checks import CHECKS
 from benchmark.conformance.testbed import SMALL, advance, differences, frozen
-from benchmark.method import Clock
+from benchmark.method import Clock, Phase
 from benchmark.numerics import Numerics
 from benchmark.registry import METHODS
 from benchmark.training.cuda_graph import WARM_UP, CudaGraphStep, why_eager
@@ -185,7 +185,7 @@ def test_a_captured_run_repeats_and_resumes_exactly(method):
 class TwoPhases(Supervised):
     """Another loss in the second half."""
 
-    phases = {"first": 0.0, "second": 0.5}
+    phases = {"first": Phase(0.0), "second": Phase(0.5)}
 
     def losses(self, labelled, unlabelled, clock):
         terms = super().losses(labelled, unlabelled, clock)

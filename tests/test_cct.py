@@ -1,4 +1,4 @@
-"""CCT's mechanism; its perturbations alone are in test_perturbations.py."""
+"""CCT's mechanism; its perturbations alone are in test_feature_perturbations.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from benchmark.errors import UserError
 from benchmark.method import Clock
-from methods._auxiliary import light_decoder
+from methods._cct_decoders import light_decoder
 from methods.cct import CCT
 from tests.batches import batch, task, terms, unlabelled
 
@@ -207,7 +207,6 @@ def test_weight_zero_leaves_the_supervised_gradient_alone():
     assert all(torch.equal(a, p.grad) for a, p in zip(alone, method.net.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("bad", [{"weight": -1.0}, {"ramp_until": 0.0}, {"ramp_until": 1.5}, {"vat": -1}, NONE])
-def test_values_out_of_range_are_refused(bad):
-    with pytest.raises(UserError, match=next(iter(bad))):
-        CCT(task(), **bad)
+def test_no_auxiliary_decoder_at_all_is_refused():
+    with pytest.raises(UserError, match="there would be no auxiliary decoder"):
+        CCT(task(), **NONE)

@@ -79,7 +79,7 @@ def test_list_is_json_on_request(kind):
         (["run", "--method", "semimoe", "--dataset", "synthetic", "--ratoi", "20"], ["--ratoi"]),
         (["run", "--method", "semimoe", "--dataset", "synthetic", "--ratio", "many"], ["--ratio", "whole number"]),
         (["run", "--method", "supervised", "--dataset", "glas", "--split", "published", "--ratio", "37"], ["37", "20"]),
-        (["run", "--method", "supervised", "--dataset", "synthetic", "--fold", "9"], ["fold", "9"]),
+        (["run", "--method", "supervised", "--dataset", "glas", "--split", "patients", "--fold", "9"], ["fold", "9"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--split", "oficial"], ["oficial", "official"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--seed", "-1"], ["seed"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--device", "cudda"], ["cudda"]),
@@ -129,6 +129,15 @@ def test_prepared_data_lie_in_one_place_wherever_one_stands(tmp_path, monkeypatc
     assert prepared_folder() == here == ROOT / "data" / "prepared"
     monkeypatch.setenv("SEMIHISTO_PREPARED", "elsewhere")
     assert prepared_folder() == Path("elsewhere")
+
+
+def test_explain_and_list_show_ranges_and_what_the_docstring_says_of_a_hyperparameter():
+    shown = invoke("explain", "--method", "mean_teacher", "--dataset", "synthetic").stdout
+    assert re.search(r"method\.decay +0\.99 +signature \(ours\); in \[0, 1\]\n    of the teacher", shown)
+    listed = {row["name"]: row for row in json.loads(invoke("list", "--json").stdout)}
+    assert listed["ua_mt"]["display"] == "UA-MT" and listed["ua_mt"]["citation"] == "Yu et al. 2019, MICCAI"
+    decay = listed["mean_teacher"]["hyperparameters"]["decay"]
+    assert (decay["allowed"], decay["default"]) == ("in [0, 1]", "0.99") and decay["about"].startswith("of the teacher")
 
 
 def test_explain_takes_what_run_takes():

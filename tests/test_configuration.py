@@ -9,10 +9,10 @@ import pytest
 
 from benchmark.config import yaml_files
 from benchmark.config.compose import Configuration, compose, parse_overrides, preset_names, read_preset
-from benchmark.config.ranges import Count, Positive, Range, Share, ShareBelow1, allowed
 from benchmark.config.validate import bind, fields_of
 from benchmark.errors import UserError
 from benchmark.paths import CONFIGS
+from benchmark.ranges import Count, Positive, Range, Share, ShareBelow1, allowed
 from benchmark.registry import DATASETS, METHODS
 from benchmark.spec import Spec
 
@@ -154,6 +154,26 @@ def test_the_ends_of_a_range_are_as_it_is_written():
     assert bind(fields_of(Ranged), {"share": 1, "rate": 0, "count": None, "few": 100}, "here")["few"] == 100
     assert [allowed(field.type) for field in fields_of(Ranged).values()] == [
         "in [0, 1]", "in [0, 1)", "at least 1", "in [2, 100]", "above 0"]
+
+
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [("mean_teacher", "noise=-1"), ("mean_teacher", "decay=1.5"), ("ua_mt", "passes=0"), ("ua_mt", "dropout=1"),
+     ("cct", "ramp_until=0"), ("cct", "vat=-1"), ("cps", "weight=-1"), ("urpc", "weight=-0.1"),
+     ("cross_teaching", "transformer_lr=0"), ("cross_teaching", "transformer_decay=-0.1"), ("xnet", "width=0"),
+     ("fixmatch", "threshold=1.5"), ("unimatch", "dropout=1"), ("entropy_minimisation", "labelled_weight=-1"),
+     ("toposemiseg", "tile=0"), ("toposemiseg", "start=1.1"), ("semimoe", "gamma=0"), ("semimoe", "dropout=1"),
+     ("semimoe_homogeneous", "experts=1"), ("semimoe_homogeneous", "balance=-1"), ("ensemble", "members=0")],
+)
+def test_hyperparameters_out_of_range_are_refused(method, given):
+    with pytest.raises(UserError, match=rf"--set: method\.{given.split('=')[0]} must (lie in|be)"):
+        compose(method, METHODS.load(method), "glas", "fair", parse_overrides([f"method.{given}"]))
+
+
+def test_every_number_has_a_range():
+    free = {f"{name}.{key}" for name in METHODS.names() for key, field in fields_of(METHODS.load(name)).items()
+            if isinstance(field.default, int | float) and not allowed(field.type)}
+    assert free == {"semimoe.sdf_scale"}  # of any sign
 
 
 @pytest.mark.parametrize(

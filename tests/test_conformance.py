@@ -25,6 +25,7 @@ CAUGHT = [
     ("CountsInTheClass", "no_hidden_state", "CountsInTheClass.calls is "),
     ("CountsInAGlobal", "no_hidden_state", "global 'CALLS' of broken_methods.py"),
     ("CountsInAGlobal", "resumes_exactly", "two runs of one specification differ"),
+    ("ForgetsToMix", "labels_are_mixed", "unlabelled.cutmix('strong', ...); or set mixes_labels = False"),
     ("RemembersImages", "no_hidden_state", "self.seen"),
     ("DrawsFromItsOwnGenerator", "no_hidden_state", "self.generator"),
     ("DrawsFromPythonsGenerator", "global_generators_are_untouched", "a step draws from Python's random"),
@@ -99,6 +100,17 @@ def test_every_check_has_caught_something_and_every_broken_method_is_caught():
     assert {check for _, check, _ in CAUGHT} == set(CHECKS)
     classes = set(re.findall(r"^class (\w+)\(", BROKEN.read_text(), re.M))
     assert {name for name, _, _ in CAUGHT} == classes - {"Honest"}
+
+
+def test_a_strong_view_needs_no_mixed_labels_where_a_method_says_so(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text("""
+from tests.broken_methods import ForgetsToMix, Method
+
+class Declares(ForgetsToMix, Method):
+    mixes_labels = False
+""")
+    CHECKS["labels_are_mixed"](method_testbed(f"{path}:Declares"))
 
 
 def test_what_the_broken_ones_are_made_from_keeps_the_contract():

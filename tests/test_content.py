@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from benchmark.data import source
 from benchmark.data.load import current_fingerprint, load_dataset, load_prepared
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from tests.conftest import invoke, one_line_error
+from benchmark.npz import ArrayFile, write_arrays
+from benchmark.runs.folder import load_masks
+from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.fake_glas import write_tree
 from tests.own_folder import write_folder
 
@@ -172,3 +175,96 @@ def test_check_and_prepare_read_what_seems_unchanged(cells: Path, tmp_path: Path
     assert second.splitlines()[0] != first.splitlines()[0], "the fingerprint in the first line"
     path.write_bytes(b"no")
     assert "A_0.bmp: not an image" in one_line_error(invoke("data", "prepare", *arguments))
+
+
+@pytest.fixture
+def with_splits(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEMIHISTO_PREPARED", str(tmp_path / "prepared"))
+    assert invoke("data", "split", cells, "--write", "--size", SIZE).returncode == 0
+    return cells
+
+
+def run(folder: Path, tmp_path: Path, *more: object):
+    return invoke("run", "--method", "supervised", "--dataset", folder, "--preset", "demo", "--results",
+                  tmp_path / "results", *tiny_settings(), *more)
+
+
+def test_a_record_of_other_masks_is_stale(with_splits: Path, tmp_path: Path):
+    assert run(with_splits, tmp_path).returncode == 0
+    assert "already done" in run(with_splits, tmp_path).stderr, "negative control: nothing has changed"
+    shift(with_splits / "masks" / "A_0.bmp")
+    line = one_line_error(run(with_splits, tmp_path))
+    assert "is stale: made from other images or masks (pixels " in line and "--overwrite" in line
+    again = run(with_splits, tmp_path, "--overwrite")
+    assert again.returncode == 0 and "already done" not in again.stderr
+    (record,) = (tmp_path / "results" / "records").glob("*.json")
+    assert json.loads(record.read_text())["data"]["fingerprint"] == opened(with_splits, tmp_path).fingerprint
+
+
+def test_a_record_of_another_folder_of_this_name_is_told_as_that(with_splits: Path, tmp_path: Path):
+    assert run(with_splits, tmp_path).returncode == 0
+    other = tmp_path / "of others" / "cells"
+    shutil.copytree(with_splits, other)
+    assert "already done" in run(other, tmp_path).stderr, "negative control: the same images in another place"
+    shift(other / "masks" / "A_0.bmp")
+    line = one_line_error(run(other, tmp_path))
+    assert f"If it is of another data set, give this one another name in {other / 'dataset.yaml'}" in line
+    assert "already done" in run(with_splits, tmp_path).stderr
+
+
+def test_a_grid_looks_at_the_data_and_runs_what_is_stale_when_asked(with_splits: Path, tmp_path: Path):
+    settings = "".join(f"      {text.replace('=', ': ')}\n" for text in tiny_settings()[1::2])
+    (tmp_path / "mine.yaml").write_text(
+        f"about: x\npreset: demo\ndatasets: [{with_splits}]\ndraws: [0]\nrows:\n  supervised:\n    method: supervised\n"
+        f"    set:\n{settings}")
+    grid = ("grid", tmp_path / "mine.yaml", "--results", tmp_path / "results", "--json")
+
+    def states(*arguments: object) -> dict[str, int]:
+        return json.loads(invoke(*arguments).stdout)["states"]
+
+    assert run(with_splits, tmp_path, "--ratio", 20).returncode == 0
+    assert states(*grid, "--dry-run") == {"done": 1}
+    shift(with_splits / "masks" / "A_0.bmp")
+    assert states(*grid, "--dry-run") == {"stale": 1}
+    assert states("status", *grid[1:]) == {"stale": 1}
+    with_splits.rename(tmp_path / "gone")
+    (tmp_path / "gone" / "masks" / "A_0.bmp").write_bytes(b"no")
+    (tmp_path / "gone").rename(with_splits)
+    assert "A_0.bmp: not an image" in one_line_error(invoke(*grid, "--dry-run"))
+
+
+AWKWARD = ("file", "allow_pickle", "x", "x.npy", "mask", "arr_0")
+
+
+def test_ids_are_not_keyword_or_archive_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SEMIHISTO_PREPARED", str(tmp_path / "prepared"))
+    folder = write_folder(tmp_path / "names", bare=0)
+    (folder / "dataset.yaml").write_text("classes: {background: 0, one: 1, two: 2}\n")
+    masks = {}
+    for name, path in zip(AWKWARD, sorted((folder / "images").iterdir()), strict=False):
+        mask = folder / "masks" / path.name
+        masks[name] = np.array(Image.open(mask))
+        path.rename(path.with_name(f"{name}.png"))
+        mask.rename(mask.with_name(f"{name}.png"))
+    data = opened(folder, tmp_path)
+    for name, mask in masks.items():
+        assert np.array_equal(data.native_classes(name), mask), name
+    assert invoke("data", "split", folder, "--write", "--size", SIZE).returncode == 0
+    tested: set[str] = set()
+    for fold in range(3):
+        assert run(folder, tmp_path, "--fold", fold).returncode == 0
+    for path in (tmp_path / "results" / "runs").glob("*/masks.npz"):
+        stored = load_masks(path)
+        tested |= stored.keys()
+        assert all(mask.shape == data.native_sizes[data.position(name)] for name, mask in stored.items())
+    assert tested == set(data.ids)
+
+
+def test_arrays_of_any_name_come_back_and_give_the_same_bytes(tmp_path: Path):
+    arrays = {name: np.full(2, number) for number, name in enumerate(AWKWARD)}
+    for name in ("a", "b"):
+        with open(tmp_path / f"{name}.npz", "wb") as stream:
+            write_arrays(stream, dict(reversed(arrays.items())) if name == "b" else arrays)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    found = ArrayFile(tmp_path / "a.npz")
+    assert set(found) == set(arrays) and all(np.array_equal(found[name], arrays[name]) for name in arrays)

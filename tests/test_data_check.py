@@ -60,7 +60,7 @@ def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:
         "test: 25.0% of pixels are b (in 1 image), 25.0% of pixels are c (in 1 image), 0.0% of pixels are d (in 0 "
         "images), 2 objects, 2 to 2 an image",
         "class 'c' is in no training mask, only in test: it cannot be learned",
-        "class 'd' is in no mask: it can neither be learned nor scored; is it what the masks call 255, which is "
+        "class 'd' is in no mask: it can neither be learned nor scored; is its value right, or is it the value that is "
         "ignored?",
         "no image that is learned from is also tested on (splits: as released)",
     ):

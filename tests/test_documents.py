@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 
+from benchmark.config.validate import fields_of
 from benchmark.registry import METHODS
 from tests.conftest import ROOT
 from tools import methods_page, reproduction_page
@@ -79,7 +80,7 @@ def test_every_form_of_import_is_seen():
 
 def test_imports_run_downwards():
     layers = [
-        {"console", "errors", "files", "npz", "plugins", "paths", "randomness", "numerics"},
+        {"console", "docstring", "errors", "files", "npz", "plugins", "paths", "randomness", "numerics", "ranges"},
         {"registry", "losses", "ema", "targets", "metrics", "protocols"},
         {"config", "data", "nets", "batches", "spec"}, {"method"},
         {"training", "templates"}, {"profiling", "conformance", "models", "runs"},
@@ -98,7 +99,8 @@ def test_imports_run_downwards():
 def test_methods_import_the_contract_alone():
     for path in (ROOT / "methods").glob("*.py"):
         for name in re.findall(r"^(?:from|import) benchmark\.(\w+)", path.read_text(), re.M):
-            assert name in {"method", "ema", "losses", "targets", "nets"}, f"{path.name} imports benchmark.{name}"
+            allowed = {"method", "ema", "losses", "ranges", "targets", "nets"}
+            assert name in allowed, f"{path.name} imports benchmark.{name}"
 
 
 def test_the_page_of_methods_is_current():
@@ -115,7 +117,10 @@ def test_the_tables_of_reproduction_are_current():
 
 def test_every_method_says_who_and_when_and_the_test_of_its_mechanism_is_there():
     for entry in METHODS.entries():
-        assert entry.year and entry.citation and len(entry.text) > 200, entry.name
+        doc, wanted = entry.doc, fields_of(METHODS.load(entry.name))
+        assert doc.summary.startswith(f"{entry.display} (") and entry.year and doc.loss, entry.name
+        assert doc.arguments.keys() == wanted.keys() == entry.hyperparameters.keys(), entry.name
+        assert all(doc.arguments.values()) and (doc.differs or entry.name in {"supervised", "ensemble"}), entry.name
         assert len(list(methods_page.mechanism_tests(entry.name))) >= 4, entry.name
 
 

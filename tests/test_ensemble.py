@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
-from benchmark.errors import UserError
 from benchmark.method import Clock
 from methods.ensemble import Ensemble
 from methods.supervised import Supervised
@@ -39,8 +37,3 @@ def test_every_member_learns_as_if_alone():
 
 def test_it_sees_no_unlabelled_image():
     assert "unlabelled" not in Ensemble.views
-
-
-def test_no_members_are_refused():
-    with pytest.raises(UserError, match="members"):
-        Ensemble(task(), members=0)

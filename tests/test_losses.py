@@ -106,8 +106,8 @@ def test_ramps_agree_with_their_formulas():
     for step in (0, 1, 50, 199):
         clock.step.fill_(step)
         assert clock.fraction.item() == pytest.approx(step / steps)
-        assert clock.linear().item() == pytest.approx((step + 1) / steps)
-        assert clock.linear(until=0.25).item() == pytest.approx(min(1, (step + 1) / 50))
+        assert clock.ramp("linear").item() == pytest.approx((step + 1) / steps)
+        assert clock.ramp("linear", 0.25).item() == pytest.approx(min(1, (step + 1) / 50))
         assert clock.ramp("sigmoid").item() == pytest.approx(math.exp(-5 * (1 - step / steps) ** 2))
         assert clock.ramp("sigmoid", until=0.2).item() == pytest.approx(math.exp(-5 * (1 - min(1, step / 40)) ** 2))
         assert clock.ema(0.99).item() == pytest.approx(min(1 - 1 / (step + 1), 0.99))

@@ -90,6 +90,11 @@ def test_channels_and_classes_change_only_the_first_and_last_convolution() -> No
     assert count(grey) == 34_527_106 - 2 * 9 * 64 + 3 * (64 + 1)
 
 
+def test_the_light_networks_have_the_parameters_that_the_list_says() -> None:
+    for name, expected in (("unet_lite", 3_362_498), ("unet_lite_half", 3_356_434)):
+        assert count(on_meta(name)) == expected and f"{expected:,}" in NAMES[name]
+
+
 # The three parts
 
 
@@ -217,6 +222,18 @@ def test_smp_parts_compute_what_the_library_computes() -> None:
     theirs = segmentation_models_pytorch.Unet("resnet18", encoder_weights=None, classes=2).eval()
     images = torch.randn(1, 3, 64, 64)
     assert torch.equal(network(images), theirs(images))
+
+
+def test_a_decoder_that_ends_at_half_the_side_offers_all_parts() -> None:
+    """Its last map is enlarged for heads of one's own; its logits are enlarged, which for its 1x1 head is the same."""
+    network = seeded("unet_lite_half", size=64).eval()
+    images = torch.randn(2, 3, 64, 64)
+    maps = network.decode(network.encode(images))
+    assert [level.shape[-1] for level in maps] == [4, 8, 16, 32, 64]
+    assert tuple(level.shape[1] for level in maps) == network.map_widths == (64, 48, 32, 24, 24)
+    torch.testing.assert_close(network(images), network.head(maps[-1]), rtol=1e-4, atol=1e-5)
+    network.train()(images).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 def test_an_architecture_without_levels_declines_its_parts_but_works() -> None:

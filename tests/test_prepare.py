@@ -232,7 +232,7 @@ def test_class_masks_and_ignore(tmp_path: Path) -> None:
     assert not data.native_valid("train_1")[:, 12:15].any() and data.native_valid("train_1")[:, 15:].all()
     assert sorted(np.unique(data.native("train_1"))) == [0, 1, 2]
     dataset.wrong = 7
-    with pytest.raises(UserError, match=r"train_0: mask values 7 are outside the classes 0\.\.1"):
+    with pytest.raises(UserError, match=r"train_0: mask values 7 in 1 pixels are outside the classes 0\.\.1"):
         prepare(dataset, SIZE, tmp_path, tmp_path / "wrong")
 
 

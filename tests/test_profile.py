@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from benchmark.profiling.step_timing import PARTS, TimedStep, anatomy
+from benchmark.profiling.step_timing import PARTS, TimedStep, seconds_by_part
 from benchmark.registry import METHODS
 from benchmark.training.measure import flop_counter, reached_parameters
 from tests.conftest import invoke, one_line_error, tiny_settings
@@ -54,9 +54,9 @@ def test_a_timed_step_computes_what_a_plain_one_does():
     assert set(step.seconds) == {"render", "forward", "backward"}
 
 
-def test_anatomy_leaves_the_session_as_it_was():
+def test_seconds_by_part_leaves_the_session_as_it_was():
     one = training("mean_teacher")
-    anatomy(one, 2)
+    seconds_by_part(one, 2)
     assert "after_step" not in vars(one.method) and "step" not in vars(one.optimisers)
 
 

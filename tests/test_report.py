@@ -171,6 +171,8 @@ def test_other_settings_are_other_rows_and_the_presets_own_have_the_methods_plai
     settings = [{"method.decay": 0.99, "method.weight": 5.0}, {"method.decay": 0.9, "method.weight": 5.0}]
     group = only(*(record("mean_teacher", values=values) for values in settings))
     assert group.rows == ("mean_teacher", "mean_teacher (method.decay=0.9)")
+    assert [group.display(row) for row in group.rows] == ["Mean Teacher", "Mean Teacher (method.decay=0.9)"]
+    assert [row[0] for row in score_table(group, "paper").rows] == ["Mean Teacher", "Mean Teacher (method.decay=0.9)"]
     names = [group.name for group in group_runs([record(), record(fold=1, fingerprint="e" * 64)])]
     assert names == ["made-official-quick-eeeeeeee", "made-official-quick-ffffffff"]
 
@@ -186,6 +188,22 @@ def test_records_that_do_not_belong_together_are_told() -> None:
     told = " ".join(warnings_of(only(*mixed)))
     for words in ("of the engine", "of the method", "different lists", "not those of its counts", "several records"):
         assert words in told
+
+
+def test_the_caption_says_which_processor_made_which_draws() -> None:
+    def on(fold: int, stepping: str, method: str = "alpha") -> Any:
+        processor = {"family": "6", "model": "167", "stepping": stepping}
+        return record(method, fold=fold, environment={"device": "a CPU", "processor": processor})
+
+    def caption(*records: Any) -> str:
+        return score_table(only(*records), "strict").caption
+
+    assert caption(on(0, "1"), on(1, "1")).endswith(" Made on a CPU (6/167/1).")
+    apart = caption(on(0, "1"), on(1, "2"), on(1, "2", "beta"))
+    assert apart.endswith(" Made on a CPU (6/167/1) for 20 % draw 0; a CPU (6/167/2) for 20 % draw 1.")
+    mixed = on(0, "1"), on(0, "2", "beta")
+    assert "Made on" not in caption(*mixed) and "2 models of a device" in warnings_of(only(*mixed))[0]
+    assert "Made on" not in caption(record())  # an old record knows the brand alone
 
 
 # The whole

@@ -10,7 +10,7 @@ from benchmark import losses
 from benchmark.errors import NotApplicable, UserError
 from benchmark.method import Clock
 from benchmark.targets import boundary, signed_distance
-from methods._gating import AdaptiveLoss, Gate, MultiGate
+from methods._semimoe_gates import AdaptiveLoss, Gate, MultiGate
 from methods.semimoe import SemiMoE
 from tests.batches import batch, blobs, task, terms, unlabelled
 
@@ -68,6 +68,21 @@ def test_whole_models_have_the_published_sizes(settings, parameters):
         assert found == pytest.approx(parameters, rel=2e-3)
     else:
         assert found == parameters
+
+
+def test_gates_start_as_in_torch_or_as_in_the_released_code():
+    """Fused logits have about twice the spread with the latter (0.2 to 0.4 against 0.4 to 0.7 at three seeds)."""
+    spread = {}
+    for init in ("default", "kaiming"):
+        torch.manual_seed(0)
+        method = SemiMoE(task(), gate_init=init)
+        with torch.no_grad():
+            maps = method.features(torch.randn(2, 3, 32, 32))
+            fused, _ = method.gate([maps[name] for name in method.experts])
+        spread[init] = torch.stack([logits.std() for logits in fused.values()]).mean()
+        biases = [module.bias for module in method.gate.modules() if getattr(module, "bias", None) is not None]
+        assert all((bias == 0).all() for bias in biases) == (init == "kaiming")
+    assert spread["kaiming"] > 1.5 * spread["default"]
 
 
 def test_adaptive_loss_agrees_with_eq_11():
@@ -185,10 +200,9 @@ def test_learned_loss_weights_have_an_optimiser_of_their_own():
 
 @pytest.mark.parametrize(
     ("bad", "word"),
-    [({"experts": ("sdf",)}, "seg"), ({"experts": ("seg", "dsf")}, "dsf"), ({"experts": ("seg", "seg")}, "twice"),
-     ({"gamma": 0.0}, "gamma"), ({"weight_max": -1.0}, "weight_max"), ({"dropout": 1.0}, "dropout")],
+    [({"experts": ("sdf",)}, "seg"), ({"experts": ("seg", "dsf")}, "dsf"), ({"experts": ("seg", "seg")}, "twice")],
 )
-def test_values_out_of_range_are_refused(bad, word):
+def test_experts_that_cannot_be_are_refused(bad, word):
     with pytest.raises(UserError, match=word):
         SemiMoE(task(), **bad)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.profiling.memory import LiveTensors
+from benchmark.profiling.profile import LiveTensors
 from benchmark.runs.folder import RunFolder
 from benchmark.training import trainer
 from tests.factories import method_testbed

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.errors import NotApplicable, UserError
+from benchmark.errors import NotApplicable
 from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Clock
 from methods.unimatch import UniMatch
 from tests.batches import batch, gradients, only_labels_teach, task, terms
 from tests.factories import method_testbed
-from tests.test_fixmatch import labels_of, mixed, moderate, pasted, spied, surprise, taught
+from tests.test_fixmatch import labels_of, mixed, moderate, nll, pasted, spied, taught
 
 STREAMS = ("strong", "strong2", "features")
 
@@ -68,7 +68,7 @@ def test_terms_are_weighed_a_quarter_a_quarter_and_a_half_and_divided_by_all_pix
     found, logits, _ = spied_within(method, images, clock=clock)
     labels = labels_by_stream(logits, method.threshold)
     for stream, share in zip(STREAMS, (0.25, 0.25, 0.5), strict=True):
-        expected = 3.0 * 0.5 * share * surprise(logits[stream], labels[stream])
+        expected = 3.0 * 0.5 * share * nll(logits[stream], labels[stream])
         assert found[stream].item() == pytest.approx(expected, rel=1e-5), stream
     assert method.logged["confident"].item() == pytest.approx((labels["features"] != IGNORE).mean())
 
@@ -210,11 +210,3 @@ def test_rendered_strong_views_differ_and_their_rectangles_are_another_image_wit
 def test_a_network_without_parts_is_declined_before_anything_is_trained():
     with pytest.raises(NotApplicable, match="level by level"):
         UniMatch(task(net="smp/fpn-resnet18", size=64))
-
-
-@pytest.mark.parametrize(
-    "bad", [{"threshold": 1.1}, {"threshold": -0.1}, {"weight": -1.0}, {"dropout": 1.0}, {"dropout": -0.5}]
-)
-def test_values_out_of_range_are_refused(bad):
-    with pytest.raises(UserError, match=next(iter(bad))):
-        UniMatch(task(), **bad)

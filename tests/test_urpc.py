@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.errors import NotApplicable, UserError
+from benchmark.errors import NotApplicable
 from benchmark.method import Clock, Task
 from benchmark.nets.unet import UNet
 from methods.urpc import URPC, rectified
@@ -20,14 +20,14 @@ def softmax(logits):
 
 def second(scales, kl):
     """The rectified consistency in NumPy: its squared part, and its divergence part."""
-    beliefs = [softmax(logits) for logits in scales]
-    average = sum(beliefs) / len(beliefs)
+    probabilities = [softmax(logits) for logits in scales]
+    average = sum(probabilities) / len(probabilities)
     squares, divergences = [], []
-    for belief in beliefs:
-        p, q = (belief, average) if kl == "paper" else (average, belief)
+    for probability in probabilities:
+        p, q = (probability, average) if kl == "paper" else (average, probability)
         divergence = (p * np.log(p / q)).sum(1)
         certainty = np.exp(-divergence)[:, None]
-        squares.append(((average - belief) ** 2 * certainty).mean() / (certainty.mean() + 1e-8))
+        squares.append(((average - probability) ** 2 * certainty).mean() / (certainty.mean() + 1e-8))
         divergences.append(divergence.mean())
     return np.mean(squares), np.mean(divergences)
 
@@ -82,7 +82,7 @@ def test_gradients_flow_through_the_mean_prediction_too():
 
 def test_heads_look_at_four_scales():
     method = URPC(task(), perturb=False)
-    scales = method.scales(unlabelled().weak)
+    scales = torch.stack(method.pyramid(unlabelled().weak), 1)
     assert scales.shape == (2, 4, 2, 32, 32)
     for scale, logits in enumerate(scales.unbind(1)):
         side = 2**scale
@@ -97,7 +97,7 @@ def test_heads_read_the_decoders_maps():
     method = URPC(task(), perturb=False)
     image = unlabelled().weak
     maps = [m.detach().numpy() for m in method.net.decode(method.net.encode(image))]
-    found = method.scales(image).detach().numpy()
+    found = torch.stack(method.pyramid(image), 1).detach().numpy()
     for scale, head in enumerate((method.net.head, *method.heads)):
         weight, bias = head.weight.detach().numpy()[:, :, 0, 0], head.bias.detach().numpy()
         logits = np.einsum("kc,bchw->bkhw", weight, maps[3 - scale]) + bias[:, None, None]
@@ -108,7 +108,7 @@ def test_auxiliary_heads_are_perturbed_in_training_only():
     image = unlabelled().weak
     for perturb, training in ((True, True), (True, False), (False, True)):
         method = URPC(task(), perturb=perturb).train(training)
-        first, again = method.scales(image), method.scales(image)
+        first, again = torch.stack(method.pyramid(image), 1), torch.stack(method.pyramid(image), 1)
         same = [torch.equal(a, b) for a, b in zip(first.unbind(1), again.unbind(1), strict=True)]
         assert same == ([True, False, False, False] if perturb and training else [True] * 4)
 
@@ -117,7 +117,7 @@ def test_supervision_is_the_mean_over_the_heads():
     method = URPC(task(), perturb=False)
     labelled = batch()
     found = terms(method, labelled, unlabelled(), Clock(10))["supervised"]
-    expected = [method.task.criterion(z, labelled.mask).item() for z in method.scales(labelled.weak).unbind(1)]
+    expected = [method.task.criterion(z, labelled.mask).item() for z in method.pyramid(labelled.weak)]
     assert found.item() == pytest.approx(sum(expected) / 4, rel=1e-5)
     found.backward()
     for parameter in (*method.heads.parameters(), *method.net.head.parameters()):
@@ -127,7 +127,7 @@ def test_supervision_is_the_mean_over_the_heads():
 def test_consistency_is_of_the_unlabelled_images_with_weight_and_ramp():
     method, clock = URPC(task(), perturb=False, weight=3.0), Clock(10)
     clock.step.fill_(5)
-    scales = method.scales(unlabelled().weak).unbind(1)
+    scales = method.pyramid(unlabelled().weak)
     expected = 3.0 * np.exp(-5 * 0.5**2) * sum(second(scales, "paper"))
     for labelled in (batch(), batch(seed=9)):
         found = terms(method, labelled, unlabelled(), clock)["consistency"].item()
@@ -146,7 +146,7 @@ def test_prediction_is_the_main_heads():
     method = URPC(task()).eval()
     image = unlabelled().weak
     with torch.no_grad():
-        assert torch.equal(method.predict(image), method.scales(image)[:, 0])
+        assert torch.equal(method.predict(image), method.pyramid(image)[0])
         for parameter in method.heads.parameters():
             parameter.fill_(float("nan"))
         assert torch.isfinite(method.predict(image)).all()
@@ -167,8 +167,3 @@ def test_weight_zero_leaves_the_supervised_gradient_alone():
     method.zero_grad()
     sum(terms(method, batch(), unlabelled(), Clock(10)).values()).backward()
     assert all(torch.allclose(a, p.grad, atol=1e-7) for a, p in zip(alone, method.parameters(), strict=True))
-
-
-def test_values_out_of_range_are_refused():
-    with pytest.raises(UserError, match=r"method\.weight"):
-        URPC(task(), weight=-0.1)

@@ -123,6 +123,8 @@ def test_a_vision_transformer_with_layer_scale_from_a_file(tmp_path) -> None:
     network = build("smp/dpt-tu-vit_tiny_patch16_224", weights=digest_of(tmp_path / "vit.safetensors"), size=64)
     loaded = {name.rsplit("model.", 1)[-1]: value for name, value in network.model.encoder.named_parameters()}
     assert torch.equal(loaded["blocks.3.attn.qkv.weight"], theirs.blocks[3].attn.qkv.weight)
+    room = weights.shape_of(network.state_dict())  # a finished run is rebuilt without its file
+    build("smp/dpt-tu-vit_tiny_patch16_224", weights=room, size=64).load_state_dict(network.state_dict())
 
 
 def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path) -> None:

@@ -90,7 +90,7 @@ def test_the_table_has_it_between_its_lower_bound_and_another(done):
 def test_the_package_of_the_page_is_found_by_its_entry_points(done, tmp_path, monkeypatch):
     """The stanza as it stands there, with the method and the data set of the page in the package."""
     folder, _ = done
-    (stanza,), (dataset,) = blocks("toml"), blocks("python")
+    (stanza,), (*_, dataset) = blocks("toml"), blocks("python")
     package, information = tmp_path / "my_package", tmp_path / "my_package-1.0.dist-info"
     package.mkdir()
     information.mkdir()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from benchmark.config.validate import fields_of
 from benchmark.data.load import load_dataset
 from benchmark.data.splits import load_split
 from benchmark.metrics.counts import dice
+from benchmark.ranges import allowed
 from benchmark.registry import METHODS, Entry
 from benchmark.report import stats
 from benchmark.report.gather import gather
@@ -60,8 +60,11 @@ def page() -> str:
 
 def section(entry: Entry) -> str:
     """One method: what it is, its hyper-parameters, its size, and the tests of its mechanism."""
-    lines = [f"## {entry.name}", "", f"**{escape(entry.summary)}**", "", " ".join(entry.text.split("\n\n")[0].split())]
-    lines += [f"\n{' '.join(part.split())}" for part in entry.text.split("\n\n")[1:]]
+    doc = entry.doc
+    lines = [f"## {entry.display} (`{entry.name}`)", "", f"**{escape(doc.summary)}**"]
+    for paragraph in doc.about:
+        lines += ["", paragraph]
+    lines += ["", "```text", *doc.loss, "```"]
     fields = fields_of(METHODS.load(entry.name))
     if fields:
         known = compose(entry.name, METHODS.load(entry.name), "glas", "paper").settings
@@ -69,9 +72,12 @@ def section(entry: Entry) -> str:
         for name, field in fields.items():
             setting = known[f"method.{name}"]
             recipe = f"{text(setting.value)} ({setting.source})" if setting.layer.startswith("recipe") else DASH
-            rows.append([f"method.{name}", text(field.default), recipe])
-        table = markdown(Table("", "", ["setting", "default", "`paper`"], rows)).split("\n", 4)[4]
-        lines += ["", table.rstrip().replace("\\`", "`")]
+            rows.append([name, allowed(field.type), text(field.default), recipe, doc.arguments[name]])
+        header = ["`method.`", "allowed", "default", "`paper`", ""]
+        table = markdown(Table("", "", header, rows)).split("\n", 4)[4]
+        lines += ["", table.rstrip().replace("\\`", "`").replace("--:", ":--")]
+    if doc.differs:
+        lines += ["", "Differs from published code:", "", *(f"- {line}" for line in doc.differs)]
     trained, net = size_under_paper(entry.name)
     lines += ["", f"Under `paper`: {net}, {trained:,} parameters trained."]
     proofs = list(mechanism_tests(entry.name))
@@ -95,7 +101,9 @@ def size_under_paper(name: str) -> tuple[int, str]:
         method = build_method(spec, (len(split.labelled), len(split.unlabelled), 165), 2)
     trained = {id(p): p.numel() for group in method.param_groups() for p in group.parameters}
     net = settings["net.name"]
-    used = "task.network(" in inspect.getsource(kind)
+    with torch.device("meta"):
+        configured = type(method.task.network())
+    used = any(type(part) is configured for part in method.modules())
     return sum(trained.values()), f"`{net.value}` ({net.source})" if used else "a network of its own"
 
 

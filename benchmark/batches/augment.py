@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from benchmark.config.ranges import NonNegative, Range, Share
 from benchmark.errors import UserError
+from benchmark.ranges import NonNegative, Range, Share
 
 Side = Annotated[float, Range("[0.01, 1]")]
 

@@ -34,7 +34,7 @@ class Batch:
         **tensors: Tensor,
     ) -> None:
         self.tensors: dict[str, Tensor] = {"index": index, **tensors}
-        self._geometry, self._boxes = geometry, boxes or {}
+        self._geometry, self.boxes = geometry, boxes or {}
         vars(self).update(self.tensors)
 
     if not TYPE_CHECKING:  # a type checker knows the fields above and nothing else
@@ -52,7 +52,7 @@ class Batch:
         In every rectangle that `view` has of another image of the batch, that image's values. The same tensor where
         nothing is mixed.
         """
-        box = self._boxes.get(view)
+        box = self.boxes.get(view)
         return values if box is None else paste(values, box)
 
     def apply(self, values: Tensor) -> Tensor:

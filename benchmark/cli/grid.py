@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +58,7 @@ def add(verbs: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Plan, tell, run, and say what came of it."""
     stop = StopSignals()
+    from benchmark.data.load import current_fingerprint
     from benchmark.runs.experiment import read_experiment
     from benchmark.runs.plan import check_hyperparameters, plan
     from benchmark.training import device as devices
@@ -65,7 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     experiment, results = read_experiment(arguments.experiment), results_folder(arguments.results)
     elsewhere = arguments.dry_run or arguments.launcher == "slurm"
     device = devices.choose(arguments.device, must_exist=not elsewhere)
-    part = (results, device.type, parse_only(arguments.only), parse_shard(arguments.shard))
+    data_now = partial(current_fingerprint, raw=arguments.data)
+    part = (results, device.type, parse_only(arguments.only), parse_shard(arguments.shard), data_now)
     planned = plan(experiment, *part)
     if not planned:
         print(f"--shard {arguments.shard}: no run is in this part of {len(experiment.cells)}", file=sys.stderr)

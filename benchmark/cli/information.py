@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
+import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from benchmark.errors import CHECK_FAILED, OK
 
 if TYPE_CHECKING:
     from benchmark.config.compose import Setting
-    from benchmark.registry import Registry
+    from benchmark.registry import Entry, Registry
 
 KINDS = ("methods", "datasets", "nets", "presets", "splits", "experiments")
 
@@ -49,8 +51,7 @@ def _rows(kind: str) -> list[dict[str, Any]]:
     from benchmark.registry import DATASETS, METHODS
 
     if kind == "methods":
-        ours = [{"name": e.name, "about": e.summary, "year": e.year, "citation": e.citation} for e in METHODS.entries()]
-        return ours + _installed(METHODS)
+        return [_method(entry) for entry in METHODS.entries()] + _installed(METHODS)
     if kind == "datasets":
         return [{"name": e.name, "about": e.summary} for e in DATASETS.entries()] + _installed(DATASETS)
     if kind == "nets":
@@ -61,6 +62,22 @@ def _rows(kind: str) -> list[dict[str, Any]]:
     else:
         texts = {path.stem: yaml_files.read(path) for path in sorted((CONFIGS / kind).glob("*.yaml"))}
     return [{"name": name, "about": " ".join(text.get("about", "").split())} for name, text in texts.items()]
+
+
+def _method(entry: Entry) -> dict[str, Any]:
+    """A method's line; its hyper-parameters with range, default and what the docstring says of them."""
+    from benchmark import ranges
+
+    told = entry.doc.arguments
+    return {
+        "name": entry.name, "display": entry.display, "about": entry.summary, "year": entry.year,
+        "citation": entry.citation,
+        "hyperparameters": {
+            name: {"allowed": ranges.allowed(getattr(ranges, kind, None)) or kind, "default": default,
+                   "about": told.get(name, "")}
+            for name, (kind, default) in entry.hyperparameters.items()
+        },
+    }
 
 
 def _installed(registry: Registry) -> list[dict[str, Any]]:
@@ -74,26 +91,34 @@ def _installed(registry: Registry) -> list[dict[str, Any]]:
 
 def explain(arguments: argparse.Namespace) -> int:
     """Print the settings."""
+    from benchmark import ranges
     from benchmark.config.compose import compose
     from benchmark.data.load import load_dataset
+    from benchmark.docstring import parse
     from benchmark.registry import METHODS
 
     dataset = load_dataset(arguments.dataset)
     asked = shared.request(arguments)
-    configuration = compose(
-        asked.method, METHODS.load(asked.method), dataset.name, asked.preset, asked.overrides
-    )
-    settings = configuration.settings
+    kind = METHODS.load(asked.method)
+    configuration = compose(asked.method, kind, dataset.name, asked.preset, asked.overrides)
+    settings, told = configuration.settings, parse(inspect.getdoc(kind) or "").arguments
+    allowed = {key: ranges.allowed(configuration.field(key).type) for key in settings}
+    about = {key: told.get(key.removeprefix("method."), "") if key.startswith("method.") else "" for key in settings}
     if settings["data.normalise"].value == "auto":
         settings["data.normalise"] = _normalise(configuration.values(), settings["data.normalise"])
     if arguments.json:
-        shared.print_json({key: vars(settings[key]) for key in sorted(settings)})
+        shared.print_json({
+            key: {**vars(settings[key]), "allowed": allowed[key], "about": about[key]} for key in sorted(settings)
+        })
         return OK
     width = max(map(len, settings))
     for key in sorted(settings):
         setting = settings[key]
         value = ",".join(map(str, setting.value)) if isinstance(setting.value, tuple) else str(setting.value)
-        print(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source})")
+        told_range = f"; {allowed[key]}" if allowed[key] else ""
+        print(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source}){told_range}")
+        if about[key]:
+            print(textwrap.fill(about[key], 110, initial_indent=4 * " ", subsequent_indent=4 * " "))
     return OK
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def _everything(results: Path, running: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _experiment(arguments: argparse.Namespace, results: Path, running: list[dict[str, Any]]) -> dict[str, Any]:
+    from benchmark.data.load import current_fingerprint
     from benchmark.runs.estimate import estimate
     from benchmark.runs.experiment import read_experiment
     from benchmark.runs.plan import by_row, count, plan
@@ -66,7 +68,10 @@ def _experiment(arguments: argparse.Namespace, results: Path, running: list[dict
 
     device = devices.choose(arguments.device, must_exist=False)
     experiment = read_experiment(arguments.experiment)
-    planned = plan(experiment, results, device.type, parse_only(arguments.only), parse_shard(arguments.shard))
+    planned = plan(
+        experiment, results, device.type, parse_only(arguments.only), parse_shard(arguments.shard),
+        partial(current_fingerprint, read=False),
+    )
     by_id = {entry.spec.run_id: entry for entry in planned}
     ours = [entry for entry in running if entry["run_id"] in by_id and by_id[entry["run_id"]].state == "running"]
     missing = [entry for entry in planned if entry.state == "missing"]

@@ -85,6 +85,11 @@ class Configuration:
             kind = self.fields[section][name].type
             self.settings[key] = Setting(convert(kind, value, f"{layer}: {key}"), layer, origin)
 
+    def field(self, key: str) -> Field:
+        """What the schema says of a dotted key."""
+        section, _, name = key.partition(".")
+        return self.fields[section][name]
+
     def values(self) -> dict[str, Any]:
         """Dotted key -> value, in a fixed order."""
         return {key: self.settings[key].value for key in sorted(self.settings)}

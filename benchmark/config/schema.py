@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from benchmark.batches.augment import Augment
-from benchmark.config.ranges import Count, NonNegative, Positive, ShareAbove0, ShareBelow1
+from benchmark.ranges import Count, NonNegative, Positive, ShareAbove0, ShareBelow1
 
 
 def later(neutral: Any) -> Any:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Union
 
-from benchmark.config.ranges import range_of
 from benchmark.errors import UserError, suggest
+from benchmark.ranges import range_of
 
 FLOAT = sys.float_info.max
 

@@ -21,14 +21,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.conformance.hidden_state import unregistered
+from benchmark.conformance.label_mixing import labels_are_mixed
 from benchmark.conformance.testbed import STEPS, Failure, MethodTestbed, advance, differences, frozen, modes, not_finite
 from benchmark.data.store import PreparedData
 from benchmark.ema import Teacher
 from benchmark.errors import NotApplicable, UserError
 from benchmark.losses import IGNORE
+from benchmark.training.measure import flop_counter
+from benchmark.training.phases import phase_spans
 
 
 def losses_are_named_scalars(testbed: MethodTestbed) -> None:
@@ -36,7 +38,7 @@ def losses_are_named_scalars(testbed: MethodTestbed) -> None:
     training = testbed.build()
     training.enter_step(0)
     batches = training.step.batches(training.plans(0, 1)[0])
-    with FlopCounterMode(display=False):  # as in the first step of every run
+    with flop_counter():  # as in the first step of every run
         answer = training.method.losses(batches["labelled"], batches.get("unlabelled"), training.clock)
         if not isinstance(answer, Mapping | Iterator):
             raise Failure(f"losses() gives a {type(answer).__name__}, not a mapping of names to scalars")
@@ -188,7 +190,7 @@ def empty_full_ignored_masks_are_finite(testbed: MethodTestbed) -> None:
 
 
 def step_can_be_captured(testbed: MethodTestbed) -> None:
-    """Losses and backward run on fake tensors: no `.item()`, no shape that depends on data."""
+    """Losses and backward of every phase run on fake tensors: no `.item()`, no shape that depends on data."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     training = testbed.build_eager()
@@ -205,9 +207,11 @@ def step_can_be_captured(testbed: MethodTestbed) -> None:
                         is_parameter = isinstance(tensor, nn.Parameter)
                         store[name] = nn.Parameter(fake, tensor.requires_grad) if is_parameter else fake
         try:
-            step.learn(step.batches(plan))
-            with torch.no_grad():
-                method.after_step(training.clock)
+            for steps in phase_spans(method.phases, training.steps).values():
+                training.locate(steps.start)
+                step.learn(step.batches(plan))
+                with torch.no_grad():
+                    method.after_step(training.clock)
         except Exception as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             place = testbed.place(error)
@@ -276,9 +280,9 @@ CHECKS: dict[str, Callable[[MethodTestbed], None]] = {
     for check in (
         losses_are_named_scalars, losses_and_gradients_are_finite, gradients_reach_all_trained_parameters,
         logits_have_shape_and_are_finite, training_changes_the_prediction, predict_has_no_side_effects, resumes_exactly,
-        hidden_masks_and_test_images_are_unused, empty_full_ignored_masks_are_finite, state_is_updated_in_place,
-        step_can_be_captured, tensors_are_registered, no_hidden_state, batches_are_not_modified,
-        train_eval_mode_is_restored, global_generators_are_untouched,
+        hidden_masks_and_test_images_are_unused, empty_full_ignored_masks_are_finite, labels_are_mixed,
+        state_is_updated_in_place, step_can_be_captured, tensors_are_registered, no_hidden_state,
+        batches_are_not_modified, train_eval_mode_is_restored, global_generators_are_untouched,
     )
 }
 

@@ -229,13 +229,11 @@ def _one_class(facts: Facts) -> list[str]:
 
 def _absent(facts: Facts) -> list[str]:
     """Classes that occur nowhere, or not where they would be learned or scored."""
-    lines = []
-    sets = facts["sets"]
+    lines, sets = [], facts["sets"]
     for label in facts["classes"]:
         where = [name for name, found in sets.items() if found["classes"][label]["images"]]
         if not where:
-            ignored = any(found["ignored"] for found in sets.values())
-            hint = "is it what the masks call 255, which is ignored?" if ignored else "is its value right?"
+            hint = "is its value right, or is it the value that is ignored?"
             lines.append(f"class '{label}' is in no mask: it can neither be learned nor scored; {hint}")
         elif "train" in sets and "train" not in where:
             lines.append(f"class '{label}' is in no training mask, only in {', '.join(where)}: it cannot be learned")

@@ -104,7 +104,7 @@ def read_colour_mask(path: Path, colours: Sequence[Colour]) -> np.ndarray:
     """uint8 [H, W]: each pixel's place in `colours`, which are distinct (at most 256) RGB values of 8 bits.
 
     Only equal colours match; a palette's colours count, not its indices. UserError: as for `read_mask`, and for a
-    colour that is not in the list: which, how often, where, and the nearest that is."""
+    colour that is not in the list: which, and the nearest that is."""
     pixels = colour_numbers(path)
     indices = np.zeros(pixels.shape, np.uint8)
     known = np.zeros(pixels.shape, bool)
@@ -115,14 +115,10 @@ def read_colour_mask(path: Path, colours: Sequence[Colour]) -> np.ndarray:
     if known.all():
         return indices
     strange, counts = np.unique(pixels[~known], return_counts=True)
-    number = int(strange[counts.argmax()])
-    row, column = np.argwhere(pixels == number)[0]
-    wrong = number >> 16, number >> 8 & 255, number & 255
+    wrong = _unpacked(strange[counts.argmax()])
     nearest = min(colours, key=lambda candidate: math.dist(candidate, wrong))
-    others = f", and {len(strange) - 1} more such colours" if len(strange) > 1 else ""
-    raise UserError(f"{path}: the colour {wrong} is of no class ({counts.max()} pixels, the first at row {row}, "
-                    f"column {column}, from 0{others}); the nearest colour of a class is {nearest}; name its "
-                    "class, or save the mask without smoothing and loss")
+    raise UserError(f"{path}: the colour {wrong} in {counts.max()} pixels, of {len(strange)} such colours, is of no "
+                    f"class; the nearest colour of a class is {nearest}; name its class, or save the mask without loss")
 
 
 def colour_numbers(path: Path) -> np.ndarray:
@@ -157,13 +153,11 @@ def check_ids(mask: np.ndarray, where: str) -> None:
 def check_classes(mask: np.ndarray, classes: int, where: str) -> None:
     """UserError where a mask of class indices holds another value than 0..classes-1 and 255 (ignore)."""
     _check_integers(mask, where)
-    wrong = (mask >= classes) & (mask != 255)
-    if wrong.any():
-        values = [int(value) for value in np.unique(mask[wrong])]
-        shown = ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
-        row, column = np.argwhere(wrong)[0]
-        raise UserError(f"{where}: mask values {shown} are outside the classes 0..{classes - 1} (255 = ignore), in "
-                        f"{np.count_nonzero(wrong)} pixels, the first at row {row}, column {column}, from 0")
+    wrong = mask[(mask >= classes) & (mask != 255)]
+    if wrong.size:
+        shown = ", ".join(map(str, np.unique(wrong)[:5]))
+        raise UserError(f"{where}: mask values {shown} in {wrong.size} pixels are outside the classes 0..{classes - 1} "
+                        "(255 = ignore)")
 
 
 def _check_integers(mask: np.ndarray, where: str) -> None:
@@ -194,19 +188,18 @@ def _decode(path: Path) -> _Decoded:
                 lossy = image.format == "JPEG" or image.info.get("compression") in ("jpeg", "tiff_jpeg", "webp")
                 image.load()
                 return _Decoded(ImageOps.exif_transpose(image), samples, lossy)
-    except UserError:
-        raise
     except Image.DecompressionBombError:
         raise UserError(f"{path}: declares more than {MAX_PIXELS:,} pixels; cut it into tiles first") from None
     except Image.UnidentifiedImageError:
         empty = path.stat().st_size == 0
         raise UserError(f"{path}: {'empty file' if empty else 'not an image'} (expected BMP, PNG, TIFF or JPEG); "
                         "copy it again from the source") from None
-    except PermissionError:
-        raise UserError(f"{path}: not readable (permission denied)") from None
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them raise
+        if isinstance(error, UserError):
+            raise
         cause = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{path}: truncated or damaged image ({cause}); copy it again from the source") from None
+        raise UserError(f"{path}: not readable, or a truncated or damaged image ({cause}); copy it again from the "
+                        "source") from None
 
 
 def _samples(image: ImageFile.ImageFile) -> str:
@@ -239,9 +232,8 @@ def _colours_under_alpha(image: Image.Image, path: Path) -> np.ndarray:
     clear, colours = pixels[..., 3] == 0, _packed(pixels[..., :3])
     shared = np.intersect1d(colours[clear], colours[~clear])
     if len(shared):
-        number = int(shared[0])
-        raise UserError(f"{path}: the colour {(number >> 16, number >> 8 & 255, number & 255)} is transparent in some "
-                        "pixels and not in others, so its meaning is open; save the mask without an alpha channel")
+        raise UserError(f"{path}: the colour {_unpacked(shared[0])} is transparent in some pixels and not in others, "
+                        "so its meaning is open; save the mask without an alpha channel")
     return pixels[..., :3]
 
 
@@ -249,6 +241,10 @@ def _packed(colours: np.ndarray) -> np.ndarray:
     """Integers [..., 3] from 0 to 255 -> uint32 [...], 0xRRGGBB."""
     red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
     return red << 16 | green << 8 | blue
+
+
+def _unpacked(number: np.integer) -> Colour:
+    return int(number) >> 16, int(number) >> 8 & 255, int(number) & 255
 
 
 def _sixteen_bits(image: Image.Image, path: Path) -> np.ndarray:

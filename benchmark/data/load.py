@@ -98,7 +98,8 @@ def current_fingerprint(
 ) -> str | None:
     """The fingerprint of the pixels that a run would be trained on now.
 
-    None where it is not known: neither raw nor prepared data are here or, without `read`, they were never read here."""
+    None where it is not known: neither raw nor prepared data are here, or they are generated. Without `read` also where
+    they were never read here, and where something is wrong with them, which is for others to say."""
     folder = _folder(dataset, root)
     try:
         source = dataset.find(raw_folder(str(raw) if raw else None))
@@ -107,7 +108,12 @@ def current_fingerprint(
             raise
         known = recall(dataset, folder)
         return known.pixels if known else None
-    known = content_of(dataset, source, folder) if read or recall(dataset, folder) else None
+    try:
+        known = content_of(dataset, source, folder) if read or recall(dataset, folder) else None
+    except UserError:
+        if read:
+            raise
+        return None
     return known.pixels if known else None
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmark.errors import UserError, suggest
 from benchmark.method import Method, named_logits
 from benchmark.models.info import FILE, Model, read
+from benchmark.nets.weights import shape_of
 from benchmark.numerics import Numerics
 from benchmark.runs.compile_record import weights_digest
 from benchmark.runs.folder import folder_of
@@ -122,7 +123,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _with_weights(model: Model, weights: dict[str, Tensor], strict: bool) -> Official:
     """The official output of the model's method with these weights; not `strict`: what else it has stays random."""
-    spec = model.spec.with_values({"net.weights": None})  # nothing is downloaded to be replaced
+    spec = model.spec.with_values({"net.weights": shape_of(weights)})  # nothing is read to be replaced
     method = build_method(spec, model.counts, len(model.classes), model.normalisation)
     try:
         _, unexpected = method.load_state_dict(weights, strict=strict)

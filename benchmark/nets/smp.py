@@ -36,35 +36,35 @@ def build(
     `ends_at_half`: see `HalfLevelled`, of a U-Net only; `options` go to the library's constructor. Raises UserError.
     """
     arch, encoder = _parse(name)
-    tensors = None
     if encoder.startswith("tu-"):
         known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
         if size is not None and known is not None and known.fixed_input_size:
             options["img_size"] = size
-    if weights == "imagenet":
+    hub, shape, tensors = weights == "imagenet", weights, None
+    if hub:
         _do_not_wait_for_the_hub()
-    elif weights is not None:
-        tensors = pretrained.state_dict(weights, encoder)
-        if torch.get_default_device().type == "meta":  # a plan asks for the network's shapes alone
-            weights = None
-        else:
-            options |= {"pretrained_cfg_overlay": {"state_dict": tensors}}
-        if "blocks.0.ls1.gamma" in tensors and "vit" in encoder:  # timm's plain ViTs have no LayerScale unless asked
-            options["init_values"] = 1e-5
+    elif weights not in (None, pretrained.LAYER_SCALE):
+        tensors = pretrained.state_dict(str(weights), encoder)
+        shape = pretrained.shape_of(tensors)
+    if shape == pretrained.LAYER_SCALE and "vit" in encoder:  # timm's plain ViTs have none unless asked
+        options["init_values"] = 1e-5
+    loads = tensors is not None and torch.get_default_device().type != "meta"  # there a plan asks for shapes alone
+    if loads:
+        options["pretrained_cfg_overlay"] = {"state_dict": tensors}
     logging.getLogger("timm").setLevel(logging.ERROR)  # it warns of every classifier that is left out
+    # The library's default is to download; of a timm encoder it asks whether, not which.
+    start: Any = "imagenet" if hub and not encoder.startswith("tu-") else True if hub or loads else None
     try:
-        # The library's default is to download; of a timm encoder it asks whether, not which.
-        start: Any = (True if weights else None) if encoder.startswith("tu-") else weights
         model = library.create_model(arch, encoder, start, channels, classes, **options)
     except Exception as error:  # whatever a third-party constructor may raise
-        if weights == "imagenet" and isinstance(error, OSError):
+        if hub and isinstance(error, OSError):
             raise UserError(
                 f"cannot load the ImageNet weights of '{encoder}' ({type(error).__name__}): this machine neither has "
                 f"nor reaches them; bring model.safetensors of timm/{_hub_name(encoder)} from its hub and say "
                 "net.weights=FILE, take net.weights=package with net.name=unet_lite, or leave weights unset"
             ) from error
         raise UserError(f"network '{name}' cannot be built: {_line(error)}") from error
-    if weights is not None and tensors is not None:
+    if loads and tensors is not None:
         _check_loaded(model.encoder, tensors, name)
     if ends_at_half:
         return HalfLevelled(model)

@@ -8,7 +8,7 @@ place. `imagenet`: from timm's or segmentation_models_pytorch's hub.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,9 @@ STATISTICS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
 """Mean and standard deviation, of pixels in [0, 1], that published encoders were trained with."""
+
+LAYER_SCALE = "layer_scale"
+"""Stands for weights in a network that is built to be given others at once, of a vision transformer with LayerScale."""
 
 PREFIX = "sha256:"
 _places: dict[str, Path] = {}  # of the files that this process was told of, by digest
@@ -122,6 +125,11 @@ def _classifier(encoder: str) -> dict[str, Tensor]:
     names = whole.pretrained_cfg.get("classifier") or ()
     prefixes = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
     return {name: torch.zeros(part.shape) for name, part in whole.state_dict().items() if name.startswith(prefixes)}
+
+
+def shape_of(tensors: Iterable[str]) -> str | None:
+    """What `build` is told of the weights with these names where it is only to make room for them."""
+    return LAYER_SCALE if any(name.endswith(".ls1.gamma") for name in tensors) else None
 
 
 def recall(command: str) -> None:

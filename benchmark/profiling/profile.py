@@ -1,4 +1,4 @@
-"""What a method costs: the full step against a bare one, and counts of parameters and operations.
+"""What a method costs: the full step against a bare one, memory, and counts of parameters and operations.
 
 Bare = the same method, same capture mode, on one fixed rendered batch: losses, backward, optimiser, `after_step`.
 Full = that, plus drawing plans, moving them, rendering, reading losses back. Both are measured in turns, block by
@@ -9,37 +9,23 @@ does not move.
 from __future__ import annotations
 
 import statistics
+import weakref
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark.profiling.memory import peak_bytes
-from benchmark.profiling.step_timing import HARNESS, PARTS, anatomy, ceiling
+from benchmark.profiling.step_timing import HARNESS, PARTS, ceiling, seconds_by_part
 from benchmark.training import device as devices
 from benchmark.training.cuda_graph import CudaGraphStep
 from benchmark.training.measure import reached_parameters
 from benchmark.training.setup import Training
 from benchmark.training.step import Plan, TrainStep
 from benchmark.training.trainer import BLOCK, CHECKPOINT_SECONDS, TrainState, run_block
-
-
-class _Nowhere:
-    """A store that keeps nothing."""
-
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        return None
-
-    def save_checkpoint(self, state: dict[str, Any]) -> None:
-        return None
-
-    def start_log(self, step: int) -> None:
-        return None
-
-    def log(self, lines: list[dict[str, Any]]) -> None:
-        return None
 
 
 def count(training: Training) -> dict[str, Any]:
@@ -51,22 +37,22 @@ def count(training: Training) -> dict[str, Any]:
 
 
 def profile(training: Training, seconds: float = 60.0) -> dict[str, Any]:
-    """Costs of `training`, timed for about `seconds` (of processor time, on a CPU) after a warm-up.
+    """Costs of `training`, timed for about `seconds` (of processor time, on a CPU) after a warm-up of two steps.
 
     Where one step takes so long, the first one and a bare one are all there is; they give no `overhead_ratio` (null).
     """
-    store, progress, timed = _Nowhere(), TrainState(), partial(devices.both_seconds, training.device)
+    state, timed = TrainState(), partial(devices.both_seconds, training.device)
     training.method.train()
 
-    def full_steps(count: int) -> None:
+    def full_steps(count: int, state: TrainState | None = None) -> None:
         training.clock.step.zero_()
-        run_block(training, TrainState(step=1), store, count, lambda: False)
+        run_block(training, state or TrainState(step=1), Nowhere(), count, lambda: False)
 
-    first = timed(lambda: run_block(training, progress, store, 1, lambda: False))
-    plan = training.plans(1, 1)[0]
-    peak = peak_memory(training, plan)
-    bare_step = BareStep(training, plan)
-    once = timed(bare_step)
+    first = timed(lambda: full_steps(1, state))
+    peak = torch.cuda.max_memory_allocated(training.device) if training.device.type == "cuda" else None
+    bare_step = BareStep(training, training.plans(1, 1)[0])
+    with LiveTensors(held(training, bare_step)) as live:  # slow, but of a step that is long it takes a small share
+        once = timed(bare_step)
     pairs, steps = [(first, once)], 1
     warm = first[1] + once[1] < seconds
     if warm:
@@ -75,47 +61,29 @@ def profile(training: Training, seconds: float = 60.0) -> dict[str, Any]:
         pairs = [(timed(lambda: full_steps(steps)), timed(lambda: bare_step.repeat(steps))) for _ in rounds]
     waits = [timed(lambda: training.plans(1, steps))[0] / steps for _ in pairs]
     full_seconds = statistics.median(full[0] / steps for full, _ in pairs)
-    bare_seconds = statistics.median(bare[0] / steps for _, bare in pairs)
     own_seconds = statistics.median(full[1] / steps for full, _ in pairs)
-    images = sum(planner.batch for planner in training.planners.values())
-    found = measured(training, steps, own_seconds) if warm else {}
-    utilisation = None
-    if found and progress.flops:
-        utilisation = progress.flops / own_seconds / found["ceiling_flops_per_second"]
+    found = fractions(training, max(1, steps // 4), own_seconds) if warm else {}
+    used = state.flops / own_seconds / found["ceiling_flops_per_second"] if warm and state.flops else None
     return count(training) | found | {
-        "flops_per_step": progress.flops or None,
-        "peak_memory_bytes": peak,
+        "flops_per_step": state.flops or None,
+        "peak_memory_bytes": peak or live.peak,
         "seconds_per_step": full_seconds,
-        "bare_seconds_per_step": bare_seconds,
+        "bare_seconds_per_step": statistics.median(bare[0] / steps for _, bare in pairs),
         "overhead_ratio": statistics.median(full[1] / bare[1] for full, bare in pairs) if warm else None,
         "data_wait_fraction": statistics.median(waits) / full_seconds,
-        "images_per_second": images / full_seconds,
-        "model_flops_utilisation": utilisation,
+        "images_per_second": sum(planner.batch for planner in training.planners.values()) / full_seconds,
+        "model_flops_utilisation": used,
         "wall_seconds": sum(full[0] + bare[0] for full, bare in pairs),
     }
 
 
-def peak_memory(training: Training, plan: Plan) -> int:
-    """The most bytes in use at once so far, by a GPU's own count; on a CPU those of the tensors alive in a step.
-
-    There, what the run holds all the time (images, weights, what optimisers remember) is included.
-    """
-    if training.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(training.device)
-    renderers = [vars(renderer) for renderer in training.step.renderers.values()]
-    state = training.method.state_dict(keep_vars=True), training.optimisers.state_dict(), renderers
-    held = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
-    return peak_bytes(lambda: training.step(plan), held)
-
-
-def measured(training: Training, steps: int, step_seconds: float) -> dict[str, Any]:
+def fractions(training: Training, steps: int, step_seconds: float) -> dict[str, Any]:
     """Seconds by part, the device's ceiling, and the share of a whole run that is neither training nor reading back."""
-    parts = anatomy(training, steps)
-    settings = training.evaluator.settings
+    parts = seconds_by_part(training, steps)
     stepping = training.steps * step_seconds
-    evaluating = min(settings.times, training.steps) * parts["evaluation"]
-    ours = sum(parts[name] for name in HARNESS)
+    evaluating = min(training.evaluator.settings.times, training.steps) * parts["evaluation"]
     saving = (stepping + evaluating) / CHECKPOINT_SECONDS * parts["checkpoint"]
+    ours = sum(parts[name] for name in HARNESS)
     return {
         "seconds_by_part": parts,
         "overhead_by_parts": 1 + ours / (sum(parts[name] for name in PARTS) - ours),
@@ -123,6 +91,15 @@ def measured(training: Training, steps: int, step_seconds: float) -> dict[str, A
         "evaluation_fraction": evaluating / (stepping + evaluating + saving),
         "checkpoint_fraction": saving / (stepping + evaluating + saving),
     }
+
+
+class Nowhere:
+    """A run store that keeps nothing."""
+
+    def load_checkpoint(self) -> None: ...
+    def save_checkpoint(self, state: dict[str, Any]) -> None: ...
+    def start_log(self, step: int) -> None: ...
+    def log(self, lines: list[dict[str, Any]]) -> None: ...
 
 
 class FixedBatches(TrainStep):
@@ -144,6 +121,7 @@ class BareStep:
         captured = isinstance(training.step, CudaGraphStep)
         fixed = FixedBatches(training.step.eager if captured else training.step, plan)
         self.step: Any = CudaGraphStep(fixed) if captured else fixed
+        self.batches = fixed.fixed
         self.plan = {"optimiser": plan["optimiser"]}
 
     def repeat(self, times: int) -> None:
@@ -154,3 +132,48 @@ class BareStep:
     def __call__(self) -> None:
         """One step; the random state is not reseeded."""
         self.step(self.plan)
+
+
+def held(training: Training, step: BareStep) -> list[Tensor]:
+    """The tensors that a run holds all the time: images, weights, what optimisers remember; and the step's batch."""
+    holders = [vars(renderer) for renderer in training.step.renderers.values()]
+    holders += [batch.tensors for batch in step.batches.values()]
+    state = training.method.state_dict(keep_vars=True), training.optimisers.state_dict(), holders
+    return [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of all storages that operations make while it is on, until each is freed; `peak` is the most.
+
+    Those of `held` are counted from the start. What an operation takes for itself while it runs (the workspace of a
+    convolution) is not seen. Slow: for one step.
+    """
+
+    def __init__(self, held: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.known: set[int] = set()
+        for tensor in held:
+            self.note(tensor)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        answer = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(answer):
+            if isinstance(leaf, Tensor):
+                self.note(leaf)
+        return answer
+
+    def note(self, tensor: Tensor) -> None:
+        """Count a tensor's storage, once, until it is freed."""
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.known:
+            self.known.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.forget, key, size).atexit = False
+
+    def forget(self, key: int, size: int) -> None:
+        """A storage was freed."""
+        self.known.discard(key)
+        self.now -= size

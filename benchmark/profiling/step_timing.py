@@ -24,7 +24,8 @@ from benchmark.training.step import Plan, TrainStep
 
 PARTS = ("plan", "render", "forward", "backward", "optimiser", "after_step", "rest")
 HARNESS = ("plan", "render", "rest")  # those that a bare step on one fixed batch would be spared
-SIDE = {"cuda": 8192, "cpu": 2048}  # of the square matrices that give the ceiling
+SIDE = {"cuda": 8192, "cpu": 1024}  # of the square matrices that give the ceiling
+IMAGES = 8  # of which an evaluation is timed
 
 
 class TimedStep(TrainStep):
@@ -55,11 +56,10 @@ class TimedStep(TrainStep):
         return answers[0]
 
 
-def anatomy(training: Training, steps: int) -> dict[str, float]:
+def seconds_by_part(training: Training, steps: int) -> dict[str, float]:
     """Seconds of each of PARTS a step, mean over `steps` eager ones; also of one evaluation and of one checkpoint.
 
-    On a CPU seconds are of processor time here.
-
+    On a CPU seconds are of processor time. An evaluation's are those of a few images, times so many as there are.
     Under capture the parts run without gaps between them, so their sum here is more than a captured step takes.
     """
     captured = isinstance(training.step, CudaGraphStep)
@@ -78,10 +78,20 @@ def anatomy(training: Training, steps: int) -> dict[str, float]:
     parts = dict(step.seconds)
     parts["rest"] = max(0.0, total - sum(seconds for name, seconds in parts.items() if name != "plan"))
     found = {name: parts.get(name, 0.0) / steps for name in PARTS}
-    found["evaluation"] = devices.own_seconds(training.device, lambda: training.evaluator.evaluate(method, steps))
+    found["evaluation"] = evaluation_seconds(training)
     state = {"method": method.state_dict(), "optimisers": optimisers.state_dict()}
     found["checkpoint"] = devices.own_seconds(training.device, lambda: torch.save(as_cpu(state), io.BytesIO()))
     return found
+
+
+def evaluation_seconds(training: Training) -> float:
+    """Seconds of one evaluation, by those of a few test images."""
+    evaluator = training.evaluator
+    some, images = evaluator.lists["test"][:IMAGES], sum(map(len, evaluator.lists.values()))
+    method = training.method.eval()
+    seconds = devices.own_seconds(training.device, lambda: evaluator.count(method, some))
+    method.train()
+    return seconds * images / len(some)
 
 
 def ceiling(device: torch.device, precision: str) -> float:
@@ -92,7 +102,7 @@ def ceiling(device: torch.device, precision: str) -> float:
     kind = torch.bfloat16 if precision == "bf16" else DTYPES[precision]
     side = SIDE[device.type]
     one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
-    times = [devices.own_seconds(device, lambda: one @ other) for _ in range(12)]
+    times = [devices.own_seconds(device, lambda: one @ other) for _ in range(8)]
     return 2 * side**3 / min(times)  # the best: other work on the machine only ever slows one down
 
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
-
 from benchmark.protocols import MEANING, PROTOCOLS
 from benchmark.report.results_frame import CELL, Group
 from benchmark.report.stats import draws_in_words
@@ -56,55 +54,45 @@ def protocol_gaps(group: Group) -> list[ProtocolGap]:
 
 def gap_table(group: Group) -> Table:
     """What the same runs score under each protocol."""
-    rows = []
-    for name, found in _named(group):
+    gaps, rows = protocol_gaps(group), []
+    for found in gaps:
         means = {"paper": found.stops[0], "validation": found.validation, "strict": found.stops[-1]}
-        scores = [number(means[protocol]) for protocol in PROTOCOLS]
-        rows.append([name, f"{found.ratio} %", *scores, signed(-found.whole)])
-    caption = f"Dice in percent of the same runs, mean over {_draws(group)}. "
+        rows.append([*_line(group, found), *(number(means[name]) for name in PROTOCOLS), signed(-found.whole)])
+    caption = f"Dice in percent of the same runs, mean over {_draws(gaps)}. "
     caption += " ".join(f"{protocol}: {MEANING[protocol]}." for protocol in PROTOCOLS)
-    return Table("The protocol gap", caption, ["method", "labels", *PROTOCOLS, "paper - strict"], rows, _notes(group))
+    header = ["method", "labels", *PROTOCOLS, "paper - strict"]
+    return Table("The protocol gap", caption, header, rows, left_out(group, gaps, group.ratios))
 
 
 def waterfall_table(group: Group) -> Table | None:
     """From `paper` to `strict`: the printed steps add up to the printed ends, with no remainder."""
+    gaps = protocol_gaps(group)
     rows = [
-        [name, f"{found.ratio} %", number(found.stops[0]), *map(signed, found.changes), number(found.stops[-1])]
-        for name, found in _named(group)
+        [*_line(group, gap), number(gap.stops[0]), *map(signed, gap.changes), number(gap.stops[-1])] for gap in gaps
     ]
     caption = (
-        f"Dice in percent, mean over {_draws(group)}, and points of change in between. From the best output, step and "
+        f"Dice in percent, mean over {_draws(gaps)}, and points of change in between. From the best output, step and "
         "threshold on the pooled test pixels, one choice is taken back at a time, in this fixed order: the official "
         "output instead of the best, the last step, threshold 0.5, the mean over images instead of pooled pixels, "
         "native size and argmax."
     )
     header = ["method", "labels", "paper", *STEPS, "strict"]
-    return Table("From paper to strict", caption, header, rows, _notes(group)) if rows else None
+    return Table("From paper to strict", caption, header, rows, left_out(group, gaps, group.ratios)) if rows else None
 
 
-def left_out(group: Group, gaps: Sequence[ProtocolGap], ratios: Sequence[int]) -> str:
-    """How many finished runs at these ratios are in none of the gaps, in a sentence; nothing where there is none."""
-    finished = np.count_nonzero([run.spec["ratio"] in ratios for run in group.done])
-    lacking = finished - sum(found.n for found in gaps)
-    if not lacking:
-        return ""
+def left_out(group: Group, gaps: Sequence[ProtocolGap], ratios: Sequence[int]) -> list[str]:
+    """How many finished runs at these ratios are in none of the gaps, in a sentence; none where there is none."""
+    lacking = sum(run.spec["ratio"] in ratios for run in group.done) - sum(found.n for found in gaps)
     runs = "1 finished run is" if lacking == 1 else f"{lacking} finished runs are"
-    return f"{runs} left out: a score under one of the protocols is lacking."
+    return [f"{runs} left out: a score under one of the protocols is lacking."] if lacking else []
 
 
-def _named(group: Group) -> list[tuple[str, ProtocolGap]]:
-    """With the row's name, and (k/n) where draws are missing."""
-    found = protocol_gaps(group)
-    return [(f"{group.display(gap.row)} {part(gap.n, gap.expected)}".strip(), gap) for gap in found]
+def _line(group: Group, gap: ProtocolGap) -> list[str]:
+    """The row's name, with (k/n) where draws are missing, and the ratio."""
+    return [f"{group.display(gap.row)} {part(gap.n, gap.expected)}".strip(), f"{gap.ratio} %"]
 
 
-def _draws(group: Group) -> str:
-    gaps = protocol_gaps(group)
+def _draws(gaps: Sequence[ProtocolGap]) -> str:
     some = any(found.n < found.expected for found in gaps)
     told = draws_in_words(found.n for found in gaps)
     return told + (" (after a name k/n: only k of n draws have all these scores)" if some else "")
-
-
-def _notes(group: Group) -> list[str]:
-    told = left_out(group, protocol_gaps(group), group.ratios)
-    return [told] if told else []

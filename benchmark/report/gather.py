@@ -8,7 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -17,9 +17,11 @@ from benchmark.errors import UserError
 from benchmark.plugins import portable, short
 from benchmark.registry import METHODS
 from benchmark.report.results_frame import ExpectedRun, Group, Run
-from benchmark.runs.experiment import Experiment
-from benchmark.runs.plan import Planned, plan
 from benchmark.runs.records import read_counts, read_record, record_files
+
+if TYPE_CHECKING:
+    from benchmark.runs.experiment import Experiment
+    from benchmark.runs.plan import Planned
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ def gather(
 
 
 def _gather(experiment: Experiment, results: Path, kind: str | None, only: Mapping[str, str] | None) -> list[Group]:
+    from benchmark.runs.plan import plan  # a run's id needs its method's signature, and so torch
+
     plans = {name: plan(experiment, results, name, only) for name in ((kind,) if kind else KINDS)}
     usable = Counter({name: sum(map(_usable, entries)) for name, entries in plans.items()})
     chosen = max(plans, key=lambda name: (usable[name], -KINDS.index(name)))
@@ -104,7 +108,10 @@ def group_runs(records: Records) -> list[Group]:
         if names[name] > 1:
             name, title = f"{name}-{fingerprint[:8] or 'unknown'}", title + _of_data(fingerprint)
         runs = tuple(sorted(_named(found), key=lambda run: tuple(run.place.values())))
-        groups.append(Group(dataset, split, preset, fingerprint, runs, (), name, title))
+        methods = {run.row: run.row.partition(" (")[0] for run in runs}
+        displays = {row: row.replace(method, METHODS.describe(method).display, 1) for row, method in methods.items()
+                    if method in METHODS.names()}  # fmt: skip
+        groups.append(Group(dataset, split, preset, fingerprint, runs, (), name, title, displays=displays))
     return groups
 
 
@@ -138,7 +145,7 @@ def group_experiment(
             title += "".join(f", {key} {value} only" for key, value in part.items())
             groups.append(Group(
                 *place, presets, data, runs, mine, safe_name(*parts), title, experiment.about, experiment.reference,
-                experiment.published, total - len(runs),
+                experiment.published, total - len(runs), {cell.row: cell.display for cell in experiment.cells},
             ))
     return groups
 

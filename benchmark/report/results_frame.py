@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmark import protocols
 from benchmark.metrics.counts import dice, jaccard
 from benchmark.report import stats
+from benchmark.runs.records import device_label
 
 CELL = ["row", "ratio"]
 DRAW = ["fold", "seed"]
@@ -51,7 +52,7 @@ class Run:
     @property
     def device(self) -> str:
         """The model of the device that the run was made on."""
-        return str(self.record["environment"].get("device") or "a device without a name")
+        return device_label(self.record["environment"])
 
     @cached_property
     def scores(self) -> dict[str, dict[str, Any]]:
@@ -186,18 +187,22 @@ class Group:
     def images(self) -> pd.DataFrame:
         """A line a finished run and test image: strict `dice` and `jaccard`, its `unit` (patient, else the image), and
         what the counts know of it (grade, set ...; missing where a run does not know it)."""
-        parts = []
+        columns: dict[str, list[Any]] = {name: [] for name in (*CELL, *DRAW, "run_id", "image", "unit", *METRICS)}
+        known = sorted({key for run in self.done for key in run.counts if key.startswith(SUBSET)})
+        columns |= {key.removeprefix(SUBSET): [] for key in known}
         for run in self.done:
-            part: dict[str, Any] = {**run.place, "image": run.counts["test_ids"].astype(str)}
-            part |= {m: protocols.per_image(run.counts, score) for m, score in (("dice", dice), ("jaccard", jaccard))}
-            for key in run.counts:
-                if key.startswith(SUBSET):
-                    part[key.removeprefix(SUBSET)] = [str(value) or UNKNOWN for value in run.counts[key]]
-            patients = run.counts.get(f"{SUBSET}patient", np.full(len(part["image"]), ""))
-            part["unit"] = [f"patient {p}" if p else f"image {i}" for p, i in zip(patients, part["image"], strict=True)]
-            parts.append(pd.DataFrame(part))
-        columns = [*CELL, *DRAW, "run_id", "image", "unit", *METRICS]
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
+            images = run.counts["test_ids"].astype(str)
+            patients = run.counts.get(f"{SUBSET}patient", np.full(len(images), ""))
+            for name, value in run.place.items():
+                columns[name] += [value] * len(images)
+            columns["image"] += images.tolist()
+            columns["unit"] += [f"patient {p}" if p else f"image {i}" for p, i in zip(patients, images, strict=True)]
+            columns["dice"] += protocols.per_image(run.counts, dice).tolist()
+            columns["jaccard"] += protocols.per_image(run.counts, jaccard).tolist()
+            for key in known:
+                found = run.counts.get(key, [None] * len(images))
+                columns[key.removeprefix(SUBSET)] += [None if v is None else str(v) or UNKNOWN for v in found]
+        return pd.DataFrame(columns)
 
     @property
     def subsets(self) -> list[str]:
@@ -206,16 +211,19 @@ class Group:
         return sorted(set(self.images.columns) - set(known))
 
     @cached_property
-    def _by_image(self) -> pd.DataFrame:
-        """Strict scores (unit, image) x (metric, row, ratio, fold, seed), of several records of one draw their mean."""
+    def _by_image(self) -> dict[Any, pd.DataFrame]:
+        """{(metric, row, ratio): strict scores, (unit, image) x (fold, seed)}; of several records their mean."""
         wide = self.images.pivot_table(list(METRICS), ["unit", "image"], [*CELL, *DRAW])
-        return wide.reindex(sorted(wide.columns), axis=1)
+        places: dict[Any, list[int]] = defaultdict(list)
+        for number, (metric, row, ratio, *_) in enumerate(wide.columns):
+            places[metric, row, ratio].append(number)
+        cells = {key: wide.iloc[:, numbers].dropna(how="all") for key, numbers in places.items()}
+        return {key: cell.set_axis(cell.columns.droplevel([0, 1, 2]), axis=1) for key, cell in cells.items()}
 
     def by_image(self, row: str, ratio: int, metric: str = "dice") -> pd.DataFrame:
         """A cell's strict scores as fractions: test images (unit, image) x draws (fold, seed); empty without any."""
-        if self.done and (metric, row, ratio) in self._by_image.columns:
-            found: pd.DataFrame = self._by_image[metric, row, ratio]
-            return found.dropna(how="all")
+        if self.done and (metric, row, ratio) in self._by_image:
+            return self._by_image[metric, row, ratio]
         empty = [pd.MultiIndex.from_arrays([[], []], names=names) for names in (["unit", "image"], DRAW)]
         return pd.DataFrame(index=empty[0], columns=empty[1], dtype=float)
 

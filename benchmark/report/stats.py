@@ -82,8 +82,10 @@ def draws_in_words(numbers: Iterable[int]) -> str:
 
 def _by_unit(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sum of the defined values and their number, for every unit in order of the units' names."""
-    found = values.dropna().groupby(level="unit").agg(["sum", "count"])
-    return found["sum"].to_numpy(np.float64), found["count"].to_numpy(np.float64)
+    known = values.dropna()
+    codes, units = pd.factorize(known.index.get_level_values("unit"), sort=True)
+    totals = np.bincount(codes, known, len(units)).astype(np.float64)  # of no image it is of integers
+    return totals, np.bincount(codes, minlength=len(units)).astype(np.float64)
 
 
 @lru_cache(4)

@@ -13,6 +13,7 @@ from benchmark.protocols import MEANING, everything_is_foreground
 from benchmark.report.compare import best, resampled_units
 from benchmark.report.results_frame import CELL, Group
 from benchmark.report.table import DASH, Bold, Table, between, cell, number
+from benchmark.report.warnings import made_on
 
 EVERYTHING = "everything is foreground (no model)"
 SUBSETS = range(2, 7)  # one value tells nothing apart; more than six are no table
@@ -52,6 +53,7 @@ def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
             rows += _everything(group)
     else:
         caption += " No interval: counts per image are kept for the last step only."
+    caption += made_on(group)
     header = ["method", *(group.ratio_header(ratio) for ratio in group.ratios)]
     notes = [*_undefined(group, protocol), *_not_there(group)]
     return Table(f"{metric.capitalize()}, {protocol}", caption, header, rows, notes)
@@ -164,7 +166,7 @@ def cost_tables(group: Group) -> list[Table]:
 
 
 def failure_table(group: Group) -> Table | None:
-    """Every run that ended without a score or was left out, and why; what is merely missing is told in the cells."""
+    """Every run that ended without a score or was left out, and why; what is merely missing stands in the cells."""
     lost = [(run.place, str(run.record["status"]), run.record.get("reason") or "no reason given")
             for run in group.runs if not run.done]  # fmt: skip
     lost += [(e.place, e.missing, e.reason) for e in group.expected if e.missing in ("stale", "excluded")]

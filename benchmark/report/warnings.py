@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,7 +15,21 @@ from benchmark.report.results_frame import CELL, Group, Run
 def warnings_of(group: Group) -> list[str]:
     """One sentence for each reason; none when the runs may be compared."""
     facts = pd.DataFrame([_facts(run) for run in group.runs])
-    return [*_other_data(group), *(_mixed(facts) if len(facts) else ()), *_contradictions(group)]
+    return [*_other_data(group), *(_mixed(group, facts) if len(facts) else ()), *_contradictions(group)]
+
+
+def made_on(group: Group) -> str:
+    """Which processor made which draws, where the records know more of it than its name and no draw mixes several."""
+    places: dict[tuple[int, int], set[str]] = defaultdict(set)
+    for run in group.done:
+        places[run.spec["ratio"], run.spec["fold"]].add(run.device)
+    if not any(run.record["environment"].get("processor") for run in group.done) or max(map(len, places.values())) > 1:
+        return ""
+    by_device: dict[str, list[str]] = defaultdict(list)
+    for (ratio, fold), (device,) in sorted(places.items()):
+        by_device[device].append(f"{ratio} % draw {fold}")
+    told = [f"{device} for {', '.join(draws)}" for device, draws in by_device.items()]
+    return f" Made on {'; '.join(told) if len(told) > 1 else next(iter(by_device))}."
 
 
 def _facts(run: Run) -> dict[str, Any]:
@@ -31,14 +46,15 @@ def _other_data(group: Group) -> Iterator[str]:
                "their own.")
 
 
-def _mixed(facts: pd.DataFrame) -> Iterator[str]:
+def _mixed(group: Group, facts: pd.DataFrame) -> Iterator[str]:
     """Versions, lists, devices and draws that should be one and are several."""
     engines = set(facts.engine)
     if len(engines) > 1:
         yield f"These runs were made by {len(engines)} versions of the engine whose numbers differ ({_all(engines)})."
     for row, versions in facts.groupby("row", sort=False).method.unique().items():
         if len(versions) > 1:
-            yield f"The runs of {row} were made by {len(versions)} versions of the method ({_all(versions)})."
+            name = group.display(str(row))
+            yield f"The runs of {name} were made by {len(versions)} versions of the method ({_all(versions)})."
     for (ratio, fold), number in facts.groupby(["ratio", "fold"]).lists.nunique().items():
         if number > 1:
             yield f"At {ratio} %, fold {fold}, the runs used {number} different lists of images."
@@ -51,7 +67,7 @@ def _mixed(facts: pd.DataFrame) -> Iterator[str]:
     for (row, ratio), found in done.groupby(CELL, sort=False):
         draws = list(zip(found.fold, found.seed, strict=True))
         if twice := {draw for draw in draws if draws.count(draw) > 1}:
-            yield f"{row} at {ratio} % has several records of the same (fold, seed): {_all(twice)}."
+            yield f"{group.display(row)} at {ratio} % has several records of the same (fold, seed): {_all(twice)}."
 
 
 def _contradictions(group: Group) -> Iterator[str]:

@@ -31,12 +31,16 @@ AXES = ("preset", "split", "datasets", "ratios", "draws")
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of an experiment: its row, what to run, why it is excluded (None: it is not), and file and line."""
+    """One run of an experiment: its row, what to run, why it is excluded (None: it is not), and file and line.
+
+    display: what tables and figures call the row: as the file does, or the display name of a method that it lists.
+    """
 
     row: str
     request: Request
     reason: str | None
     where: str
+    display: str
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,7 @@ def _cells(file: _File, path: Path) -> Iterator[Cell]:
         for method in methods:
             name = short(method) if classes[short(method)] == 1 else method
             name = label if row.methods is None else name
+            display = METHODS.describe(method).display if name == short(method) and row.methods else name
             for dataset, ratio, draw in product(given["datasets"], given["ratios"], given["draws"]):
                 place = {"row": name, "method": method, "dataset": dataset, "ratio": ratio, "draw": draw}
                 matching = [number for number, entry in enumerate(file.exclude) if entry.matches(place)]
@@ -153,7 +158,7 @@ def _cells(file: _File, path: Path) -> Iterator[Cell]:
                     method, dataset, given["split"], ratio, draw, draw if ratio == 100 else 0, given["preset"],
                     experiment={**file.set, **row.set},
                 )
-                yield Cell(name, request, file.exclude[matching[0]].reason if matching else None, where)
+                yield Cell(name, request, file.exclude[matching[0]].reason if matching else None, where, display)
     for number in sorted(unused):
         raise UserError(f"{yaml_files.where(path, 'exclude', number)}: this `exclude` entry matches no run; fix or "
                         "remove it")

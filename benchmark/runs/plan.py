@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, islice, zip_longest
@@ -45,14 +45,15 @@ class Planned:
 
 def plan(
     experiment: Experiment, results: Path, device_kind: str, only: Mapping[str, str] | None = None,
-    shard: tuple[int, int] = (1, 1),
+    shard: tuple[int, int] = (1, 1), fingerprint_of: Callable[[Dataset], str | None] = lambda _: None,
 ) -> list[Planned]:
     """The cells of `experiment` whose row, method, dataset, ratio and draw are those of `only`; of `shard` (i, n), the
-    i-th, the n-th after it, and so on.
+    i-th, the n-th after it, and so on. fingerprint_of: what a data set's images are now; asked once for each that has
+    records.
 
     UserError for a mistake in a cell, with file and line, and for two cells that are one run.
     """
-    specifier, versions = Specifier(device_kind), cache(code_versions)
+    specifier, versions, fingerprint_of = Specifier(device_kind), cache(code_versions), cache(fingerprint_of)
     entries: dict[str, tuple[Cell, ResolvedRun]] = {}
     for cell in chosen(experiment.cells, only or {}):
         try:
@@ -66,7 +67,7 @@ def plan(
     for cell, run in list(entries.values())[shard[0] - 1 :: shard[1]]:
         state, record, digest = "excluded", None, ""
         if not cell.reason:
-            state, record, digest = state_of(run, results, versions(run.spec.method, run.dataset))
+            state, record, digest = state_of(run, results, versions(run.spec.method, run.dataset), fingerprint_of)
         planned.append(Planned(cell, run.spec, run.split, run.dataset, state, record, digest))
     return planned
 
@@ -92,13 +93,15 @@ def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> Iterable[Cell]:
 
 
 def state_of(
-    run: ResolvedRun, results: Path, versions: dict[str, int | str]
+    run: ResolvedRun, results: Path, versions: dict[str, int | str],
+    fingerprint_of: Callable[[Dataset], str | None] = lambda _: None,
 ) -> tuple[str, dict[str, Any] | None, str]:
     """What the results folder says of a run, its record and that one's digest; `versions`: of the code of today."""
     path = results / "records" / f"{run.spec.run_id}.json"
     if path.exists():
         record, digest = read_with_digest(path)
-        return "stale" if staleness(record, versions, run.split) else record["status"], record, digest
+        stale = staleness(record, versions, run.split, fingerprint_of(run.dataset))
+        return "stale" if stale else record["status"], record, digest
     try:
         status = read_lock(lock_of(results, run.spec.run_id))
     except (UserError, OSError):  # a lock that cannot be read costs its own run, whose process says why

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from benchmark.runs.plan import Planned
+from benchmark.runs.records import device_label
 
 
 def mixed_lists(planned: Iterable[Planned], chosen: Sequence[Planned], here: Mapping[str, Any]) -> list[str]:
@@ -18,9 +19,9 @@ def mixed_lists(planned: Iterable[Planned], chosen: Sequence[Planned], here: Map
     for entry in planned:
         if entry.record is not None and entry.record["status"] == "done" and entry not in chosen:
             environment = entry.record["environment"]
-            found[_place(entry)].setdefault(label(environment), environment)
+            found[_place(entry)].setdefault(device_label(environment), environment)
     for entry in chosen:
-        found[_place(entry)].setdefault(label(here), here)
+        found[_place(entry)].setdefault(device_label(here), here)
     return [
         f"{dataset}, {split}, {ratio} % draw {draw}: {'; '.join(sorted(kinds))}"
         for (dataset, split, ratio, draw), kinds in found.items() if _differ(list(kinds.values()))
@@ -29,13 +30,6 @@ def mixed_lists(planned: Iterable[Planned], chosen: Sequence[Planned], here: Map
 
 def _place(entry: Planned) -> Any:
     return entry.spec.dataset, entry.spec.split, entry.spec.ratio, entry.spec.fold
-
-
-def label(environment: Mapping[str, Any]) -> str:
-    """A device as one line: its brand, and of a processor family, model and stepping where the record has them."""
-    processor = environment.get("processor") or {}
-    numbers = "/".join(str(processor[key]) for key in ("family", "model", "stepping") if processor.get(key))
-    return f"{environment['device']} ({numbers})" if numbers else str(environment["device"])
 
 
 def _differ(environments: Sequence[Mapping[str, Any]]) -> bool:

@@ -75,8 +75,14 @@ def read_with_digest(path: Path) -> tuple[dict[str, Any], str]:
     return record, hashlib.sha256(content).hexdigest()
 
 
-def staleness(record: Mapping[str, Any], versions: Mapping[str, int | str], split: Split) -> str | None:
-    """How a record differs from what would be made now, by code of these `versions`; None: it is current."""
+def staleness(
+    record: Mapping[str, Any], versions: Mapping[str, int | str], split: Split, fingerprint: str | None = None
+) -> str | None:
+    """How a record differs from what would be made now, by code of these `versions` from data with this `fingerprint`,
+    where that is known; None: it is current."""
+    before = record["data"].get("fingerprint", "")
+    if fingerprint not in (None, before):
+        return f"made from other images or masks (pixels {before[:12]}, now {str(fingerprint)[:12]})"
     made = {"numerics": record["numerics"], "split": record["data"].get("split_fingerprint")}
     for name, now in {"numerics": versions, "split": split.fingerprint}.items():
         if made[name] != now:
@@ -140,3 +146,10 @@ def archive_record(path: Path) -> None:
     for file in (counts, path):
         if file.exists():
             os.replace(file, file.with_name(f"{file.name}.old{number}"))
+
+
+def device_label(environment: Mapping[str, Any]) -> str:
+    """A device as one line: its brand, and of a processor family, model and stepping where the record has them."""
+    processor, name = environment.get("processor") or {}, environment.get("device") or "a device without a name"
+    numbers = "/".join(str(processor[key]) for key in ("family", "model", "stepping") if processor.get(key))
+    return f"{name} ({numbers})" if numbers else str(name)

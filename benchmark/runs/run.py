@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmark.config.machine_limits import check_machine
-from benchmark.data.load import load_prepared
+from benchmark.data.load import current_fingerprint, load_prepared
 from benchmark.data.splits import check_split_matches_data
 from benchmark.errors import Interrupted, NotApplicable, UserError
 from benchmark.models import info as model
@@ -64,19 +64,19 @@ def run_or_load(
     run = specify(request, device.type)
     spec, split = run.spec, run.split
     check_machine(spec.values)
-    if request.split is None and split.name != "official":
-        logger.info(f"split: {split.name}")
+    if request.split is None and run.request.split != "official":
+        logger.info(f"split: {run.request.split}")
     path = options.results / "records" / f"{spec.run_id}.json"
     before = digest(path)
     if before and not _may_run(path, before, options):
-        return existing_record(path, run), True
+        return existing_record(path, run, current_fingerprint(run.dataset, raw=options.data)), True
     prepared = load_prepared(run.dataset, spec.values["data.size"], raw=options.data)
     for warning in check_split_matches_data(split, prepared):
         logger.warning(warning)
     folder = RunFolder(options.results, spec)
     with folder.locked(dead=options.dead_holder, wait=options.wait_for_lock, asked_to_stop=asked_to_stop):
         if digest(path) != before:  # another process had the lock before us, and finished
-            return existing_record(path, run), True
+            return existing_record(path, run, prepared.fingerprint), True
         if before and (options.overwrite or options.expected_digest):
             archive_run(folder, path)
 
@@ -112,11 +112,15 @@ def _may_run(path: Path, found: str, options: RunOptions) -> bool:
     return options.overwrite or read_record(path)["status"] == "failed"
 
 
-def existing_record(path: Path, run: ResolvedRun) -> dict[str, Any]:
-    """The record at `path`; UserError where it is stale, or its counts are damaged."""
+def existing_record(path: Path, run: ResolvedRun, fingerprint: str | None) -> dict[str, Any]:
+    """The record at `path`; UserError where it is stale, as data with this fingerprint tell, or its counts are damaged.
+    """
     record = read_record(path)
-    if (how := staleness(record, code_versions(run.spec.method, run.dataset), run.split)) is not None:
-        raise UserError(f"{run.spec.run_id} is stale: {how}; --overwrite runs it again "
+    if (how := staleness(record, code_versions(run.spec.method, run.dataset), run.split, fingerprint)) is not None:
+        other = ""
+        if run.dataset.home and fingerprint not in (None, record["data"].get("fingerprint")):
+            other = f". If it is of another data set, give this one another name in {run.dataset.home / 'dataset.yaml'}"
+        raise UserError(f"{run.spec.run_id} is stale: {how}{other}; --overwrite runs it again "
                         "and keeps the old record as .old1")
     if record["status"] == "done":
         read_counts(path, record)

@@ -1,41 +1,52 @@
-"""Self-training on confident pixels: a small method that works, to be turned into yours."""
+"""A small semi-supervised method that works, with a strong view and CutMix, to be turned into yours."""
 
 from __future__ import annotations
 
-import math
-
+import torch
 from torch import Tensor
 
-from benchmark.losses import cross_entropy, pseudo_label
-from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task, require_between
+from benchmark.losses import IGNORE, cross_entropy, pseudo_label
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
+from benchmark.ranges import NonNegative, Share
 
 
 class OwnMethod(Method):
-    """Lee 2013 (ICML workshop): what the network is sure of is taken for the truth.
+    """OwnMethod (authors year, venue): what the network is sure of in the weak view is taught to the strong one.
 
-    L = L_sup + w(t) mean_pixels [max_c p_c >= threshold] (-log p_y), y = argmax_c p_c, without a gradient through y.
+    Put your own in its place. `list`, `explain` and tables show what stands in these sections.
 
-    Put your own in its place: above, authors, year, venue and the idea in one sentence (tables and `list` show it);
-    here, the equation of every term with its source, what published code does otherwise, and why a default is what it
-    is. What the method remembers must be a parameter or a buffer. Keyword-only arguments are its hyper-parameters.
+    Loss:
+        L = L_sup + w(t) mean_pixels([q_y >= threshold] (-log p_y)), p = softmax f(strong), q = softmax f(weak)
+        y = argmax q, no gradient
+
+    Args:
+        weight: w at the end of the ramp; say here where the value comes from.
+        threshold: least probability of a pseudo-label.
+        ramp: of w.
+
+    Differs from published code:
+        - what their code does otherwise.
     """
 
-    views = {"labelled": ("weak",), "unlabelled": ("weak",)}  # also "strong" and "strong2"
+    display = "OwnMethod"  # the name in tables and figures
+    views = {"labelled": ("weak",), "unlabelled": ("weak", "strong")}  # also "strong2" and "photometric"
 
-    def __init__(self, task: Task, *, weight: float = 1.0, threshold: float = 0.9, ramp: Ramp = "linear") -> None:
+    def __init__(
+        self, task: Task, *, weight: NonNegative = 1.0, threshold: Share = 0.9, ramp: Ramp = "linear"
+    ) -> None:
         super().__init__()
-        require_between(0, 1, threshold=threshold)
-        require_between(0, math.inf, weight=weight)
         self.task, self.weight, self.threshold, self.ramp = task, weight, threshold, ramp
-        self.net = task.network()
+        self.net = task.network()  # all that a method remembers is a parameter, a buffer or a module
 
-    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
-        seen, unseen = self.net(labelled.weak), self.net(unlabelled.weak)
-        label = pseudo_label(unseen, self.threshold)  # 255, which every loss ignores, where it is not sure
-        return {
-            "supervised": self.task.criterion(seen, labelled.mask),
-            "self": self.weight * clock.ramp(self.ramp) * cross_entropy(unseen, label, over="all"),
-        }
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
+        yield {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
+        with torch.no_grad():
+            label = pseudo_label(self.net(unlabelled.weak), self.threshold)  # 255, which losses ignore, where unsure
+        self.log("confident", (label != IGNORE).float().mean())
+        # flips, turns and crops are those of the weak view; of what CutMix pastes, `cutmix` brings the label along
+        label = unlabelled.cutmix("strong", label)
+        unsup_loss = cross_entropy(self.net(unlabelled.strong), label, over="all")
+        yield {"unsupervised": self.weight * clock.ramp(self.ramp) * unsup_loss}
 
     def predict(self, image: Tensor) -> Logits:
         return self.net(image)

@@ -102,19 +102,22 @@ class Evaluator:
         """
         was = method.training
         method.eval()
-        per_image: dict[str, np.ndarray] = {}
-        for name, ids in self.lists.items():
-            rows = []
-            for _, image, mask in self.images(ids):
-                by_output = self.logits(method, image)
-                self.outputs = list(by_output)
-                rows.append(torch.stack([self._counts(logits, mask) for logits in by_output.values()], 1))
-            first_rows = np.cumsum([0, *(len(self.prepared.rows(each)) for each in ids[:-1])])
-            per_image[name] = np.add.reduceat(torch.cat(rows).cpu().numpy(), first_rows)
-            self.pooled[name].append(per_image[name].sum(0))
+        per_image = {name: self.count(method, ids) for name, ids in self.lists.items()}
+        for name, counts in per_image.items():
+            self.pooled[name].append(counts.sum(0))
         self.steps.append(step)
         method.train(was)
         return per_image
+
+    def count(self, method: Method, ids: Sequence[str]) -> np.ndarray:
+        """The counts of some images, of a method in evaluation mode: int64 [n, O, T, 3]."""
+        rows = []
+        for _, image, mask in self.images(ids):
+            by_output = self.logits(method, image)
+            self.outputs = list(by_output)
+            rows.append(torch.stack([self._counts(logits, mask) for logits in by_output.values()], 1))
+        first_rows = np.cumsum([0, *(len(self.prepared.rows(each)) for each in ids[:-1])])
+        return np.add.reduceat(torch.cat(rows).cpu().numpy(), first_rows)
 
     def _counts(self, logits: Tensor, mask: Tensor) -> Tensor:
         if self.classes > 2:

@@ -11,6 +11,7 @@ from torch import Tensor
 from benchmark.config.schema import Optimiser
 from benchmark.errors import UserError, suggest
 from benchmark.method import Method
+from benchmark.training.phases import schedule_spans
 
 SCHEDULES = ("cosine", "step", "poly", "constant")
 KINDS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
@@ -35,7 +36,7 @@ class Optimisers:
     """The optimisers of one method. `found_inf` set to 1 makes every step an exact no-op, on the device."""
 
     def __init__(self, method: Method, settings: Optimiser, steps: int, device: torch.device) -> None:
-        self.settings, self.steps = settings, steps
+        self.settings, self.schedules = settings, schedule_spans(method.phases, steps)
         self.found_inf = torch.zeros((), device=device)
         cuda = device.type == "cuda"  # Adam's step counters live on the device, or a graph could not hold them
         self.optimisers: list[torch.optim.Optimizer] = []
@@ -63,7 +64,9 @@ class Optimisers:
 
     def rates_at(self, step: int) -> list[float]:
         """The learning rate of every group at `step`."""
-        return [base * factor(schedule, self.settings, step, self.steps) for _, base, schedule in self.rates]
+        steps = next(steps for steps in reversed(self.schedules) if step >= steps.start)
+        place, length = step - steps.start, len(steps)
+        return [base * factor(schedule, self.settings, place, length) for _, base, schedule in self.rates]
 
     def step(self, rates: Tensor) -> None:
         """One update of every group with these learning rates [groups]."""
@@ -76,6 +79,11 @@ class Optimisers:
         """Forget all gradients."""
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
+
+    def forget(self) -> None:
+        """Forget moments and step counters, as for a fresh optimiser."""
+        for optimiser in self.optimisers:
+            optimiser.state.clear()
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """Everything that is trained."""

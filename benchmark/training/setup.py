@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +30,7 @@ from benchmark.training.code_versions import code_versions
 from benchmark.training.cuda_graph import CudaGraphStep, why_eager
 from benchmark.training.evaluate import Evaluator
 from benchmark.training.optimisers import Optimisers
+from benchmark.training.phases import check_phases, phase_spans, whole_images
 from benchmark.training.step import TrainStep
 
 logger = logging.getLogger(__name__)
@@ -65,13 +65,37 @@ class Training:
         return [{stream: step_of(block, row) for stream, block in moved.items()} for row in range(count)]
 
     def enter_step(self, step: int) -> None:
-        """Seed the chance inside a step by (seed, step) alone, and name the phase that it belongs to."""
+        """Begin the phases that start with this step, and seed the chance inside it by (seed, step) alone."""
+        for name, steps in phase_spans(self.method.phases, self.steps).items():
+            if steps.start == step:
+                self._begin_phase(name)
+        self.locate(step)
         torch.manual_seed(derive(self.spec.seed, "step", step))
-        self.method.phase = [name for name, start in self.method.phases.items() if step >= start * self.steps][-1]
+
+    def locate(self, step: int) -> None:
+        """Tell method and clock which phase a step belongs to."""
+        spans = phase_spans(self.method.phases, self.steps)
+        self.method.phase = [name for name, steps in spans.items() if step >= steps.start][-1]
+        self.clock.phase_steps = spans[self.method.phase]
+
+    def _begin_phase(self, name: str) -> None:
+        """All that follows from seed and phase alone: whoever resumes at its first step gets the same."""
+        self.method.phase = name
+        self.method.task.begin_phase(name)
+        torch.manual_seed(derive(self.spec.seed, "phase", name))
+        if self.method.phases[name].fresh_optimiser:
+            self.optimisers.forget()
+        count, renderers = self.evaluator.settings.batch, self.step.renderers
+        images = {
+            stream: whole_images(renderers[stream], self.streams.get(stream), planner.positions, count)
+            for stream, planner in self.planners.items()
+        }
+        with self.evaluator.numerics.autocast():
+            self.method.begin_phase(name, images)
 
     def phase_ends(self, step: int) -> int:
         """The first step that belongs to a later phase than `step` does, or the end."""
-        starts = [math.ceil(start * self.steps) for start in self.method.phases.values()]
+        starts = [steps.start for steps in phase_spans(self.method.phases, self.steps).values()]
         return min([start for start in starts if start > step] + [self.steps])
 
 
@@ -104,9 +128,8 @@ def build_method(
         raise NotApplicable(f"{spec.method} learns from unlabelled images and there are none at {spec.ratio} % labels")
     torch.manual_seed(derive(spec.seed, "method"))
     method: Method = kind(task, **spec.hyperparameters)
-    starts = list(method.phases.values())
-    if starts != sorted(starts) or not starts or starts[0] != 0 or starts[-1] >= 1:
-        raise UserError(f"{spec.method}: phases must start at 0 and rise, below 1: {dict(method.phases)}")
+    method.task = task
+    check_phases(method.phases, spec.method)
     smallest = min(spec.values[f"train.batch_{stream}"] for stream in kind.views)
     depth = max((part.divisor for part in method.modules() if isinstance(part, Network)), default=1)
     if smallest == 1 and task.size <= depth:

@@ -214,6 +214,7 @@ def resume(training: Training, store: RunStore) -> TrainState:
             cause = str(error).splitlines()[0]
             raise UserError(f"the checkpoint of {name} does not fit ({cause}); remove it to start anew") from None
         training.clock.step.fill_(state.step)
+        training.locate(max(0, state.step - 1))
     store.start_log(state.step)
     return state
 

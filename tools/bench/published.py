@@ -34,8 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
-from benchmark.profiling.memory import peak_bytes
-from benchmark.profiling.profile import peak_memory
+from benchmark.profiling.profile import BareStep, LiveTensors, held
 from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
 from benchmark.training.setup import Training, build_training
@@ -100,9 +99,11 @@ class PlainLoop:
     def peak(self) -> int:
         """Bytes of tensors alive at once in a step."""
         image = torch.zeros(BATCH, 3, self.labelled[0][0].shape[-1], self.labelled[0][0].shape[-1])
-        held = [self.net.state_dict(), self.teacher.state_dict(), self.optimiser.state_dict()]
-        tensors = [leaf for leaf in tree_leaves(held) if isinstance(leaf, Tensor)]
-        return peak_bytes(lambda: self.step(image, torch.zeros_like(image[:, 0]).long(), image), tensors)
+        state = [self.net.state_dict(), self.teacher.state_dict(), self.optimiser.state_dict()]
+        tensors = [leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)]
+        with LiveTensors(tensors) as live:
+            self.step(image, torch.zeros_like(image[:, 0]).long(), image)
+        return live.peak
 
     def step(self, image: Tensor, mask: Tensor, unseen: Tensor) -> None:
         self.optimiser.zero_grad()
@@ -143,7 +144,10 @@ class Ours:
 
     def peak(self) -> int:
         """Bytes of tensors alive at once in a step, its images included."""
-        return peak_memory(self.training, self.training.plans(0, 1)[0])
+        bare = BareStep(self.training, self.training.plans(0, 1)[0])
+        with LiveTensors(held(self.training, bare)) as live:
+            bare()
+        return live.peak
 
 
 class Meter:
@@ -189,7 +193,7 @@ def specification(arguments: argparse.Namespace, seed: int, device: torch.device
         "method.weight": WEIGHT, "method.decay": DECAY, "method.noise": NOISE,
     }  # fmt: skip
     request = Request("mean_teacher", "synthetic", seed=seed, preset="demo", overrides=settings)
-    return specify(request, device.type)
+    return specify(request, device.type)[:2]
 
 
 def main() -> None:

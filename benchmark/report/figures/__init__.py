@@ -8,8 +8,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from benchmark.report.figures.gap_and_cost import cost, gap
 from benchmark.report.figures.panel import panel
-from benchmark.report.figures.scores import cost, forest, gap, ratio_curves, rows_at, scatter
+from benchmark.report.figures.scores import forest, ratio_curves, rows_at, scatter
 from benchmark.report.figures.style import FORMATS, save, styled
 from benchmark.report.figures.training import learning, losses, unlabelled, watched
 from benchmark.report.image_selection import images_shareable, local_folder, select_images

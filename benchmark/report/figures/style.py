@@ -97,6 +97,12 @@ def small_multiples(
     return cells[:number]
 
 
+def figure_of(axes: Axes) -> Figure:
+    """The figure that axes belong to."""
+    assert isinstance(axes.figure, Figure)
+    return axes.figure
+
+
 def outer_labels(cells: Sequence[Axes], below: str, beside: str) -> None:
     """Of small multiples that share their axes, only those at the left and the lower edge say what they show."""
     places = [axes.get_position() for axes in cells]

@@ -20,6 +20,7 @@ from benchmark.report.figures.style import (
     DASHES,
     PALE,
     VERMILION,
+    figure_of,
     limits,
     outer_labels,
     short,
@@ -55,7 +56,7 @@ def learning(group: Group, ratio: int) -> Figure | None:
         axes.plot(curve.step, curve["mean"], color=shade, lw=1.6, marker=marker, ms=2.8, gid="mean")
         axes.set(ylim=extent, xlim=(0, max(everything[0][:-1]) * 1.03))
     outer_labels(cells, "step", "Dice (%)")
-    return cells[0].figure if cells else None  # type: ignore[return-value]
+    return figure_of(cells[0]) if cells else None
 
 
 def losses(group: Group, ratio: int) -> Figure | None:
@@ -75,7 +76,7 @@ def losses(group: Group, ratio: int) -> Figure | None:
     outer_labels(cells, "step", "")
     for axes in cells:
         axes.tick_params(labelleft=True)
-    return cells[0].figure if cells else None  # type: ignore[return-value]
+    return figure_of(cells[0]) if cells else None
 
 
 def watched(group: Group, ratio: int) -> Figure | None:
@@ -89,7 +90,7 @@ def watched(group: Group, ratio: int) -> Figure | None:
         axes.axhline(1 / curve.name.nunique(), color="#888888", lw=0.7, ls=(0, (1, 2)))
         _draw(axes, curve, _names(pictures), (0.0, 1.0))
     outer_labels(cells, "step", "share")
-    return cells[0].figure if cells else None  # type: ignore[return-value]
+    return figure_of(cells[0]) if cells else None
 
 
 def unlabelled(group: Group, ratio: int) -> Figure | None:
@@ -108,7 +109,7 @@ def unlabelled(group: Group, ratio: int) -> Figure | None:
     for axes, curve in zip(cells, pictures.values(), strict=True):
         _draw(axes, curve, _names(pictures), _extent(pictures))
     outer_labels(cells, "step", "Dice (%)")
-    return cells[0].figure if cells else None  # type: ignore[return-value]
+    return figure_of(cells[0]) if cells else None
 
 
 def over_draws(points: pd.DataFrame) -> pd.DataFrame:

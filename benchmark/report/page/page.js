@@ -120,7 +120,7 @@ function showRun(group, run) {
     make("p", "", make("span", run.scores ? "status" : "lost", run.status)),
     ...(run.reason ? [make("pre", "", run.reason)] : []), ...text("Command", run.command),
     columns(
-      ...Object.entries(run.scores ?? {}).map(([protocol, found]) => [`Scores, ${protocol}`, found]), ["Cost", Object.fromEntries(run.cost ?? [])],
+      ...(run.scores ?? []).map(([protocol, found]) => [`Scores, ${protocol}`, Object.fromEntries(found)]), ["Cost", Object.fromEntries(run.cost ?? [])],
       ["Environment", shared(run.environment)], ["Data", shared(run.data)], ["Identity", identity],
     ),
     ...(run.settings === undefined ? [] : [make("h3", "", "Configuration"), columns(

@@ -13,9 +13,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from benchmark.method import require, suggest
+
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's mode "L"
 SMALL = 1 / 255  # one grey level: contrast below it is rounding and is not blown up
-NAMES: list[str] = pywt.wavelist(kind="discrete")
+
+
+def check_wavelet(name: str) -> None:
+    """UserError where PyWavelets has no discrete wavelet of this name."""
+    known: list[str] = pywt.wavelist(kind="discrete")
+    what = "method.wavelet must be a discrete wavelet of PyWavelets, such as haar, db2 or bior1.5"
+    require(name in known, f"{what}, not '{name}'.{suggest(name, known)}")
 
 
 def analyse(x: Tensor, taps: Sequence[float]) -> Tensor:

@@ -60,12 +60,12 @@ def foreground(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def context_mask(z: Tensor, mask: Tensor) -> Tensor:
-    """Keep the foreground, hide its surroundings."""
+    """Keep the foreground, hide the background."""
     return z * mask
 
 
 def object_mask(z: Tensor, mask: Tensor) -> Tensor:
-    """Keep the surroundings, hide the foreground."""
+    """Keep the background, hide the foreground."""
     return z * ~mask
 
 

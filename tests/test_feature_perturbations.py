@@ -11,8 +11,8 @@ from scipy import ndimage
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from methods._auxiliary import light_decoder
-from methods._perturbations import (
+from methods._cct_decoders import light_decoder
+from methods._feature_perturbations import (
     components,
     context_mask,
     cutout,

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmark.method import require
-
 
 class Gate(nn.Module):
-    """Weights of the experts for one task (eq. 8): softmax(W3 dropout(h * softmax(W2 h))), h = relu(W1 mean_xy(X)).
+    """Weights of the experts for one task: softmax(W3 dropout(h * softmax(W2 h))), h = relu(W1 mean_xy(X)).
 
-    Maps [B, experts * width, H, W] to weights [B, experts].
+    That is the released code. The paper's eq. 8 is softmax(LinearAttn(MLP(AvgPool(X)))), which says of no product with
+    a softmax. Maps [B, experts * width, H, W] to weights [B, experts].
     """
 
     def __init__(self, experts: int, width: int, dropout: float) -> None:
@@ -48,6 +47,15 @@ class MultiGate(nn.Module):
         return fused, weights
 
 
+def initialise_gates(gates: nn.Module) -> None:
+    """As the released code does: He's normal weights by the number of inputs, biases at 0."""
+    for module in gates.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def weighted_sum(weights: Tensor, maps: Sequence[Tensor]) -> Tensor:
     """sum_e weights[:, e] maps[e]: weights [B, experts], maps [B, width, H, W] each."""
     total = weights[:, 0, None, None, None] * maps[0]
@@ -64,7 +72,6 @@ class AdaptiveLoss(nn.Module):
 
     def __init__(self, tasks: Sequence[str], gamma: float, scale: Mapping[str, float]) -> None:
         super().__init__()
-        require(gamma > 0, f"method.gamma must be positive, not {gamma}")
         self.s = nn.Parameter(torch.ones(len(tasks)))
         self.gamma, self.tasks = gamma, tuple(tasks)
         self.scale = [scale.get(task, 1.0) for task in tasks]

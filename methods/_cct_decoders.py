@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.nets.network import Network
-from methods import _perturbations as perturb
+from methods import _feature_perturbations as perturb
 
 
 def light_decoder(width: int, classes: int, stride: int) -> nn.Sequential:

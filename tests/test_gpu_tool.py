@@ -1,0 +1,95 @@
+"""`tools.gpu`: its order, its limits, and what it says; on the CPU, with commands that take no GPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tools import gpu
+from tools.gpu import Part
+
+
+def python(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-c", code)
+
+
+def states(ended) -> dict[str, str]:
+    return {one.part.name: one.state for one in ended}
+
+
+def test_parts_come_in_order_of_value_and_share_the_time():
+    plan = gpu.parts(Path("out"), "data")
+    assert [part.name for part in plan] == ["tests", "profile", "published", "slots", "stream", "main"]
+    assert sum(part.share for part in plan) == pytest.approx(1)
+    first, second, *_ = (" ".join(command) for command in plan[-1].commands)
+    assert "method=supervised" in first and "ratio=100" in first  # the upper bound, then the lower one
+    assert "method=supervised" in second and "ratio=20" in second and "--data data" in second
+
+
+def test_every_command_is_one_that_there_is(tmp_path):
+    """Their options are read by their own parsers; nothing is run."""
+    for part in gpu.parts(tmp_path, None):
+        words = part.commands[0]
+        if words[2] == "pytest":
+            continue
+        asked = [*words[: 4 if words[2] == "benchmark" else 3], "--help"]
+        helped = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        assert all(word in helped for word in words if word.startswith("--")), part.name
+
+
+def test_a_failure_ends_no_other_part_and_is_named_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "GRACE", 1.0)
+    plan = [
+        Part("fine", 0.3, (python("print('seven')"),), "use it"),
+        Part("broken", 0.3, (python("raise SystemExit('no such kernel')"), python("print('still run')")), "never"),
+        Part("missing", 0.2, (("no-such-program",),), "never"),
+        Part("late", 0.2, (python("print('last')"),), "use it, too"),
+    ]
+    ended = gpu.run_all(plan, 60, tmp_path)
+    assert states(ended) == {"fine": "done", "broken": "failed", "missing": "failed", "late": "done"}
+    assert "no such kernel" in (tmp_path / "broken.txt").read_text() and ended[1].last == "still run"
+    text = (tmp_path / "summary.md").read_text()
+    assert "| fine | done | 0 | seven |" in text
+    todo = text.partition("Next:")[2].strip().splitlines()
+    assert todo[0].startswith("- broken failed: read broken.txt") and todo[-1] == "- late: use it, too"
+
+
+def test_a_part_that_takes_too_long_is_stopped_and_the_rest_have_their_share(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "GRACE", 1.0)
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    plan = [Part("slow", 0.5, (python(stubborn),), ""), Part("quick", 0.5, (python("print('done')"),), "")]
+    begun = time.monotonic()
+    ended = gpu.run_all(plan, 7, tmp_path)
+    assert states(ended) == {"slow": "out of time", "quick": "done"}
+    assert time.monotonic() - begun < 10
+    assert f"- slow out of time: run `{sys.executable}" in (tmp_path / "summary.md").read_text()
+
+
+def test_time_that_a_part_leaves_goes_to_those_after_it():
+    assert gpu.limits([0.25, 0.25, 0.5], 100) == 25
+    assert gpu.limits([0.25, 0.5], 99) == 33  # the first took one second
+    assert gpu.limits([0.5], -3) == 0
+
+
+def test_the_summary_is_there_after_the_first_part(tmp_path, monkeypatch):
+    """A machine that is taken away leaves what was measured."""
+    monkeypatch.setattr(gpu, "GRACE", 1.0)
+    look = f"print(open({str(tmp_path / 'summary.md')!r}).read())"
+    gpu.run_all([Part("first", 0.5, (python("print('x')"),), ""), Part("look", 0.5, (python(look),), "")], 30, tmp_path)
+    seen = (tmp_path / "look.txt").read_text()
+    assert "| first | done |" in seen and "| look | not begun |" in seen
+
+
+def test_without_a_gpu_it_is_one_line(tmp_path, monkeypatch, capsys):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path)])
+    with pytest.raises(gpu.UserError, match="needs a CUDA device"):
+        gpu.main()
+    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path), "--dry-run"])
+    assert gpu.main() == 0 and "tests: 131 s" in capsys.readouterr().out
