@@ -30,8 +30,7 @@ class UAMT(Method):
         ramp: of w. Sigmoid in the authors' code and SSL4MIS, linear in XNet.
         noise: standard deviation; 0.1 in all published code.
         passes: T; 8 in all published code.
-        dropout: of channels at the deepest feature and the last map. 0.5 in the authors' V-Net; XNet's network has
-            none.
+        dropout: of channels at the deepest feature and the last map. 0.5 in the authors' V-Net, none in XNet's network.
         bound: `ln2` keeps the binary log 2 for any C, as SSL4MIS does; at C = 2 both are the same.
         ema_step: what the average's t counts. `epoch` in XNet.
         bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own` in all published code.

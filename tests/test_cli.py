@@ -131,6 +131,15 @@ def test_prepared_data_lie_in_one_place_wherever_one_stands(tmp_path, monkeypatc
     assert prepared_folder() == Path("elsewhere")
 
 
+def test_explain_and_list_show_ranges_and_what_the_docstring_says_of_a_hyperparameter():
+    shown = invoke("explain", "--method", "mean_teacher", "--dataset", "synthetic").stdout
+    assert re.search(r"method\.decay +0\.99 +signature \(ours\); in \[0, 1\]\n    of the teacher", shown)
+    listed = {row["name"]: row for row in json.loads(invoke("list", "--json").stdout)}
+    assert listed["ua_mt"]["display"] == "UA-MT" and listed["ua_mt"]["citation"] == "Yu et al. 2019, MICCAI"
+    decay = listed["mean_teacher"]["hyperparameters"]["decay"]
+    assert (decay["allowed"], decay["default"]) == ("in [0, 1]", "0.99") and decay["about"].startswith("of the teacher")
+
+
 def test_explain_takes_what_run_takes():
     options = next(a for a in build_parser()._actions if a.dest == "verb").choices
     known = {name: {o for a in options[name]._actions for o in a.option_strings} for name in ("run", "explain")}

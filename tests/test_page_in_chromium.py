@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from benchmark.report.page import render
 from benchmark.report.table import Table
@@ -231,38 +229,6 @@ def test_nothing_overflows_at_any_width(page: Any, width: int) -> None:
         dialog = "const d = document.querySelector('dialog[open]'); return d.scrollWidth <= d.clientWidth"
         assert page.execute_script(dialog) and page.execute_script(wide) == [width, width]
         page.execute_script("document.querySelector('dialog[open]').close()")
-
-
-def test_a_table_that_goes_on_at_the_right_has_a_shadow_there_until_its_end(page: Any, tmp_path: Path) -> None:
-    browser.resize(page, 375, 800)
-    scroll = "const box = document.querySelector('#group-0 .scroll'); box.scrollIntoView();"
-    scroll += "box.scrollLeft = arguments[0];"
-    hidden, right, low, high = page.execute_script(
-        scroll + "const at = box.getBoundingClientRect(), head = box.querySelector('thead').getBoundingClientRect();"
-        "return [box.scrollWidth - box.clientWidth, at.right, head.bottom, at.bottom]", 0,
-    )  # fmt: skip
-    assert hidden > 20
-    darkest = []
-    for place in (0, hidden):
-        page.execute_script(scroll, place)
-        browser.screenshot(page, tmp_path / "shot.png")
-        with Image.open(tmp_path / "shot.png") as shot:
-            edge = shot.convert("L").crop((int(right) - 2, int(low) + 4, int(right), int(min(high, 800))))
-        darkest.append(float(np.median(np.asarray(edge))))
-    assert darkest[0] < 225 and darkest[1] > 245
-
-
-def test_what_has_the_focus_is_ringed(page: Any) -> None:
-    from selenium.webdriver.common.keys import Keys
-
-    press(page, Keys.TAB)
-    assert page.switch_to.active_element.text == "Skip to the results"
-    ringed = """const at = document.activeElement;
-        const shown = at.type === "radio" ? at.nextElementSibling : at;
-        return getComputedStyle(shown).outlineStyle"""
-    for _ in range(12):
-        press(page, Keys.TAB)
-        assert page.execute_script(ringed) == "solid", page.switch_to.active_element.get_attribute("outerHTML")
 
 
 def test_the_checks_of_console_and_network_can_fail(driver: Any, tmp_path: Path) -> None:

@@ -65,7 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
 def _groups(arguments: argparse.Namespace, results: Path) -> list[Group]:
     """The groups to report; UserError where there is nothing."""
     from benchmark.report.gather import check_records, gather, group_runs
-    from benchmark.runs.experiment import read_experiment
 
     if arguments.experiment is None:
         if arguments.only:
@@ -73,6 +72,8 @@ def _groups(arguments: argparse.Namespace, results: Path) -> list[Group]:
         if groups := group_runs(check_records(results)):
             return groups
         raise UserError(f"{results / 'records'}: no records to report; make one with 'python -m benchmark run'")
+    from benchmark.runs.experiment import read_experiment  # needs torch, which takes seconds to import
+
     kind = None if arguments.device == "auto" else arguments.device
     found = gather(read_experiment(arguments.experiment), results, kind, parse_only(arguments.only))
     if not any(group.runs for group in found):

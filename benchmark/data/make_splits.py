@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from benchmark.data.fold_lists import ImageInfo, make_fold
-from benchmark.data.folder_lists import folds_of
 from benchmark.data.group_kfold import assign_patients_to_folds
 from benchmark.data.groups import patients
+from benchmark.data.id_lists import folds_of
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 

@@ -18,8 +18,7 @@ from typing import Any
 
 from benchmark.data.dataset import Dataset
 from benchmark.data.fold_lists import VALIDATION, FoldOrder, ImageInfo, make_fold
-from benchmark.data.folder_lists import BARE
-from benchmark.data.id_lists import read_ids
+from benchmark.data.id_lists import BARE, read_ids
 from benchmark.data.make_splits import groups_digest, ids_of, lists_digest, make_all
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError, suggest
@@ -44,14 +43,12 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """What one split file offers; any_ratio, any_fold: others than those listed follow from it."""
+    """What one split file offers."""
 
     split: str
     about: str
     ratios: tuple[int, ...]
     folds: int
-    any_ratio: bool
-    any_fold: bool
 
 
 def load_split(
@@ -181,8 +178,7 @@ def available(dataset: Dataset) -> list[SplitInfo]:
     for name in _splits(dataset):
         content = _read(dataset, name)
         ratios = (*map(int, content["folds"][0]["labelled"]), 100)
-        folds = len(content["folds"])
-        offers.append(SplitInfo(name, content["about"], ratios, folds, bool(content["strata"]), content["draws"]))
+        offers.append(SplitInfo(name, content["about"], ratios, len(content["folds"])))
     return offers
 
 

@@ -170,7 +170,7 @@ def read(folder: Path, dataset: Dataset, size: int) -> PreparedData:
         versions = index["format"], index["dataset"], index["version"], index["size"]
         wanted = FORMAT, dataset.name, dataset.version, size
         if versions != wanted:
-            raise Unusable(f"is of another version (has {versions}, needed is {wanted})")
+            raise Unusable("is of another version (of SemiHisto, of dataset.yaml or of its groups)")
         ids = tuple(index["ids"])
         tiles = tuple(tuple((y, x, h, w) for y, x, h, w in boxes) for boxes in index.get("tiles", ()))
         rows = sum(map(len, tiles)) if tiles else len(ids)

@@ -123,11 +123,10 @@ def _caption(table: Published, compared: int, differing: int) -> str:
 
 def _notes(group: Group, table: Published, cells: Sequence[Any], setups: dict[str, str]) -> list[str]:
     about, quantities = table.about, table.file.quantities
-    rows, copied = list(dict.fromkeys(entry.row for entry in cells)), about.copied
+    reasons = {group.display(entry.row): about.copied.get(entry.row, "") for entry in cells}
+    reasons |= {quantities[entry.quantity].title: quantities[entry.quantity].not_compared for entry in cells}
     notes = [f"Set-up {mark}: {what}." for what, mark in setups.items()]
-    notes += [f"{group.display(row)} is not compared: {copied[row]}." for row in rows if row in copied]
-    reasons = {quantities[entry.quantity].title: quantities[entry.quantity].not_compared for entry in cells}
-    notes += [f"{title} is not compared: {reason}." for title, reason in reasons.items() if reason]
+    notes += [f"{name} is not compared: {reason}." for name, reason in reasons.items() if reason]
     if table.file.unpublished:
         notes.append(f"Not published, and so not compared: {table.file.unpublished}.")
     for entry in cells:
@@ -135,10 +134,6 @@ def _notes(group: Group, table: Published, cells: Sequence[Any], setups: dict[st
             place = entry.row if entry.ratio is None else f"{entry.row} at {entry.ratio} %"
             notes.append(f"{place}, {quantities[entry.quantity].title} as printed: {entry.note}.")
     notes += about.notes
-    strangers = [group.display(row) for row in group.rows if row not in rows]
-    if strangers:
+    if strangers := [group.display(row) for row in group.rows if row not in {entry.row for entry in cells}]:
         notes.append(f"Not in the published table: {', '.join(strangers)}.")
-    others = set(table.cells.dataset) - {group.dataset, ""}
-    if others:
-        notes.append(f"It also has numbers of other data: {', '.join(sorted(others))}.")
     return notes

@@ -8,7 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -17,9 +17,11 @@ from benchmark.errors import UserError
 from benchmark.plugins import portable, short
 from benchmark.registry import METHODS
 from benchmark.report.results_frame import ExpectedRun, Group, Run
-from benchmark.runs.experiment import Experiment
-from benchmark.runs.plan import Planned, plan
 from benchmark.runs.records import read_counts, read_record, record_files
+
+if TYPE_CHECKING:
+    from benchmark.runs.experiment import Experiment
+    from benchmark.runs.plan import Planned
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ def gather(
 
 
 def _gather(experiment: Experiment, results: Path, kind: str | None, only: Mapping[str, str] | None) -> list[Group]:
+    from benchmark.runs.plan import plan  # a run's id needs its method's signature, and so torch
+
     plans = {name: plan(experiment, results, name, only) for name in ((kind,) if kind else KINDS)}
     usable = Counter({name: sum(map(_usable, entries)) for name, entries in plans.items()})
     chosen = max(plans, key=lambda name: (usable[name], -KINDS.index(name)))

@@ -81,14 +81,10 @@ def read(name: str, folder: Path = FOLDER) -> Published:
     path = folder / "tables.yaml"
     index = yaml_files.load(path, Index)
     if name not in index.tables:
-        known = ", ".join(index.tables)
-        raise UserError(f"{path}: unknown table '{name}'.{suggest(name, index.tables)} Known: {known}.")
-    about, file = index.tables[name], folder / f"{name}.csv"
-    cells = _cells(file, index.quantities)
+        raise UserError(f"{path}: unknown table '{name}'.{suggest(name, index.tables)}")
+    about, cells = index.tables[name], _cells(folder / f"{name}.csv", index.quantities)
     if about.protocol is None and any(index.quantities[key].value.startswith("scores.") for key in cells.quantity):
         raise UserError(f"{path}, {name}: it holds scores, and no protocol says which of ours they are compared with")
-    if strangers := sorted(set(about.copied) - set(cells.row)):
-        raise UserError(f"{path}, {name}: copied names rows that {file.name} does not have: {', '.join(strangers)}")
     return Published(index, about, cells)
 
 
@@ -96,35 +92,20 @@ def _cells(path: Path, quantities: Mapping[str, Quantity]) -> pd.DataFrame:
     """The numbers of a CSV file, in its order; every row of it by quantity."""
     try:
         given = pd.read_csv(path, dtype=str, keep_default_na=False)
+        mine = [name for name in quantities if name in given]
+        known = [*PLACE, *mine, *(f"{name}_{what}" for name in mine for what in ("sd", "note"))]
+        if unknown := [name for name in given if name not in known]:
+            raise ValueError(f"unknown column '{unknown[0]}'")
+        given = given.reindex(columns=known, fill_value="")
+        if (twice := given.duplicated(PLACE)).any():
+            raise ValueError(f"line {twice.idxmax() + 2}: the same dataset, row and ratio as in a line before")
+        given["ratio"] = pd.Series([int(ratio) if ratio else None for ratio in given.ratio], dtype=object)
+        numbers = [name for name in known if name not in PLACE and not name.endswith("_note")]
+        given[numbers] = given[numbers].replace("", None).astype(float)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    mine = [name for name in quantities if name in given]
-    known = [*PLACE, *mine, *(f"{name}_{what}" for name in mine for what in ("sd", "note"))]
-    if unknown := [name for name in given if name not in known]:
-        raise UserError(f"{path}, line 1: unknown column '{unknown[0]}'. Quantities: {', '.join(quantities)}.")
-    given = given.reindex(columns=known, fill_value="")
-    if given.duplicated(PLACE).any():
-        line = given.index[given.duplicated(PLACE)][0] + 2
-        raise UserError(f"{path}, line {line}: the same dataset, row and ratio as in a line before")
-    _numbers(given.ratio, path)
+        raise UserError(f"{path}: {error}") from None
     parts = [
-        given[PLACE].assign(
-            quantity=name, mean=_numbers(given[name], path), sd=_numbers(given[f"{name}_sd"], path),
-            note=given[f"{name}_note"], ratio=pd.Series([int(r) if r else None for r in given.ratio], dtype=object),
-        )
+        given[PLACE].assign(quantity=name, mean=given[name], sd=given[f"{name}_sd"], note=given[f"{name}_note"])
         for name in mine
-    ]  # fmt: skip
-    cells = pd.concat(parts).dropna(subset=["mean"]).sort_index(kind="stable")
-    for name in mine:
-        of_percent = cells[(cells.quantity == name) & ("%" in quantities[name].title)]
-        if (wrong := of_percent[~of_percent["mean"].between(0, 100) | (of_percent.sd < 0)]).size:
-            raise UserError(f"{path}, line {wrong.index[0] + 2}: {name} is no percentage")
-    return cells
-
-
-def _numbers(texts: pd.Series, path: Path) -> pd.Series:
-    """As numbers, nan where nothing is written."""
-    found = pd.to_numeric(texts.replace("", None), errors="coerce")
-    if (wrong := texts[found.isna() & (texts != "")]).size:
-        raise UserError(f"{path}, line {wrong.index[0] + 2}: '{wrong.iloc[0]}' is no number")
-    return found
+    ]
+    return pd.concat(parts).dropna(subset=["mean"]).sort_index(kind="stable")

@@ -166,7 +166,7 @@ def cost_tables(group: Group) -> list[Table]:
 
 
 def failure_table(group: Group) -> Table | None:
-    """Every run that ended without a score or was left out, and why; what is merely missing is told in the cells."""
+    """Every run that ended without a score or was left out, and why; what is merely missing stands in the cells."""
     lost = [(run.place, str(run.record["status"]), run.record.get("reason") or "no reason given")
             for run in group.runs if not run.done]  # fmt: skip
     lost += [(e.place, e.missing, e.reason) for e in group.expected if e.missing in ("stale", "excluded")]

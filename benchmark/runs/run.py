@@ -64,8 +64,8 @@ def run_or_load(
     run = specify(request, device.type)
     spec, split = run.spec, run.split
     check_machine(spec.values)
-    if request.split is None and split.name != "official":
-        logger.info(f"split: {split.name}")
+    if request.split is None and run.request.split != "official":
+        logger.info(f"split: {run.request.split}")
     path = options.results / "records" / f"{spec.run_id}.json"
     before = digest(path)
     if before and not _may_run(path, before, options):

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -20,8 +21,8 @@ from benchmark.plugins import portable
 from benchmark.protocols import MEANING, PROTOCOLS
 from benchmark.report.image_selection import Shown, images_shareable, local_folder, select_images, thumbnails
 from benchmark.report.results_frame import METRICS, Group, Run
-from benchmark.report.table import DASH, Bold, Table, between, number, part
-from benchmark.report.tables import COSTS, score_cells, score_table
+from benchmark.report.table import Bold, Table, between, number, part
+from benchmark.report.tables import COSTS, score_table
 from benchmark.report.warnings import warnings_of
 
 PARTS = Path(__file__).parent
@@ -79,7 +80,7 @@ def render(
         loader=FileSystemLoader(PARTS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["breakable"] = lambda text: Markup("<wbr>").join(re.split(r"(?<=[_=+.])(?=.)", str(text)))
-    environment.filters["bold"] = lambda text: Markup("<strong>{}</strong>").format(text) if _bold(text) else text
+    environment.tests["bold"] = lambda text: isinstance(text, Bold)
     text = environment.get_template("page.html.j2").render(
         groups=[
             (group, entry, warnings_of(group), _others(tables.get(group.name, ())), pictures.get(group.name, ()))
@@ -146,38 +147,40 @@ def _scores(group: Group, metric: str) -> dict[str, Any]:
     low = low if high > low else low - STEP
     views = {}
     for protocol, cells in summary.items():
-        table, texts, shown = score_table(group, protocol, metric), score_cells(group, protocol, metric), {}
-        for place, found in cells.iterrows():
-            text = texts[place]
-            html = _cell_html(found, draws[protocol][place], low, high, _bold(text)) if found.n else _none(text)
-            shown[place] = (round(found["mean"], 6) if found.n else None, html)
+        table = score_table(group, protocol, metric)
         views[protocol] = {
             "caption": table.caption, "notes": list(table.notes),
-            "cells": [[shown.get((row, ratio), (None, _none(DASH))) for ratio in group.ratios] for row in group.rows],
+            "cells": [
+                [_cell(cells, draws[protocol], (row, ratio), text, low, high)
+                 for ratio, text in zip(group.ratios, line[1:], strict=True)]
+                for row, line in zip(group.rows, table.rows, strict=False)
+            ],
             "extra": [list(row) for row in table.rows[len(group.rows) :]],
         }  # fmt: skip
     return {"views": views, "axis": [low, high]}
 
 
-def _none(text: str) -> str:
-    return str(Markup('<span class="none">{}</span>').format(text))
-
-
-def _cell_html(found: Mapping[str, Any], draws: Sequence[float], low: int, high: int, bold: bool) -> str:
-    """Mean ± sd, n and interval of a cell, and its bar: a dot, the interval, and thin marks for single draws."""
+def _cell(
+    cells: pd.DataFrame, draws: Mapping[Any, Sequence[float]], place: tuple[str, int], text: str, low: int, high: int
+) -> tuple[float | None, str]:
+    """Value and HTML: mean ± sd, n and interval, and a bar: a dot, the interval, thin marks for single draws. A cell
+    without a score is what the table says."""
 
     def at(value: float) -> float:
         return round(100 * (value - low) / (high - low), 1)
 
-    mean = f"<strong>{number(found['mean'])}</strong>" if bold else number(found["mean"])
-    lacking = part(found["n"], found["expected"])
-    sd = f'<span class="sd"> ± {number(found["sd"])}</span>' if found["n"] > 1 else ""
-    n = f'<span class="part">{lacking}</span>' if lacking else f"n={found['n']}"
-    marks = [f'<i class="draw" style="left:{at(value)}%"></i>' for value in draws]
+    if place not in draws:
+        return None, str(Markup('<span class="none">{}</span>').format(text))
+    found = cells.loc[place]
+    mean, lacking = number(found["mean"]), part(found.n, found.expected)
+    mean = f"<strong>{mean}</strong>" if isinstance(text, Bold) else mean
+    sd = f'<span class="sd"> ± {number(found.sd)}</span>' if found.n > 1 else ""
+    n = f'<span class="part">{lacking}</span>' if lacking else f"n={found.n}"
+    marks = [f'<i class="draw" style="left:{at(value)}%"></i>' for value in draws[place]]
     if between(found):
-        left, right = at(found["low"]), round(100 - at(found["high"]), 1)
+        left, right = at(found.low), round(100 - at(found.high), 1)
         marks.append(f'<i class="whisker" style="left:{left}%;right:{right}%"></i>')
-    return (
+    return round(found["mean"], 6), (
         f'<span class="cell"><span class="figures"><span class="mean">{mean}</span>{sd}<br>'
         f'<span class="small">{n}{between(found)}</span></span><span class="bar" aria-hidden="true">'
         f'{"".join(marks)}<i class="dot" style="left:{at(found["mean"])}%"></i></span></span>'
@@ -246,18 +249,12 @@ def _counted(groups: Sequence[Group]) -> list[tuple[int, str, bool]]:
     runs = {run.record["run_id"]: run for group in groups for run in group.runs}
     expected = {entry.run_id: entry for group in groups for entry in group.expected}
     specs = [*(run.spec for run in runs.values()), *(entry.spec for entry in expected.values())]
-    numbers = [
-        (len(runs), "run", False),
-        (len({portable(spec["method"]) for spec in specs}), "method", False),
-        (len({group.dataset for group in groups}), "data set", False),
-        (sum(not run.done for run in runs.values()), "without a score", True),
-        (sum(bool(entry.missing) for entry in expected.values()), "without a record", True),
-    ]
-    return [(n, word if n == 1 or lack else f"{word}s", lack) for n, word, lack in numbers if n]
-
-
-def _bold(text: str) -> bool:
-    return isinstance(text, Bold)
+    methods, datasets = {portable(spec["method"]) for spec in specs}, {group.dataset for group in groups}
+    there = {"run": len(runs), "method": len(methods), "data set": len(datasets)}
+    unscored, missing = sum(not r.done for r in runs.values()), sum(bool(e.missing) for e in expected.values())
+    counted = [(n, word if n == 1 else f"{word}s", False) for word, n in there.items()]
+    counted += [(unscored, "without a score", True), (missing, "without a record", True)]
+    return [entry for entry in counted if entry[0]]
 
 
 def _as_json(found: Any) -> str:
