@@ -2,7 +2,8 @@
 # One command for everything. Usage: ./run_all.sh [setup|demo|test|paper]
 #   setup  make .venv and install the locked packages into it
 #   demo   (default) set up, run the embedded benchmark, write tables and figures under results/local/
-#   test   set up, run linters and tests
+#   test   set up, run linters and the quick tests: minutes; test --all: every test but those of test --kill, which kill
+#          processes, start SLURM, drive a browser and run LaTeX
 #   paper  all cells of the paper's GlaS table under the `paper` preset; needs the images and, in practice, a GPU
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -48,10 +49,16 @@ paper() {
 }
 
 run_tests() {
+  local heavy="kill or slurm or browser or tex" tier=${1:-}
   setup
+  case "$tier" in
+    --kill) shift; exec "$python" -m pytest -m "$heavy" "$@" ;;
+    --all) shift; heavy="not ($heavy)" ;;
+    *) heavy="not (slow or $heavy)" ;;
+  esac
   .venv/bin/ruff check .
   .venv/bin/mypy
-  "$python" -m pytest "$@"
+  "$python" -m pytest -m "$heavy" "$@"
 }
 
 case "${1:-demo}" in
@@ -59,6 +66,6 @@ case "${1:-demo}" in
   demo) demo ;;
   test) shift; run_tests "$@" ;;
   paper) paper ;;
-  -h | --help | help) sed -n '2,6s/^# \{0,1\}//p' "$0" ;;
+  -h | --help | help) sed -n '2,7s/^# \{0,1\}//p' "$0" ;;
   *) echo "run_all.sh: unknown command '$1'; known: setup, demo, test, paper" >&2; exit 2 ;;
 esac

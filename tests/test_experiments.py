@@ -86,7 +86,7 @@ rows:
         ("datasets: [synthetic]", "datasets: []", "line 2: datasets must have an entry"),
         ("ratios: [10]", "set: {train.stops: 3}", "line 6: experiment: train: unknown key 'stops'"),
         ("ratios: [10]", "ratios: [20]", "'two' is the same run as 'one'"),
-        ("ratios: [10]", "draws: [7]", "line 6: "),
+        ("ratios: [10]", "draws: [-1]", "line 6: "),
         ("datasets: [synthetic]", "datasets: [nowhere]", "unknown dataset 'nowhere'"),
         ("rows:", "rosw:", "unknown key 'rosw'. Did you mean 'rows'"),
         ("ratios: [10]", "ratios: [10]\nexclude:\n  - {row: two}", "line 10: reason is missing"),
@@ -120,6 +120,19 @@ def test_an_exception_means_what_is_written_whatever_its_type(tmp_path):
     path.write_text(FILE.replace("two:", "5:") + 'exclude:\n  - {row: 5, draw: "1", reason: it never ends}\n')
     left_out = [cell for cell in read_experiment(str(path)).cells if cell.reason]
     assert [(cell.row, cell.request.fold) for cell in left_out] == [("5", 1)]
+
+
+def test_settings_of_the_file_are_every_rows_unless_it_has_its_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    text = FILE.replace("rows:", "set: {train.steps: 7, data.size: 32}\nrows:")
+    text = text.replace("ratios: [20]", "ratios: [20], set: {train.steps: 9}")
+    path.write_text(text)
+    cells = {cell.row: cell.request for cell in read_experiment(str(path)).cells}
+    steps = {row: specify(request, "cpu").spec.values["train.steps"] for row, request in cells.items()}
+    assert steps == {"one": 9, "two": 7} and "--set data.size=32" in cells["one"].command
+    path.write_text(text.replace("train.steps: 7", "train.stops: 7"))
+    with pytest.raises(UserError, match="unknown key 'stops'"):
+        plan(read_experiment(str(path)), tmp_path, "cpu")
 
 
 def test_an_unknown_experiment_and_an_empty_choice_are_told(tmp_path):

@@ -54,6 +54,8 @@ class Fragile(Supervised):
             file.write_text(rest)
             if first == "raise":
                 raise KeyError("a bug")
+            if first == "raise without a word":
+                raise AssertionError
             os._exit(9)
         return super().losses(labelled, unlabelled, clock)
 """
@@ -219,6 +221,27 @@ def test_a_lock_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monk
     assert queue.next() is None and len(queue) == 1 and not queue.all_alive
     queue._looked = 0.0
     assert queue.next() is not None
+
+
+def test_no_exception_is_without_words(experiment, tmp_path, monkeypatch):
+    monkeypatch.setenv("FALL", str(tmp_path / "fall"))
+    (tmp_path / "fall").write_text("raise without a word\n" * 2)
+    only = ("--only", "row=fragile", "--only", "draw=0")
+    ended = invoke("grid", experiment, *only, "--results", tmp_path / "grid")
+    reason = "failed: AssertionError, raised at fragile.py:18 in losses (traceback in fragile-"
+    assert ended.returncode == 1 and reason in ended.stderr, ended.stderr
+    shown = invoke("grid", experiment, *only, "--dry-run", "--results", tmp_path, "--json").stdout
+    (cell,) = json.loads(shown)["cells"]
+    alone = invoke(*shlex.split(cell["command"])[3:], "--results", tmp_path / "alone")
+    assert alone.returncode == 1 and reason in alone.stdout and "Traceback" in alone.stderr
+
+
+def test_fewer_steps_than_evaluations_end_with_an_evaluation_of_the_last_step(experiment, tmp_path):
+    experiment.write_text(experiment.read_text().replace("steps: 4", "steps: 3").replace("times: 1", "times: 4"))
+    line = ("grid", experiment, "--only", "row=plain", "--only", "draw=0", "--results", tmp_path, "--json")
+    assert json.loads(invoke(*line).stdout)["states"] == {"done": 1}
+    record = json.loads(next((tmp_path / "records").glob("*.json")).read_text())
+    assert [row["step"] for row in record["history"]] == [1, 2, 3]
 
 
 def test_stale_records_are_made_anew_on_demand(experiment, tmp_path):

@@ -11,13 +11,18 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.metrics import f1_score, jaccard_score
 
-from benchmark.metrics import THRESHOLDS, confusion, dice, jaccard, object_scores, surface_distances
+from benchmark.metrics import THRESHOLDS, class_confusion, dice, jaccard, object_scores, surface_distances
 from benchmark.metrics.torch_counts import threshold_counts
 
 
 @pytest.fixture
 def random() -> np.random.Generator:
     return np.random.default_rng(3)
+
+
+def confusion(prediction: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """TP, FP and FN of two classes."""
+    return class_confusion(prediction, mask, 2)[0]
 
 
 def naive_counts(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -218,7 +223,7 @@ def test_surface_distances_agree_with_the_slow_reference(random: np.random.Gener
 
 
 def test_metrics_and_the_report_import_no_torch() -> None:
-    modules = "benchmark.metrics, benchmark.report.build, benchmark.report.pictures, benchmark.data.store"
+    modules = "benchmark.metrics, benchmark.report.build, benchmark.report.image_selection, benchmark.data.store"
     code = f"import sys, {modules}, benchmark.runs.folder; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -182,6 +182,6 @@ def test_the_holder_tells_its_progress(tmp_path):
         for progress in ({"step": 3, "about": "x" * 500}, {"step": 4}):
             lock.progress = progress
             deadline = time.monotonic() + 10
-            while not progress.items() <= read_lock(tmp_path / "lock").content.items():
+            while not progress.items() <= read_lock(tmp_path / "lock").progress.items():
                 assert time.monotonic() < deadline
                 time.sleep(BEAT)

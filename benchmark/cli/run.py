@@ -46,6 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
         if not folder_of(results, record["run_id"]).exists():
             logger.info(f"this record was made on another machine ({record['environment']['device']}) and came with "
                        f"{results}; its weights are not here. To train here: --results ANOTHER_FOLDER")
+    trace = folder_of(results, record["run_id"]) / "error.txt"
+    if record["status"] == "failed" and not was_there and trace.is_file():
+        print(trace.read_text(encoding="utf-8"), end="", file=sys.stderr)
     shared.print_json(record) if arguments.json else print(summary(record))
     return OK if record["status"] in ("done", "skipped") else RUN_FAILED
 

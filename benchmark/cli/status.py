@@ -7,24 +7,21 @@ import shlex
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmark.cli import common_args as shared
 from benchmark.cli.experiment_args import add_part, parse_only, parse_shard, part_of
 from benchmark.errors import OK, UserError
 from benchmark.paths import results_folder
 
-if TYPE_CHECKING:
-    from benchmark.runs.status import RunningRun
-
 
 def add(verbs: Any) -> None:
     """Describe the verb."""
     parser = verbs.add_parser("status", description="how far an experiment, or everything, is", allow_abbrev=False)
     add_part(parser, optional=True)
-    shared.add_device(parser)
-    shared.add_folders(parser, data=False)
-    shared.add_json(parser)
+    shared.add_options(parser, "--device")
+    shared.add_options(parser, "--results")
+    shared.add_options(parser, "--json")
     parser.set_defaults(function=run)
 
 
@@ -44,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _everything(results: Path, running: list[RunningRun]) -> dict[str, Any]:
+def _everything(results: Path, running: list[dict[str, Any]]) -> dict[str, Any]:
     """The states of all records, whatever experiment they belong to, and what is running."""
     from benchmark.runs.records import read_record, record_files
     from benchmark.runs.status import interrupted_runs
@@ -55,13 +52,13 @@ def _everything(results: Path, running: list[RunningRun]) -> dict[str, Any]:
             found[path.stem] = read_record(path)["status"]
         except UserError:  # `grid` and `report` say what is wrong with it
             found[path.stem] = "damaged"
-    running = [entry for entry in running if found.get(entry.run_id, "failed") == "failed"]  # the others are done
-    interrupted = interrupted_runs(results, {*found, *(entry.run_id for entry in running)})
+    running = [entry for entry in running if found.get(entry["run_id"], "failed") == "failed"]  # the others are done
+    interrupted = interrupted_runs(results, {*found, *(entry["run_id"] for entry in running)})
     states = Counter(found.values()) + Counter(running=len(running), interrupted=len(interrupted))
-    return {"states": dict(states), "running": [entry.to_json() for entry in running], "interrupted": interrupted}
+    return {"states": dict(states), "running": running, "interrupted": interrupted}
 
 
-def _experiment(arguments: argparse.Namespace, results: Path, running: list[RunningRun]) -> dict[str, Any]:
+def _experiment(arguments: argparse.Namespace, results: Path, running: list[dict[str, Any]]) -> dict[str, Any]:
     from benchmark.data.load import current_fingerprint
     from benchmark.runs.estimate import estimate
     from benchmark.runs.experiment import read_experiment
@@ -76,16 +73,16 @@ def _experiment(arguments: argparse.Namespace, results: Path, running: list[Runn
         partial(current_fingerprint, read=False),
     )
     by_id = {entry.spec.run_id: entry for entry in planned}
-    ours = [entry for entry in running if entry.run_id in by_id and by_id[entry.run_id].state == "running"]
+    ours = [entry for entry in running if entry["run_id"] in by_id and by_id[entry["run_id"]].state == "running"]
     missing = [entry for entry in planned if entry.state == "missing"]
     found = interrupted_runs(results)
     timed = estimate(planned, missing)
-    total = None if timed.seconds is None else timed.seconds + sum(entry.seconds_left or 0 for entry in ours)
+    total = None if timed.seconds is None else timed.seconds + sum(entry["seconds_left"] or 0 for entry in ours)
     return {
         "experiment": experiment.name,
         "states": count(planned),
         "rows": {row: count(entries) for row, entries in by_row(planned).items()},
-        "running": [entry.to_json() | {"row": by_id[entry.run_id].cell.row} for entry in ours],
+        "running": [entry | {"row": by_id[entry["run_id"]].cell.row} for entry in ours],
         "interrupted": {e.spec.run_id: found[e.spec.run_id] for e in missing if e.spec.run_id in found},
         "device": timed.device,
         "device_seconds_left": total,
@@ -96,7 +93,7 @@ def _experiment(arguments: argparse.Namespace, results: Path, running: list[Runn
 
 def _print(answer: dict[str, Any]) -> None:
     from benchmark.runs.estimate import Estimate, spoken
-    from benchmark.runs.status import RunningRun
+    from benchmark.runs.lock import HEARTBEAT_TIMEOUT
 
     rows = answer.get("rows", {})
     width = max(map(len, rows), default=0)
@@ -104,13 +101,13 @@ def _print(answer: dict[str, Any]) -> None:
         print(f"{row:<{width}}  {_states(states)}")
     print(_states(answer["states"]) or "no runs yet")
     for entry in answer["running"]:
-        run = RunningRun(**{key: value for key, value in entry.items() if key != "row"})
         progress = "starting"
-        if run.step is not None and run.seconds_per_step is not None and run.seconds_left is not None:
-            progress = f"step {run.step}/{run.steps}, {run.seconds_per_step:.3f} s a step, "
-            progress += f"{spoken(run.seconds_left)} left"
-        silence = f"; no heartbeat for {spoken(run.silent_seconds)}: `grid` takes it over" if run.silent else ""
-        print(f"  running: {run.run_id}: {progress} (process {run.process} on {run.host}){silence}")
+        if entry["seconds_left"] is not None:
+            progress = f"step {entry['step']}/{entry['steps']}, {entry['seconds_per_step']:.3f} s a step, "
+            progress += f"{spoken(entry['seconds_left'])} left"
+        silent = entry["silent_seconds"]
+        silence = f"; no heartbeat for {spoken(silent)}: `grid` takes it over" if silent > HEARTBEAT_TIMEOUT else ""
+        print(f"  running: {entry['run_id']}: {progress} (process {entry['process']} on {entry['host']}){silence}")
     for run_id, step in answer["interrupted"].items():
         print(f"  interrupted: {run_id}: {f'after step {step}' if step else 'has a checkpoint'}; the command that "
               "started it continues it")

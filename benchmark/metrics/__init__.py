@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from benchmark.metrics.counts import IGNORE, THRESHOLDS, class_confusion, confusion, dice, jaccard, over_classes
+from benchmark.metrics.counts import IGNORE, THRESHOLDS, class_confusion, dice, jaccard, over_classes
 from benchmark.metrics.objects import object_scores
 from benchmark.metrics.surfaces import surface_distances
 
 __all__ = [
-    "IGNORE", "THRESHOLDS", "class_confusion", "confusion", "dice", "jaccard", "object_scores", "over_classes",
+    "IGNORE", "THRESHOLDS", "class_confusion", "dice", "jaccard", "object_scores", "over_classes",
     "surface_distances",
 ]

@@ -9,21 +9,6 @@ IGNORE = 255
 THRESHOLDS = np.arange(45) * 0.02  # 0, 0.02, ..., 0.88, as in the evaluation of the XNet family
 
 
-def confusion(prediction: NDArray, mask: NDArray) -> tuple[int, int, int]:
-    """TP, FP and FN in pixels of two masks [H, W]: 0 is background, 255 in `mask` is ignored, the rest foreground.
-
-    ValueError when the shapes differ.
-    """
-    if prediction.shape != mask.shape:
-        raise ValueError(f"prediction {prediction.shape} and mask {mask.shape} differ in shape")
-    found, truth, valid = prediction != 0, mask != 0, mask != IGNORE
-    return (
-        int(np.count_nonzero(found & truth & valid)),
-        int(np.count_nonzero(found & ~truth & valid)),
-        int(np.count_nonzero(~found & truth & valid)),
-    )
-
-
 def class_confusion(prediction: NDArray, mask: NDArray, classes: int) -> NDArray[np.int64]:
     """TP, FP and FN in pixels of each class but the background, one against the rest: [classes - 1, 3].
 

@@ -36,6 +36,9 @@ TRIES = 3  # of a run whose process dies: the next may be luckier
 PRELOAD = ["benchmark.runs.launch", "segmentation_models_pytorch"]
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 LOCKED, FULL, DIED = "locked", "disk full", "died"
+ENDINGS: dict[type[Exception], str] = {
+    Interrupted: "interrupted", RunLocked: LOCKED, DiskFull: FULL, UserError: "refused",
+}
 FAILURES = ("failed", "diverged", FULL, "refused", "crashed", DIED)
 
 
@@ -262,14 +265,8 @@ def perform(request: Request, options: RunOptions, asked_to_stop: Callable[[], b
         record, was_there = run_or_load(request, options, asked_to_stop=asked_to_stop)
         status, reason = record["status"], record.get("reason") or ""
         return Result("by another grid", f"{status}: {reason}".rstrip(": ")) if was_there else Result(status, reason)
-    except Interrupted as error:
-        return Result("interrupted", str(error))
-    except RunLocked as error:
-        return Result(LOCKED, str(error))
-    except DiskFull as error:
-        return Result(FULL, str(error))
-    except UserError as error:
-        return Result("refused", str(error))
+    except tuple(ENDINGS) as error:
+        return Result(next(status for kind, status in ENDINGS.items() if isinstance(error, kind)), str(error))
     except Exception as error:  # before or after training, so that there is no failed run to record it
         traceback.print_exc()
         return Result("crashed", in_words(error))

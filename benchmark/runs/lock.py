@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmark.errors import Interrupted, RunLocked, UserError
 from benchmark.files import explain, make_folder
@@ -70,13 +70,19 @@ class Holder:
         return f"process {self.pid} on {self.host}"
 
 
-@dataclass(frozen=True)
-class LockStatus:
+class LockStatus(NamedTuple):
     """One look at a lock that is held."""
 
     holder: Holder
-    content: dict[str, Any]  # `heartbeat`, a number that grows, and what the holder tells of its progress
+    content: bytes  # changes with every heartbeat
     silent_seconds: float  # since the last heartbeat by this machine's clock: to be shown, never to decide by
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What the holder tells of its progress; empty where that cannot be read."""
+        with contextlib.suppress(ValueError):  # in the middle of being written
+            return dict(json.loads(self.content))
+        return {}
 
 
 def read_lock(folder: Path) -> LockStatus | None:
@@ -86,22 +92,15 @@ def read_lock(folder: Path) -> LockStatus | None:
             names = [name for name in os.listdir(folder) if not name.startswith(".")]
             if not names:
                 return None
-            holder = Holder.parse(names[0])
-            with open(folder / names[0], "rb") as stream:
-                silent = max(0.0, time.time() - os.fstat(stream.fileno()).st_mtime)
-                text = stream.read()
-        except FileNotFoundError:  # no lock, or it changed hands between the two lines above
+            holder, file = Holder.parse(names[0]), folder / names[0]
+            return LockStatus(holder, file.read_bytes(), max(0.0, time.time() - file.stat().st_mtime))
+        except FileNotFoundError:  # no lock, or it changed hands just now
             if not folder.exists():
                 return None
-            continue
         except ValueError:
             raise UserError(f"{folder / names[0]}: not a lock's file; remove it") from None
-        except NotADirectoryError:
-            raise explain(NotADirectoryError(), folder) from None
-        with contextlib.suppress(ValueError):  # in the middle of being written
-            if isinstance(content := json.loads(text or b"{}"), dict):
-                return LockStatus(holder, content, silent)
-        return LockStatus(holder, {}, silent)
+        except NotADirectoryError as error:
+            raise explain(error, folder) from None
     raise RunLocked(f"{folder.parent.name}: the lock of this run keeps changing; try again")
 
 
@@ -115,7 +114,7 @@ class LockMonitor:
         """`alive`, `dead`, or `unknown`: too early to tell."""
         if (alive := status.holder.alive) is not None:
             return "alive" if alive else "dead"
-        mark, now = (status.holder, status.content.get("heartbeat")), _now()
+        mark, now = (status.holder, status.content), _now()
         before, since, moved = self._seen.get(folder, (mark, now, False))
         if before != mark:
             since, moved = now, before[0] == status.holder
@@ -181,7 +180,10 @@ class RunLock:
             if status is None:
                 taken = self._make()
             elif status.holder.name == dead or (state := monitor.state(self.folder, status)) == "dead":
-                taken = self._rename(self.folder / status.holder.name)
+                taken = False
+                with contextlib.suppress(FileNotFoundError):  # another process was faster
+                    os.rename(self.folder / status.holder.name, self._file)
+                    taken = True
             elif state == "unknown" and wait:
                 return status.holder
             else:
@@ -204,13 +206,6 @@ class RunLock:
             if not isinstance(error, FileNotFoundError) and not self.folder.is_dir():
                 raise
             return False  # another process was faster, or holds the lock already and has removed `made` as unfinished
-        return True
-
-    def _rename(self, from_: Path) -> bool:
-        try:
-            os.rename(from_, self._file)
-        except FileNotFoundError:
-            return False
         return True
 
     def _beat(self) -> None:

@@ -4,38 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.runs.lock import HEARTBEAT_TIMEOUT, read_lock
+from benchmark.runs.lock import read_lock
 
 
-@dataclass(frozen=True)
-class RunningRun:
-    """A run that a process has locked: who, steps done and in all, seconds a step, seconds left and without a sign."""
+def running_runs(results: Path) -> list[dict[str, Any]]:
+    """All runs that are locked, in order of their names, but for those of dead processes of this machine.
 
-    run_id: str
-    host: str
-    process: int
-    step: int | None
-    steps: int | None
-    seconds_per_step: float | None
-    seconds_left: float | None
-    silent_seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @property
-    def silent(self) -> bool:
-        """Whether its heartbeat is overdue; whether it is dead is decided by who wants to take it over."""
-        return self.silent_seconds > HEARTBEAT_TIMEOUT
-
-
-def running_runs(results: Path) -> list[RunningRun]:
-    """All runs that are locked, in order of their names, but for those of dead processes of this machine."""
+    Of each: run_id, host, process, and where they are known step, steps, seconds_per_step and seconds_left; of another
+    machine's the seconds since its last heartbeat, silent_seconds.
+    """
     found = []
     for lock in sorted((results / "runs").glob("*/lock")):
         try:
@@ -44,11 +25,12 @@ def running_runs(results: Path) -> list[RunningRun]:
             continue
         if status is None or status.holder.alive is False:
             continue
-        step, steps, pace = (status.content.get(key) for key in ("step", "steps", "seconds_per_step"))
-        left = (steps - step) * pace if step is not None and steps is not None and pace is not None else None
-        holder = status.holder
-        silent = 0.0 if holder.alive else status.silent_seconds
-        found.append(RunningRun(lock.parent.name, holder.host, holder.pid, step, steps, pace, left, silent))
+        run: dict[str, Any] = {key: status.progress.get(key) for key in ("step", "steps", "seconds_per_step")}
+        left = None if None in run.values() else (run["steps"] - run["step"]) * run["seconds_per_step"]
+        found.append(run | {
+            "run_id": lock.parent.name, "host": status.holder.host, "process": status.holder.pid, "seconds_left": left,
+            "silent_seconds": 0.0 if status.holder.alive else status.silent_seconds,
+        })
     return found
 
 
