@@ -338,11 +338,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_selected_images_have_the_dice_of_their_masks_and_small_pictures(results: Path) -> None:
     (group,) = group_runs(check_records(results))
     chosen, reason = select_images(group, results)
-    everything, _ = select_images(group, results, everything=True)
-    assert chosen and everything and reason == "" and (chosen.ratio, chosen.draw) == (20, (0, 0))
+    assert chosen and reason == "" and (chosen.ratio, chosen.draw) == (20, (0, 0))
     assert [shown.rule for shown in chosen.images] == ["median", "worst decile", "largest disagreement"]
-    assert len({shown.id for shown in everything.images}) == len(everything.images) == 24
-    for shown in everything.images:
+    for shown in chosen.images:
         for row, mask in shown.masks.items():
             score = 2 * (mask & shown.truth).sum() / (mask.sum() + shown.truth.sum())
             assert shown.dice[row] == pytest.approx(score)

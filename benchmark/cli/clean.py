@@ -17,9 +17,9 @@ are older than a day; with --yes they are removed. Records and running runs are 
 def add(verbs: Any) -> None:
     """Describe the verb."""
     parser = verbs.add_parser("clean", description=ABOUT, allow_abbrev=False)
-    shared.add_folders(parser, data=False)
+    shared.add_options(parser, "--results")
     parser.add_argument("--yes", action="store_true", help="remove the files; without this they are only listed")
-    shared.add_json(parser)
+    shared.add_options(parser, "--json")
     parser.set_defaults(function=run)
 
 

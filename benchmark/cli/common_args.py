@@ -92,21 +92,6 @@ def add_options(parser: argparse._ActionsContainer, *options: str) -> None:
         parser.add_argument(option, **SHARED[option])
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Which device."""
-    add_options(parser, "--device")
-
-
-def add_folders(parser: argparse.ArgumentParser, *, results: bool = True, data: bool = True) -> None:
-    """Where results and raw data lie."""
-    add_options(parser, *["--results"] * results, *["--data"] * data)
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Machine-readable output."""
-    add_options(parser, "--json")
-
-
 def request(arguments: argparse.Namespace) -> Request:
     """The request that the shared arguments make."""
     from benchmark.config.compose import parse_overrides

@@ -47,11 +47,11 @@ def add(verbs: Any) -> None:
     parser.add_argument("--sbatch", action="append", default=[], metavar="OPTION",
                         help="one more option for sbatch, as in --sbatch=--partition=gpu --sbatch=--time=08:00:00")
     parser.add_argument("--print", dest="show", action="store_true", help="print the SLURM script, submit nothing")
-    shared.add_device(parser)
-    shared.add_folders(parser)
+    shared.add_options(parser, "--device")
+    shared.add_options(parser, "--results", "--data")
     parser.add_argument("--keep", choices=("nothing", "weights", "all"), default="weights",
                         help="what to leave in the runs' folders (default: weights)")
-    shared.add_json(parser)
+    shared.add_options(parser, "--json")
     parser.set_defaults(function=run)
 
 

@@ -20,9 +20,9 @@ def add(verbs: Any) -> None:
     about = "copy records that are missing, and their counts, from other results folders; refuse where two differ"
     merging = actions.add_parser("merge", help=about, description=about, allow_abbrev=False)
     merging.add_argument("folders", nargs="+", metavar="DIR", help="a results folder, or the records folder in one")
-    shared.add_folders(merging, data=False)
+    shared.add_options(merging, "--results")
     merging.add_argument("--dry-run", action="store_true", help="show what would be copied, and copy nothing")
-    shared.add_json(merging)
+    shared.add_options(merging, "--json")
     merging.set_defaults(function=run)
 
 

@@ -34,7 +34,7 @@ def add(verbs: Any) -> None:
                         help="compare with the published numbers; exit code 4 where they differ")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                         help="whose runs (default: those of the kind of device that has more records)")
-    shared.add_folders(parser, data=False)
+    shared.add_options(parser, "--results")
     parser.set_defaults(function=run)
 
 

@@ -19,9 +19,9 @@ def add(verbs: Any) -> None:
     """Describe the verb."""
     parser = verbs.add_parser("status", description="how far an experiment, or everything, is", allow_abbrev=False)
     add_part(parser, optional=True)
-    shared.add_device(parser)
-    shared.add_folders(parser, data=False)
-    shared.add_json(parser)
+    shared.add_options(parser, "--device")
+    shared.add_options(parser, "--results")
+    shared.add_options(parser, "--json")
     parser.set_defaults(function=run)
 
 

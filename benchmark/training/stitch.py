@@ -25,7 +25,7 @@ def class_map(logits: Tensor, cut: Sequence[Box], shape: tuple[int, int]) -> Ten
     total = logits.new_zeros((logits.shape[1], *shape))
     for tile, box in zip(logits, cut, strict=True):
         y, x, height, width = box
-        weight = _gaussian(height, tile)[:, None] * _gaussian(width, tile)
+        weight = gaussian(height, tile)[:, None] * gaussian(width, tile)
         total[:, y : y + height, x : x + width] += weight * _enlarged(tile[None], box)[0].softmax(0)
     return total.max(0).indices.to(torch.uint8)
 
@@ -34,7 +34,7 @@ def _enlarged(logits: Tensor, box: Box) -> Tensor:
     return functional.interpolate(logits, size=box[2:], mode="bilinear", align_corners=False)
 
 
-def _gaussian(length: int, like: Tensor) -> Tensor:
+def gaussian(length: int, like: Tensor) -> Tensor:
     """Weights [length] of a tile's pixels along one side, 1 in its middle."""
     place = torch.arange(length, dtype=like.dtype, device=like.device) - (length - 1) / 2
     return torch.exp(-0.5 * (place / (length * SIGMA)) ** 2)
