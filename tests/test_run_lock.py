@@ -15,7 +15,7 @@ import pytest
 
 from benchmark.errors import Interrupted, RunLocked, UserError
 from benchmark.runs import lock as lock_module
-from benchmark.runs.lock import Holder, LockMonitor, RunLock, read_lock
+from benchmark.runs.lock import Holder, LockMonitor, RunLock, read_lock, release_dead
 from tests.conftest import ROOT
 
 BEAT = 0.15  # long enough for a machine that is busy with other tests
@@ -185,3 +185,16 @@ def test_the_holder_tells_its_progress(tmp_path):
             while not progress.items() <= read_lock(tmp_path / "lock").progress.items():
                 assert time.monotonic() < deadline
                 time.sleep(BEAT)
+
+
+def test_a_dead_process_s_lock_is_released_and_nobody_else_s(tmp_path):
+    dead = locked_by(replace(Holder.me(), pid=2**22 - 1), tmp_path / "dead" / "lock")
+    release_dead(dead.parent)
+    (tmp_path / "empty" / "lock").mkdir(parents=True)  # killed in the middle of giving it back
+    release_dead(tmp_path / "empty" / "lock")
+    release_dead(tmp_path / "none" / "lock")
+    assert not list(tmp_path.glob("*/lock"))
+    for holder in (Holder.me(), STRANGER):  # alive, and not known to be dead
+        file = locked_by(holder, tmp_path / holder.host / "lock")
+        release_dead(file.parent)
+        assert file.exists()

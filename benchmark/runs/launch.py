@@ -24,7 +24,7 @@ import torch
 
 from benchmark.errors import DiskFull, Interrupted, RunLocked, UserError
 from benchmark.runs.folder import lock_of
-from benchmark.runs.lock import LockMonitor, read_lock
+from benchmark.runs.lock import LockMonitor, read_lock, release_dead
 from benchmark.runs.request import Request
 from benchmark.runs.run import RunOptions, in_words, run_or_load
 from benchmark.runs.signals import StopSignals
@@ -222,6 +222,8 @@ def run_jobs(
                     continue
                 if result.status == FULL:  # the next run would fare no better
                     queue.clear()
+                if result.status == DIED:
+                    release_dead(lock_of(options.results, job.run_id))
                 if result.status == DIED and job.tries < TRIES:
                     queue.waiting.appendleft(replace(job, tries=job.tries + 1))
                     result = result._replace(reason=f"{result.reason}; it is tried again")

@@ -104,6 +104,18 @@ def read_lock(folder: Path) -> LockStatus | None:
     raise RunLocked(f"{folder.parent.name}: the lock of this run keeps changing; try again")
 
 
+def release_dead(folder: Path) -> None:
+    """Remove the lock in `folder` where the process table says that its holder is dead, or where nobody holds it any
+    more: a process that is killed between its record and its lock's end leaves one. Another process may take it over
+    at the same time; then it stays."""
+    with contextlib.suppress(OSError, UserError):
+        status = read_lock(folder)
+        if status is None or status.holder.alive is False:
+            if status is not None:
+                (folder / status.holder.name).unlink()
+            folder.rmdir()
+
+
 class LockMonitor:
     """Tells living holders from dead ones by looking at their locks again and again."""
 
