@@ -58,7 +58,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_unfinished(folder: Path, name: str = "") -> None:
-    """Remove what a killed process was writing of `name` (or of anything); for the one who holds the claim."""
+    """Remove what a killed process was writing of `name` (or of anything); for the process that holds the lock."""
     with contextlib.suppress(OSError):  # it is only tidier without them
         for left in folder.iterdir():
             found = TEMPORARY.fullmatch(left.name)

@@ -175,14 +175,13 @@ def test_mistakes_in_the_files_are_told(folder: Path, file: str, old: str, new: 
 
 
 def test_the_published_tables_are_there_and_their_rows_are_ours() -> None:
-    assert published.names() == ["table1", "table2", "table3"]
     assert set(published.read("table1").cells.row) <= set(METHODS.names())
     for experiment in ("reproduction", "ablation_experts", "cost"):
         read = read_experiment(experiment)
         assert read.published and set(published.read(read.published).cells.row) <= {
             cell.row for cell in read.cells
         }
-    assert [len(published.read(name).cells) for name in published.names()] == [80, 24, 6]
+    assert [len(published.read(name).cells) for name in ("table1", "table2", "table3")] == [80, 24, 6]
 
 
 @pytest.mark.parametrize("name", ["table1", "table2"])

@@ -86,7 +86,7 @@ rows:
         ("datasets: [synthetic]", "datasets: []", "line 2: datasets must have an entry"),
         ("ratios: [10]", "set: {train.stops: 3}", "line 6: experiment: train: unknown key 'stops'"),
         ("ratios: [10]", "ratios: [20]", "'two' is the same run as 'one'"),
-        ("ratios: [10]", "draws: [7]", "line 6: "),
+        ("ratios: [10]", "draws: [-1]", "line 6: "),
         ("datasets: [synthetic]", "datasets: [nowhere]", "unknown dataset 'nowhere'"),
         ("rows:", "rosw:", "unknown key 'rosw'. Did you mean 'rows'"),
         ("ratios: [10]", "ratios: [10]\nexclude:\n  - {row: two}", "line 10: reason is missing"),

@@ -350,6 +350,6 @@ def test_one_run_is_made_by_one_process(tmp_path, finished):
 def test_explain_tells_the_layers():
     result = invoke("explain", "--method", "semimoe", "--dataset", "glas", "--preset", "released", "--json")
     settings = json.loads(result.stdout)
-    assert settings["method.weight_max"] == {
-        "value": 0.5, "layer": "recipe released/semimoe/any", "source": "authors_code",
-    }
+    found = settings["method.weight_max"]
+    assert (found["value"], found["layer"], found["source"]) == (0.5, "recipe released/semimoe/any", "authors_code")
+    assert found["allowed"] == "at least 0" and "released code" in found["about"]

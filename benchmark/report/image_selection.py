@@ -32,8 +32,7 @@ Masks = NDArray[np.bool_] | NDArray[np.uint8]  # foreground, or class indices
 
 @dataclass(frozen=True)
 class Shown:
-    """A test image [S, S, 3] uint8 at working size, its truth [H, W], and masks [H, W] and strict Dice by row. rule: ""
-    where no rule chose it."""
+    """A test image [S, S, 3] uint8 at working size, its truth [H, W], and masks [H, W] and strict Dice by row."""
 
     id: str
     rule: str
@@ -74,8 +73,8 @@ def choose_images(scores: pd.DataFrame) -> dict[str, str]:
     return chosen
 
 
-def select_images(group: Group, results: Path, everything: bool = False) -> tuple[Selection | None, str]:
-    """The images that the rules choose (or all test images) with every row's masks, or None and why there is none.
+def select_images(group: Group, results: Path) -> tuple[Selection | None, str]:
+    """The images that the rules choose with every row's masks, or None and why there is none.
 
     Of all (ratio, draw) the one where most rows have their masks; the smallest of equals. Scores are that draw's own.
     """
@@ -97,22 +96,20 @@ def select_images(group: Group, results: Path, everything: bool = False) -> tupl
         return None, "the prepared images are not those of the runs"
     mine = group.images[(group.images.ratio == ratio) & group.images.row.isin(rows)].set_index(DRAW).loc[tuple(draw)]
     scores = mine.pivot_table("dice", "image", "row", dropna=False)[rows]
-    common = mine.groupby("image").row.nunique() == len(rows)
     rules = {name: rule for rule, name in choose_images(scores).items()}
-    names = [*rules, *(name for name in common.index[common] if everything and name not in rules)]
-    if not names:
+    if not rules:
         return None, "no test image is common to all rows"
     found: dict[str, dict[str, Masks]] = {}
     for row in rows:
         try:
             stored = load_masks(files[row])
-            found[row] = {name: stored[name] for name in names}
+            found[row] = {name: stored[name] for name in rules}
         except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
             return None, f"the masks of {files[row].parent.name} are damaged ({error})"
     try:
         shown = tuple(
-            _shown(prepared, name, rules.get(name, ""), {row: found[row][name] for row in rows}, dict(scores.loc[name]))
-            for name in names
+            _shown(prepared, name, rule, {row: found[row][name] for row in rows}, dict(scores.loc[name]))
+            for name, rule in rules.items()
         )
     except UserError as error:
         return None, f"the images are not here ({error})"

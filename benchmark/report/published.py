@@ -71,11 +71,6 @@ class Published(NamedTuple):
     cells: pd.DataFrame
 
 
-def names(folder: Path = FOLDER) -> list[str]:
-    """The tables in the folder."""
-    return sorted(yaml_files.load(folder / "tables.yaml", Index).tables)
-
-
 def read(name: str, folder: Path = FOLDER) -> Published:
     """The table called `name`; UserError with file and cause where there is none, or its files are wrong."""
     path = folder / "tables.yaml"

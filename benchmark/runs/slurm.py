@@ -14,12 +14,12 @@ from pathlib import Path
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import write_text
 
-WARNING = 120  # seconds before the time limit at which a task is told to save; SLURM is up to a minute early
+WARNING = 120  # seconds before the time limit at which a task is asked to save; SLURM is up to a minute early
 
 SCRIPT = """#!/bin/bash
 # {runs} runs of the experiment {name}, by {workers} workers. Written by:
 #   {written_by}
-# Every task is a worker of the same grid. Claims in the results folder settle who does what, so that tasks may start
+# Every task is a worker of the same grid. Locks in the results folder settle who does what, so that tasks may start
 # late, fail, be cancelled or be requeued one by one; the others go on. Shortly before its time is up a task is sent
 # SIGUSR1: it saves its run, has itself requeued, and then continues it where it was.
 {directives}

@@ -21,7 +21,7 @@ def running_runs(results: Path) -> list[dict[str, Any]]:
     for lock in sorted((results / "runs").glob("*/lock")):
         try:
             status = read_lock(lock)
-        except (UserError, OSError):  # whoever wants this run is told
+        except (UserError, OSError):  # whoever wants to lock it gets the message
             continue
         if status is None or status.holder.alive is False:
             continue
