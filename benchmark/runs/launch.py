@@ -189,8 +189,7 @@ def run_jobs(
     `on_result` hears how a job ended, and how many are left. `wait_for_others`: until a run that another process has
     locked is done; where that process dies, it is done here. Asked to stop, every process saves its run and ends.
     """
-    queue, slots = Queue(jobs, options.results), [Slot(environment) for environment in environments]
-    waiting = False
+    queue, slots, waiting = Queue(jobs, options.results), [Slot(environment) for environment in environments], False
     try:
         while True:
             if asked_to_stop():
