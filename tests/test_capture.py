@@ -45,7 +45,7 @@ def memory(training):
 def warm_up(training, first, spoil):
     """What a capture does around its graph, eagerly: snapshot, a few steps, restore."""
     captured = CudaGraphStep(training.step)
-    saved = captured._snapshot()
+    saved = captured.snapshot()
     addresses = {name: tensor.data_ptr() for name, tensor in training.method.state_dict().items()}
     before = frozen(training.method.state_dict())
     assert all(tensor.device.type == "cpu" for tensor in saved.values())
@@ -53,7 +53,7 @@ def warm_up(training, first, spoil):
     if spoil:
         training.clock.stopped.fill_(True)
     moved = set(differences(before, training.method.state_dict()))
-    captured._restore(saved)
+    captured.restore(saved)
     training.optimisers.zero_grad()
     assert {name: tensor.data_ptr() for name, tensor in training.method.state_dict().items()} == addresses
     return moved
@@ -132,7 +132,7 @@ def forward_on_a_pretended_gpu(training) -> set[str]:
         step = TrainStep(method, Clock(training.steps, device), renderers, idle, Numerics(device))
         plan = moved(plan)
         with Eyes() as eyes:
-            terms = {name: term for part in step._parts(step.batches(plan)) for name, term in part.items()}
+            terms = {name: term for part in step.parts(step.batches(plan)) for name, term in part.items()}
             step.update(terms, plan["optimiser"]["rates"])
     return eyes.on_host
 

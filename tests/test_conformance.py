@@ -28,7 +28,7 @@ CAUGHT = [
     ("ForgetsToMix", "labels_are_mixed", "unlabelled.cutmix('strong', ...); or set mixes_labels = False"),
     ("RemembersImages", "no_hidden_state", "self.seen"),
     ("DrawsFromItsOwnGenerator", "no_hidden_state", "self.generator"),
-    ("DrawsFromPythonsGenerator", "global_generators_are_untouched", "a step draws from Python's random"),
+    ("DrawsFromPythonsGenerator", "global_generators_are_untouched", "draws from Python's random"),
     ("DrawsFromNumpysGenerator", "global_generators_are_untouched", "NumPy's global generator"),
     ("SeedsTorch", "global_generators_are_untouched", "a step seeds torch's generator"),
     ("SeesImagesForTesting", "hidden_masks_and_test_images_are_unused", "images that are for testing"),

@@ -203,10 +203,13 @@ def test_a_boolean_prediction_is_taken_apart_into_components() -> None:
 def slow_surface_distances(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     def outline(mask: np.ndarray) -> np.ndarray:
         padded = np.pad(mask, 1)
-        return np.array([
-            (y, x) for y, x in np.argwhere(mask)
-            if not all(padded[y + 1 + dy, x + 1 + dx] for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)))
-        ])
+        return np.array(
+            [
+                (y, x)
+                for y, x in np.argwhere(mask)
+                if not all(padded[y + 1 + dy, x + 1 + dx] for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)))
+            ]
+        )
 
     distance = cdist(outline(prediction), outline(truth))
     there, back = distance.min(1), distance.min(0)

@@ -82,18 +82,13 @@ def test_step_follows_the_published_rates_within_one_epoch(in_epoch):
             assert epoch < 21 or any(math.isclose(rate, value) for value in near), epoch
 
 
-def test_step_has_four_levels_of_the_published_length():
-    rates = [PUBLISHED.lr * factor("step", PUBLISHED, epoch, 200) for epoch in range(200)]
-    levels = {value: sum(math.isclose(rate, value) for rate in rates[20:]) for value in (0.5, 0.25, 0.125, 0.0625)}
-    assert list(levels.values()) == [50, 50, 50, 30]
-
-
 @pytest.mark.parametrize("schedule", ["cosine", "step", "poly"])
 def test_warm_up_is_linear_and_never_0(schedule):
     values = np.array([factor(schedule, PUBLISHED, step, 200) for step in range(19)])
     assert values[0] > 0
     np.testing.assert_allclose(values, np.arange(1, 20) / 20, rtol=1e-12)
     assert factor(schedule, PUBLISHED, 20, 200) == pytest.approx(1)
+    assert factor("constant", PUBLISHED, 0, 200) == 1
 
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1])
@@ -108,10 +103,6 @@ def test_cosine_and_poly_fall_from_1_to_0(schedule, shape, warmup):
     np.testing.assert_allclose(values, shape(np.arange(steps - start + 1) / (steps - start)), atol=1e-12)
     assert values[0] == 1 and values[-1] == pytest.approx(0, abs=1e-12) and (np.diff(values) < 0).all()
     assert values[-2] > 0  # the last step still learns
-
-
-def test_constant_has_no_warm_up():
-    assert {factor("constant", PUBLISHED, step, 200) for step in range(200)} == {1.0}
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 7])
@@ -164,8 +155,7 @@ def test_a_parameter_in_two_groups_is_a_mistake():
 
 
 @pytest.mark.parametrize(
-    ("group", "wrong", "near"),
-    [({"optimiser": "sdg"}, "sdg", "sgd"), ({"schedule": "cosin"}, "cosin", "cosine")],
+    ("group", "wrong", "near"), [({"optimiser": "sdg"}, "sdg", "sgd"), ({"schedule": "cosin"}, "cosin", "cosine")]
 )
 def test_an_unknown_optimiser_or_schedule_names_the_near_miss(group, wrong, near):
     with pytest.raises(UserError) as caught:

@@ -44,9 +44,7 @@ def test_golden_plan() -> None:
     plan = planner(seed=7).block(1001, 1)
     assert plan["index"].tolist() == [[108, 106, 105, 100]]
     assert plan["code"].tolist() == [[1, 7, 3, 6]]
-    assert plan["crop"].tolist() == [
-        [[0.0, 0.0, 96.0], [12.0, 11.0, 84.0], [0.0, 0.0, 96.0], [0.0, 0.0, 96.0]]
-    ]
+    assert plan["crop"].tolist() == [[[0.0, 0.0, 96.0], [12.0, 11.0, 84.0], [0.0, 0.0, 96.0], [0.0, 0.0, 96.0]]]
     assert plan["strong.mix"].tolist() == [[[3, 43, 70, 83], [0, 0, 0, 0], [6, 24, 71, 80], [0, 0, 0, 0]]]
 
 
@@ -104,9 +102,7 @@ def test_permutations_are_uniform() -> None:
 
 
 def test_codes_and_switches_have_their_probabilities() -> None:
-    plan = planner(images=50, batch=10, views=("weak", "strong"), augment=Augment(crop=0.3, grey=0.2)).block(
-        0, 1000
-    )
+    plan = planner(images=50, batch=10, views=("weak", "strong"), augment=Augment(crop=0.3, grey=0.2)).block(0, 1000)
     counts = np.bincount(plan["code"].reshape(-1), minlength=8)
     assert 0 < ((counts - 1250) ** 2 / 1250).sum() < 30
     shares = {
@@ -146,17 +142,10 @@ def test_values_lie_in_their_ranges() -> None:
 
 def test_streams_seeds_views_and_fields_are_independent() -> None:
     base = planner(seed=1).block(0, 50)
-    for other in (
-        planner(seed=2),
-        planner(seed=1, stream="unlabelled"),
-        planner(seed=2**64 - 1),
-        planner(seed=-5),
-    ):
+    for other in (planner(seed=2), planner(seed=1, stream="unlabelled"), planner(seed=2**64 - 1), planner(seed=-5)):
         plan = other.block(0, 50)
         assert all((plan[name] != base[name]).any() for name in plan)
-    assert (base["strong.mix"] != base["strong2.mix"]).any() and (
-        base["strong.colour"] != base["strong2.colour"]
-    ).any()
+    assert (base["strong.mix"] != base["strong2.mix"]).any() and (base["strong.colour"] != base["strong2.colour"]).any()
     flips = base["code"] & 1, base["code"] >> 1 & 1, base["code"] >> 2
     for one, two in itertools.combinations(flips, 2):
         assert (one != two).any()
@@ -169,9 +158,7 @@ def test_an_option_never_shifts_another_field() -> None:
     assert lean.keys() == {"index", "code"}
     np.testing.assert_array_equal(full["index"], lean["index"])
     np.testing.assert_array_equal(full["code"], lean["code"])
-    other = planner(augment=Augment(crop=0.5, grey=0.2, hue=0.1, cutmix=0), views=("weak", "strong")).block(
-        3, 20
-    )
+    other = planner(augment=Augment(crop=0.5, grey=0.2, hue=0.1, cutmix=0), views=("weak", "strong")).block(3, 20)
     np.testing.assert_array_equal(full["strong.blur"], other["strong.blur"])
     np.testing.assert_array_equal(full["strong.colour"][..., :3], other["strong.colour"][..., :3])
     assert "strong.mix" not in other
@@ -208,8 +195,7 @@ def test_what_cannot_be_planned_is_a_user_error(change: dict, message: str) -> N
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"flip": 1.1}, {"hue": 0.6}, {"crop_scale": 0}, {"blur_sigma_min": 3.0}, {"jitter": float("nan")}],
+    "change", [{"flip": 1.1}, {"hue": 0.6}, {"crop_scale": 0}, {"blur_sigma_min": 3.0}, {"jitter": float("nan")}]
 )
 def test_a_wrong_augment_is_a_user_error(change: dict) -> None:
     with pytest.raises(UserError, match=r"augment.*(must lie in|must be at least|must not be above|must be float)"):

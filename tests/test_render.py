@@ -38,7 +38,10 @@ def arrays() -> tuple[Tensor, Tensor]:
 
 
 def renderer(
-    labelled: bool = True, augment: Augment = DEFAULT, views: tuple[str, ...] = VIEWS, precision: str = "fp32",
+    labelled: bool = True,
+    augment: Augment = DEFAULT,
+    views: tuple[str, ...] = VIEWS,
+    precision: str = "fp32",
     channels_last: bool = False,
 ) -> Renderer:
     images, masks = arrays()
@@ -91,14 +94,9 @@ def test_the_eight_codes_are_flips_transposition_and_turns() -> None:
 def test_the_weak_view_is_the_stored_image_moved(channels_last: bool) -> None:
     images, masks = arrays()
     for code in range(8):
-        plan = {
-            "index": torch.tensor([3, 0, 2, 6]),
-            "code": torch.tensor([code, (code + 1) % 8, 0, (code + 5) % 8]),
-        }
+        plan = {"index": torch.tensor([3, 0, 2, 6]), "code": torch.tensor([code, (code + 1) % 8, 0, (code + 5) % 8])}
         batch = renderer(views=("weak",), channels_last=channels_last)(plan)
-        assert batch.weak.is_contiguous(
-            memory_format=torch.channels_last if channels_last else torch.contiguous_format
-        )
+        assert batch.weak.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
         for slot, (index, turn) in enumerate(zip(plan["index"].tolist(), plan["code"].tolist(), strict=True)):
             image = torch.from_numpy(moved(images[index].numpy(), turn).copy()) / 255
             torch.testing.assert_close(batch.weak[slot], normalised(image), atol=2e-6, rtol=0)
@@ -109,9 +107,7 @@ def test_targets_are_those_of_the_rendered_mask_exactly() -> None:
     for augment in (Augment(), Augment(crop=0.6)):
         for step in range(6):
             batch = renderer(augment=augment)(plan_of(augment, step))
-            assert (
-                batch.mask.dtype == batch.boundary.dtype == torch.int64 and batch.sdf.dtype == torch.float32
-            )
+            assert batch.mask.dtype == batch.boundary.dtype == torch.int64 and batch.sdf.dtype == torch.float32
             for name, target in TARGETS.items():
                 assert torch.equal(getattr(batch, name), target(batch.mask)), name
 
@@ -161,9 +157,7 @@ def test_apply_moves_what_a_method_keeps_like_the_batch() -> None:
     for step in range(4):
         batch = renderer(augment=augment)(plan_of(augment, step))
         assert torch.equal(batch.apply(masks[batch.index]).long(), batch.mask)
-        torch.testing.assert_close(
-            normalised(batch.apply(images[batch.index] / 255)), batch.weak, atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(normalised(batch.apply(images[batch.index] / 255)), batch.weak, atol=1e-5, rtol=0)
 
 
 def test_colour_is_torchvisions() -> None:
@@ -174,9 +168,7 @@ def test_colour_is_torchvisions() -> None:
         dtype=torch.float32,
     )
     ours = adjust(images, colour)
-    for image, (brightness, contrast, saturation, hue, grey), result in zip(
-        images, colour.tolist(), ours, strict=True
-    ):
+    for image, (brightness, contrast, saturation, hue, grey), result in zip(images, colour.tolist(), ours, strict=True):
         expected = oracle.adjust_brightness(image, brightness)
         expected = oracle.adjust_contrast(expected, contrast)
         expected = oracle.adjust_saturation(expected, saturation)
@@ -210,10 +202,7 @@ def test_blur_is_a_gaussian_with_mirrored_edges() -> None:
         np.testing.assert_allclose(result, expected, atol=2e-6)
         kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / width) ** 2)
         plain = correlate1d(
-            correlate1d(image, kernel / kernel.sum(), 1, mode="mirror"),
-            kernel / kernel.sum(),
-            2,
-            mode="mirror",
+            correlate1d(image, kernel / kernel.sum(), 1, mode="mirror"), kernel / kernel.sum(), 2, mode="mirror"
         )
         np.testing.assert_allclose(result, plain, atol=2e-6)
     theirs = oracle.gaussian_blur(images[3], [2 * radius + 1] * 2, [1.5, 1.5])
@@ -251,9 +240,7 @@ def test_mix_pastes_the_same_rectangle_into_anything() -> None:
             expected[y0:y1, x0:x1] = (slot + 1) % BATCH
             np.testing.assert_array_equal(mixed[slot], expected)
     probabilities = torch.rand(BATCH, 5, 2, SIZE, SIZE)
-    assert torch.equal(
-        batch.cutmix("strong", probabilities)[:, 1, 0], batch.cutmix("strong", probabilities[:, 1, 0])
-    )
+    assert torch.equal(batch.cutmix("strong", probabilities)[:, 1, 0], batch.cutmix("strong", probabilities[:, 1, 0]))
     assert batch.cutmix("weak", labels) is labels
 
 
@@ -293,9 +280,7 @@ def test_rendering_stays_exact_under_autocast_and_comes_in_float64() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(renderer(augment=augment)(plan_of(augment)).strong, plain.strong)
     double = renderer(augment=augment, precision="fp64")(plan_of(augment))
-    assert double.weak.dtype == double.sdf.dtype == torch.float64 and torch.equal(
-        double.weak.float(), plain.weak
-    )
+    assert double.weak.dtype == double.sdf.dtype == torch.float64 and torch.equal(double.weak.float(), plain.weak)
 
 
 @pytest.mark.parametrize("crop", [0.0, 0.5])
@@ -331,9 +316,7 @@ def test_a_captured_graph_renders_what_the_cpu_renders() -> None:
             slots[name].copy_(values)
         graph.replay()
         expected = renderer(augment=augment)(plan)
-        assert torch.equal(batch.mask.cpu(), expected.mask) and torch.equal(
-            batch.boundary.cpu(), expected.boundary
-        )
+        assert torch.equal(batch.mask.cpu(), expected.mask) and torch.equal(batch.boundary.cpu(), expected.boundary)
         torch.testing.assert_close(batch.sdf.cpu(), expected.sdf, atol=1e-6, rtol=0)
         for name in VIEWS:
             # TF32, where it is on, moves a pixel by less than a quarter of a grey level

@@ -19,9 +19,7 @@ VIEWS = ("weak", "strong", "strong2", "photometric")
 MIXED = ("strong", "strong2")  # the views that CutMix may paste another image into
 
 
-def dihedral(
-    vertical: np.ndarray, horizontal: np.ndarray, transpose: np.ndarray, turns: np.ndarray
-) -> np.ndarray:
+def dihedral(vertical: np.ndarray, horizontal: np.ndarray, transpose: np.ndarray, turns: np.ndarray) -> np.ndarray:
     """Codes 0..7 of "flip, then transpose, then turn by 90 degrees counter-clockwise `turns` times".
 
     Bit 0 is a vertical flip, bit 1 a horizontal flip, bit 2 a transposition that follows the flips.
@@ -63,9 +61,7 @@ class Planner:
             if view not in VIEWS:
                 raise UserError(f"unknown view '{view}'.{suggest(view, VIEWS)} Views are {', '.join(VIEWS)}.")
         if len(self.positions) == 0 or batch < 1:
-            raise UserError(
-                f"the {stream} stream has {len(positions)} images and batches of {batch}: take at least 1."
-            )
+            raise UserError(f"the {stream} stream has {len(positions)} images and batches of {batch}: take at least 1.")
         if self.mixed and augment.cutmix > 0 and min(batch, len(self.positions)) < 2:
             raise UserError(
                 f"CutMix needs a second image, but the {stream} stream has {len(positions)} image(s) and "

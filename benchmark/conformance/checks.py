@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import io
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmark.conformance.data_checks import (
+    batches_are_not_modified,
+    empty_full_ignored_masks_are_finite,
+    hidden_masks_and_test_images_are_unused,
+    labels_are_mixed,
+    require_finite,
+)
 from benchmark.conformance.hidden_state import unregistered
-from benchmark.conformance.label_mixing import labels_are_mixed
-from benchmark.conformance.testbed import STEPS, Failure, MethodTestbed, advance, differences, frozen, modes, not_finite
-from benchmark.data.store import PreparedData
+from benchmark.conformance.testbed import STEPS, Failure, MethodTestbed, advance, differences, frozen, modes
 from benchmark.ema import Teacher
 from benchmark.errors import NotApplicable, UserError
-from benchmark.losses import IGNORE
 from benchmark.training.measure import flop_counter
 from benchmark.training.phases import phase_spans
 
@@ -59,15 +56,6 @@ def losses_and_gradients_are_finite(testbed: MethodTestbed) -> None:
     """
     for step, (row, what) in enumerate(zip(testbed.observed.rows, testbed.observed.not_finite, strict=True), start=1):
         require_finite(row, what, f"at step {step}")
-
-
-def require_finite(row: Mapping[str, float], what: str | None, where: str) -> None:
-    """Failure where a term of `row` is not finite, or where `what` names a parameter or gradient that is not."""
-    for name, value in row.items():
-        if not np.isfinite(value):
-            raise Failure(f"losses(): '{name}' is {value} {where}")
-    if what is not None:
-        raise Failure(f"{what} is not finite {where}, though the losses are")
 
 
 def gradients_reach_all_trained_parameters(testbed: MethodTestbed) -> None:
@@ -140,55 +128,6 @@ def resumes_exactly(testbed: MethodTestbed) -> None:
     raise Failure(f"after a resume '{changed[0]}' differs: something is remembered outside parameters and buffers")
 
 
-def hidden_masks_and_test_images_are_unused(testbed: MethodTestbed) -> None:
-    """Masks of images outside the labelled list, and images for testing, change no weight, in memory or on the disk."""
-    reference = testbed.reference  # made before anything is scrambled
-    known, trained = set(testbed.split.labelled), {*testbed.split.labelled, *testbed.split.unlabelled}
-    masks, images = ([n for n in testbed.prepared.ids if n not in shown] for shown in (known, trained))
-    for hidden, shown, what in (
-        (masks, images, ""), (masks, [], "the masks of images whose labels are hidden"),
-        ([], images, "images that are for testing"),
-    ):
-        with scrambled(testbed.prepared, hidden, shown) as prepared:
-            changed = differences(reference, testbed.final_state(prepared))
-        if not changed and not what:
-            return
-        if changed and what:
-            raise Failure(f"'{changed[0]}' depends on {what}: a method may know its task and its batches alone")
-
-
-@contextmanager
-def scrambled(prepared: PreparedData, masks: list[str], images: list[str]) -> Iterator[PreparedData]:
-    """The data with these masks turned and inverted and these images as negatives, in a prepared folder of its own."""
-    changed = replace(prepared, masks=np.array(prepared.masks), images=np.array(prepared.images))
-    for row in prepared.rows_of(masks):
-        changed.masks[row] = changed.masks[row][::-1, ::-1] ^ 1
-    for row in prepared.rows_of(images):
-        changed.images[row] = 255 - changed.images[row]
-    before = os.environ.get("SEMIHISTO_PREPARED")
-    with tempfile.TemporaryDirectory(prefix="semihisto-check-") as root:
-        folder = Path(root, *prepared.folder.parts[-2:])
-        shutil.copytree(prepared.folder, folder)
-        np.save(folder / "masks.npy", changed.masks)
-        np.save(folder / "images.npy", changed.images)
-        os.environ["SEMIHISTO_PREPARED"] = root
-        try:
-            yield replace(changed, folder=folder)
-        finally:
-            os.environ.pop("SEMIHISTO_PREPARED")
-            os.environ |= {} if before is None else {"SEMIHISTO_PREPARED": before}
-
-
-def empty_full_ignored_masks_are_finite(testbed: MethodTestbed) -> None:
-    """Labelled masks that are all background, all foreground or all ignored give finite losses, in every phase."""
-    for kind, value in (("background", 0), ("foreground", 1), ("ignored", IGNORE)):
-        training = testbed.build(replace(testbed.prepared, masks=np.full_like(testbed.prepared.masks, value)))
-        for step in sorted({training.phase_ends(step) - 1 for step in range(STEPS)}):
-            training.clock.step.fill_(step)
-            (row,) = advance(training, step, 1)
-            require_finite(row, not_finite(training.method), f"at step {step + 1} where every pixel is {kind}")
-
-
 def step_can_be_captured(testbed: MethodTestbed) -> None:
     """Losses and backward of every phase run on fake tensors: no `.item()`, no shape that depends on data."""
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -245,12 +184,6 @@ def no_hidden_state(testbed: MethodTestbed) -> None:
             raise Failure(f"{name} is {change} after {STEPS}: a resumed run has forgotten it; make it a buffer")
 
 
-def batches_are_not_modified(testbed: MethodTestbed) -> None:
-    """No tensor of a batch is changed in place: others use it, too."""
-    for name in testbed.observed.batches.changed():
-        raise Failure(f"losses() changes {name} in place; work on a copy, as in {name} * 1.0")
-
-
 def train_eval_mode_is_restored(testbed: MethodTestbed) -> None:
     """No network is left in another mode, and no parameter with or without gradients, than it was found in."""
     observed, method = testbed.observed, testbed.observed.training.method
@@ -265,14 +198,12 @@ def train_eval_mode_is_restored(testbed: MethodTestbed) -> None:
 
 def global_generators_are_untouched(testbed: MethodTestbed) -> None:
     """Random numbers come from torch's generator, which the harness seeds in every step, and nobody else seeds it."""
-    observed = testbed.observed
-    for (where, was), (_, now) in pairwise(observed.generators):
-        for name, state in was.items():
-            if state != now[name]:
-                raise Failure(f"{where} draws from {name}, which no run seeds; draw with torch")
-    for seed, later in observed.seeds:
-        if seed != later:
-            raise Failure("a step seeds torch's generator, which the harness does; leave it")
+    before, after = testbed.observed.generators
+    for name, state in before.items():
+        if state != after[name]:
+            raise Failure(f"the method draws from {name}, which no run seeds; draw with torch")
+    if testbed.observed.reseeded:
+        raise Failure("a step seeds torch's generator, which the harness does; leave it")
 
 
 CHECKS: dict[str, Callable[[MethodTestbed], None]] = {

@@ -60,10 +60,8 @@ def comparable(value: Any, depth: int = DEPTH) -> Any:
         return hash(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     if isinstance(value, np.ndarray):
         return hash(value.tobytes())
-    if isinstance(value, torch.Generator):
-        return comparable(value.get_state())
-    if isinstance(value, random.Random):
-        return hash(value.getstate())
+    if isinstance(value, torch.Generator | random.Random):
+        return comparable(value.get_state() if isinstance(value, torch.Generator) else value.getstate())
     if isinstance(value, np.random.Generator):
         return str(value.bit_generator.state)
     if depth and isinstance(value, Mapping):

@@ -20,6 +20,7 @@ from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
 from benchmark.method import Method
+from benchmark.randomness import derive
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
@@ -92,68 +93,38 @@ class MethodTestbed:
 
 
 class ObservedRun:
-    """All steps of one training, and what the checks compare."""
+    """All steps of one training, and what the checks compare of it."""
 
     def __init__(self, testbed: MethodTestbed) -> None:
-        self.generators = [("the constructor", global_generators())]  # their states, and what comes after each
+        before = global_generators()
         self.training = training = testbed.build_eager()
-        self.generators.append(("predict()", global_generators()))
         self.logits_before = self.official_logits()
-        self.generators.append(("a step", global_generators()))
         method = training.method.train()
         tensors = {name: tensor.detach() for name, tensor in method.state_dict(keep_vars=True).items()}
         self.rows: list[dict[str, float]] = []
         self.not_finite: list[str | None] = []
         self.modes: list[dict[str, str]] = [modes(method)]
         self.kept: list[dict[str, Any]] = []
-        self.seeds: list[tuple[int, int]] = []
-        self.batches = CopiedBatches(training)
-        for step, plan in enumerate(training.plans(0, STEPS)):
-            training.enter_step(step)
-            seed = torch.initial_seed()
-            values = training.step(plan).tolist()
-            self.rows.append(dict(zip(training.step.names, values, strict=True)))
+        self.reseeded = False
+        for step in range(STEPS):
+            self.rows += advance(training, step, 1)
+            self.reseeded |= torch.initial_seed() != derive(testbed.spec.seed, "step", step)
             self.not_finite.append(not_finite(method))
             self.modes.append(modes(method))
-            self.seeds.append((seed, torch.initial_seed()))
             if step == 0:
                 self.without_gradient = {id(p) for p in training.optimisers.parameters() if p.grad is None}
             if step + 1 in (STEPS // 2, STEPS):
                 self.kept.append(kept_outside(method, testbed.own_classes))
-        self.generators.append(("", global_generators()))
-        self.state = frozen(method.state_dict())
-        now = method.state_dict(keep_vars=True)
+        self.state, now = frozen(method.state_dict()), method.state_dict(keep_vars=True)
         self.replaced = [n for n in now if n not in tensors or now[n].data_ptr() != tensors[n].data_ptr()]
         self.logits_after = self.official_logits()
+        self.generators = before, global_generators()
 
     def official_logits(self) -> tuple[str, Tensor]:
         """The name of the official output, and its logits of two test images."""
         evaluator, method = self.training.evaluator, self.training.method.eval()
         _, image, _ = next(evaluator.images(evaluator.lists["test"][:2]))
         return next(iter(evaluator.logits(method, image).items()))
-
-
-class CopiedBatches:
-    """Keeps the first batches that a training renders, beside copies of their tensors."""
-
-    def __init__(self, training: Training) -> None:
-        self.render = training.step.batches
-        self.rendered: dict[str, Any] = {}
-        training.step.batches = self
-
-    def __call__(self, plan: Any) -> dict[str, Any]:
-        batches: dict[str, Any] = self.render(plan)
-        if not self.rendered:
-            self.rendered = batches
-            self.copies = {stream: frozen(batch.tensors) for stream, batch in batches.items()}
-        return batches
-
-    def changed(self) -> list[str]:
-        """Names of tensors that are not as they were rendered."""
-        return [
-            f"{stream}.{name}" for stream, batch in self.rendered.items()
-            for name in differences(self.copies[stream], batch.tensors)
-        ]
 
 
 def advance(training: Training, first: int, count: int) -> list[dict[str, float]]:

@@ -44,8 +44,8 @@ class TimedStep(TrainStep):
         self.seconds["backward"] -= self.seconds["forward"] - before
         return terms
 
-    def _parts(self, batches: Mapping[str, Any]) -> Iterator[Mapping[str, Tensor]]:
-        parts = super()._parts(batches)
+    def parts(self, batches: Mapping[str, Any]) -> Iterator[Mapping[str, Tensor]]:
+        parts = super().parts(batches)
         while (part := self.timed("forward", lambda: next(parts, None))) is not None:
             yield part
 

@@ -11,6 +11,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import time
 import traceback
 from collections import deque
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 POLL_INTERVAL = 1.0  # seconds between two looks at the runs of others
 TRIES = 3  # of a run whose process dies: the next may be luckier
-PRELOAD = ["benchmark.runs.launch", "segmentation_models_pytorch"]
+LIBRARIES = ("segmentation_models_pytorch", "timm")  # of networks, imported once where the plan has needed them
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 LOCKED, FULL, DIED = "locked", "disk full", "died"
 ENDINGS: dict[type[Exception], str] = {
@@ -126,7 +127,7 @@ class Slot:
         environment = {**os.environ, **self.environment}
         self._process = context.Process(target=work, args=(theirs, job, options, environment), daemon=True)
         self.job = job
-        context.set_forkserver_preload(PRELOAD)
+        context.set_forkserver_preload([__name__, *(name for name in LIBRARIES if name in sys.modules)])
         with _inherited(self.environment):
             self._process.start()
         theirs.close()
@@ -140,10 +141,8 @@ class Slot:
             logger.log(*said)
             return None
         code = self.end()
-        if asked_to_stop:
-            return Result("interrupted", "stopped; the same command continues it")
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return Result(DIED, f"its process ended with {cause}")
+        return Result("interrupted" if asked_to_stop else DIED, f"its process ended with {cause}")
 
     def stop(self) -> None:
         """Ask the process to save its run and end."""
@@ -190,8 +189,7 @@ def run_jobs(
     `on_result` hears how a job ended, and how many are left. `wait_for_others`: until a run that another process has
     locked is done; where that process dies, it is done here. Asked to stop, every process saves its run and ends.
     """
-    queue, slots = Queue(jobs, options.results), [Slot(environment) for environment in environments]
-    waiting = False
+    queue, slots, waiting = Queue(jobs, options.results), [Slot(environment) for environment in environments], False
     try:
         while True:
             if asked_to_stop():

@@ -50,7 +50,7 @@ class CudaGraphStep:
         device = self.eager.device
         gc.collect()  # what is garbage now must not be freed, and its graph not destroyed, while capture goes on
         static = {stream: {k: field.clone() for k, field in fields.items()} for stream, fields in plan.items()}
-        saved = self._snapshot()
+        saved = self.snapshot()
         random = torch.cuda.get_rng_state(device)
         side, current = side_stream(device), torch.cuda.current_stream(device)
         side.wait_stream(current)
@@ -61,7 +61,7 @@ class CudaGraphStep:
             for _ in range(WARM_UP - 1):
                 self.eager(static)
         current.wait_stream(side)
-        self._restore(saved)
+        self.restore(saved)
         self.eager.optimisers.zero_grad()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=side):
@@ -80,12 +80,12 @@ class CudaGraphStep:
                             tensors[f"optimiser.{number}.{place}.{key}"] = value
         return tensors
 
-    def _snapshot(self) -> dict[str, Tensor]:
+    def snapshot(self) -> dict[str, Tensor]:
         """Copies on the host: on the device they would count as the run's own peak memory."""
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._tensors().items()}
 
     @torch.no_grad()
-    def _restore(self, saved: dict[str, Tensor]) -> None:
+    def restore(self, saved: dict[str, Tensor]) -> None:
         """Copy back in place; optimiser state that warm-up created starts at zero, as a lazy start would."""
         for name, tensor in self._tensors().items():
             if name in saved:

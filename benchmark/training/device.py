@@ -100,18 +100,13 @@ def settle(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds(device: torch.device, work: Callable[[], Any]) -> float:
-    """How long `work` takes, all of it on the device included, and nothing that was given before."""
-    return both_seconds(device, work)[0]
-
-
 def own_seconds(device: torch.device, work: Callable[[], Any]) -> float:
     """How long `work` takes where other work on the machine has no part in it."""
     return both_seconds(device, work)[1]
 
 
 def both_seconds(device: torch.device, work: Callable[[], Any]) -> tuple[float, float]:
-    """`seconds` and `own_seconds`: the latter are, on a CPU, the time that this process had of it."""
+    """How long `work` takes, all of it on the device included, and `own_seconds`: on a CPU, of this process alone."""
     settle(device)
     begun, had = time.perf_counter(), time.process_time()
     work()

@@ -46,14 +46,14 @@ class TrainStep:
     def learn(self, batches: Mapping[str, Any]) -> dict[str, Tensor]:
         """Losses and their gradients on rendered batches; the terms by name."""
         terms: dict[str, Tensor] = {}
-        for part in self._parts(batches):
+        for part in self.parts(batches):
             loss = torch.stack([term.float() for term in part.values()]).sum()
             if loss.requires_grad:
                 loss.backward()
             terms.update({name: term.detach() for name, term in part.items()})
         return terms
 
-    def _parts(self, batches: Mapping[str, Any]) -> Iterator[Mapping[str, Tensor]]:
+    def parts(self, batches: Mapping[str, Any]) -> Iterator[Mapping[str, Tensor]]:
         """The method's parts, its forward code under autocast and ours between them outside of it."""
         with self.numerics.autocast():
             unlabelled: Any = batches.get("unlabelled")
