@@ -128,7 +128,7 @@ def _classifier(encoder: str) -> dict[str, Tensor]:
 
 
 def shape_of(tensors: Iterable[str]) -> str | None:
-    """What `build` is told of the weights with these names where it is only to make room for them."""
+    """The `weights` that `build` takes to make room for tensors of these names, without loading any."""
     return LAYER_SCALE if any(name.endswith(".ls1.gamma") for name in tensors) else None
 
 
