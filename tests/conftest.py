@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks: dict[Path, int] = {}
     for item in items:
         marks = {marker.name for marker in item.iter_markers()}
-        rank = 0 if "slurm" in marks else 1 if "slow" in marks else 2
+        rank = 0 if marks & {"slurm", "kill"} else 1 if "slow" in marks else 2
         ranks[item.path] = min(rank, ranks.get(item.path, 2))
     items.sort(key=lambda item: ranks[item.path])
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.kill_test import battle
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.kill
 
 
 @pytest.mark.parametrize("grids", [1, 2])

@@ -260,6 +260,7 @@ def test_stale_records_are_made_anew_on_demand(experiment, tmp_path):
     assert current.read_bytes() == before[current] and len(list((tmp_path / "records").iterdir())) == 6
 
 
+@pytest.mark.kill
 def test_a_grid_that_was_killed_with_all_its_workers_finishes_the_rest_and_nothing_else(experiment, tmp_path):
     experiment.write_text(experiment.read_text().replace("train.steps: 4", "train.steps: 40"))
     line = [sys.executable, "-m", "benchmark", "grid", experiment, "--slots", "1", "--results", tmp_path, "--json"]

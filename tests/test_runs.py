@@ -137,6 +137,7 @@ def wait_for_another(path, old, process):
 
 
 @pytest.mark.parametrize("method", KILLED)
+@pytest.mark.kill
 def test_killed_at_random_moments_of_training_a_run_ends_where_it_would_have(uninterrupted, method, tmp_path):
     results, record = uninterrupted(method)
     chance, span = random.Random(3), min(0.6, 12 * record["cost"]["seconds_per_step"])  # half of what is left
