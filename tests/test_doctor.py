@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import torch
 
 from benchmark.data.load import load_prepared
-from benchmark.runs import doctor
-from benchmark.runs.doctor import GIB, Diagnosis
+from benchmark.conformance import doctor
+from benchmark.conformance.doctor import GIB, Diagnosis
 from tests.conftest import invoke
 
 

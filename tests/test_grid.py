@@ -19,14 +19,14 @@ from benchmark.errors import UserError
 from benchmark.runs import launch
 from benchmark.runs import lock as lock_module
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.folder import RunFolder
+from benchmark.runs.run_files import RunFolder
 from benchmark.runs.launch import Job, Queue, environments, perform, slot_count
 from benchmark.runs.lock import Holder
 from benchmark.runs.plan import plan
-from benchmark.runs.records import digest
+from benchmark.runs.run_files import digest
 from benchmark.runs.request import specify
 from benchmark.runs.run import RunOptions, run_or_load
-from benchmark.runs.signals import StopSignals
+from benchmark.console import StopSignals
 from tests.conftest import ROOT, command, invoke, one_line_error
 
 pytestmark = pytest.mark.slow

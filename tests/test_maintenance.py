@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmark.runs.lock import RunLock
-from benchmark.runs.records import archive_record, read_record, read_records, write_record
+from benchmark.runs.run_files import archive_record, read_record, read_records, write_record
 from tests.conftest import invoke, one_line_error
 
 

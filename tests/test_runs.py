@@ -17,7 +17,7 @@ import pytest
 from benchmark.errors import Interrupted, UserError
 from benchmark.files import sha256
 from benchmark.registry import METHODS
-from benchmark.runs.records import KEYS, read_counts, read_record
+from benchmark.runs.run_files import KEYS, read_counts, read_record
 from benchmark.runs.request import Request, specify
 from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.training import code_versions as numerics

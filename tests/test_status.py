@@ -14,7 +14,7 @@ from benchmark.errors import Interrupted
 from benchmark.runs import lock as lock_module
 from benchmark.runs.estimate import spoken
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.folder import RunFolder
+from benchmark.runs.run_files import RunFolder
 from benchmark.runs.lock import Holder
 from benchmark.runs.request import specify
 from benchmark.runs.run import RunOptions, run_or_load

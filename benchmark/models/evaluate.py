@@ -16,12 +16,12 @@ from benchmark.data.splits import Split, available, check_split_matches_data, lo
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
-from benchmark.models.info import Model, native_size
+from benchmark.training.model_file import Model, native_size
 from benchmark.models.load import Finished
 from benchmark.models.predict import LARGER
 from benchmark.npz import write_arrays
 from benchmark.protocols import scores
-from benchmark.runs.records import archive_record
+from benchmark.runs.run_files import archive
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator
 
@@ -81,7 +81,7 @@ def evaluate(
         "environment": devices.environment(finished.numerics.device), "command": command,
     }
     if path.exists():
-        archive_record(path)
+        archive(path)
     remove_unfinished(path.parent, path.stem)
     arrays = path.with_suffix(".npz")  # written first, then the file that holds their digest
     write_atomically(arrays, lambda stream: write_arrays(stream, counts))

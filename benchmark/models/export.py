@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from benchmark import __version__
 from benchmark.errors import RUN_FAILED, UserError, suggest
 from benchmark.files import check_writable, write_atomically, write_text
-from benchmark.models import info
+from benchmark.training import model_file
 from benchmark.models.load import WEIGHTS, Finished, Official
 from benchmark.numerics import Normalisation
 from benchmark.plugins import short
-from benchmark.runs.compile_record import weights_digest
+from benchmark.training.model_file import weights_digest
 
 CARD = "MODEL.md"
 NAMES = {"weights": WEIGHTS, "program": "model.pt2"}  # format -> file
@@ -61,7 +61,7 @@ def clear(folder: Path, finished: Finished, overwrite: bool) -> None:
     if finished.record is None:
         raise UserError(f"{finished.folder} is an export already; copy the folder, or name the run")
     check_writable(folder)
-    there = [path for name in (*NAMES.values(), info.FILE, CARD) if (path := folder / name).exists()]
+    there = [path for name in (*NAMES.values(), model_file.FILE, CARD) if (path := folder / name).exists()]
     if there and not overwrite:
         raise UserError(f"{there[0]} exists; --overwrite replaces an earlier export, --output names another folder")
     if there and not (folder / CARD).exists():
@@ -93,8 +93,8 @@ def export(finished: Finished, folder: Path, formats: Sequence[str]) -> tuple[di
         exported = program.exported
         write_atomically(folder / NAMES["program"], lambda stream: torch.export.save(exported, stream))
         files[NAMES["program"]] = f"for `torch.export.load`: {facts['input']} -> {facts['output']}"
-    info.write(folder, replace(model, weights_sha256=weights_digest(weights)), {"program": facts})
-    files[info.FILE] = "classes, working size, normalisation, settings and licence, as JSON"
+    model_file.write(folder, replace(model, weights_sha256=weights_digest(weights)), {"program": facts})
+    files[model_file.FILE] = "classes, working size, normalisation, settings and licence, as JSON"
     parameters = {name for name, _ in finished.method.method.named_parameters()} & weights.keys()
     write_text(folder / CARD, card(finished, files, sum(weights[name].numel() for name in parameters)))
     return files | {CARD: "what it is, how good it is, how to use it"}, failed

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from benchmark.errors import UserError, suggest
 from benchmark.method import Method, named_logits
-from benchmark.models.info import FILE, Model, read
+from benchmark.training.model_file import FILE, Model, read
 from benchmark.nets.weights import shape_of
 from benchmark.numerics import Numerics
-from benchmark.runs.compile_record import weights_digest
-from benchmark.runs.folder import folder_of
-from benchmark.runs.records import read_record, record_files
+from benchmark.training.model_file import weights_digest
+from benchmark.runs.run_files import folder_of
+from benchmark.runs.run_files import read_record, record_files
 from benchmark.training import device as devices
 from benchmark.training.setup import build_method
 

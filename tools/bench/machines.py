@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.runs.records import read_records
+from benchmark.runs.run_files import read_records
 
 
 def main(one: Path, other: Path) -> None:
