@@ -6,7 +6,7 @@ import ast
 import re
 import subprocess
 
-from benchmark.config.validate import fields_of
+from benchmark.config.schema import fields_of
 from benchmark.registry import METHODS
 from tests.conftest import ROOT
 from tools import methods_page, reproduction_page

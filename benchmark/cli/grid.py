@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
 from benchmark.cli.experiment_args import add_part, parse_only, parse_shard, part_of
-from benchmark.config.machine_limits import check_processes
+from benchmark.config.schema import check_cores
 from benchmark.errors import GRID_INCOMPLETE, INTERRUPTED, OK, RUN_FAILED, UserError
 from benchmark.paths import results_folder
 from benchmark.runs.signals import StopSignals
@@ -99,7 +99,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.slots is not None and arguments.slots < 1:
         raise UserError(f"--slots must be at least 1, it is {arguments.slots}")
     if arguments.slots and arguments.launcher == "local":
-        check_processes(arguments.slots, "--slots")
+        check_cores("--slots ", arguments.slots, "processes")
     if arguments.launcher == "slurm":
         if arguments.device not in ("cpu", "cuda"):
             raise UserError("--launcher slurm: say --device cuda or --device cpu; the nodes may differ from this one, "

@@ -140,9 +140,9 @@ def read_experiment(name: str) -> Experiment:
 
 def _cells(file: _File, path: Path) -> Iterator[Cell]:
     """Every cell of every row."""
-    lines, unused = yaml_files.lines(path), set(range(len(file.exclude)))
+    unused = set(range(len(file.exclude)))
     for label, row in file.rows.items():
-        where = f"{path}, line {lines['rows', label]}"
+        where = yaml_files.where(path, "rows", label)
         given = {key: getattr(row if key in row.model_fields_set else file, key) for key in AXES}
         methods = _methods(row, where)
         classes = Counter(map(short, methods))

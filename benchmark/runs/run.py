@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmark.config.machine_limits import check_machine
+from benchmark.config.schema import check_machine
 from benchmark.data.load import current_fingerprint, load_prepared
 from benchmark.data.splits import check_split_matches_data
 from benchmark.errors import Interrupted, NotApplicable, UserError
