@@ -111,7 +111,7 @@ def test_identity_ignores_the_presets_name_and_nothing_else():
 
 @pytest.mark.parametrize(
     ("method", "given"),
-    [("mean_teacher", "noise=-1"), ("ua_mt", "passes=0"), ("cct", "ramp_until=0"), ("semimoe_homogeneous", "experts=1")],
+    [("mean_teacher", "noise=-1"), ("ua_mt", "passes=0"), ("cct", "ramp_until=0"), ("fixmatch", "threshold=1.5")],
 )
 def test_hyperparameters_out_of_range_are_refused(method, given):
     with pytest.raises(UserError, match=rf"--set: method\.{given.split('=')[0]} must (lie in|be)"):

@@ -50,8 +50,8 @@ class Configuration:
     """All settings of a run, checked key by key against the sections and the method's signature."""
 
     def __init__(self, method_class: type) -> None:
-        schemas = SECTIONS | {"method": method_class}
-        self.fields = {f"{name}.{key}": field for name, kind in schemas.items() for key, field in fields_of(kind).items()}
+        kinds = SECTIONS | {"method": method_class}
+        self.fields = {f"{name}.{key}": field for name in kinds for key, field in fields_of(kinds[name]).items()}
         self.settings = {key: Setting(field.default, "signature", "ours") for key, field in self.fields.items()}
 
     def update(self, values: Values, layer: str, source: str = "ours") -> None:
