@@ -17,7 +17,7 @@ from benchmark.files import check_writable, write_atomically, write_text
 from benchmark.models import info
 from benchmark.models.load import WEIGHTS, Finished, Official
 from benchmark.numerics import Normalisation
-from benchmark.plugins import short
+from benchmark.registry import short
 from benchmark.runs.compile_record import weights_digest
 
 CARD = "MODEL.md"
