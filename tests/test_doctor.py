@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import torch
 
-from benchmark.data.load import load_prepared
 from benchmark.conformance import doctor
 from benchmark.conformance.doctor import GIB, Diagnosis
+from benchmark.data.load import load_prepared
 from tests.conftest import invoke
 
 

@@ -198,7 +198,7 @@ YAML_MISTAKES = {
     "classes: {a: 0, b: 1}\nsplits:\n  mine: {train: a.txt}": "line 3: test is missing",
     "classes: {a: 0, b: 1}\nsplits:\n  mine: [{train: a, test: b, tets: c}]": "line 3: unknown key 'tets'. Did you",
     "classes: [a, b": "not valid YAML",
-    "classes: [a, b]\nrange: [0, " + "9" * 5000 + "]": "line 2: not valid YAML (a number of 5000 digits",
+    "classes: [a, b]\nrange: [0, " + "9" * 5000 + "]": "line 2: entry 2 of range must be a whole number, not '9999",
 }
 
 

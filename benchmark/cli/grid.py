@@ -156,7 +156,10 @@ def _submit(chosen: list[Planned], arguments: argparse.Namespace, results: Path,
         return OK
     path = logs / f"{name}.sbatch"
     answer = submit(text, path, chosen, results)
-    shared.print_json({"experiment": name, "script": str(path), "submitted": answer}) if arguments.json else print(answer)
+    if arguments.json:
+        shared.print_json({"experiment": name, "script": str(path), "submitted": answer})
+    else:
+        print(answer)
     ask = shlex.join(["python", "-m", "benchmark", "status", *shared.part_of(arguments)])
     logger.info(f"{workers} workers; their output is in {logs}; how far they are: {ask}")
     return OK

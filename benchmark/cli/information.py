@@ -102,7 +102,7 @@ def explain(arguments: argparse.Namespace) -> int:
     kind = METHODS.load(asked.method)
     configuration = compose(asked.method, kind, dataset.name, asked.preset, asked.overrides)
     settings, told = configuration.settings, parse(inspect.getdoc(kind) or "").arguments
-    allowed = {key: ranges.allowed(configuration.field(key).type) for key in settings}
+    allowed = {key: ranges.allowed(configuration.fields[key].type) for key in settings}
     about = {key: told.get(key.removeprefix("method."), "") if key.startswith("method.") else "" for key in settings}
     if settings["data.normalise"].value == "auto":
         settings["data.normalise"] = _normalise(configuration.values(), settings["data.normalise"])

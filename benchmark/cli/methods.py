@@ -120,7 +120,7 @@ def profile(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """The costs of one method. Raises NotApplicable where it declines the setting."""
-    from benchmark.config.machine_limits import check_machine
+    from benchmark.config.schema import check_machine
     from benchmark.data.load import load_prepared
     from benchmark.profiling.profile import count, profile
     from benchmark.profiling.step_timing import trace

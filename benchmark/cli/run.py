@@ -38,8 +38,8 @@ def add(verbs: shared.Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run, and print the record or its scores."""
     stop = StopSignals()
-    from benchmark.runs.run_files import folder_of
     from benchmark.runs.run import RunOptions, run_or_load
+    from benchmark.runs.run_files import folder_of
 
     results = results_folder(arguments.results)
     options = RunOptions(

@@ -16,8 +16,7 @@ from benchmark.data.store import ABSENT, PreparedData, Unusable
 from benchmark.data.store import read as read_arrays
 from benchmark.errors import UserError
 from benchmark.paths import prepared_folder, raw_folder
-from benchmark.plugins import is_path, portable
-from benchmark.registry import DATASETS
+from benchmark.registry import DATASETS, is_path, portable
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from benchmark.data.splits import Split, available, check_split_matches_data, lo
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
-from benchmark.training.model_file import Model, native_size
 from benchmark.models.load import Finished
 from benchmark.models.predict import LARGER
 from benchmark.npz import write_arrays
@@ -24,6 +23,7 @@ from benchmark.protocols import scores
 from benchmark.runs.run_files import archive
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator
+from benchmark.training.model_file import Model, native_size
 
 SCHEMA = 1
 VALUES = range(2, 7)  # so many values of a group make a column each

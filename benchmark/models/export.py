@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from benchmark import __version__
 from benchmark.errors import RUN_FAILED, UserError, suggest
 from benchmark.files import check_writable, write_atomically, write_text
-from benchmark.training import model_file
 from benchmark.models.load import WEIGHTS, Finished, Official
 from benchmark.numerics import Normalisation
-from benchmark.plugins import short
+from benchmark.registry import short
+from benchmark.training import model_file
 from benchmark.training.model_file import weights_digest
 
 CARD = "MODEL.md"

@@ -12,13 +12,11 @@ from torch import Tensor
 
 from benchmark.errors import UserError, suggest
 from benchmark.method import Method, named_logits
-from benchmark.training.model_file import FILE, Model, read
 from benchmark.nets.weights import shape_of
 from benchmark.numerics import Numerics
-from benchmark.training.model_file import weights_digest
-from benchmark.runs.run_files import folder_of
-from benchmark.runs.run_files import read_record, record_files
+from benchmark.runs.run_files import folder_of, read_record, record_files
 from benchmark.training import device as devices
+from benchmark.training.model_file import FILE, Model, read, weights_digest
 from benchmark.training.setup import build_method
 
 WEIGHTS = "weights.pt"

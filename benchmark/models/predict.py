@@ -21,9 +21,9 @@ from benchmark.data.prepare import resize
 from benchmark.data.tiles import boxes
 from benchmark.errors import UserError
 from benchmark.files import check_writable, write_atomically, write_text
-from benchmark.training.model_file import Model
 from benchmark.models.load import Finished
 from benchmark.numerics import Normaliser
+from benchmark.training.model_file import Model
 from benchmark.training.stitch import class_map
 
 KINDS = tuple(dict.fromkeys((*EXTENSIONS, ".jpg", ".jpeg")))

@@ -132,7 +132,8 @@ class Slot:
         """Fork a process for the run."""
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe(duplex=False)
-        arguments = theirs, run.cell.request, replace(options, expected_digest=run.digest), os.environ | self.environment
+        options = replace(options, expected_digest=run.digest)
+        arguments = theirs, run.cell.request, options, {**os.environ, **self.environment}
         self._process = context.Process(target=work, args=arguments, daemon=True)
         self.run = run
         context.set_forkserver_preload([__name__, *(name for name in LIBRARIES if name in sys.modules)])

@@ -79,8 +79,9 @@ def merge(folders: Sequence[Path], results: Path, *, dry_run: bool = False) -> d
             if what != SKIPPED:
                 chosen[path.stem] = path
     if differ:
-        raise UserError(f"{len(differ)} records differ, and nothing was copied: {'; '.join(differ[:3])}"
-                        f"{'; ...' * (len(differ) > 3)}. Remove one of each (.json and .npz), or run again with --overwrite", CHECK_FAILED)
+        shown = "; ".join(differ[:3]) + "; ..." * (len(differ) > 3)
+        raise UserError(f"{len(differ)} records differ, and nothing was copied: {shown}. Remove one of each (.json and "
+                        ".npz), or run again with --overwrite", CHECK_FAILED)
     for path in () if dry_run else chosen.values():
         _copy(path, results / "records" / path.name)
     return found

@@ -17,10 +17,9 @@ from benchmark.data.dataset import Dataset
 from benchmark.data.splits import Split
 from benchmark.errors import UserError, suggest
 from benchmark.runs.experiment import Cell, Experiment
-from benchmark.runs.run_files import lock_of
 from benchmark.runs.lock import read_lock
-from benchmark.runs.run_files import read_with_digest, staleness
 from benchmark.runs.request import ResolvedRun, Specifier
+from benchmark.runs.run_files import device_label, folder_of, read_with_digest, record_of, staleness
 from benchmark.spec import Spec
 from benchmark.training.code_versions import code_versions
 from benchmark.training.setup import build_method

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmark.config.machine_limits import check_machine
+from benchmark.config.schema import check_machine
 from benchmark.data.load import current_fingerprint, load_prepared
 from benchmark.data.splits import Split, check_split_matches_data
 from benchmark.data.store import PreparedData
@@ -79,13 +79,7 @@ class RunInputs(NamedTuple):
 
 def run_or_load(
     request: Request, options: RunOptions, *, asked_to_stop: Callable[[], bool] = lambda: False,
-    on_progress: HINTS = {
-    "more than 1 value per channel": ("BatchNorm cannot work on one value a channel",
-                                      "Use larger batches or a larger data.size."),
-    "captur": ("a step cannot be captured in a CUDA graph", "Use train.capture=off, or see `check`."),
-    "deterministic": ("an operation has no deterministic kernel here", "Use train.deterministic=false."),
-}  # part of a message of torch: what it means, and what to do
-OnProgress = lambda *_: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> tuple[dict[str, Any], bool]:
     """The record of the request's run, and whether it was there already.
 
