@@ -21,8 +21,7 @@ from benchmark.data.prepare import resize
 from benchmark.data.tiles import boxes
 from benchmark.errors import UserError
 from benchmark.files import check_writable, write_atomically, write_text
-from benchmark.models.info import Model
-from benchmark.models.load import Finished
+from benchmark.models.load import Finished, Model
 from benchmark.numerics import Normaliser
 from benchmark.training.stitch import class_map
 

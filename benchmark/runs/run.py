@@ -15,7 +15,7 @@ from benchmark.config.schema import check_machine
 from benchmark.data.load import current_fingerprint, load_prepared
 from benchmark.data.splits import check_split_matches_data
 from benchmark.errors import Interrupted, NotApplicable, UserError
-from benchmark.models import info as model
+from benchmark.models.load import describe, write
 from benchmark.runs.compile_record import RunInputs, compile_record, weights_digest
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.records import archive_record, digest, read_counts, read_record, staleness, write_record
@@ -96,7 +96,7 @@ def run_or_load(
             folder.save_masks(result.masks)
             if options.keep != "nothing":
                 folder.save_weights(weights)
-                model.write(folder.path, model.describe(spec, prepared, split, sha256))
+                write(folder.path, describe(spec, prepared, split, sha256))
         record = compile_record(inputs, result, sha256, run.request.command)
         folder.lock.check()
         record = write_record(options.results / "records", record, result.counts if done else None)
