@@ -13,8 +13,15 @@ from typing import Any
 import numpy as np
 
 from benchmark.errors import RUN_FAILED, UserError
-from benchmark.files import explain, remove_unfinished, write_atomically, write_json, write_text
-from benchmark.npz import ArrayFile, write_arrays
+from benchmark.files import (
+    ArrayFile,
+    explain,
+    remove_unfinished,
+    write_arrays,
+    write_atomically,
+    write_json,
+    write_text,
+)
 from benchmark.runs.lock import RunLock
 from benchmark.spec import Spec
 

@@ -13,8 +13,15 @@ import numpy as np
 
 from benchmark.data.splits import Split
 from benchmark.errors import UserError
-from benchmark.files import remove_unfinished, sha256, write_atomically, write_json
-from benchmark.npz import DAMAGED, ArrayFile, write_arrays
+from benchmark.files import (
+    DAMAGED,
+    ArrayFile,
+    remove_unfinished,
+    sha256,
+    write_arrays,
+    write_atomically,
+    write_json,
+)
 from benchmark.spec import Spec
 
 SCHEMA = 1
