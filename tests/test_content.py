@@ -17,7 +17,7 @@ from benchmark.data.load import current_fingerprint, load_dataset, load_prepared
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.files import ArrayFile, write_arrays
-from benchmark.runs.folder import load_masks
+from benchmark.runs.run_files import load_masks
 from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.fake_glas import write_tree
 from tests.own_folder import write_folder

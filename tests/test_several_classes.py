@@ -20,8 +20,8 @@ from benchmark.metrics.torch_counts import class_counts
 from benchmark.registry import METHODS
 from benchmark.report.gather import group_runs
 from benchmark.report.tables import class_table
-from benchmark.runs.folder import RunFolder, load_masks
 from benchmark.runs.request import Request, specify
+from benchmark.runs.run_files import RunFolder, load_masks
 from benchmark.training.stitch import class_map
 from benchmark.training.trainer import train
 from tests.conftest import TINY

@@ -32,8 +32,7 @@ from benchmark.data.store import ABSENT, FORMAT, PreparedData, Unusable, arrays_
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import ArrayWriter, remove_unfinished, sha256, write_json
 from benchmark.paths import prepared_folder, raw_folder
-from benchmark.plugins import is_path, portable
-from benchmark.registry import DATASETS
+from benchmark.registry import DATASETS, is_path, portable
 
 logger = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from benchmark.data.images import EXTENSIONS, resize
 from benchmark.data.overlay import indexed, overlay, shares
 from benchmark.errors import UserError
 from benchmark.files import check_writable, write_atomically, write_text
-from benchmark.models.info import Model
 from benchmark.models.load import Finished
 from benchmark.numerics import Normaliser
+from benchmark.training.model_file import Model
 from benchmark.training.stitch import class_map
 
 KINDS = tuple(dict.fromkeys((*EXTENSIONS, ".jpg", ".jpeg")))
