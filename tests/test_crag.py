@@ -65,7 +65,8 @@ def test_it_is_found_by_its_folders(tmp_path: Path, raw: Path) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no masks' folder": (lambda crag: (crag / "valid" / "Annotation").rename(crag / "valid" / "masks"), "no CRAG images"),
+    "no masks' folder": (lambda crag: (crag / "valid" / "Annotation").rename(crag / "valid" / "masks"),
+                         "no CRAG images"),
     "lost mask": (lambda crag: (crag / "train" / "Annotation" / "train_3.png").unlink(),
                   r"train/Images/train_3.png: its mask is missing$"),
     "lost images": (lambda crag: [(crag / "train" / "Images" / f"train_{n}.png").unlink() for n in (3, 10)],

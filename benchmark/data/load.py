@@ -172,8 +172,8 @@ def prepare_arrays(
     except Unusable as error:
         raise UserError(f"{place} {error} right after it was written; check the disk", RUN_FAILED) from None
     except OSError as error:
-        raise UserError(f"{error.filename or place}: {error.strerror or error}; nothing was prepared; make room, or name "
-                        "another folder in SEMIHISTO_PREPARED", RUN_FAILED) from None
+        raise UserError(f"{error.filename or place}: {error.strerror or error}; nothing was prepared; make room, or "
+                        "name another folder in SEMIHISTO_PREPARED", RUN_FAILED) from None
 
 
 def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
