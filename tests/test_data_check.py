@@ -15,8 +15,8 @@ from PIL import Image
 from benchmark.data.check import Facts, check_dataset, describe, has_errors
 from benchmark.data.dataset import Dataset, Item
 from benchmark.data.load import load_dataset, load_prepared
+from benchmark.data.make_splits import write
 from benchmark.data.prepare import prepare
-from benchmark.data.splits import write
 from tests.conftest import invoke
 from tests.fake_glas import write_tree
 from tests.own_folder import write_folder

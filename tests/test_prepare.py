@@ -24,9 +24,10 @@ from benchmark.data import prepare as prepare_module
 from benchmark.data.check import check_dataset, describe
 from benchmark.data.dataset import Dataset, Item
 from benchmark.data.load import load_dataset, load_prepared, names
+from benchmark.data.make_splits import compare
 from benchmark.data.prepare import prepare
 from benchmark.data.preview import preview
-from benchmark.data.splits import check_split_matches_data, compare, load_split
+from benchmark.data.splits import check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.paths import ROOT

@@ -8,8 +8,7 @@ import shlex
 from pathlib import Path
 
 from benchmark.data.dataset import Dataset
-from benchmark.data.folder_dataset import FolderDataset
-from benchmark.data.folder_schema import FILE
+from benchmark.data.folder_dataset import FILE, FolderDataset
 from benchmark.data.prepare import prepare as make
 from benchmark.data.source import content_of, recall
 from benchmark.data.store import ABSENT, PreparedData, Unusable
