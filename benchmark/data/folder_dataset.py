@@ -78,7 +78,7 @@ class FolderDataset(Dataset):
 
     def _instances(self, path: Path) -> np.ndarray:
         ids = images.read_mask(path)
-        images.check_ids(ids, str(path))
+        images.check_mask(ids, None, str(path))
         return np.where(ids == self.description.ignore, 0, ids).astype(np.uint16)
 
     def _classes(self, path: Path) -> np.ndarray:

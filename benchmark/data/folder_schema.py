@@ -15,9 +15,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator
 
 from benchmark.config import yaml_files
+from benchmark.data.dataset import Tile
 from benchmark.data.folder_files import fields_of
 from benchmark.data.images import Colour
-from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 from benchmark.registry import DATASETS
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data import images
+from benchmark.data.dataset import Tile
 from benchmark.data.folder_files import Files, fields_of, files_of, find
 from benchmark.data.folder_schema import FILE, default_name, describe
 from benchmark.data.mask_guess import guess_masks
-from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 from benchmark.files import write_text
 

@@ -15,14 +15,14 @@ from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split, available, check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
-from benchmark.models.load import Finished, Model, native_size
+from benchmark.files import check_writable, remove_unfinished, sha256, write_arrays, write_atomically, write_json
+from benchmark.models.load import Finished
 from benchmark.models.predict import LARGER
-from benchmark.npz import write_arrays
 from benchmark.protocols import scores
-from benchmark.runs.records import archive_record
+from benchmark.runs.run_files import archive
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator
+from benchmark.training.model_file import Model, native_size
 
 SCHEMA = 1
 VALUES = range(2, 7)  # so many values of a group make a column each
@@ -81,7 +81,7 @@ def evaluate(
         "environment": devices.environment(finished.numerics.device), "command": command,
     }
     if path.exists():
-        archive_record(path)
+        archive(path.with_suffix(".npz"), path)
     remove_unfinished(path.parent, path.stem)
     arrays = path.with_suffix(".npz")  # written first, then the file that holds their digest
     write_atomically(arrays, lambda stream: write_arrays(stream, counts))

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from benchmark import __version__
 from benchmark.errors import RUN_FAILED, UserError, suggest
 from benchmark.files import check_writable, write_atomically, write_text
-from benchmark.models.load import FILE, WEIGHTS, Finished, Official, write
+from benchmark.models.load import WEIGHTS, Finished, Official
 from benchmark.numerics import Normalisation
 from benchmark.registry import short
+from benchmark.training.model_file import FILE, write
 
 CARD, PROGRAM = "MODEL.md", "model.pt2"
 FORMATS = ("weights", "program")
