@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data.dataset import Dataset, Item
-from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.prepare import prepare
+from benchmark.data.load import load_dataset, load_prepared, prepare_arrays
 from benchmark.data.preview import COLOURS, GAP, LINE, ROLES, outlined, preview, role_of
 from benchmark.data.splits import Split, load_split
 from benchmark.data.store import PreparedData
@@ -42,7 +41,7 @@ class Regions(Dataset):
 @pytest.fixture(scope="module")
 def regions(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     folder = tmp_path_factory.mktemp("regions")
-    return prepare(Regions(), 64, folder, folder)
+    return prepare_arrays(Regions(), 64, folder, folder)
 
 
 def drawn(path: Path) -> np.ndarray:

@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data.folder_dataset import Description
-from benchmark.runs.records import read_records
-from tests.conftest import ROOT, invoke
+from tests.conftest import ROOT, invoke, read_records
 from tests.own_folder import picture, write_folder
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ from benchmark.cli import common_args as shared
 from benchmark.errors import CHECK_FAILED, OK, UserError
 
 if TYPE_CHECKING:
+    from benchmark.data.dataset import Tile
     from benchmark.data.store import PreparedData
-    from benchmark.data.tiles import Tile
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def _load(arguments: argparse.Namespace, read: bool = False) -> PreparedData:
 
 
 def _tile(arguments: argparse.Namespace) -> Tile | None:
-    from benchmark.data.tiles import Tile
+    from benchmark.data.dataset import Tile
 
     if arguments.tile is None:
         if arguments.overlap:

@@ -135,7 +135,7 @@ def _normalise(values: Mapping[str, Any], setting: Setting) -> Setting:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Print what was found; exit code 4 where something is broken."""
-    from benchmark.runs.doctor import diagnose
+    from benchmark.conformance.doctor import diagnose
     from benchmark.training import device as devices
 
     found = diagnose(devices.choose(arguments.device), arguments.results, arguments.data)

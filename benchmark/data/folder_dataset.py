@@ -21,11 +21,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Val
 
 from benchmark.config import yaml_files
 from benchmark.data import images
-from benchmark.data.dataset import IGNORE, Dataset, Item
+from benchmark.data.dataset import IGNORE, Dataset, Item, Tile
 from benchmark.data.fold_lists import TRAIN
 from benchmark.data.folder_files import fields_of, files_of, read_groups
 from benchmark.data.images import Colour, PixelDecoding
-from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 from benchmark.registry import DATASETS
 
@@ -254,7 +253,7 @@ class FolderDataset(Dataset):
             if not self.instances:
                 return self._classes(path)
             ids = images.read_mask(path)
-            images.check_ids(ids, str(path))
+            images.check_mask(ids, None, str(path))
             return np.where(ids == self.description.ignore, 0, ids).astype(np.uint16)
         except UserError as error:
             if images.looks_like_a_mask(self.files.images[item.id]):

@@ -149,7 +149,8 @@ def _own_fold(dataset: Dataset, lists: Lists, images: Sequence[ImageInfo], strat
     for part, names in parts.items():
         for name in names:
             if name in listed:
-                raise UserError(f"{dataset.home / files[part]}: '{name}' is also in {listed[name]}; it may be in one list")
+                raise UserError(f"{dataset.home / files[part]}: '{name}' is also in {listed[name]}; it may be in one "
+                                "list")
             listed[name] = files[part]
     tested = {patient[name]: name for name in parts["test"]}
     for name, file in listed.items():

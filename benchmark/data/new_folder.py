@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data import images
+from benchmark.data.dataset import Tile
 from benchmark.data.folder_dataset import FILE, default_name, describe
 from benchmark.data.folder_files import Files, Found, fields_of, files_of, find
-from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 from benchmark.files import write_text
 

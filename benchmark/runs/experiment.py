@@ -22,8 +22,7 @@ from pydantic import Field, field_validator, model_validator
 from benchmark.config import yaml_files
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
-from benchmark.plugins import short
-from benchmark.registry import METHODS
+from benchmark.registry import METHODS, short
 from benchmark.runs.request import Request
 
 AXES = ("preset", "split", "datasets", "ratios", "draws")
