@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import torch
 
+from benchmark.conformance import doctor
+from benchmark.conformance.doctor import GIB, Diagnosis
 from benchmark.data.load import load_prepared
-from benchmark.runs import doctor
-from benchmark.runs.doctor import GIB, Diagnosis
 from tests.conftest import invoke
 
 

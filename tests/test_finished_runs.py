@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.data.load import load_dataset, load_prepared
 from benchmark.models.load import load as load_run
-from benchmark.runs.folder import load_masks
+from benchmark.runs.run_files import load_masks
 from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
 from tests.own_folder import picture, write_folder
 

@@ -13,20 +13,20 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 
+from benchmark.console import StopSignals
 from benchmark.data.load import load_dataset, load_prepared
 from benchmark.errors import UserError
 from benchmark.runs import launch
 from benchmark.runs import lock as lock_module
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.folder import RunFolder
-from benchmark.runs.launch import Job, Queue, environments, perform, slot_count
+from benchmark.runs.launch import Queue, environments, perform
 from benchmark.runs.lock import Holder
 from benchmark.runs.plan import plan
-from benchmark.runs.records import digest
 from benchmark.runs.request import specify
 from benchmark.runs.run import RunOptions, run_or_load
-from benchmark.runs.signals import StopSignals
+from benchmark.runs.run_files import RunFolder, digest
 from tests.conftest import ROOT, command, invoke, one_line_error
 
 pytestmark = pytest.mark.slow
@@ -217,7 +217,8 @@ def test_a_lock_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monk
             raise error
 
     monkeypatch.setattr(launch, "read_lock", away)
-    queue = Queue([Job(cells[0].request, spec.run_id)], tmp_path)
+    planned = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": "plain", "draw": "0"})
+    queue = Queue(planned, RunOptions(tmp_path))
     assert queue.next() is None and len(queue) == 1 and not queue.all_alive
     queue._looked = 0.0
     assert queue.next() is not None
@@ -296,15 +297,16 @@ def test_a_closed_terminal_is_a_wish_to_stop_unless_it_is_to_be_ignored():
 
 
 def test_slots_of_a_machine(monkeypatch):
-    assert slot_count("cpu", "cpu", None, None) >= 1 and slot_count("cpu", "cpu", 7, None) == 7
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
-    assert [slot_count("cuda", "cuda", None, gpus) for gpus in (None, "0", "0,1")] == [8, 1, 2]
-    assert slot_count("cuda:1", "cuda", None, None) == 1 and slot_count("cuda:1", "cuda", 4, None) == 4
+    cpu, gpu, sixth = map(torch.device, ("cpu", "cuda", "cuda:5"))
+    assert len(environments(cpu, None, None)) >= 1 and len(environments(cpu, 7, None)) == 7
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert environments("cuda:5", "cuda", 2, None) == [{"CUDA_VISIBLE_DEVICES": "5"}] * 2
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    assert [len(environments(gpu, None, gpus)) for gpus in (None, "0", "0,1")] == [8, 1, 2]
+    assert environments(sixth, 2, None) == [{"CUDA_VISIBLE_DEVICES": "5"}] * 2
+    with pytest.raises(UserError, match="--gpus 7,8: there is no 8; there is 0, 1, "):
+        environments(gpu, None, "7,8")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(UserError, match="no CUDA device"):
-        environments("cuda", "cuda", None, None)
+    assert len(environments(gpu, None, None)) == 1, "a plan for another machine"
 
 
 def test_shards_are_disjoint_and_together_the_whole(experiment, tmp_path):

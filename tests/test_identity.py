@@ -82,7 +82,7 @@ def test_a_removed_setting_is_read_from_older_records_as_what_runs_still_do():
 
 def test_what_is_declared_later_has_its_neutral_value_as_default():
     """Else a record that lacks the key would mean another run."""
-    from benchmark.config.validate import fields_of
+    from benchmark.config.schema import fields_of
 
     for name in METHODS.names():
         fields = fields_of(METHODS.load(name))

@@ -227,6 +227,6 @@ def test_surface_distances_agree_with_the_slow_reference(random: np.random.Gener
 
 def test_metrics_and_the_report_import_no_torch() -> None:
     modules = "benchmark.metrics, benchmark.report.build, benchmark.report.image_selection, benchmark.data.store"
-    code = f"import sys, {modules}, benchmark.runs.folder; print('torch' in sys.modules)"
+    code = f"import sys, {modules}, benchmark.runs.run_files; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

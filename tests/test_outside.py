@@ -10,14 +10,12 @@ import pytest
 
 from benchmark.data.load import load_dataset
 from benchmark.errors import UserError
-from benchmark.plugins import portable, short
-from benchmark.registry import DATASETS, METHODS
+from benchmark.registry import DATASETS, METHODS, portable, short
 from benchmark.report.gather import group_runs
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.records import read_records
 from benchmark.runs.request import Request, specify
 from benchmark.training.code_versions import code_versions
-from tests.conftest import ROOT, command, invoke, one_line_error, tiny_settings
+from tests.conftest import ROOT, command, invoke, one_line_error, read_records, tiny_settings
 
 SOURCE = '''
 from benchmark.method import Method, Task
@@ -173,7 +171,7 @@ def packages(tmp_path, monkeypatch):
         gone = abroad_gone:Own
         raises = abroad_raises:Own
         wrong = abroad_wrong:Own
-        nobody = abroad_fine:Nobody
+        nobody = abroad_fine:Absent
         no_method = abroad_fine:Task
         packaged = abroad.slow:Own
         supervised = abroad_fine:Own
@@ -194,7 +192,7 @@ def test_the_list_shows_what_is_installed_and_a_broken_one_is_one_line(packages)
     about = {name: row["about"] for name, row in rows.items()}
     assert about["fine"] == about["packaged"] == "Nobody 2026: supervised learning under another name."
     assert "broken: no module abroad_gone" in about["gone"] and about["wrong"].startswith("broken: ")
-    assert "abroad_fine has no class Nobody" in about["nobody"] and "hidden by our own" in about["supervised"]
+    assert "abroad_fine has no class Absent" in about["nobody"] and "hidden by our own" in about["supervised"]
     text = invoke("list", "datasets").stdout
     assert "Tiles from abroad. [abroad 1.2]" in text and len(text.splitlines()) == len(DATASETS.names()) + 1
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from benchmark.data.check import check_dataset, describe
 from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.splits import available, check_split_matches_data, compare, load_split, write
+from benchmark.data.make_splits import compare, write
+from benchmark.data.splits import available, check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.spec import Spec
@@ -198,7 +199,7 @@ YAML_MISTAKES = {
     "classes: {a: 0, b: 1}\nsplits:\n  mine: {train: a.txt}": "line 3: test is missing",
     "classes: {a: 0, b: 1}\nsplits:\n  mine: [{train: a, test: b, tets: c}]": "line 3: unknown key 'tets'. Did you",
     "classes: [a, b": "not valid YAML",
-    "classes: [a, b]\nrange: [0, " + "9" * 5000 + "]": "line 2: not valid YAML (a number of 5000 digits",
+    "classes: [a, b]\nrange: [0, " + "9" * 5000 + "]": "line 2: entry 2 of range must be a whole number, not '9999",
 }
 
 

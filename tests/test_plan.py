@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.batches.augment import Augment
 from benchmark.batches.plan import Planner, dihedral
-from benchmark.config.validate import bind, fields_of
+from benchmark.config.schema import convert, fields_of
 from benchmark.errors import UserError
 from benchmark.randomness import uniform, words
 
@@ -199,4 +199,5 @@ def test_what_cannot_be_planned_is_a_user_error(change: dict, message: str) -> N
 )
 def test_a_wrong_augment_is_a_user_error(change: dict) -> None:
     with pytest.raises(UserError, match=r"augment.*(must lie in|must be at least|must not be above|must be float)"):
-        Augment(**bind(fields_of(Augment), change, "augment"))
+        fields = fields_of(Augment)
+        Augment(**{key: convert(fields[key].type, value, f"augment.{key}") for key, value in change.items()})

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 
 import pytest
 
 from benchmark.config.compose import compose, preset_names, read_preset
-from benchmark.registry import METHODS
+from benchmark.paths import CONFIGS
+from benchmark.registry import DATASETS, METHODS
 from benchmark.spec import Spec
 from tests.conftest import ROOT
 from tools.methods_page import size_under_paper
 
 
 @pytest.mark.parametrize("preset", preset_names())
-@pytest.mark.parametrize("method", METHODS.names())
-def test_every_preset_can_be_composed_with_every_method(preset, method):
-    settings = compose(method, METHODS.load(method), "glas", preset).settings
-    recipe = read_preset(preset).recipes.get(method, {}).get("any", {})
-    for key, given in recipe.items():
-        value = given["value"] if isinstance(given, dict) else given
-        assert settings[key].value == value and settings[key].layer == f"recipe {preset}/{method}/any"
-
-
-def test_recipes_are_of_methods_that_there_are():
-    for preset in preset_names():
-        assert set(read_preset(preset).recipes) <= set(METHODS.names())
+def test_every_preset_can_be_composed_with_every_method_and_data_set(preset):
+    recipes = read_preset(preset).recipes
+    assert set(recipes) <= set(METHODS.names())
+    assert {path.stem for path in (CONFIGS / "datasets").glob("*.yaml")} <= set(DATASETS.names())
+    for method, dataset in product(METHODS.names(), DATASETS.names()):
+        settings = compose(method, METHODS.load(method), dataset, preset).settings
+        own = recipes.get(method, {}).get(dataset, {})
+        for key, given in recipes.get(method, {}).get("any", {}).items():
+            value = given["value"] if isinstance(given, dict) else given
+            assert key in own or settings[key].value == value
+            assert key in own or settings[key].layer == f"recipe {preset}/{method}/any"
 
 
 @pytest.mark.parametrize(

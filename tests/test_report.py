@@ -18,7 +18,7 @@ from benchmark.report.markdown import escape
 from benchmark.report.results_frame import Group
 from benchmark.report.tables import EVERYTHING, failure_table, object_table, score_cells, score_table, subset_tables
 from benchmark.report.warnings import warnings_of
-from benchmark.runs.records import write_record
+from benchmark.runs.run_files import write_record
 from tests.conftest import invoke, one_line_error
 from tests.made_records import a_thousand_records, expected, made_counts, native, of_experiment, only, record, tenths
 

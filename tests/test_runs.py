@@ -17,9 +17,9 @@ import pytest
 from benchmark.errors import Interrupted, UserError
 from benchmark.files import sha256
 from benchmark.registry import METHODS
-from benchmark.runs.records import KEYS, read_counts, read_record
 from benchmark.runs.request import Request, specify
 from benchmark.runs.run import RunOptions, run_or_load
+from benchmark.runs.run_files import KEYS, read_counts, read_record
 from benchmark.training import code_versions as numerics
 from tests.conftest import ROOT, TINY, invoke, one_line_error, tiny_settings
 

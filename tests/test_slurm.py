@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.folder import RunFolder
 from benchmark.runs.lock import read_lock
 from benchmark.runs.request import specify
 from benchmark.runs.run import RunOptions, run_or_load
+from benchmark.runs.run_files import RunFolder
 from benchmark.runs.slurm import quoted
 from tests.conftest import command, invoke, one_line_error
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmark.config.compose import compose
-from benchmark.config.validate import fields_of
+from benchmark.config.schema import fields_of
 from benchmark.data.load import load_dataset
 from benchmark.data.splits import load_split
 from benchmark.metrics.counts import dice

@@ -102,7 +102,7 @@ def explain(arguments: argparse.Namespace) -> int:
     kind = METHODS.load(asked.method)
     configuration = compose(asked.method, kind, dataset.name, asked.preset, asked.overrides)
     settings, told = configuration.settings, parse(inspect.getdoc(kind) or "").arguments
-    allowed = {key: ranges.allowed(configuration.field(key).type) for key in settings}
+    allowed = {key: ranges.allowed(configuration.fields[key].type) for key in settings}
     about = {key: told.get(key.removeprefix("method."), "") if key.startswith("method.") else "" for key in settings}
     if settings["data.normalise"].value == "auto":
         settings["data.normalise"] = _normalise(configuration.values(), settings["data.normalise"])
@@ -135,7 +135,7 @@ def _normalise(values: Mapping[str, Any], setting: Setting) -> Setting:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Print what was found; exit code 4 where something is broken."""
-    from benchmark.runs.doctor import diagnose
+    from benchmark.conformance.doctor import diagnose
     from benchmark.training import device as devices
 
     found = diagnose(devices.choose(arguments.device), arguments.results, arguments.data)

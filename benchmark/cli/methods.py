@@ -18,8 +18,7 @@ ALL = "all"
 COLUMNS = {
     "parameters": "parameters_trained", "GFLOP": "flops_per_step", "MiB": "peak_memory_bytes",
     "step s": "seconds_per_step", "bare s": "bare_seconds_per_step", "overhead": "overhead_ratio",
-    "by parts": "overhead_by_parts", "images/s": "images_per_second", "of ceiling": "model_flops_utilisation",
-    "evaluation": "evaluation_fraction", "checkpoints": "checkpoint_fraction",
+    "images/s": "images_per_second", "of ceiling": "model_flops_utilisation",
 }
 UNITS = {"parameters": (1, ",.0f"), "GFLOP": (1e9, ".1f"), "MiB": (2**20, ".0f"), "images/s": (1, ".1f")}
 logger = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ def add(verbs: shared.Verbs) -> None:
 
 def new(arguments: argparse.Namespace) -> int:
     """Write both files, and print what to do next."""
-    from benchmark.templates.scaffold import write_method
+    from benchmark.templates import write_method
 
     method, tests, class_name = write_method(arguments.name, arguments.output, arguments.in_repository)
     called = arguments.name if arguments.in_repository else shlex.quote(f"{method}:{class_name}")
@@ -120,10 +119,9 @@ def profile(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """The costs of one method. Raises NotApplicable where it declines the setting."""
-    from benchmark.config.machine_limits import check_machine
+    from benchmark.config.schema import check_machine
     from benchmark.data.load import load_prepared
-    from benchmark.profiling.profile import count, profile
-    from benchmark.profiling.step_timing import trace
+    from benchmark.profiling.profile import count, profile, trace
     from benchmark.runs.request import specify
     from benchmark.training import device as devices
     from benchmark.training.setup import build_training
@@ -140,33 +138,22 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
 
 
 def _lines(costs: dict[str, Any]) -> list[str]:
-    """One line a cost; below it, indented, its parts."""
+    """One line a cost."""
     lines = []
     for name, value in costs.items():
-        if isinstance(value, dict):
-            lines += [f"  {part:<24}{seconds:.4g}" for part, seconds in value.items()]
-        else:
-            form = ",d" if isinstance(value, int) else ".4g" if isinstance(value, float) else ""
-            lines.append(f"{name:<26}{'-' if value is None else format(value, form)}")
+        form = ",d" if isinstance(value, int) else ".4g" if isinstance(value, float) else ""
+        lines.append(f"{name:<26}{'-' if value is None else format(value, form)}")
     return lines
 
 
 def _table(found: list[dict[str, Any]]) -> list[str]:
-    """A Markdown table, a row a method: COLUMNS, then the parts of a step as shares of their sum."""
-    from benchmark.profiling.step_timing import PARTS
-
+    """A Markdown table, a row a method and a column for each of COLUMNS that anything is known of."""
     heads = [name for name, key in COLUMNS.items() if any(costs.get(key) is not None for costs in found)]
-    parts = PARTS if any("seconds_by_part" in costs for costs in found) else ()
-    lines = ["| method | " + " | ".join([*heads, *parts]) + " |", "|:--|" + "--:|" * (len(heads) + len(parts))]
+    lines = ["| method | " + " | ".join(heads) + " |", "|:--|" + "--:|" * len(heads)]
     for costs in found:
-        if "declined" in costs:
-            lines.append(f"| {costs['method']} | declined: {costs['declined']} |")
-            continue
-        seconds = costs.get("seconds_by_part", {})
-        total = sum(seconds.get(part, 0.0) for part in parts) or 1.0
         cells = [_cell(head, costs.get(COLUMNS[head])) for head in heads]
-        cells += [f"{seconds[part] / total:.4f}" if part in seconds else "-" for part in parts]
-        lines.append(f"| {costs['method']} | " + " | ".join(cells) + " |")
+        said = [f"declined: {costs['declined']}"] if "declined" in costs else cells
+        lines.append(f"| {costs['method']} | " + " | ".join(said) + " |")
     return lines
 
 

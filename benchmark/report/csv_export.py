@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from benchmark.plugins import portable
+from benchmark.registry import portable
 from benchmark.report.results_frame import CELL, METRICS, PIXELS, Group
 
 COLUMNS = (

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from benchmark.config.compose import compose
 from benchmark.errors import UserError
-from benchmark.plugins import portable, short
-from benchmark.registry import METHODS
+from benchmark.registry import METHODS, portable, short
 from benchmark.report.results_frame import ExpectedRun, Group, Run
-from benchmark.runs.records import read_counts, read_record, record_files
+from benchmark.runs.run_files import read_counts, read_record, record_files
 
 if TYPE_CHECKING:
     from benchmark.runs.experiment import Experiment

@@ -20,7 +20,7 @@ from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.files import write_text
 from benchmark.report.results_frame import DRAW, Group
-from benchmark.runs.folder import folder_of, load_masks
+from benchmark.runs.run_files import folder_of, load_masks
 
 FOUND, INVENTED, MISSED, CONFUSED = "#009E73", "#E69F00", "#0072B2", "#CC79A7"  # TP, FP, FN: Okabe and Ito (2008)
 OPACITY = {FOUND: 0.45, INVENTED: 0.8, MISSED: 0.8, CONFUSED: 0.8}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pandas as pd
-from pydantic import BaseModel, StringConstraints, model_validator
+from pydantic import StringConstraints, model_validator
 
 from benchmark.config import yaml_files
 from benchmark.errors import UserError, suggest
@@ -17,7 +17,7 @@ FOLDER = CONFIGS / "paper"
 PLACE = ["dataset", "row", "ratio"]
 
 
-class Quantity(BaseModel, extra="forbid"):
+class Quantity(yaml_files.Strict):
     """What is compared: `value` is scores.<metric> or cost.<key> of a run, times `factor` in the printed unit.
 
     tolerance: the least difference that counts, in the printed unit. not_compared: why no difference counts, or empty.
@@ -38,7 +38,7 @@ class Quantity(BaseModel, extra="forbid"):
         return self
 
 
-class Description(BaseModel, extra="forbid"):
+class Description(yaml_files.Strict):
     """What is known of a published table.
 
     protocol: the view on our counts that it is compared with; None where it holds no scores. copied: row -> why its
@@ -52,7 +52,7 @@ class Description(BaseModel, extra="forbid"):
     notes: list[str] = []
 
 
-class Index(BaseModel, extra="forbid"):
+class Index(yaml_files.Strict):
     """The file tables.yaml. setup: what it is called -> our settings, as published."""
 
     source: str = ""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmark import protocols
 from benchmark.metrics.counts import dice, jaccard
 from benchmark.report import stats
-from benchmark.runs.records import device_label
+from benchmark.runs.run_files import device_label
 
 CELL = ["row", "ratio"]
 DRAW = ["fold", "seed"]

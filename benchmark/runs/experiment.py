@@ -22,8 +22,7 @@ from pydantic import Field, field_validator, model_validator
 from benchmark.config import yaml_files
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
-from benchmark.plugins import short
-from benchmark.registry import METHODS
+from benchmark.registry import METHODS, short
 from benchmark.runs.request import Request
 
 AXES = ("preset", "split", "datasets", "ratios", "draws")
@@ -140,9 +139,9 @@ def read_experiment(name: str) -> Experiment:
 
 def _cells(file: _File, path: Path) -> Iterator[Cell]:
     """Every cell of every row."""
-    lines, unused = yaml_files.lines(path), set(range(len(file.exclude)))
+    unused = set(range(len(file.exclude)))
     for label, row in file.rows.items():
-        where = f"{path}, line {lines['rows', label]}"
+        where = yaml_files.where(path, "rows", label)
         given = {key: getattr(row if key in row.model_fields_set else file, key) for key in AXES}
         methods = _methods(row, where)
         classes = Counter(map(short, methods))

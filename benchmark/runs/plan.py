@@ -1,14 +1,14 @@
-"""The plan of an experiment: the specification of each of its runs, and how far it is."""
+"""How far runs are: the plan of an experiment, what is running or was interrupted, and how long the rest will take."""
 
 from __future__ import annotations
 
-import re
+import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, islice, zip_longest
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -17,16 +17,13 @@ from benchmark.data.dataset import Dataset
 from benchmark.data.splits import Split
 from benchmark.errors import UserError, suggest
 from benchmark.runs.experiment import Cell, Experiment
-from benchmark.runs.folder import lock_of
 from benchmark.runs.lock import read_lock
-from benchmark.runs.records import read_with_digest, staleness
 from benchmark.runs.request import ResolvedRun, Specifier
+from benchmark.runs.run_files import device_label, folder_of, read_with_digest, record_of, staleness
 from benchmark.spec import Spec
 from benchmark.training.code_versions import code_versions
 from benchmark.training.setup import build_method
 
-BUILT_FROM = re.compile(r"(method|net)\.|data\.size$|train\.(loss|batch_\w+)$")  # settings of a method's object
-BUILDS = 32  # methods that are built to check their settings
 STATES = ("done", "running", "skipped", "diverged", "failed", "stale", "excluded", "missing")
 
 
@@ -97,30 +94,24 @@ def state_of(
     fingerprint_of: Callable[[Dataset], str | None] = lambda _: None,
 ) -> tuple[str, dict[str, Any] | None, str]:
     """What the results folder says of a run, its record and that one's digest; `versions`: of the code of today."""
-    path = results / "records" / f"{run.spec.run_id}.json"
+    path = record_of(results, run.spec.run_id)
     if path.exists():
         record, digest = read_with_digest(path)
         stale = staleness(record, versions, run.split, fingerprint_of(run.dataset))
         return "stale" if stale else record["status"], record, digest
     try:
-        status = read_lock(lock_of(results, run.spec.run_id))
+        status = read_lock(folder_of(results, run.spec.run_id) / "lock")
     except (UserError, OSError):  # a lock that cannot be read costs its own run, whose process says why
         status = None
     return "missing" if status is None or status.holder.alive is False else "running", None, ""
 
 
 def check_hyperparameters(planned: Iterable[Planned]) -> None:
-    """Build the methods of the plan, without memory; UserError with file and line for a mistake.
+    """Build the method of each row once, without memory; UserError with file and line for a mistake.
 
-    Names, types and ranges have been checked for every run by now. Building finds settings that do not go together, and
-    takes a while: it is done for at most BUILDS different settings, those of as many methods as possible.
+    Names, types and ranges have been checked for every run by now. Building finds settings that do not go together.
     """
-    different: dict[str, dict[Any, Planned]] = defaultdict(dict)
-    for entry in planned:
-        built_from = [(key, value) for key, value in sorted(entry.spec.values.items()) if BUILT_FROM.match(key)]
-        different[entry.spec.method].setdefault((len(entry.dataset.classes), repr(built_from)), entry)
-    in_turn = chain.from_iterable(zip_longest(*(entries.values() for entries in different.values())))
-    for entry in islice(filter(None, in_turn), BUILDS):
+    for entry, *_ in by_row(planned).values():
         labelled, unlabelled = len(entry.split.labelled), len(entry.split.unlabelled)
         try:
             with torch.device("meta"):
@@ -143,3 +134,85 @@ def by_row(planned: Iterable[Planned]) -> dict[str, list[Planned]]:
     for entry in planned:
         rows[entry.cell.row].append(entry)
     return rows
+
+
+def estimate(planned: Iterable[Planned], missing: Sequence[Planned]) -> tuple[float, str] | None:
+    """Seconds for all of `missing`, one after the other, and the device that was timed; None where no run is done.
+
+    Each takes the median of the finished runs of its row in `planned`, else of all rows.
+    """
+    times: dict[str, list[float]] = defaultdict(list)
+    devices = []
+    for entry in planned:
+        if entry.record is not None and entry.record["status"] == "done":
+            times[entry.cell.row].append(entry.record["cost"]["wall_seconds"])
+            devices.append(entry.record["environment"]["device"])
+    if not times:
+        return None
+    by_row = {row: median(seconds) for row, seconds in times.items()}
+    others = median(by_row.values())
+    return sum(by_row.get(entry.cell.row, others) for entry in missing), max(sorted(set(devices)), key=devices.count)
+
+
+def mixed_lists(planned: Iterable[Planned], chosen: Sequence[Planned], here: Mapping[str, Any]) -> list[str]:
+    """The labelled lists whose runs would be made on several models of processor, a line each: a table compares them.
+
+    chosen: what would be run now. here: this machine's `environment`, as records have it.
+    """
+    found: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    now = set(map(id, chosen))
+    for entry in planned:
+        environment = here if id(entry) in now else None
+        if environment is None and entry.record is not None and entry.record["status"] == "done":
+            environment = entry.record["environment"]
+        if environment is not None:
+            spec = entry.spec
+            place = f"{spec.dataset}, {spec.split}, {spec.ratio} % draw {spec.fold}"
+            found[place].setdefault(device_label(environment), environment)
+    return [f"{place}: {'; '.join(sorted(kinds))}" for place, kinds in found.items() if _differ(list(kinds.values()))]
+
+
+def _differ(environments: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether these are surely not one model; an old record knows its brand alone."""
+    processors = [environment["processor"] for environment in environments if environment.get("processor")]
+    return len({environment["device"] for environment in environments}) > 1 or any(
+        processor != processors[0] for processor in processors
+    )
+
+
+def running_runs(results: Path) -> list[dict[str, Any]]:
+    """All runs that are locked, in order of their names, but for those of dead processes of this machine.
+
+    Of each: run_id, host, process, and where they are known step, steps, seconds_per_step and seconds_left; of another
+    machine's the seconds since its last heartbeat, silent_seconds.
+    """
+    found = []
+    for lock in sorted((results / "runs").glob("*/lock")):
+        try:
+            status = read_lock(lock)
+        except (UserError, OSError):  # whoever wants to lock it gets the message
+            continue
+        if status is None or status.holder.alive is False:
+            continue
+        run: dict[str, Any] = {key: status.progress.get(key) for key in ("step", "steps", "seconds_per_step")}
+        left = None if None in run.values() else (run["steps"] - run["step"]) * run["seconds_per_step"]
+        found.append(run | {
+            "run_id": lock.parent.name, "host": status.holder.host, "process": status.holder.pid, "seconds_left": left,
+            "silent_seconds": 0.0 if status.holder.alive else status.silent_seconds,
+        })
+    return found
+
+
+def interrupted_runs(results: Path, others: Collection[str] = ()) -> dict[str, int | None]:
+    """Runs with a checkpoint, other than `others` (recorded, or running), and the last step in their log."""
+    return {
+        path.parent.name: _last_step(path.with_name("log.jsonl"))
+        for path in sorted((results / "runs").glob("*/checkpoint.pt")) if path.parent.name not in others
+    }
+
+
+def _last_step(log: Path) -> int | None:
+    try:
+        return int(json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["step"])
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
+        return None

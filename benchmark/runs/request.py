@@ -62,32 +62,6 @@ class ResolvedRun(NamedTuple):
     request: Request
 
 
-def recorded(record: Mapping[str, Any], spec: Spec, folder: Path) -> Request:
-    """What asks for a record's own specification, whatever its command says; a labelled list of the user's own is
-    written into `folder`. UserError where that list is neither in the record nor where the command has it."""
-    weights.recall(record["command"])
-    split, _, mark = spec.split.partition("+")
-    file = _labelled_list(record, folder) if mark else None
-    return Request(
-        spec.method, spec.source or spec.dataset, split, spec.ratio, spec.fold, spec.seed, spec.preset,
-        dict(spec.values), file,
-    )
-
-
-def _labelled_list(record: Mapping[str, Any], folder: Path) -> Path:
-    ids = record["data"].get("labelled_ids")
-    if ids is not None:
-        file = folder / "labelled.txt"
-        file.write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
-        return file
-    words = shlex.split(record["command"])  # of a record that was made before records held the list
-    file = Path(words[words.index("--labelled") + 1]) if "--labelled" in words[:-1] else Path("the labelled list")
-    if not file.is_file():
-        raise UserError(f"{file}: the labelled list of {record['run_id']} is not here, and its record does not hold "
-                        "it; put the file back")
-    return file
-
-
 def specify(request: Request, device_kind: str) -> ResolvedRun:
     """The resolved specification, split and data set of a request; every mistake in it is a UserError here."""
     return Specifier(device_kind).specify(request)

@@ -13,11 +13,13 @@ import numpy as np
 
 from benchmark.data.load import load_dataset
 from benchmark.errors import Interrupted, UserError
+from benchmark.nets import weights
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.plan import plan
-from benchmark.runs.records import read_counts, read_record, spec_of
-from benchmark.runs.request import recorded, specify
+from benchmark.runs.request import Request
 from benchmark.runs.run import RunOptions, run_or_load
+from benchmark.runs.run_files import read_counts, read_record, record_of, spec_of
+from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
 
@@ -37,10 +39,6 @@ class Comparison:
     def equal(self) -> bool:
         return not any(self.differences.values())
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"run_id": self.run_id, "equal": self.equal, "caveats": self.caveats, "differences": self.differences}
-
 
 def sample(experiment: str, number: int, seed: int, results: Path, device_kind: str) -> list[Path]:
     """The records of `number` finished runs of an experiment, taken at random; UserError where there are fewer."""
@@ -51,7 +49,7 @@ def sample(experiment: str, number: int, seed: int, results: Path, device_kind: 
     if number > len(done):
         raise UserError(f"--sample {number}: {results / 'records'} holds {len(done)} finished runs of {experiment} "
                         f"made on {device_kind}")
-    return [results / "records" / f"{name}.json" for name in sorted(random.Random(seed).sample(done, number))]
+    return [record_of(results, name) for name in sorted(random.Random(seed).sample(done, number))]
 
 
 def caveats_of(record: Mapping[str, Any], device_name: str) -> list[str]:
@@ -77,20 +75,16 @@ def caveats_of(record: Mapping[str, Any], device_name: str) -> list[str]:
 def verify(path: Path, device_name: str, *, raw: str | None = None, **callbacks: Any) -> Comparison:
     """Make the run that the record at `path` specifies again, in a temporary folder, and compare."""
     record = read_record(path)
-    comparison, spec = Comparison(record["run_id"], caveats_of(record, device_name)), spec_of(record)
-    before = _counts(path, record)
-    kind = record["environment"].get("device_type", "cpu")
+    comparison, before = Comparison(record["run_id"], caveats_of(record, device_name)), read_counts(path, record)
+    device = record["environment"].get("device_type", "cpu") if device_name == "auto" else device_name
     with tempfile.TemporaryDirectory(prefix="semihisto-verify-") as folder:
-        results, request = Path(folder) / "results", recorded(record, spec, Path(folder))
-        if (found := specify(request, kind).spec.split) != spec.split:
-            raise UserError(f"{request.labelled_file}: not the list that {spec.run_id} was given: with it the split is "
-                            f"{found}; put the file back as it was")
+        results = Path(folder) / "results"
+        request = recorded(record, spec_of(record), Path(folder) / "labelled.txt")
         try:
-            device = kind if device_name == "auto" else device_name
             again, _ = run_or_load(request, RunOptions(results, raw, device, keep="nothing"), **callbacks)
         except Interrupted:
             raise Interrupted("stopped; nothing was changed, and the same command starts this run anew") from None
-        after = _counts(results / "records" / f"{again['run_id']}.json", again)
+        after = read_counts(record_of(results, again["run_id"]), again)
     comparison.differences = {
         "specification": None if again["run_id"] == record["run_id"] else
         f"the record's specification is that of {again['run_id']}: it was edited",
@@ -103,9 +97,17 @@ def verify(path: Path, device_name: str, *, raw: str | None = None, **callbacks:
     return comparison
 
 
-def _counts(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The counts beside a record; none where the run did not end well."""
-    return read_counts(path, record) if record["status"] == "done" else {}
+def recorded(record: Mapping[str, Any], spec: Spec, file: Path) -> Request:
+    """What asks for a record's own specification, whatever its command says; a labelled list of the user's own is
+    written into `file`."""
+    weights.recall(record["command"])
+    split, _, mark = spec.split.partition("+")
+    if mark:
+        file.write_text("".join(f"{name}\n" for name in record["data"].get("labelled_ids", ())), encoding="utf-8")
+    return Request(
+        spec.method, spec.source or spec.dataset, split, spec.ratio, spec.fold, spec.seed, spec.preset,
+        dict(spec.values), file if mark else None,
+    )
 
 
 def count_differences(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray]) -> str | None:

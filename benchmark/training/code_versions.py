@@ -8,8 +8,7 @@ from pathlib import Path
 from benchmark.data.dataset import Dataset
 from benchmark.files import sha256
 from benchmark.method import Method
-from benchmark.plugins import is_path, split_path
-from benchmark.registry import METHODS
+from benchmark.registry import METHODS, is_path, split_path
 
 ENGINE = 1  # bump when the same specification no longer gives the same numbers in every method
 

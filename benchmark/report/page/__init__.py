@@ -17,8 +17,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from benchmark.files import write_text
-from benchmark.plugins import portable
 from benchmark.protocols import MEANING, PROTOCOLS
+from benchmark.registry import portable
 from benchmark.report.image_selection import Shown, images_shareable, local_folder, select_images, thumbnails
 from benchmark.report.results_frame import METRICS, Group, Run
 from benchmark.report.table import Bold, Table, between, number, part
