@@ -16,7 +16,7 @@ from benchmark.data import source
 from benchmark.data.load import current_fingerprint, load_dataset, load_prepared
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from benchmark.npz import ArrayFile, write_arrays
+from benchmark.files import ArrayFile, write_arrays
 from benchmark.runs.run_files import load_masks
 from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.fake_glas import write_tree
@@ -137,7 +137,7 @@ def test_another_copy_is_looked_at(raw: Path, tmp_path: Path):
 
 
 SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a mask is deleted": (lambda glas: (glas / "train_2_anno.png").unlink(), "train_2.png: its mask train_2_anno is"),
+    "a mask is deleted": (lambda glas: (glas / "train_2_anno.png").unlink(), "train_2.png: its mask is missing"),
     "an image is damaged": (lambda glas: (glas / "train_2.png").write_bytes(b"no"), "train_2.png: not an image"),
 }
 

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmark.config.compose import compose
 from benchmark.data import splits
 from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.make_splits import PUBLISHED
+from benchmark.data.make_splits import PUBLISHED, compare
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.registry import DATASETS, METHODS
@@ -66,17 +66,13 @@ def test_it_is_found_by_its_folders(tmp_path: Path, raw: Path) -> None:
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "no masks' folder": (lambda crag: (crag / "valid" / "Annotation").rename(crag / "valid" / "masks"),
-                         r"valid/Annotation is missing; the release has Images and Annotation"),
+                         "no CRAG images"),
     "lost mask": (lambda crag: (crag / "train" / "Annotation" / "train_3.png").unlink(),
-                  r"train/Images/train_3.png: its mask is missing from"),
+                  r"train/Images/train_3.png: its mask is missing$"),
     "lost images": (lambda crag: [(crag / "train" / "Images" / f"train_{n}.png").unlink() for n in (3, 10)],
-                    r"train/Annotation/train_3.png: a mask without its image .*\(and 1 more\)"),
-    "no images": (lambda crag: [path.unlink() for path in (crag / "valid" / "Images").iterdir()],
-                  r"valid/Images: no images in it"),
+                    r"train/Annotation/train_3.png: a mask without its image \(and 1 more\)"),
     "two files": (lambda crag: (crag / "train" / "Images" / "train_03.png").write_bytes(b""),
                   r"train_3.png: a second file for number 3 beside train_03.png"),
-    "another name": (lambda crag: (crag / "train" / "Images" / "scan_3_copy.png").write_bytes(b""),
-                     r"scan_3_copy.png: not a name of the release"),
     "broken image": (lambda crag: (crag / "train" / "Images" / "train_3.png").write_bytes(b"no"),
                      r"train_3.png: not an image"),
 }
@@ -131,7 +127,7 @@ def test_the_lists_that_images_give_are_the_ones_that_are_here(tmp_path: Path) -
                 blank = part == "Annotation" and number % 7 == 0
                 Image.fromarray(array * (not blank)).save(place / f"{name}_{number}.png")
     data = load_prepared("crag", 16, raw=tmp_path / "crag", root=tmp_path / "prepared")
-    assert splits.compare(data) == (True, ["crag/official: the same lists", "crag/published: the same lists"])
+    assert compare(data) == (True, ["crag/official: the same lists", "crag/published: the same lists"])
     assert splits.check_split_matches_data(splits.load_split(data.dataset, "official", 20, 1), data) == []
 
 

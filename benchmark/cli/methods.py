@@ -51,7 +51,7 @@ def add(verbs: shared.Verbs) -> None:
 
 def new(arguments: argparse.Namespace) -> int:
     """Write both files, and print what to do next."""
-    from benchmark.templates.scaffold import write_method
+    from benchmark.templates import write_method
 
     method, tests, class_name = write_method(arguments.name, arguments.output, arguments.in_repository)
     called = arguments.name if arguments.in_repository else shlex.quote(f"{method}:{class_name}")

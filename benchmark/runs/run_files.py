@@ -19,8 +19,17 @@ import numpy as np
 
 from benchmark.data.splits import Split
 from benchmark.errors import RUN_FAILED, UserError
-from benchmark.files import explain, remove_unfinished, sha256, write_atomically, write_json, write_text
-from benchmark.npz import DAMAGED, ArrayFile, write_arrays
+from benchmark.files import (
+    DAMAGED,
+    ArrayFile,
+    explain,
+    remove_unfinished,
+    sha256,
+    write_arrays,
+    write_atomically,
+    write_json,
+    write_text,
+)
 from benchmark.runs.lock import RunLock
 from benchmark.spec import Spec
 
