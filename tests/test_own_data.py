@@ -14,7 +14,8 @@ from PIL import Image
 
 from benchmark.data.check import check_dataset, describe
 from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.splits import available, check_split_matches_data, compare, load_split, write
+from benchmark.data.make_splits import compare, write
+from benchmark.data.splits import available, check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.spec import Spec

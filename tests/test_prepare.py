@@ -24,8 +24,9 @@ from PIL import Image
 from benchmark.data.check import check_dataset, describe
 from benchmark.data.dataset import Dataset, Item
 from benchmark.data.load import load_dataset, load_prepared, names, prepare_arrays
+from benchmark.data.make_splits import compare
 from benchmark.data.preview import preview
-from benchmark.data.splits import check_split_matches_data, compare, load_split
+from benchmark.data.splits import check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.paths import ROOT

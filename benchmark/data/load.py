@@ -12,8 +12,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.data.dataset import IGNORE, Dataset, boxes
-from benchmark.data.folder_dataset import FolderDataset
-from benchmark.data.folder_schema import FILE
+from benchmark.data.folder_dataset import FILE, FolderDataset
 from benchmark.data.images import resize
 from benchmark.data.source import (
     Content,
