@@ -89,6 +89,11 @@ def test_the_colour_under_the_alpha_decides(tmp_path: Path, mode: str) -> None:
     assert "transparent" in complaint(read_image, masked(shape, shape)), "an image has no second meaning"
 
 
+def test_the_pixels_that_a_file_declares_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", PHOTO[..., 0].size - 1)
+    assert "declares more than 3,071 pixels; cut it" in complaint(read_image, write(tmp_path / "a.png", PHOTO))
+
+
 def test_bilevel_and_colour_masks(tmp_path: Path) -> None:
     Image.fromarray(IDS > 0).save(tmp_path / "bilevel.png")
     assert np.array_equal(read_mask(tmp_path / "bilevel.png"), IDS > 0)
