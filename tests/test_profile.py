@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from benchmark.registry import METHODS
-from benchmark.training.measure import flop_counter, reached_parameters
+from benchmark.training.step import flop_counter
+from benchmark.training.trainer import reached_parameters
 from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.factories import method_testbed
 
