@@ -15,7 +15,7 @@ from PIL import Image
 from benchmark.data.check import Facts, check_dataset, describe, has_errors
 from benchmark.data.dataset import Dataset, Item
 from benchmark.data.load import load_dataset, load_prepared, prepare_arrays
-from benchmark.data.splits import write
+from benchmark.data.make_splits import write
 from tests.conftest import invoke
 from tests.fake_glas import write_tree
 from tests.own_folder import write_folder

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from benchmark.data.dataset import boxes
 from benchmark.data.images import EXTENSIONS, resize
-from benchmark.data.overlay import indexed, overlay, shares
+from benchmark.data.preview import indexed, overlay, shares
 from benchmark.errors import UserError
 from benchmark.files import check_writable, write_atomically, write_text
 from benchmark.models.load import Finished

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from benchmark.batches.batch import Batch
-from benchmark.batches.host_streaming import Stream
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import Renderer, step_of, to_device
 from benchmark.data.dataset import Dataset
@@ -30,7 +29,7 @@ from benchmark.numerics import Normalisation, Numerics
 from benchmark.randomness import derive
 from benchmark.registry import METHODS, is_path, split_path
 from benchmark.spec import Spec
-from benchmark.training import data_placement as pixels
+from benchmark.training import data_placement
 from benchmark.training import device as devices
 from benchmark.training.cuda_graph import CudaGraphStep, why_eager
 from benchmark.training.evaluate import Evaluator
@@ -58,7 +57,7 @@ class Training:
     evaluator: Evaluator
     steps: int
     versions: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
-    streams: dict[str, Stream] = field(default_factory=dict)  # of images that do not lie on the device
+    streams: dict[str, data_placement.StreamedImages] = field(default_factory=dict)  # where not on the device
 
     def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
         """The plans of `count` steps from `first`, drawn at once and moved to the device together."""
@@ -118,7 +117,9 @@ def check_phases(phases: Mapping[str, Phase], method: str) -> None:
         raise UserError(f"{method}: phases must start at 0 and rise, below 1: {dict(zip(phases, starts, strict=True))}")
 
 
-def whole_images(renderer: Renderer, stream: Stream | None, rows: np.ndarray, count: int) -> Iterator[Batch]:
+def whole_images(
+    renderer: Renderer, stream: data_placement.StreamedImages | None, rows: np.ndarray, count: int
+) -> Iterator[Batch]:
     """The images `rows` as they are stored, normalised, in batches of `count`; nothing is turned, cropped or mixed."""
     for first in range(0, len(rows), count):
         index = rows[first : first + count]
@@ -206,6 +207,7 @@ def build_training(
     """
     versions = versions or code_versions(spec.method, prepared.dataset)
     train = spec.section("train")
+    devices.clear(device)
     devices.configure(device, train.threads, train.deterministic)
     lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
     sizes = (len(lists["labelled"]), len(lists["unlabelled"]), len(prepared.images))
@@ -221,11 +223,9 @@ def build_training(
         stream: Planner(derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views)
         for stream, views in method.views.items()
     }
-    if why := pixels.why_streamed(prepared, method, device):
+    if why := data_placement.why_streamed(prepared, method, device):
         logger.info(why)
-    renderers, streams = pixels.renderers(
-        prepared, lists, method, bool(why), augment, normalisation, numerics
-    )
+    renderers, streams = data_placement.renderers(prepared, lists, method, bool(why), augment, normalisation, numerics)
     step: Any = TrainStep(method, clock, renderers, optimisers, numerics)
     if train.capture == "on" and device.type == "cuda":
         if method.cuda_graph:
@@ -234,8 +234,7 @@ def build_training(
             logger.warning(why_eager(spec.method, method))
     evaluator = Evaluator(prepared, split, spec.section("evaluate"), normalisation, numerics)
     return Training(
-        spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,
-        streams,
+        spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions, streams
     )
 
 
