@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmark.metrics.counts import dice
 from benchmark.report import image_selection, stats
-from benchmark.report.compare import compare, difference_table
+from benchmark.report.compare import compare, difference_table, gap_table, waterfall_table
 from benchmark.report.figures import draw_all
 from benchmark.report.figures.gap_and_cost import cost, gap
 from benchmark.report.figures.names import name_points, spread
@@ -27,7 +27,6 @@ from benchmark.report.figures.panel import panel
 from benchmark.report.figures.scores import forest, ratio_curves, rows_at, scatter
 from benchmark.report.figures.style import DPI, save, short, styled
 from benchmark.report.figures.training import learning, losses, unlabelled, watched
-from benchmark.report.gap import gap_table, waterfall_table
 from benchmark.report.gather import check_records, group_runs
 from benchmark.report.image_selection import Selection, Shown, choose_images, select_images, thumbnails
 from benchmark.report.results_frame import Group

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
+from benchmark.report.compare import left_out, protocol_gaps
 from benchmark.report.figures.names import name_points
 from benchmark.report.figures.scores import LETTER, LINE, list_rows, rows_at
 from benchmark.report.figures.style import (
@@ -22,10 +23,9 @@ from benchmark.report.figures.style import (
     short,
     small_multiples,
 )
-from benchmark.report.gap import left_out, protocol_gaps
+from benchmark.report.render import part, signed
 from benchmark.report.results_frame import Group
 from benchmark.report.stats import draws_in_words
-from benchmark.report.table import part, signed
 
 GAP_TITLES = ("official\noutput", "last\nstep", "threshold\n0.5", "mean over\nimages", "native\nsize", "together")
 COST_AXES = {  # key of the record's cost -> what the axis says, a unit, and whether it depends on the device

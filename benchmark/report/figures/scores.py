@@ -28,9 +28,9 @@ from benchmark.report.figures.style import (
     small_multiples,
     with_gaps,
 )
+from benchmark.report.render import part, spread
 from benchmark.report.results_frame import Group
 from benchmark.report.stats import draws_in_words
-from benchmark.report.table import part, spread
 
 LINE = 0.235  # inches a row
 LETTER = 0.072  # inches a letter of a row's name

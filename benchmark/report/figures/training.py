@@ -27,9 +27,9 @@ from benchmark.report.figures.style import (
     small_multiples,
     with_gaps,
 )
+from benchmark.report.render import part
 from benchmark.report.results_frame import Group
 from benchmark.report.stats import draws_in_words
-from benchmark.report.table import part
 
 CURVE = ["row", "family", "name"]
 SUM = 1e-3  # how near to 1 shares must add up: they are means of float32 values
