@@ -14,9 +14,8 @@ from PIL import Image
 
 from benchmark.data.check import Facts, check_dataset, describe, has_errors
 from benchmark.data.dataset import Dataset, Item
-from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.prepare import prepare
-from benchmark.data.splits import write
+from benchmark.data.load import load_dataset, load_prepared, prepare_arrays
+from benchmark.data.make_splits import write
 from tests.conftest import invoke
 from tests.fake_glas import write_tree
 from tests.own_folder import write_folder
@@ -46,7 +45,7 @@ class Tissue(Dataset):
 def examined(tmp_path: Path, **masks: tuple[int, ...]) -> Facts:
     dataset = load_dataset(f"{__file__}:Tissue")
     dataset.masks = masks  # type: ignore[attr-defined]
-    return check_dataset(prepare(dataset, 32, tmp_path, tmp_path / "tissue"))
+    return check_dataset(prepare_arrays(dataset, 32, tmp_path, tmp_path / "tissue"))
 
 
 def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:

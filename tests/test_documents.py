@@ -80,7 +80,7 @@ def test_every_form_of_import_is_seen():
 
 def test_imports_run_downwards():
     layers = [
-        {"console", "docstring", "errors", "files", "npz", "paths", "randomness", "numerics", "ranges"},
+        {"console", "docstring", "errors", "files", "paths", "randomness", "numerics", "ranges"},
         {"registry", "losses", "ema", "targets", "metrics", "protocols"},
         {"config", "data", "nets", "batches", "spec"}, {"method"},
         {"training", "templates"}, {"runs"}, {"profiling", "conformance", "models"},

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from benchmark.data import splits
-from benchmark.data.groups import patients
+from benchmark.data.fold_lists import patients
 from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.splits import check_split_matches_data, load_split, write
+from benchmark.data.make_splits import write
+from benchmark.data.splits import check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from tests.conftest import invoke, one_line_error, tiny_settings

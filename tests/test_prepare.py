@@ -14,19 +14,18 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data import prepare as prepare_module
 from benchmark.data.check import check_dataset, describe
 from benchmark.data.dataset import Dataset, Item
-from benchmark.data.load import load_dataset, load_prepared, names
-from benchmark.data.prepare import prepare
-from benchmark.data.preview import preview
-from benchmark.data.splits import check_split_matches_data, compare, load_split
+from benchmark.data.load import load_dataset, load_prepared, names, prepare_arrays
+from benchmark.data.make_splits import compare
+from benchmark.data.splits import check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.paths import ROOT
@@ -72,7 +71,7 @@ def test_statistics_are_exact(tmp_path: Path, raw: Path) -> None:
     assert np.allclose(mean, pixels.mean(0), rtol=1e-13) and np.allclose(deviation, pixels.std(0), rtol=1e-12)
     black_and_white = np.zeros((2, 4, 4, 3), np.uint8)
     black_and_white[0] = 255
-    assert max(prepare_module.statistics(black_and_white)[1]) == 0.5
+    assert max(replace(data, images=black_and_white).statistics([0, 1])[1]) == 0.5
 
 
 @pytest.mark.parametrize("kind", ["bmp", "tif", "tiff", "zip", "palette", "sixteen", "rgb"])
@@ -146,37 +145,31 @@ def _bomb() -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
 
 
-def _save(array: np.ndarray, mode: str | None = None) -> Callable[[Path], None]:
-    return lambda path: Image.fromarray(array, mode).save(path)
+def _save(array: np.ndarray) -> Callable[[Path], None]:
+    return lambda path: Image.fromarray(array).save(path)
+
+
+def _cut(text: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text("\n".join(line for line in path.read_text().splitlines() if text not in line))
 
 
 NOISE = np.random.Generator(np.random.PCG64(1)).integers(0, 255, (HEIGHT, WIDTH), dtype=np.uint8)
-COLOUR = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-COLOUR[3:9, 4:9] = 255, 0, 0
-CLEAR = np.dstack([COLOUR, COLOUR[..., 0]])
 BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "truncated": ("train_2.png", lambda path: path.write_bytes(path.read_bytes()[:-40]), "truncated or damaged"),
-    "truncated mask": ("train_2_anno.png", lambda path: path.write_bytes(path.read_bytes()[:60]), "truncated"),
     "text": ("train_2.png", lambda path: path.write_text("<html>404"), "not an image"),
-    "empty": ("train_2.png", lambda path: path.write_bytes(b""), "empty file"),
-    "folder": ("train_2.png", lambda path: (path.unlink(), path.mkdir()), "not a file"),
+    "folder": ("train_2.png", lambda path: (path.unlink(), path.mkdir()), "no such file"),
     "bomb": ("train_2.png", lambda path: path.write_bytes(_bomb()), "pixels"),
-    "16 bit": ("train_2.png", _save(np.zeros((HEIGHT, WIDTH), np.uint16)), "8 bits"),
-    "transparent": ("train_2.png", _save(CLEAR), "transparent"),
     "pages": ("train_2.png", lambda path: Image.new("RGB", (9, 9)).save(
-        path, "TIFF", save_all=True, append_images=[Image.new("RGB", (9, 9))]), "pages"),
-    "no mask": ("train_2_anno.png", Path.unlink, "train_2.png: its mask train_2_anno is missing"),
+        path, "TIFF", save_all=True, append_images=[Image.new("RGB", (9, 9))]), "more than one page"),
+    "no mask": ("train_2_anno.png", Path.unlink, "train_2.png: its mask is missing"),
     "no image": ("train_2.png", Path.unlink, "without its image"),
     "sizes": ("train_2_anno.png", _save(np.zeros((WIDTH, HEIGHT), np.uint8)), "60 x 44 pixels, its mask"),
     "photo as mask": ("train_2_anno.png", _save(NOISE), "not a mask of objects"),
-    "coloured mask": ("train_2_anno.png", _save(COLOUR), "in colours"),
-    "no table": ("Grade.csv", Path.unlink, "is missing"),
-    "binary table": ("Grade.csv", lambda path: path.write_bytes(b"\xff\xfe\x00"), "not a text table"),
-    "bad row": ("Grade.csv", lambda path: path.write_text("name\ntrain_2,1,unknown\n"), "line 2: expected"),
-    "lost row": ("Grade.csv", lambda path: path.write_text(
-        "\n".join(line for line in path.read_text().splitlines() if not line.startswith("train_2,"))), "no row for"),
-    "lost image": ("Grade.csv", lambda path: path.write_text(path.read_text() + "testA_60,1, benign\n"), "testA_60"),
     "two files": ("train_2.png", lambda path: Image.open(path).save(path.with_suffix(".bmp")), "second file"),
+    "no table": ("Grade.csv", Path.unlink, "is missing"),
+    "bad row": ("Grade.csv", lambda path: path.write_bytes(b"name\ntrain_2,1,\xff\n"), "line 2: expected"),
+    "lost row": ("Grade.csv", _cut("train_2,"), "no row for"),
+    "lost image": ("Grade.csv", lambda path: path.write_text(path.read_text() + "testA_60,1, benign\n"), "testA_60"),
 }
 
 
@@ -227,13 +220,13 @@ class Classes(Dataset):
 
 def test_class_masks_and_ignore(tmp_path: Path) -> None:
     dataset = Classes()
-    data = prepare(dataset, SIZE, tmp_path, tmp_path / "classes")
+    data = prepare_arrays(dataset, SIZE, tmp_path, tmp_path / "classes")
     assert set(np.unique(data.masks)) == {0, 1, 255}
     assert not data.native_valid("train_1")[:, 12:15].any() and data.native_valid("train_1")[:, 15:].all()
     assert sorted(np.unique(data.native("train_1"))) == [0, 1, 2]
     dataset.wrong = 7
     with pytest.raises(UserError, match=r"train_0: mask values 7 in 1 pixels are outside the classes 0\.\.1"):
-        prepare(dataset, SIZE, tmp_path, tmp_path / "wrong")
+        prepare_arrays(dataset, SIZE, tmp_path, tmp_path / "wrong")
 
 
 def _spoil_index(folder: Path, **changes: object) -> None:
@@ -249,15 +242,11 @@ def _flip(path: Path) -> None:
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "truncated array": lambda folder: os.truncate(folder / "images.npy", 300),
-    "empty array": lambda folder: os.truncate(folder / "masks.npy", 0),
     "one bit": lambda folder: _flip(folder / "images.npy"),
-    "bad json": lambda folder: (folder / "index.json").write_text("{"),
     "json of another kind": lambda folder: (folder / "index.json").write_text("[1]"),
     "other version": lambda folder: _spoil_index(folder, version=0),
-    "other format": lambda folder: _spoil_index(folder, format=99),
     "lost file": lambda folder: (folder / "native.npz").unlink(),
     "truncated masks": lambda folder: os.truncate(folder / "native.npz", 2000),
-    "other shape": lambda folder: np.save(folder / "masks.npy", np.zeros((12, 8, 8), np.uint8)),
 }
 
 
@@ -289,7 +278,7 @@ def _worker(raw: Path, root: Path, report: str) -> None:
 
 
 def test_workers_at_once_give_one_result(tmp_path: Path, raw: Path) -> None:
-    left = tmp_path / "prepared" / "glas" / f".{SIZE}.work-of-a-killed-one"
+    left = tmp_path / "prepared" / "glas" / f".{SIZE}.k_illed1"
     left.mkdir(parents=True)
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=_worker, args=(raw, tmp_path / "prepared", f"{tmp_path}/{n}")) for n in range(4)]
@@ -317,24 +306,11 @@ def test_full_disk_and_file_in_the_way(tmp_path: Path, raw: Path) -> None:
     worker.start()
     worker.join(30)
     text = (tmp_path / "report").read_text()
-    assert "nothing was written" in text and "\n" not in text
+    assert "nothing was prepared" in text and "\n" not in text
     assert {path.name for path in (root / "glas").iterdir()} <= {".lock"}
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="a file stands where"):
         load_prepared("glas", SIZE, raw=raw, root=tmp_path / "file")
-
-
-def test_check_and_preview(tmp_path: Path, raw: Path) -> None:
-    shutil.copy(raw / "glas" / "train_1.png", raw / "glas" / "testA_1.png")
-    data = opened(tmp_path, raw)
-    text = "\n".join(describe(check_dataset(data)))
-    for words in ("train: 7 images (5 benign, 2 malignant) of 3 patients", "60 x 44 (12)", "train_1 = testA_1",
-                  "5 of the 5 test images come from patients who are also in training", "impossible"):
-        assert words in text
-    sheet = Image.open(preview(data, tmp_path / "out" / "sheet.png", columns=5, tile=64))
-    colours = np.asarray(sheet).reshape(-1, 3)
-    assert (colours == (0, 230, 118)).all(1).sum() > 12 * 50, "outlines are drawn"
-    assert sheet.width == 6 + 5 * 70
 
 
 def test_no_torch() -> None:

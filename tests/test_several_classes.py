@@ -11,10 +11,9 @@ from sklearn.metrics import multilabel_confusion_matrix
 
 from benchmark import protocols
 from benchmark.conformance.checks import MethodTestbed, advance
-from benchmark.data.dataset import Dataset, Item
-from benchmark.data.prepare import prepare
+from benchmark.data.dataset import Dataset, Item, Tile
+from benchmark.data.load import prepare_arrays
 from benchmark.data.splits import Split
-from benchmark.data.tiles import Tile
 from benchmark.errors import NotApplicable
 from benchmark.metrics import class_confusion, dice, jaccard, over_classes
 from benchmark.metrics.torch_counts import class_counts
@@ -60,7 +59,7 @@ def drawn(number):
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     raw, prepared = (tmp_path_factory.mktemp(name) for name in ("raw", "prepared"))
-    return prepare(ThreeClasses(), TINY["data.size"], raw, prepared)
+    return prepare_arrays(ThreeClasses(), TINY["data.size"], raw, prepared)
 
 
 def bench(prepared, method="supervised", **settings):
@@ -177,7 +176,7 @@ def test_a_cut_image_is_scored_once_on_its_tiles_put_together(tmp_path):
     """Two tiles by two of 28 px, which overlap, of images of 40 x 48 px."""
     dataset = ThreeClasses()
     dataset.tile = Tile(size=28, overlap=8)
-    cut = prepare(dataset, TINY["data.size"], tmp_path, tmp_path / "cut")
+    cut = prepare_arrays(dataset, TINY["data.size"], tmp_path, tmp_path / "cut")
     assert len(cut.images) == 4 * len(IDS)
     training = bench(cut).build()
     assert [int(each) for each in training.planners["labelled"].positions] == [*range(8)]

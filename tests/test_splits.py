@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from benchmark.data.dataset import Dataset
-from benchmark.data.fold_lists import FoldOrder, ImageInfo, apportion, percent, shuffled
-from benchmark.data.group_kfold import assign_patients_to_folds
+from benchmark.data.fold_lists import FoldOrder, ImageInfo, apportion, assign_patients_to_folds, percent, shuffled
 from benchmark.data.load import load_dataset
-from benchmark.data.make_splits import make_all
-from benchmark.data.splits import Split, available, check_split_matches_data, compare, load_split, write
+from benchmark.data.make_splits import compare, make_all, write
+from benchmark.data.splits import Split, available, check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.paths import CONFIGS
@@ -156,8 +155,8 @@ def test_any_ratio_lies_between_the_committed_lists(glas: Dataset) -> None:
         assert not any(set(part.labelled) & set(part.validation) for part in lists)
         assert lists[14].fingerprint == load_split(glas, name, 15, fold).fingerprint
     written = json.loads((glas.splits_folder / "official.json").read_text())["folds"][0]["labelled"]
-    train = [ImageInfo(name, "train", grade, "") for name, grade in grades(glas).items() if name.startswith("train")]
-    order = FoldOrder(train, "glas/official/0")
+    content = json.loads((glas.splits_folder / "official.json").read_text())
+    order = FoldOrder(content["folds"][0]["train"], content["strata"], "glas/official/0")
     assert {ratio: order.labelled(int(ratio)) for ratio in written} == written
 
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from benchmark.data.dataset import boxes
 from benchmark.data.load import load_prepared
 from benchmark.data.store import PreparedData
-from benchmark.data.tiles import boxes
 from benchmark.training.stitch import class_map
 from tests.own_folder import picture, write_folder
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.data.folder_schema import Description
+from benchmark.data.folder_dataset import Description
 from tests.conftest import ROOT, invoke, read_records
 from tests.own_folder import picture, write_folder
 

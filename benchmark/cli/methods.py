@@ -51,7 +51,7 @@ def add(verbs: shared.Verbs) -> None:
 
 def new(arguments: argparse.Namespace) -> int:
     """Write both files, and print what to do next."""
-    from benchmark.templates.scaffold import write_method
+    from benchmark.templates import write_method
 
     method, tests, class_name = write_method(arguments.name, arguments.output, arguments.in_repository)
     called = arguments.name if arguments.in_repository else shlex.quote(f"{method}:{class_name}")
@@ -129,7 +129,6 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
     spec, split, dataset, _ = specify(shared.request(arguments), device.type)
     check_machine(spec.values)
     prepared = load_prepared(dataset, spec.values["data.size"], raw=arguments.data)
-    devices.clear(device)
     training = build_training(spec, prepared, split, device)
     costs = count(training) if arguments.count_only else profile(training, arguments.seconds)
     if arguments.trace:

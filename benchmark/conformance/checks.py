@@ -22,8 +22,16 @@ from benchmark.conformance.data_checks import (
     labels_are_mixed,
     require_finite,
 )
-from benchmark.conformance.hidden_state import unregistered
-from benchmark.conformance.testbed import STEPS, Failure, MethodTestbed, advance, differences, frozen, modes
+from benchmark.conformance.testbed import (
+    STEPS,
+    Failure,
+    MethodTestbed,
+    advance,
+    differences,
+    frozen,
+    modes,
+    unregistered,
+)
 from benchmark.ema import Teacher
 from benchmark.errors import NotApplicable, UserError
 from benchmark.training.measure import flop_counter

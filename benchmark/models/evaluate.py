@@ -15,10 +15,9 @@ from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split, available, check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
+from benchmark.files import check_writable, remove_unfinished, sha256, write_arrays, write_atomically, write_json
 from benchmark.models.load import Finished
 from benchmark.models.predict import LARGER
-from benchmark.npz import write_arrays
 from benchmark.protocols import scores
 from benchmark.runs.run_files import archive
 from benchmark.training import device as devices

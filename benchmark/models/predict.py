@@ -15,10 +15,9 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from benchmark.data.images import EXTENSIONS
-from benchmark.data.overlay import indexed, overlay, shares
-from benchmark.data.prepare import resize
-from benchmark.data.tiles import boxes
+from benchmark.data.dataset import boxes
+from benchmark.data.images import EXTENSIONS, resize
+from benchmark.data.preview import indexed, overlay, shares
 from benchmark.errors import UserError
 from benchmark.files import check_writable, write_atomically, write_text
 from benchmark.models.load import Finished
