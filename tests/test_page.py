@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmark.report.gap import gap_table, waterfall_table
+from benchmark.report.compare import gap_table, waterfall_table
 from benchmark.report.gather import group_runs
 from benchmark.report.image_selection import FOUND, INVENTED, MISSED
 from benchmark.report.page import current, data, render
+from benchmark.report.render import Bold, Table
 from benchmark.report.results_frame import Group
-from benchmark.report.table import Bold, Table
 from benchmark.report.tables import failure_table, score_cells, score_table
 from tests.made_records import a_thousand_records, expected, made_counts, native, only, record, tenths
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmark.report.page import render
-from benchmark.report.table import Table
+from benchmark.report.render import Table
 from tests import browser
 from tests.made_records import only, record
 from tests.test_page import HOSTILE, embedded, made_groups, whole
