@@ -38,8 +38,8 @@ class PixelDecoding(NamedTuple):
 
 
 PLAIN = PixelDecoding()
-ADVICE = ("say in dataset.yaml what becomes black and white, as in range: [0, 65535] ('data new' measures it), or save it "
-          "as RGB of 8 bits")
+ADVICE = ("say in dataset.yaml what becomes black and white, as in range: [0, 65535] ('data new' measures it), or save "
+          "it as RGB of 8 bits")
 
 
 def read_image(path: Path, decoding: PixelDecoding = PLAIN, advice: str = ADVICE) -> np.ndarray:
