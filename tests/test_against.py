@@ -13,7 +13,7 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.registry import METHODS
 from benchmark.report import published
-from benchmark.report.against import against
+from benchmark.report.published import against
 from benchmark.runs.experiment import read_experiment
 from tests.made_records import expected, made_counts, of_experiment, only, record
 

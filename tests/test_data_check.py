@@ -65,14 +65,8 @@ def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:
     ):
         assert line in lines
     assert facts["sets"]["train"]["classes"]["b"] == {"pixels": 0.5, "images": 2, "filled": 0} and not has_errors(facts)
-
-
-def test_a_class_that_is_never_tested_and_a_set_without_masks(tmp_path: Path) -> None:
-    lines = describe(examined(tmp_path, train_1=(0, 1, 2, 3)))
+    lines = describe(examined(tmp_path / "untested", train_1=(0, 1, 2, 3)))
     assert "class 'd' is in training masks only: no test image shows whether it was learned" in lines
-    assert [line for line in lines if line.startswith("test: ")] == [
-        "test: 2 images; 2 without a mask, which cannot be scored"
-    ]
 
 
 @pytest.fixture
@@ -110,13 +104,6 @@ def test_the_same_image_in_training_and_test_is_certainly_wrong(tmp_path: Path, 
     assert result.returncode == 4 and "WRONG: split official" in result.stdout
 
 
-def test_the_same_image_twice_in_training_is_told_and_not_wrong(tmp_path: Path, raw: Path) -> None:
-    Image.open(raw / "glas" / "testA_1.png").save(raw / "glas" / "testA_2.png")
-    facts = checked(tmp_path, raw)
-    assert "images with the same pixels: testA_1 = testA_2" in describe(facts)
-    assert [leak for leak in facts["leaks"] if leak["split"] == "official"] == []
-
-
 def test_a_copy_that_looks_alike_is_told_and_is_no_error(tmp_path: Path, raw: Path) -> None:
     copy = Image.open(raw / "glas" / "train_3.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     copy.point(lambda value: value * 0.9).save(raw / "glas" / "testB_1.png")
@@ -135,7 +122,8 @@ def test_patients_of_every_split_are_compared(tmp_path: Path) -> None:
     (folder / "dataset.yaml").write_text("classes: [background, one, two]\ngroups: groups.csv\n")
     prepared = load_prepared(str(folder), 16, root=tmp_path / "prepared")
     write(prepared)
-    facts = check_dataset(prepared)
+    facts = check_dataset(dataclasses.replace(prepared, groups=prepared.groups | {"slide": ("1",) * 20}))
+    assert facts["sets"]["train"]["slides"] == 5, "a slide's number counts within its patient"
     found = facts["patients"]["folds"]
     assert not has_errors(facts) and (found["test_images"], found["shared"]) == (16, 0)
     patients = tuple("A" if name == "A" else "X" for name in prepared.groups["patient"])

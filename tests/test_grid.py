@@ -152,7 +152,7 @@ def test_a_run_of_another_machine_is_left_to_it_while_it_lives(experiment, tmp_p
     monkeypatch.setattr(lock_module, "HEARTBEAT_TIMEOUT", 0.9)
     spec, *_ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
     stranger, stop = replace(Holder.me(), host="node07", machine="another boot"), threading.Event()
-    file = RunFolder(tmp_path, spec).lock.folder / stranger.name
+    file = RunFolder(tmp_path, spec).path / "lock" / stranger.name
     file.parent.mkdir(parents=True)
 
     def beat():
@@ -202,7 +202,7 @@ def test_a_record_is_replaced_only_where_it_is_the_one_that_was_planned(experime
 def test_a_lock_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monkeypatch):
     cells = [cell for cell in read_experiment(str(experiment)).cells if cell.row == "plain"]
     spec, *_ = specify(cells[0].request, "cpu")
-    lock = RunFolder(tmp_path, spec).lock.folder
+    lock = RunFolder(tmp_path, spec).path / "lock"
     lock.mkdir(parents=True)
     (lock / "notes.txt").touch()
     line = ("grid", experiment, "--only", "row=plain", "--slots", 1, "--results", tmp_path, "--json")

@@ -61,27 +61,17 @@ def test_a_patient_that_is_blank_leaves_the_slide(folder: Path):
     assert any(sides(folder)), "negative control: here every image is a slide of its own"
 
 
-def test_blanks_are_not_one_patient(folder: Path):
-    table(folder, "patient", lambda name: "A" if name[0] == "A" else "NA")
-    write(opened(folder))
-    tests = [fold["test"] for fold in json.loads((folder / "splits" / "folds.json").read_text())["folds"]]
-    assert all(tests) and sum({name[0] for name in test} >= {"A"} for test in tests) == 1
-
-
-@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("training", "testing"), ("TRAIN ", " test")])
-def test_one_vocabulary_of_sets(folder: Path, train: str, test: str):
+@pytest.mark.parametrize(("train", "test", "means"), [
+    ("training", "testing", "test"), ("TRAIN ", " Test", "test"), ("train", "testB", "testB"),
+])
+def test_one_vocabulary_of_sets(folder: Path, train: str, test: str, means: str):
     table(folder, "set", lambda name: test if name[0] == "A" else train)
-    assert set(opened(folder).groups["set"]) == {"train", "test"}
+    assert set(opened(folder).groups["set"]) == {"train", means}
     write(opened(folder))
     assert {name[0] for name in load_split(load_dataset(str(folder)), "official", 20, 0).test} == {"A"}
 
 
-def test_a_test_set_may_have_a_name_of_its_own(folder: Path):
-    table(folder, "set", lambda name: "testB" if name[0] == "A" else "train")
-    assert set(opened(folder).groups["set"]) == {"train", "testB"}
-
-
-@pytest.mark.parametrize("word", ["1", "holdout", "val", ""])
+@pytest.mark.parametrize("word", ["1", "val", ""])
 def test_an_unknown_word_for_a_set_is_one_line(folder: Path, word: str):
     table(folder, "set,grade", lambda name: f"{word if name == 'A_0' else 'train'},x")
     line = one_line_error(invoke("data", "check", folder, "--size", SIZE))
@@ -119,8 +109,9 @@ def test_lists_older_than_ones_own_list_files_are_refused(folder: Path):
     (folder / "a.txt").write_text("\n".join(name for name in IDS if name[0] in "ABC"))
     (folder / "b.txt").write_text("\n".join(name for name in IDS if name[0] in "DE"))
     with open(folder / "dataset.yaml", "a") as file:
-        file.write("splits:\n  mine: {train: a.txt, test: b.txt}\n")
+        file.write("splits:\n  mine: [{train: a.txt, test: b.txt}, {train: b.txt, test: a.txt}]\n")
     write(data := opened(folder))
+    assert {name[0] for name in load_split(data.dataset, "mine", 20, 1).test} == set("ABC")
     split = load_split(data.dataset, "mine", 20, 0)
     assert check_split_matches_data(split, data) == []
     (folder / "b.txt").write_text("\n".join(name for name in IDS if name[0] == "E"))

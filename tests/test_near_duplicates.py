@@ -40,10 +40,6 @@ def tissue() -> np.ndarray:
     return np.array(load_prepared("synthetic", 96).images)
 
 
-def test_different_images_of_the_same_tissue_are_not_alike(tissue: np.ndarray) -> None:
-    assert near_duplicates(tissue) == []
-
-
 @pytest.mark.parametrize("kind", COPIES)
 def test_a_copy_of_each_image_is_found_and_nothing_else(tissue: np.ndarray, kind: str) -> None:
     copies = np.stack([np.asarray(COPIES[kind](Image.fromarray(image)).convert("RGB")) for image in tissue])

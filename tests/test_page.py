@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from benchmark.protocols import PROTOCOLS
-from benchmark.report.gap import gap_table, waterfall_table
+from benchmark.report.compare import gap_table, waterfall_table
 from benchmark.report.gather import group_runs
 from benchmark.report.image_selection import FOUND, INVENTED, MISSED
 from benchmark.report.page import current, data, render
+from benchmark.report.render import Bold, Table
 from benchmark.report.results_frame import METRICS, Group
-from benchmark.report.table import Bold, Table
 from benchmark.report.tables import failure_table, score_table
 from tests.made_records import a_thousand_records, expected, made_counts, native, only, record, tenths
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmark.report.page import render
-from benchmark.report.table import Table
+from benchmark.report.render import Table
 from benchmark.report.tables import score_table
 from tests import browser
 from tests.made_records import only, record

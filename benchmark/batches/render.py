@@ -1,7 +1,7 @@
 """Rendering: a plan becomes a batch, in tensor code on one device, without generator or host sync.
 
 Everything a data set needs lies on the device as one flat array with four bytes a pixel: red, green, blue and label;
-where it is too large for that, a plan brings the pixels of its batch along (`benchmark.batches.host_streaming`). A
+where it is too large for that, a plan brings the pixels of its batch along (`benchmark.training.data_placement`). A
 batch is one gather from it (the quickest of the variants measured on a CPU; a GPU does not care); colour, blur and
 CutMix follow on the gathered images. Safe to capture in a CUDA graph and to trace in FakeTensor mode.
 """
@@ -18,9 +18,10 @@ from benchmark.batches.augment import Augment
 from benchmark.batches.batch import Batch, paste
 from benchmark.batches.colour import adjust, blur, taps
 from benchmark.batches.geometry import Geometry
-from benchmark.batches.host_streaming import PIXELS
 from benchmark.numerics import Normalisation, Normaliser, Numerics
 from benchmark.targets import TARGETS
+
+PIXELS = "pixels"  # a field of the plans that bring their pixels along
 
 
 def to_device(block: Mapping[str, np.ndarray], device: torch.device | str) -> dict[str, Tensor]:

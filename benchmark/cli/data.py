@@ -83,9 +83,12 @@ def _tile(arguments: argparse.Namespace) -> Tile | None:
 
 def new(arguments: argparse.Namespace) -> int:
     """Write a first dataset.yaml, and say what was seen and guessed."""
-    from benchmark.data.new_folder import new
+    from benchmark.data.new_folder import new, set_tile
 
-    print("\n".join(new(Path(arguments.folder), arguments.images, arguments.masks, _tile(arguments))))
+    folder, tile = Path(arguments.folder), _tile(arguments)
+    print("\n".join(new(folder, arguments.images, arguments.masks)))
+    if tile:
+        print(set_tile(folder, tile))
     return OK
 
 

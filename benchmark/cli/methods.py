@@ -129,7 +129,6 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
     spec, split, dataset, _ = specify(shared.request(arguments), device.type)
     check_machine(spec.values)
     prepared = load_prepared(dataset, spec.values["data.size"], raw=arguments.data)
-    devices.clear(device)
     training = build_training(spec, prepared, split, device)
     costs = count(training) if arguments.count_only else profile(training, arguments.seconds)
     if arguments.trace:

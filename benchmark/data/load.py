@@ -43,12 +43,9 @@ def names() -> list[str]:
     return [*DATASETS.names(), *DATASETS.outside()]
 
 
-def load_dataset(given: str, name: str = "") -> Dataset:
+def load_dataset(given: str) -> Dataset:
     """The data set that a user names: by a name of `names()`, by `path/to/file.py:Class`, or by the path of a folder
-    with a dataset.yaml, or of that file.
-
-    name: what it must be called, where a record says so: another may lie in that folder by now.
-    UserError, with a suggestion, where there is none."""
+    with a dataset.yaml, or of that file. UserError, with a suggestion, where there is none."""
     dataset: Dataset
     folder = Path(given).parent if Path(given).name == FILE else Path(given)
     if given not in names() and not is_path(given) and (os.sep in given or folder.is_dir()):
@@ -58,8 +55,6 @@ def load_dataset(given: str, name: str = "") -> Dataset:
     else:
         dataset = DATASETS.load(given)()
         dataset.name, dataset.source = portable(given), given
-    if name and dataset.name != name:
-        raise UserError(f"{given}: the data set is called '{dataset.name}', not '{name}'")
     return dataset
 
 

@@ -14,16 +14,13 @@ from benchmark.errors import CHECK_FAILED, UserError, suggest
 from benchmark.files import write_text
 from benchmark.paths import CONFIGS
 from benchmark.protocols import PROTOCOLS
-from benchmark.report.against import against
-from benchmark.report.compare import difference_table
-from benchmark.report.csv_export import comma_separated
-from benchmark.report.gap import gap_table, waterfall_table
-from benchmark.report.latex import document
-from benchmark.report.markdown import escape, markdown
+from benchmark.report.compare import difference_table, gap_table, waterfall_table
+from benchmark.report.gather import warnings_of
+from benchmark.report.published import against
+from benchmark.report.render import Table, comma_separated, latex_document, markdown
+from benchmark.report.render import escape_markdown as escape
 from benchmark.report.results_frame import METRICS, Group
-from benchmark.report.table import Table
 from benchmark.report.tables import class_table, cost_tables, failure_table, object_table, score_table, subset_tables
-from benchmark.report.warnings import warnings_of
 
 TEXTS, FIGURES, PAGE = ("md", "tex", "csv"), ("png", "pdf"), ("html",)
 FORMATS = (*TEXTS, *FIGURES, *PAGE)
@@ -123,7 +120,7 @@ def group_texts(
         parts += [*(f"**Careful:** {escape(warning)}\n" for warning in warnings), *map(markdown, mine)]
         parts.append(f"Made by `{command}`. {escape(provenance(group))}\n")
         found[Path("tables", f"{stem}.md")] = "\n".join(parts)
-        found[Path("tables", f"{stem}.tex")] = document(mine, comments, stem, warnings)
+        found[Path("tables", f"{stem}.tex")] = latex_document(mine, comments, stem, warnings)
         found[Path("tables", f"{group.name}.csv")] = comma_separated(group, digest(group))  # all protocols
     return found
 

@@ -138,6 +138,7 @@ class RunLock:
         self.folder = folder
         self.progress: dict[str, Any] = {}  # what others are told; replace it, do not change it
         self._holder = Holder.me()
+        self._file = folder / self._holder.name
 
     @contextlib.contextmanager
     def acquire(self, *, wait: bool = False, asked_to_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
@@ -170,7 +171,7 @@ class RunLock:
     def check(self) -> None:
         """RunLocked where the lock was lost: others saw no heartbeat for so long that they have taken it over."""
         try:
-            open(self.folder / self._holder.name, "rb").close()  # an open file server asks; a look may be an old one
+            open(self._file, "rb").close()  # an open file server asks; a look may be an old one
         except FileNotFoundError:
             raise RunLocked("lost the lock (no heartbeat for too long); another process may have taken over "
                             f"{self.folder.parent.name}") from None
@@ -198,7 +199,7 @@ class RunLock:
         made = self.folder.with_name(f".{self.folder.name}.{secrets.token_hex(4)}")
         try:
             made.mkdir()
-            (made / self._holder.name).touch()
+            (made / self._file.name).touch()
             os.rename(made, self.folder)
         except OSError as error:
             shutil.rmtree(made, ignore_errors=True)
@@ -214,7 +215,7 @@ class RunLock:
             number += 1
             text = json.dumps({"heartbeat": number} | self.progress)
             try:
-                with open(self.folder / self._holder.name, "r+b") as file:  # not "wb": that would bring a lost one back
+                with open(self._file, "r+b") as file:  # not "wb": that would bring a lost lock back
                     file.write(text.encode())
                     file.truncate()
             except FileNotFoundError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ from benchmark.errors import UserError, suggest
 from benchmark.runs.experiment import Cell, Experiment
 from benchmark.runs.lock import read_lock
 from benchmark.runs.request import ResolvedRun, Specifier
-from benchmark.runs.run_files import device_label, folder_of, read_with_digest, record_of, staleness
+from benchmark.runs.run_files import device_label, read_with_digest, record_of, staleness
 from benchmark.spec import Spec
 from benchmark.training.code_versions import code_versions
 from benchmark.training.setup import build_method
@@ -60,16 +61,22 @@ def plan(
         if run.spec.run_id in entries:
             raise UserError(f"{cell.where}: '{cell.row}' is the same run as '{entries[run.spec.run_id][0].row}'")
         entries[run.spec.run_id] = cell, run
-    planned = []
+    planned, running = [], {entry["run_id"] for entry in running_runs(results)}
     for cell, run in list(entries.values())[shard[0] - 1 :: shard[1]]:
         state, record, digest = "excluded", None, ""
-        if not cell.reason:
-            state, record, digest = state_of(run, results, versions(run.spec.method, run.dataset), fingerprint_of)
+        path = record_of(results, run.spec.run_id)
+        if not cell.reason and path.exists():
+            record, digest = read_with_digest(path)
+            now = versions(run.spec.method, run.dataset)
+            stale = staleness(record, now, run.split, fingerprint_of(run.dataset))
+            state = "stale" if stale else record["status"]
+        elif not cell.reason:
+            state = "running" if run.spec.run_id in running else "missing"
         planned.append(Planned(cell, run.spec, run.split, run.dataset, state, record, digest))
     return planned
 
 
-def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> Iterable[Cell]:
+def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> list[Cell]:
     """The cells that `only` (row, method, dataset, ratio or draw -> value) lets through; UserError where none does."""
     places = [
         {"row": c.row, "method": c.request.method, "dataset": c.request.dataset, "ratio": str(c.request.ratio),
@@ -84,26 +91,8 @@ def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> Iterable[Cell]:
             raise UserError(f"--only {key}={value}: there is {', '.join(values)}.{suggest(value, values)}")
     found = [cell for cell, place in zip(cells, places, strict=True) if only.items() <= place.items()]
     if not found:
-        wanted = ", ".join(f"{key}={value}" for key, value in only.items())
-        raise UserError(f"--only {wanted}: no run has all of these")
+        raise UserError(f"--only {', '.join(map('='.join, only.items()))}: no run has all of these")
     return found
-
-
-def state_of(
-    run: ResolvedRun, results: Path, versions: dict[str, int | str],
-    fingerprint_of: Callable[[Dataset], str | None] = lambda _: None,
-) -> tuple[str, dict[str, Any] | None, str]:
-    """What the results folder says of a run, its record and that one's digest; `versions`: of the code of today."""
-    path = record_of(results, run.spec.run_id)
-    if path.exists():
-        record, digest = read_with_digest(path)
-        stale = staleness(record, versions, run.split, fingerprint_of(run.dataset))
-        return "stale" if stale else record["status"], record, digest
-    try:
-        status = read_lock(folder_of(results, run.spec.run_id) / "lock")
-    except (UserError, OSError):  # a lock that cannot be read costs its own run, whose process says why
-        status = None
-    return "missing" if status is None or status.holder.alive is False else "running", None, ""
 
 
 def check_hyperparameters(planned: Iterable[Planned]) -> None:
@@ -159,25 +148,21 @@ def mixed_lists(planned: Iterable[Planned], chosen: Sequence[Planned], here: Map
 
     chosen: what would be run now. here: this machine's `environment`, as records have it.
     """
-    found: dict[str, dict[str, Mapping[str, Any]]] = defaultdict(dict)
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     now = set(map(id, chosen))
     for entry in planned:
-        environment = here if id(entry) in now else None
-        if environment is None and entry.record is not None and entry.record["status"] == "done":
-            environment = entry.record["environment"]
-        if environment is not None:
-            spec = entry.spec
-            place = f"{spec.dataset}, {spec.split}, {spec.ratio} % draw {spec.fold}"
-            found[place].setdefault(device_label(environment), environment)
-    return [f"{place}: {'; '.join(sorted(kinds))}" for place, kinds in found.items() if _differ(list(kinds.values()))]
-
-
-def _differ(environments: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether these are surely not one model; an old record knows its brand alone."""
-    processors = [environment["processor"] for environment in environments if environment.get("processor")]
-    return len({environment["device"] for environment in environments}) > 1 or any(
-        processor != processors[0] for processor in processors
-    )
+        place = f"{entry.spec.dataset}, {entry.spec.split}, {entry.spec.ratio} % draw {entry.spec.fold}"
+        if id(entry) in now:
+            found[place].append(here)
+        elif entry.record is not None and entry.record["status"] == "done":
+            found[place].append(entry.record["environment"])
+    mixed = []
+    for place, environments in found.items():
+        brands = {environment["device"] for environment in environments}
+        models = {device_label(each) for each in environments if each.get("processor")}  # an old record has none
+        if len(brands) > 1 or len(models) > 1:
+            mixed.append(f"{place}: {'; '.join(sorted({device_label(each) for each in environments}))}")
+    return mixed
 
 
 def running_runs(results: Path) -> list[dict[str, Any]]:
@@ -205,14 +190,11 @@ def running_runs(results: Path) -> list[dict[str, Any]]:
 
 def interrupted_runs(results: Path, others: Collection[str] = ()) -> dict[str, int | None]:
     """Runs with a checkpoint, other than `others` (recorded, or running), and the last step in their log."""
-    return {
-        path.parent.name: _last_step(path.with_name("log.jsonl"))
-        for path in sorted((results / "runs").glob("*/checkpoint.pt")) if path.parent.name not in others
-    }
-
-
-def _last_step(log: Path) -> int | None:
-    try:
-        return int(json.loads(log.read_text(encoding="utf-8").splitlines()[-1])["step"])
-    except (OSError, ValueError, IndexError, KeyError, TypeError):
-        return None
+    found: dict[str, int | None] = {}
+    for path in sorted((results / "runs").glob("*/checkpoint.pt")):
+        if path.parent.name not in others:
+            found[path.parent.name] = None
+            with contextlib.suppress(OSError, ValueError, IndexError, KeyError, TypeError):
+                last = path.with_name("log.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+                found[path.parent.name] = int(json.loads(last)["step"])
+    return found

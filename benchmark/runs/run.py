@@ -120,10 +120,10 @@ def run_or_load(
         if result.status != "done":
             return write_record(path.parent, record, None), False
         record["weights_sha256"] = model_file.weights_digest(weights)
-        folder.save_masks(result.masks)
         if options.keep != "nothing":
-            folder.save_weights(weights)
             model_file.write(folder.path, model_file.describe(spec, prepared, split, record["weights_sha256"]))
+            folder.save_weights(weights)
+        folder.save_masks(result.masks)
         folder.lock.check()
         record = write_record(path.parent, record, result.counts)
         (folder.path / "error.txt").unlink(missing_ok=True)
@@ -164,7 +164,6 @@ def train_or_record_failure(
 ) -> tuple[TrainResult, dict[str, torch.Tensor]]:
     """Train; `loop` is for the training loop. What training raises is a result, too, and its traceback is kept."""
     try:
-        devices.clear(inputs.device)
         training = build_training(*inputs)
         try:
             result = train(training, folder, **loop)

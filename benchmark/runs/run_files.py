@@ -47,13 +47,13 @@ class RunFolder:
     def __init__(self, results: Path, spec: Spec) -> None:
         self.path = folder_of(results, spec.run_id)
         self.spec = spec
-        self.lock = RunLock(self.path / "lock")
         self.checkpoint = self.path / "checkpoint.pt"
         self.log_file = self.path / "log.jsonl"
 
     @contextlib.contextmanager
     def locked(self, **how: Any) -> Iterator[None]:
         """Lock the run for this process; `how`: see `RunLock.acquire`."""
+        self.lock = RunLock(self.path / "lock")
         with self.lock.acquire(**how):
             remove_unfinished(self.path)
             write_json(self.path / "spec.json", self.spec.to_json())
@@ -69,9 +69,8 @@ class RunFolder:
             return torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a damaged file
             cause = str(error).splitlines()[0][:120]
-            raise UserError(
-                f"{self.checkpoint}: damaged checkpoint ({cause}); remove it and the run starts anew", RUN_FAILED
-            ) from None
+            raise UserError(f"{self.checkpoint}: damaged checkpoint ({cause}); remove it and the run starts anew",
+                            RUN_FAILED) from None
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Replace the checkpoint in one move."""

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from benchmark.batches.batch import Batch
-from benchmark.batches.host_streaming import Stream
 from benchmark.batches.render import Renderer, to_device
 from benchmark.errors import UserError
 from benchmark.method import Phase
+from benchmark.training.data_placement import StreamedImages
 
 
 def phase_spans(phases: Mapping[str, Phase], steps: int) -> dict[str, range]:
@@ -35,7 +35,7 @@ def check_phases(phases: Mapping[str, Phase], method: str) -> None:
         raise UserError(f"{method}: phases must start at 0 and rise, below 1: {dict(zip(phases, starts, strict=True))}")
 
 
-def whole_images(renderer: Renderer, stream: Stream | None, rows: np.ndarray, count: int) -> Iterator[Batch]:
+def whole_images(renderer: Renderer, stream: StreamedImages | None, rows: np.ndarray, count: int) -> Iterator[Batch]:
     """The images `rows` as they are stored, normalised, in batches of `count`; nothing is turned, cropped or mixed."""
     for first in range(0, len(rows), count):
         index = rows[first : first + count]

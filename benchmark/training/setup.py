@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.batches.host_streaming import Stream
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import step_of, to_device
 from benchmark.data.splits import Split
@@ -24,7 +23,7 @@ from benchmark.numerics import Normalisation, Numerics
 from benchmark.randomness import derive
 from benchmark.registry import METHODS
 from benchmark.spec import Spec
-from benchmark.training import data_placement as pixels
+from benchmark.training import data_placement
 from benchmark.training import device as devices
 from benchmark.training.code_versions import code_versions
 from benchmark.training.cuda_graph import CudaGraphStep, why_eager
@@ -52,7 +51,7 @@ class Training:
     evaluator: Evaluator
     steps: int
     versions: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
-    streams: dict[str, Stream] = field(default_factory=dict)  # of images that do not lie on the device
+    streams: dict[str, data_placement.StreamedImages] = field(default_factory=dict)  # where not on the device
 
     def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
         """The plans of `count` steps from `first`, drawn at once and moved to the device together."""
@@ -166,6 +165,7 @@ def build_training(
     """
     versions = versions or code_versions(spec.method, prepared.dataset)
     train = spec.section("train")
+    devices.clear(device)
     devices.configure(device, train.threads, train.deterministic)
     lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
     sizes = (len(lists["labelled"]), len(lists["unlabelled"]), len(prepared.images))
@@ -181,9 +181,9 @@ def build_training(
         stream: Planner(derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views)
         for stream, views in method.views.items()
     }
-    if why := pixels.why_streamed(prepared, method, device):
+    if why := data_placement.why_streamed(prepared, method, device):
         logger.info(why)
-    renderers, streams = pixels.renderers(
+    renderers, streams = data_placement.renderers(
         prepared, lists, method, bool(why), augment, normalisation, numerics
     )
     step: Any = TrainStep(method, clock, renderers, optimisers, numerics)

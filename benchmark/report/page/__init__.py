@@ -19,11 +19,11 @@ from markupsafe import Markup
 from benchmark.files import write_text
 from benchmark.protocols import MEANING, PROTOCOLS
 from benchmark.registry import portable
+from benchmark.report.gather import warnings_of
 from benchmark.report.image_selection import Shown, images_shareable, local_folder, select_images, thumbnails
+from benchmark.report.render import DASH, Bold, Table, between, number, part
 from benchmark.report.results_frame import METRICS, Group, Run
-from benchmark.report.table import DASH, Bold, Table, between, number, part
 from benchmark.report.tables import COSTS, score_table
-from benchmark.report.warnings import warnings_of
 
 PARTS = Path(__file__).parent
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
