@@ -17,7 +17,7 @@ from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.spec import Spec
 from tests.conftest import invoke, one_line_error
-from tests.own_folder import PATIENTS, picture, write_folder
+from tests.own_folder import PATIENTS, picture, write_folder, write_table
 
 YAML = "name: cells\nclasses: {background: 0, one: 1, two: 2}\ngroups: groups.csv\n"
 SIZE = 16
@@ -221,12 +221,6 @@ def _replace(old: str, new: str) -> Callable[[Path], object]:
     return lambda folder: (folder / "groups.csv").write_text((folder / "groups.csv").read_text().replace(old, new))
 
 
-def _sets(folder: Path, tested: str) -> None:
-    names = [path.stem for path in (folder / "images").iterdir()]
-    rows = [f"{name},{'test' if name == tested else 'train'}" for name in names]
-    (folder / "groups.csv").write_text("\n".join(["id,set", *rows]))
-
-
 BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "link out": (_outside, r"images/A_0\.png: leads out of the folder, to .*secret\.png"),
     "two of one name": (lambda f: shutil.copy(f / "images" / "A_0.png", f / "images" / "A_0.tif"),
@@ -243,7 +237,9 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no id": (_replace("id,", "image,"), "line 1: expected different plain names of columns, id among them"),
     "unknown row": (_append("A_00,A,low\n"), r"line 22: there is no image 'A_00'\. Did you mean 'A_0'\?"),
     "lost row": (_replace("A_0,A,high\n", ""), r"no row for the image 'A_0'"),
-    "tested without a mask": (lambda f: _sets(f, "E_19"), r"E_19\.png: is in set 'test' and has no mask"),
+    "tested without a mask": (
+        lambda f: write_table(f, "set", lambda name: "test" if name == "E_19" else "train"),
+        r"E_19\.png: is in set 'test' and has no mask"),
 }
 
 
@@ -264,7 +260,6 @@ def test_names_with_blanks_accents_and_quotes_are_names(folder: Path):
     name = "l'été \"1\" #2"
     assert name in data.ids and np.array_equal(data.native_classes(name), picture(0)[1])
     write(data)
-    (folder / "mine.txt").write_text("A_5\n")
     assert load_split(data.dataset, "folds", 20, 0).test
 
 
@@ -309,12 +304,9 @@ def test_ratios_are_percentages_of_the_images_that_have_a_mask(tmp_path: Path):
 
 
 def test_sets_make_it_official_and_a_validation_set_is_held_out(folder: Path):
-    rows = ["id,patient,set"]
-    for number in range(20):
-        patient = PATIENTS[number % 5]
-        chosen = {"A": "test", "B": "validation" if number < 16 else "train"}.get(patient, "train")
-        rows.append(f"{patient}_{number},{patient},{chosen}")
-    (folder / "groups.csv").write_text("\n".join(rows))
+    held = {"A": "test", "B": "validation"}
+    write_table(folder, "patient,set",
+                lambda name: f"{name[0]},{held.get(name[0], 'train') if name != 'B_16' else 'train'}")
     data = opened(folder)
     write(data)
     split = load_split(data.dataset, "official", 50, 0)
