@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from benchmark.data.dataset import boxes
-from benchmark.data.images import EXTENSIONS, resize
+from benchmark.data.images import EXTENSIONS, read_image, resize
 from benchmark.data.preview import indexed, overlay, shares
 from benchmark.errors import UserError
 from benchmark.files import check_writable, write_atomically, write_text
@@ -132,7 +132,7 @@ def predict(finished: Finished, planned: Sequence[Output], cut: Tiling | None) -
     for output in planned:
         row: dict[str, Any] = {"image": str(output.image)}
         try:
-            image = model.decoding.read(output.image, DEEP)
+            image = read_image(output.image, model.decoding, DEEP)
         except UserError as error:
             yield row | {"error": str(error)}
             continue
