@@ -14,7 +14,7 @@ from benchmark.registry import DATASETS, METHODS
 from benchmark.report.gather import group_runs
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.request import Request, specify
-from benchmark.training.code_versions import code_versions
+from benchmark.training.setup import code_versions
 from tests.conftest import ROOT, command, invoke, one_line_error, read_records, tiny_settings
 
 SOURCE = '''

@@ -11,7 +11,7 @@ from benchmark.errors import Interrupted, UserError
 from benchmark.losses import IGNORE, cross_entropy, pseudo_label
 from benchmark.method import Phase
 from benchmark.registry import METHODS
-from benchmark.training.phases import check_phases, phase_spans
+from benchmark.training.setup import check_phases, phase_spans
 from benchmark.training.trainer import train
 from methods.supervised import Supervised
 from tests.factories import method_testbed

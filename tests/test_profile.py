@@ -9,7 +9,8 @@ import torch
 
 from benchmark.conformance.testbed import advance
 from benchmark.registry import METHODS
-from benchmark.training.measure import flop_counter, reached_parameters
+from benchmark.training.step import flop_counter
+from benchmark.training.trainer import reached_parameters
 from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.factories import method_testbed
 

@@ -34,8 +34,8 @@ from benchmark.conformance.testbed import (
 )
 from benchmark.ema import Teacher
 from benchmark.errors import NotApplicable, UserError
-from benchmark.training.measure import flop_counter
-from benchmark.training.phases import phase_spans
+from benchmark.training.setup import phase_spans
+from benchmark.training.step import flop_counter
 
 
 def losses_are_named_scalars(testbed: MethodTestbed) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from benchmark.data.dataset import boxes
-from benchmark.data.images import EXTENSIONS, resize
+from benchmark.data.images import EXTENSIONS, read_image, resize
 from benchmark.data.preview import indexed, overlay, shares
 from benchmark.errors import UserError
 from benchmark.files import check_writable, write_atomically, write_text
@@ -114,7 +114,7 @@ def predict(
     for path in images:
         row: dict[str, Any] = {"image": str(path)}
         try:
-            image = model.decoding.read(path, DEEP)
+            image = read_image(path, model.decoding, DEEP)
         except UserError as error:
             yield row | {"error": str(error)}
             continue
