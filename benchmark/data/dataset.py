@@ -87,7 +87,7 @@ class Dataset:
     instances: bool = True  # masks hold object ids; False: class indices, 255 = ignore
     may_lack_masks: bool = False  # an item without a mask is an unlabelled training image; False: a mistake
     tile: Tile | None = None  # images are cut at native size before they are resized
-    decoding: PixelDecoding = PixelDecoding()  # how files become pixels, for images that a run predicts later
+    decoding: PixelDecoding = images.PLAIN  # how files become pixels, for images that a run predicts later
     home: Path | None = None  # the folder of a data set of one's own
     published_statistics: Statistics | None = None
     publishable: bool = False  # whether pictures of it may lie in a repository
@@ -123,7 +123,7 @@ class Dataset:
 
     def read_image(self, item: Item) -> np.ndarray:
         """uint8 [H, W, 3]. `predict` knows `decoding` alone: what else a subclass does here, new images lack."""
-        return item.image() if callable(item.image) else self.decoding.read(item.image, "save it as RGB of 8 bits")
+        return item.image() if callable(item.image) else images.read_image(item.image, self.decoding)
 
     def read_mask(self, item: Item) -> np.ndarray:
         """uint16 [H, W], as released. UserError where there is none, or where it cannot be a mask."""

@@ -204,7 +204,7 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
         "format": FORMAT, "dataset": dataset.name, "version": dataset.version, "size": size,
         "classes": dataset.classes, "fingerprint": pixels.hexdigest(), "hashes": pixels.hashes,
         "arrays_fingerprint": arrays_fingerprint(ids, images, masks), "native_sha256": sha256(folder / "native.npz"),
-        "ids": ids, "groups": columns(items), "native_sizes": sizes, "tiles": tiles if dataset.tile else [],
+        "ids": ids, "groups": columns(items), "native_sizes": sizes, "tiles": tiles,
         "unmasked": [item.id for item in items if item.mask is None],
     })
 
