@@ -256,11 +256,6 @@ class PredictsOneClass(Honest):
         return self.net(image)[:, :1]
 
 
-class PredictsHalfTheSize(Honest):
-    def predict(self, image):
-        return self.net(image)[..., ::2, ::2]
-
-
 class PredictsNoNumbers(Honest):
     def predict(self, image):
         return self.net(image) / 0

@@ -19,12 +19,11 @@ from PIL import Image
 
 from benchmark.metrics.counts import dice
 from benchmark.report import image_selection, stats
-from benchmark.report.compare import compare, difference_table
+from benchmark.report.compare import compare, difference_table, gap_table, waterfall_table
 from benchmark.report.figures import draw_all, panel
 from benchmark.report.figures.scores import cost, forest, gap, ratio_curves, rows_at, scatter
 from benchmark.report.figures.style import DPI, name_points, save, short, styled
 from benchmark.report.figures.training import learning, losses, unlabelled, watched
-from benchmark.report.gap import gap_table, waterfall_table
 from benchmark.report.gather import check_records, group_runs
 from benchmark.report.image_selection import Selection, Shown, choose_images, select_images, thumbnails
 from benchmark.report.results_frame import Group

@@ -306,6 +306,6 @@ def test_a_network_without_pretrained_weights_says_so() -> None:
 
 
 def test_names_come_without_pytorch() -> None:
-    code = "import sys; from benchmark.nets.catalogue import NAMES; sys.exit('torch' in sys.modules)"
+    code = "import sys; from benchmark.nets import NAMES; sys.exit('torch' in sys.modules)"
     root = Path(__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -30,21 +30,14 @@ def test_every_preset_can_be_composed_with_every_method_and_data_set(preset):
 
 
 @pytest.mark.parametrize(
-    ("method", "parameters"),
-    [("cps", 271_632_388), ("xnet", 326_177_668), ("semimoe", 181_186_867 + 3)],  # the last learns three loss weights
+    ("method", "parameters", "share"),
+    [("cps", 271_632_388, 0), ("xnet", 326_177_668, 0), ("semimoe", 181_186_867 + 3, 0),  # it learns three loss weights
+     ("mean_teacher", 34.53e6, 0.01), ("entropy_minimisation", 34.53e6, 0.01), ("ua_mt", 34.53e6, 0.01),
+     ("cct", 3.71e6, 0.01), ("urpc", 1.82e6, 0.01), ("cross_teaching", 75.91e6, 0.01)],
 )
-def test_methods_have_the_published_sizes_under_the_paper_preset(method, parameters):
-    assert size_under_paper(method)[0] == parameters
-
-
-@pytest.mark.parametrize(
-    ("method", "millions"),
-    [("mean_teacher", 34.53), ("entropy_minimisation", 34.53), ("ua_mt", 34.53), ("cct", 3.71), ("urpc", 1.82),
-     ("cross_teaching", 75.91)],
-)
-def test_the_other_methods_are_as_large_as_the_published_code_makes_them(method, millions):
-    """Their counts are those of XNet's code; heads of 3x3 there and 1x1 here differ by less than 1 %."""
-    assert size_under_paper(method)[0] / 1e6 == pytest.approx(millions, rel=0.01)
+def test_methods_have_the_published_sizes_under_the_paper_preset(method, parameters, share):
+    """Where a share may differ, the number is that of XNet's code: heads of 3x3 there are 1x1 here."""
+    assert size_under_paper(method)[0] == pytest.approx(parameters, rel=share, abs=0)
 
 
 PUBLISHED = {

@@ -60,13 +60,9 @@ def test_classes_have_colours_of_their_own_and_a_legend(tmp_path: Path, regions:
         assert count(sheet[:top], colour) > 80, "a swatch of the legend"
         assert 26 * 4 < count(sheet[top:], colour) < 26 * 4 * 2 + 20, "an outline, not the whole region"
     assert count(sheet, COLOURS[2]) == 0, "there are two classes beside the first"
+    assert (sheet[top:top + TILE, -TILE - GAP:-GAP] == (230, 150, 200)).all(), "without a mask: no tint, no outline"
     tinted = tuple((value + 128) // 2 for value in (230, 150, 200))
     assert count(sheet[top:], tinted) == 2 * TILE, "unknown pixels are tinted"
-
-
-def test_an_image_without_a_mask_is_drawn_as_it_is(tmp_path: Path, regions: PreparedData) -> None:
-    sheet = drawn(preview(regions, tmp_path / "sheet.png", ids=["none"], tile=TILE))
-    assert (sheet[-(TILE + LINE + GAP):-(LINE + GAP), GAP:-GAP] == (230, 150, 200)).all(), "no tint, no outline"
 
 
 def test_two_classes_look_as_always(tmp_path: Path) -> None:

@@ -12,12 +12,11 @@ import pytest
 
 from benchmark.errors import UserError
 from benchmark.report.build import build
-from benchmark.report.gap import gap_table, protocol_gaps, waterfall_table
-from benchmark.report.gather import check_records, group_runs
-from benchmark.report.markdown import escape
+from benchmark.report.compare import gap_table, protocol_gaps, waterfall_table
+from benchmark.report.gather import check_records, group_runs, warnings_of
+from benchmark.report.render import escape_markdown as escape
 from benchmark.report.results_frame import Group
 from benchmark.report.tables import EVERYTHING, failure_table, object_table, score_cells, score_table, subset_tables
-from benchmark.report.warnings import warnings_of
 from benchmark.runs.run_files import write_record
 from tests.conftest import invoke, one_line_error
 from tests.made_records import a_thousand_records, expected, made_counts, native, of_experiment, only, record, tenths

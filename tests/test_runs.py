@@ -21,7 +21,7 @@ from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
 from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.runs.run_files import KEYS, read_counts, read_record
-from benchmark.training import code_versions as numerics
+from benchmark.training import setup
 from tests.conftest import ROOT, TINY, invoke, one_line_error, tiny_settings
 
 pytestmark = pytest.mark.slow
@@ -270,9 +270,9 @@ def stopped(request, results):
 def test_a_checkpoint_of_other_code_is_set_aside_and_the_run_starts_anew(tmp_path, monkeypatch, caplog):
     checkpoint = stopped(short("supervised"), tmp_path)
     before = checkpoint.read_bytes()
-    monkeypatch.setattr(numerics, "ENGINE", numerics.ENGINE + 1)
+    monkeypatch.setattr(setup, "ENGINE", setup.ENGINE + 1)
     record, _ = run_or_load(short("supervised"), RunOptions(tmp_path))
-    assert record["status"] == "done" and record["numerics"]["engine"] == numerics.ENGINE
+    assert record["status"] == "done" and record["numerics"]["engine"] == setup.ENGINE
     kept = checkpoint.with_name("checkpoint.pt.old1")
     assert kept.read_bytes() == before
     assert [line for line in caplog.messages if "numerics" in line and str(kept) in line and "starts anew" in line]

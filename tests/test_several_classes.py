@@ -94,19 +94,9 @@ def test_two_classes_are_counted_as_several_would_be():
     assert class_confusion(prediction, mask, 2).tolist() == [by_hand]
 
 
-def test_nothing_counts_where_all_is_ignored():
-    mask = torch.full((2, 8, 8), 255, dtype=torch.uint8)
-    assert not class_counts(torch.ones(2, 8, 8, dtype=torch.int64), mask, 3).any()
-
-
 def test_a_mean_over_classes_leaves_out_what_is_undefined():
     values = np.array([[0.5, np.nan], [np.nan, np.nan], [0.2, 0.4]])
     np.testing.assert_allclose(over_classes(values), [0.5, np.nan, 0.3])
-
-
-def test_native_classes_are_the_file_s(three):
-    for number, name in enumerate(IDS):
-        np.testing.assert_array_equal(three.native_classes(name), drawn(number)[1])
 
 
 def test_a_run_counts_every_class_and_scores_their_mean(three, outcome):

@@ -9,8 +9,7 @@ import torch
 from benchmark.errors import NotApplicable, UserError
 from benchmark.method import Clock
 from benchmark.nets.network import Network
-from methods._xnet_network import TwoBranches
-from methods._xnet_wavelets import high_frequency, low_frequency
+from methods._xnet_parts import TwoBranches, high_frequency, low_frequency
 from methods.xnet import XNet
 from tests.batches import batch, task, terms, unlabelled
 

@@ -83,9 +83,12 @@ def _tile(arguments: argparse.Namespace) -> Tile | None:
 
 def new(arguments: argparse.Namespace) -> int:
     """Write a first dataset.yaml, and say what was seen and guessed."""
-    from benchmark.data.new_folder import new
+    from benchmark.data.new_folder import new, set_tile
 
-    print("\n".join(new(Path(arguments.folder), arguments.images, arguments.masks, _tile(arguments))))
+    folder, tile = Path(arguments.folder), _tile(arguments)
+    print("\n".join(new(folder, arguments.images, arguments.masks)))
+    if tile:
+        print(set_tile(folder, tile))
     return OK
 
 
@@ -101,7 +104,7 @@ def prepare(arguments: argparse.Namespace) -> int:
                             "dataset.yaml")
         logger.info(set_tile(dataset.home, tile))
     prepared = _load(arguments, read=True)
-    tiles = f" in {len(prepared.images)} tiles" if prepared.tiles else ""
+    tiles = f" in {len(prepared.images)} tiles" if prepared.dataset.tile else ""
     print(f"{prepared.name}: {len(prepared.ids)} images{tiles} at {prepared.size} px in {prepared.folder}")
     return OK
 

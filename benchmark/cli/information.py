@@ -46,7 +46,7 @@ def show_list(arguments: argparse.Namespace) -> int:
 
 def _rows(kind: str) -> list[dict[str, Any]]:
     from benchmark.config import yaml_files
-    from benchmark.nets.catalogue import NAMES
+    from benchmark.nets import NAMES
     from benchmark.paths import CONFIGS
     from benchmark.registry import DATASETS, METHODS
 

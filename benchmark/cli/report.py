@@ -82,8 +82,8 @@ def _groups(arguments: argparse.Namespace, results: Path) -> list[Group]:
 
 def _against(groups: list[Group]) -> int:
     """Print what agrees with the published numbers and what does not."""
-    from benchmark.report.against import against
-    from benchmark.report.markdown import markdown
+    from benchmark.report.published import against
+    from benchmark.report.render import markdown
 
     found = [(group, against(group)) for group in groups if group.published]
     if not found:

@@ -20,7 +20,7 @@ from benchmark.batches.plan import MIXED
 from benchmark.conformance.testbed import Failure, MethodTestbed, advance, differences, frozen, not_finite
 from benchmark.data.store import PreparedData
 from benchmark.losses import IGNORE
-from benchmark.training.phases import phase_spans
+from benchmark.training.setup import phase_spans
 
 
 def hidden_masks_and_test_images_are_unused(testbed: MethodTestbed) -> None:

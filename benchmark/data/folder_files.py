@@ -8,7 +8,7 @@ import csv
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,13 +32,6 @@ class Files(NamedTuple):
     groups: dict[str, dict[str, str]]
 
 
-class Found(NamedTuple):
-    """A file, and what each name in braces stands for."""
-
-    path: Path
-    values: dict[str, str]
-
-
 def fields_of(pattern: str) -> list[str]:
     """The names in braces, each once. ValueError for braces with no plain name in them."""
     names = list(dict.fromkeys(FIELD.findall(pattern)))
@@ -54,22 +47,34 @@ def files_of(folder: Path, image_files: str, mask_files: str, follow_links: bool
     UserError: no images or no masks, a mask without its image, two files of one id, a file that is no image, a link
     that leads out of the folder (unless followed)."""
     order = fields_of(image_files)
-    images, masks = (_by_id(find(folder, each, follow_links), order) for each in (image_files, mask_files))
-    for what, found, pattern in (("images", images, image_files), ("masks", masks, mask_files)):
+    sides: list[dict[str, Path]] = []
+    groups: dict[str, dict[str, str]] = {}
+    for what, pattern in (("masks", mask_files), ("images", image_files)):
+        found: dict[str, Path] = {}
+        for path, values in find(folder, pattern, follow_links):
+            name = "_".join(values[key] for key in order)
+            if not name.isprintable() or name != name.strip() or name.endswith(TAKEN):
+                raise UserError(f"{path.parent / repr(path.name)}: an image cannot be called so; give it a plainer "
+                                "name")
+            if name in found:
+                raise UserError(f"{path}: a second file called '{name}' beside {found[name]}; keep one")
+            found[name] = path
+            groups[name] = {key: value for key, value in values.items() if key != "name"}
         if not found:
             raise UserError(f"{folder}: no {what} ({', '.join(EXTENSIONS)}) at '{pattern}'")
+        sides.append(found)
+    masks, images = sides
     for name in masks.keys() - images.keys():
-        raise UserError(f"{masks[name].path}: a mask without its image; masks are called like their images, or "
-                        "mask_suffix or mask_files says how")
+        raise UserError(f"{masks[name]}: a mask without its image; masks are called like their images, or mask_suffix "
+                        "or mask_files says how")
     ids = sorted(images, key=_natural)
-    return Files(
-        {name: images[name].path for name in ids}, {name: masks[name].path for name in ids if name in masks},
-        {name: {key: value for key, value in images[name].values.items() if key != "name"} for name in ids},
-    )
+    return Files({name: images[name] for name in ids}, {name: masks[name] for name in ids if name in masks},
+                 {name: groups[name] for name in ids})
 
 
-def find(folder: Path, pattern: str, follow_links: bool = False) -> list[Found]:
-    """The image files that the pattern, without extension, fits; what begins with a dot is passed over."""
+def find(folder: Path, pattern: str, follow_links: bool = False) -> list[tuple[Path, dict[str, str]]]:
+    """The image files that the pattern, without extension, fits, and what each name in braces stands for; what begins
+    with a dot is passed over."""
     fixed = re.match(r"([^{]*/)?", pattern).group()  # type: ignore[union-attr]  # it may be empty
     start = Path(folder, fixed)
     home = folder if Path(os.path.normpath(start)).is_relative_to(os.path.normpath(folder)) else start
@@ -91,33 +96,17 @@ def find(folder: Path, pattern: str, follow_links: bool = False) -> list[Found]:
         if not follow_links and not path.resolve().is_relative_to(home.resolve()):
             raise UserError(f"{path}: leads out of the folder, to {path.resolve()}; put the file itself there, or "
                             "write 'follow_links: true' into dataset.yaml")
-        found.append(Found(path, match.groupdict()))
+        found.append((path, match.groupdict()))
     return found
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
     """A name in braces stands for as little as fits of one part of a path, and for the same where it comes again."""
-    text, seen = "", set()
-    for place, piece in enumerate(FIELD.split(pattern)):
-        if place % 2 == 0:
-            text += re.escape(unicodedata.normalize("NFC", piece))
-        else:
-            text += f"(?P={piece})" if piece in seen else f"(?P<{piece}>[^/]+?)"
-            seen.add(piece)
+    text = ""
+    for place, piece in enumerate(FIELD.split(unicodedata.normalize("NFC", pattern))):
+        group = f"(?P={piece})" if f"(?P<{piece}>" in text else f"(?P<{piece}>[^/]+?)"
+        text += group if place % 2 else re.escape(piece)
     return re.compile(text)
-
-
-def _by_id(files: Sequence[Found], order: Sequence[str]) -> dict[str, Found]:
-    made: dict[str, Found] = {}
-    for found in files:
-        name = "_".join(found.values[key] for key in order)
-        if not name.isprintable() or name != name.strip() or name.endswith(TAKEN):
-            raise UserError(f"{found.path.parent / repr(found.path.name)}: an image cannot be called so; give it a "
-                            "plainer name")
-        if name in made:
-            raise UserError(f"{found.path}: a second file called '{name}' beside {made[name].path}; keep one")
-        made[name] = found
-    return made
 
 
 def _natural(name: str) -> tuple[tuple[str, int], ...]:

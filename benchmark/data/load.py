@@ -43,12 +43,9 @@ def names() -> list[str]:
     return [*DATASETS.names(), *DATASETS.outside()]
 
 
-def load_dataset(given: str, name: str = "") -> Dataset:
+def load_dataset(given: str) -> Dataset:
     """The data set that a user names: by a name of `names()`, by `path/to/file.py:Class`, or by the path of a folder
-    with a dataset.yaml, or of that file.
-
-    name: what it must be called, where a record says so: another may lie in that folder by now.
-    UserError, with a suggestion, where there is none."""
+    with a dataset.yaml, or of that file. UserError, with a suggestion, where there is none."""
     dataset: Dataset
     folder = Path(given).parent if Path(given).name == FILE else Path(given)
     if given not in names() and not is_path(given) and (os.sep in given or folder.is_dir()):
@@ -58,8 +55,6 @@ def load_dataset(given: str, name: str = "") -> Dataset:
     else:
         dataset = DATASETS.load(given)()
         dataset.name, dataset.source = portable(given), given
-    if name and dataset.name != name:
-        raise UserError(f"{given}: the data set is called '{dataset.name}', not '{name}'")
     return dataset
 
 
@@ -78,7 +73,7 @@ def load_prepared(
     dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
     if size not in SIZES:
         raise UserError(f"working size {size}: must be a whole number from {SIZES[0]} to {SIZES[-1]}")
-    folder = _folder(dataset, root)
+    folder = prepared_folder(root) / dataset.prepared_name
     there, trouble = None, ABSENT
     try:
         there = read_prepared(folder / str(size), dataset, size)
@@ -114,7 +109,7 @@ def current_fingerprint(
 
     None where it is not known: neither raw nor prepared data are here, or they are generated. Without `read` also where
     they were never read here, and where something is wrong with them, which is for others to say."""
-    folder = _folder(dataset, root)
+    folder = prepared_folder(root) / dataset.prepared_name
     known = recall(dataset, folder)
     try:
         source = dataset.find(raw_folder(raw))
@@ -129,10 +124,6 @@ def current_fingerprint(
             raise
         return None
     return now.pixels if now else None
-
-
-def _folder(dataset: Dataset, root: str | Path | None) -> Path:
-    return prepared_folder(root) / dataset.prepared_name
 
 
 def prepare_arrays(
@@ -209,7 +200,7 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
         "format": FORMAT, "dataset": dataset.name, "version": dataset.version, "size": size,
         "classes": dataset.classes, "fingerprint": pixels.hexdigest(), "hashes": pixels.hashes,
         "arrays_fingerprint": arrays_fingerprint(ids, images, masks), "native_sha256": sha256(folder / "native.npz"),
-        "ids": ids, "groups": columns(items), "native_sizes": sizes, "tiles": tiles if dataset.tile else [],
+        "ids": ids, "groups": columns(items), "native_sizes": sizes, "tiles": tiles,
         "unmasked": [item.id for item in items if item.mask is None],
     })
 

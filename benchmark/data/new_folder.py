@@ -14,7 +14,7 @@ import numpy as np
 from benchmark.data import images
 from benchmark.data.dataset import Tile
 from benchmark.data.folder_dataset import FILE, default_name, describe
-from benchmark.data.folder_files import Files, Found, fields_of, files_of, find
+from benchmark.data.folder_files import Files, fields_of, files_of, find
 from benchmark.errors import UserError
 from benchmark.files import write_text
 
@@ -33,7 +33,7 @@ PLAIN = 0.1  # share of the others that lie in regions of one value, below which
 Guess = tuple[list[str], list[str]]  # lines of dataset.yaml, and lines that tell the user what was seen and guessed
 
 
-def new(folder: Path, image_files: str = "", mask_files: str = "", tile: Tile | None = None) -> list[str]:
+def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
     """Look at the images, write `folder/dataset.yaml`, and return what was seen and guessed, in lines.
 
     image_files, mask_files: where they lie, as in dataset.yaml; or `image_files` alone, a folder with all of them.
@@ -62,7 +62,6 @@ def new(folder: Path, image_files: str = "", mask_files: str = "", tile: Tile | 
     for more_lines, more_told in (_masks(files), _pixels(files), _groups(folder)):
         lines += more_lines
         told += more_told
-    lines += [_shown(tile)] * bool(tile)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, "\n".join(lines) + "\n")
     describe(folder)  # what is written must be what can be read
@@ -80,8 +79,8 @@ def set_tile(folder: Path, tile: Tile) -> str:
     return f"{path}: added {_shown(tile)}"
 
 
-def _shown(tile: Tile | None) -> str:
-    return f"tile: {{size: {tile.size}, overlap: {tile.overlap}}}" if tile else ""
+def _shown(tile: Tile) -> str:
+    return f"tile: {{size: {tile.size}, overlap: {tile.overlap}}}"
 
 
 def _layout(folder: Path, image_files: str, mask_files: str) -> tuple[str, str]:
@@ -94,8 +93,11 @@ def _layout(folder: Path, image_files: str, mask_files: str) -> tuple[str, str]:
         return root, masks_at
     layout = _folders(folder, root)
     found = [find(folder, pattern) for pattern in layout]
-    ids, masks = ({tuple(each.values.values()) for each in side} for side in found)
-    return layout if ids & masks else (layout[0] + _common_end(found[0]), layout[1] + _common_end(found[1]))
+    ids, masks = ({tuple(values.values()) for _, values in side} for side in found)
+    if ids & masks:
+        return layout
+    ends = [_common_end([path.stem for path, _ in side]) for side in found]
+    return layout[0] + ends[0], layout[1] + ends[1]
 
 
 def _from(folder: Path, pattern: str) -> str:
@@ -124,9 +126,8 @@ def _folders(folder: Path, root: str) -> tuple[str, str]:
                     f"{FILE}, or say where they lie: --images '{{grade}}/image/{{name}}' --masks ...")
 
 
-def _common_end(files: Sequence[Found]) -> str:
+def _common_end(names: Sequence[str]) -> str:
     """Letters, with what divides them from the rest, that all names end with, as in `_mask`."""
-    names = [found.path.stem for found in files]
     ends = [match.group() for name in names if (match := re.search(r"[_\-. ]*[A-Za-z]*$", name))]
     shortest = min(ends, key=len, default="")
     return shortest if all(name.endswith(shortest) for name in names) else ""

@@ -60,9 +60,9 @@ def preview(
     sheet = Image.new("RGB", (GAP + columns * (tile + GAP), top + -(-len(pictures) // columns) * height), "white")
     draw = ImageDraw.Draw(sheet)
     for number, (name, tone) in enumerate(legend):
-        y = GAP + number * LINE
-        draw.rectangle((GAP, y + 1, GAP + LETTERS, y + 1 + LETTERS), fill=tone, outline="black")
-        draw.text((2 * GAP + LETTERS, y + 1), name, fill="black", font=words)
+        y = GAP + number * LINE + 1
+        draw.rectangle((GAP, y, GAP + LETTERS, y + LETTERS), fill=tone, outline="black")
+        draw.text((2 * GAP + LETTERS, y), name, fill="black", font=words)
     for number, (name, (image, mask)) in enumerate(zip(ids, pictures, strict=True)):
         x, y = GAP + number % columns * (tile + GAP), top + number // columns * height
         # thin lines hide less; colours need some width

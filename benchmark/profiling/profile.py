@@ -27,10 +27,9 @@ from benchmark.files import write_bytes
 from benchmark.numerics import DTYPES
 from benchmark.training import device as devices
 from benchmark.training.cuda_graph import CudaGraphStep
-from benchmark.training.measure import reached_parameters
 from benchmark.training.setup import Training
 from benchmark.training.step import Plan, TrainStep
-from benchmark.training.trainer import BLOCK, TrainState, run_block
+from benchmark.training.trainer import BLOCK, TrainState, reached_parameters, run_block
 
 SIDE = {"cuda": 8192, "cpu": 1024}  # of the square matrices that give the ceiling
 

@@ -22,8 +22,7 @@ from benchmark.runs.lock import read_lock
 from benchmark.runs.request import ResolvedRun, Specifier
 from benchmark.runs.run_files import device_label, read_with_digest, record_of, staleness
 from benchmark.spec import Spec
-from benchmark.training.code_versions import code_versions
-from benchmark.training.setup import build_method
+from benchmark.training.setup import build_method, code_versions
 
 STATES = ("done", "running", "skipped", "diverged", "failed", "stale", "excluded", "missing")
 

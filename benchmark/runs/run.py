@@ -33,8 +33,7 @@ from benchmark.runs.run_files import (
 from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training import model_file
-from benchmark.training.code_versions import code_versions
-from benchmark.training.setup import build_training
+from benchmark.training.setup import build_training, code_versions
 from benchmark.training.trainer import CHECKPOINT_SECONDS, StaleCheckpoint, TrainResult, train
 
 logger = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.runs.run_files import read_counts, read_record, record_of, spec_of
 from benchmark.spec import Spec
 from benchmark.training import device as devices
-from benchmark.training.code_versions import code_versions
+from benchmark.training.setup import code_versions
 
 FINGERPRINTS = ("fingerprint", "arrays_fingerprint", "split_fingerprint")
 SHOWN = 3  # differences of one aspect that a line has room for

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from seaborn import heatmap
 
 from benchmark.report import stats
-from benchmark.report.compare import compare
+from benchmark.report.compare import compare, left_out, protocol_gaps
 from benchmark.report.figures.style import (
     BLUE,
     COLOURS,
@@ -33,10 +33,9 @@ from benchmark.report.figures.style import (
     small_multiples,
     with_gaps,
 )
-from benchmark.report.gap import left_out, protocol_gaps
+from benchmark.report.render import part, signed, spread
 from benchmark.report.results_frame import Group
 from benchmark.report.stats import draws_in_words
-from benchmark.report.table import part, signed, spread
 
 LINE = 0.235  # inches a row
 LETTER = 0.072  # inches a letter of a row's name

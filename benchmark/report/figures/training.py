@@ -24,9 +24,9 @@ from benchmark.report.figures.style import (
     small_multiples,
     with_gaps,
 )
+from benchmark.report.render import part
 from benchmark.report.results_frame import Group
 from benchmark.report.stats import draws_in_words
-from benchmark.report.table import part
 
 CURVE = ["row", "family", "name"]
 STYLES = [(shade, dash) for dash in ("-", (0, (4, 1.5)), (0, (1, 1.2))) for shade in COLOURS]
