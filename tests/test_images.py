@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data import images
-from benchmark.data.images import read_colour_mask, read_image, read_mask
+from benchmark.data.images import PixelDecoding, read_colour_mask, read_image, read_mask
 from benchmark.errors import UserError
 
 ORIENTATION = 0x0112  # EXIF
@@ -89,6 +89,11 @@ def test_the_colour_under_the_alpha_decides(tmp_path: Path, mode: str) -> None:
     assert "transparent" in complaint(read_image, masked(shape, shape)), "an image has no second meaning"
 
 
+def test_the_pixels_that_a_file_declares_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", PHOTO[..., 0].size - 1)
+    assert "declares more than 3,071 pixels; cut it" in complaint(read_image, write(tmp_path / "a.png", PHOTO))
+
+
 def test_bilevel_and_colour_masks(tmp_path: Path) -> None:
     Image.fromarray(IDS > 0).save(tmp_path / "bilevel.png")
     assert np.array_equal(read_mask(tmp_path / "bilevel.png"), IDS > 0)
@@ -108,14 +113,14 @@ def test_grey_range(tmp_path: Path) -> None:
     deep = (ROWS * 64 + COLUMNS).astype(np.uint16)
     for name, array in (("a.png", deep), ("a.tif", deep), ("b.tif", deep.astype(np.int32))):
         path = write(tmp_path / name, array)
-        assert "16 bits a pixel; save it" in complaint(read_image, path)
-        grey = read_image(path, grey_range=(500, 2500))
+        assert "16 bits a pixel; say in dataset.yaml" in complaint(read_image, path)
+        grey = read_image(path, PixelDecoding((500, 2500)))
         expected = np.floor(np.clip((deep.astype(float) - 500) / 2000, 0, 1) * 255 + 0.5)
         assert grey.dtype == np.uint8 and grey.shape == (48, 64, 3) and np.array_equal(grey[..., 0], expected)
         assert (grey == grey[..., :1]).all()
-    assert np.array_equal(read_image(write(tmp_path / "c.png", PHOTO), grey_range=(0, 4095)), PHOTO), "8 bits stay"
+    assert np.array_equal(read_image(write(tmp_path / "c.png", PHOTO), PixelDecoding((0, 4095))), PHOTO), "8 bits stay"
     floating = write(tmp_path / "d.tif", deep.astype(np.float32))
-    assert "F pixels" in complaint(read_image, floating, grey_range=(0, 4095))
+    assert "F pixels" in complaint(read_image, floating, PixelDecoding((0, 4095)))
 
 
 def test_sixteen_bit_colours_are_not_cut_in_silence(tmp_path: Path) -> None:

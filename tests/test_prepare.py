@@ -8,11 +8,9 @@ import multiprocessing
 import os
 import resource
 import shutil
-import struct
 import subprocess
 import sys
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -74,32 +72,17 @@ def test_statistics_are_exact(tmp_path: Path, raw: Path) -> None:
     assert max(replace(data, images=black_and_white).statistics([0, 1])[1]) == 0.5
 
 
-@pytest.mark.parametrize("kind", ["bmp", "tif", "tiff", "zip", "palette", "sixteen", "rgb"])
+@pytest.mark.parametrize("kind", ["bmp", "tif", "zip"])
 def test_every_form_of_the_release_is_the_same_data(tmp_path: Path, raw: Path, kind: str) -> None:
-    first = opened(tmp_path, raw)
-    other = tmp_path / "other"
-    folder = write_tree(other / "Warwick QU Dataset (Released 2016_07_08)", kind if len(kind) < 5 and kind[0] in "bt"
-                        else "png")
+    first, other = opened(tmp_path, raw), tmp_path / "other"
+    folder = write_tree(other / "Warwick QU Dataset (Released 2016_07_08)", "png" if kind == "zip" else kind)
     if kind == "zip":
-        with zipfile.ZipFile(other / "warwick_qu_dataset_released_2016_07_08.zip", "w") as archive:
-            for path in folder.iterdir():
-                archive.write(path, f"some name/{path.name}")
+        shutil.make_archive(str(other / "warwick_qu_dataset_released_2016_07_08"), "zip", other, folder.name)
         shutil.rmtree(folder)
-    for path in folder.glob("*_anno.png"):
-        ids = np.array(Image.open(path))
-        if kind == "palette":
-            coloured = Image.fromarray(ids, "L").convert("P")
-            coloured.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-            coloured.putdata(ids.ravel().tolist())
-            coloured.save(path)
-        elif kind == "sixteen":
-            Image.fromarray(ids.astype(np.uint16)).save(path)
-        elif kind == "rgb":
-            Image.fromarray(np.stack([ids] * 3, -1)).save(path)
     second = load_prepared("glas", SIZE, raw=other, root=tmp_path / "second")
     assert (second.fingerprint, second.arrays_fingerprint) == (first.fingerprint, first.arrays_fingerprint)
     assert (second.folder / "native.npz").read_bytes() == (first.folder / "native.npz").read_bytes()
-    assert not list((tmp_path / "second" / "glas").glob(".*work*"))
+    assert {path.name for path in second.folder.parent.iterdir()} == {".lock", "source.json", str(SIZE)}
 
 
 def test_fingerprints_see_pixels_and_size(tmp_path: Path, raw: Path) -> None:
@@ -118,6 +101,7 @@ def test_fingerprints_see_pixels_and_size(tmp_path: Path, raw: Path) -> None:
 @pytest.mark.parametrize("place", ["glas", "GlaS", "Warwick_QU_Dataset", "glas/Warwick_QU_Dataset", "."])
 def test_where_it_is_found(tmp_path: Path, place: str) -> None:
     write_tree(tmp_path / "raw" / place)
+    (tmp_path / "raw" / "GlaS.txt").write_text("a note")
     found = load_dataset("glas").find(tmp_path / "raw")
     assert (found / "train_1.png").is_file()
 
@@ -136,15 +120,6 @@ def test_not_found_says_what_to_get_and_where_to_put_it(tmp_path: Path) -> None:
         load_prepared("glas", 3, raw=tmp_path, root=tmp_path)
 
 
-def _bomb() -> bytes:
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    body = chunk(b"IDAT", zlib.compress(bytes(1000)))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + body + chunk(b"IEND", b"")
-
-
 def _save(array: np.ndarray) -> Callable[[Path], None]:
     return lambda path: Image.fromarray(array).save(path)
 
@@ -158,7 +133,6 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "truncated": ("train_2.png", lambda path: path.write_bytes(path.read_bytes()[:-40]), "truncated or damaged"),
     "text": ("train_2.png", lambda path: path.write_text("<html>404"), "not an image"),
     "folder": ("train_2.png", lambda path: (path.unlink(), path.mkdir()), "no such file"),
-    "bomb": ("train_2.png", lambda path: path.write_bytes(_bomb()), "pixels"),
     "pages": ("train_2.png", lambda path: Image.new("RGB", (9, 9)).save(
         path, "TIFF", save_all=True, append_images=[Image.new("RGB", (9, 9))]), "more than one page"),
     "no mask": ("train_2_anno.png", Path.unlink, "train_2.png: its mask is missing"),
@@ -188,9 +162,7 @@ def test_bad_files(tmp_path: Path, raw: Path, case: str) -> None:
 
 def test_bad_file_in_an_archive_is_named_by_the_archive(tmp_path: Path, raw: Path) -> None:
     (raw / "glas" / "train_3.png").write_bytes(b"no")
-    with zipfile.ZipFile(tmp_path / "glas.zip", "w") as archive:
-        for path in (raw / "glas").iterdir():
-            archive.write(path, path.name)
+    shutil.make_archive(str(tmp_path / "glas"), "zip", raw / "glas")
     with pytest.raises(UserError, match=r"glas\.zip/train_3\.png: not an image"):
         opened(tmp_path, tmp_path / "glas.zip")
     with zipfile.ZipFile(tmp_path / "cats.zip", "w") as archive:

@@ -63,11 +63,6 @@ def test_one_box_gives_what_resizing_alone_gives():
     assert torch.equal(class_map(logits, [(0, 0, 40, 52)], (40, 52)), resized[0].argmax(0).to(torch.uint8))
 
 
-def test_a_missing_tile_is_an_error():
-    with pytest.raises(ValueError):
-        class_map(torch.zeros(1, 2, 8, 8), boxes(4, 6, 4, 2), (4, 6))
-
-
 @pytest.fixture
 def large(tmp_path: Path) -> PreparedData:
     folder = write_folder(tmp_path / "large", images=4, bare=1)

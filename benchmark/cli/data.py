@@ -104,7 +104,7 @@ def prepare(arguments: argparse.Namespace) -> int:
                             "dataset.yaml")
         logger.info(set_tile(dataset.home, tile))
     prepared = _load(arguments, read=True)
-    tiles = f" in {len(prepared.images)} tiles" if prepared.tiles else ""
+    tiles = f" in {len(prepared.images)} tiles" if prepared.dataset.tile else ""
     print(f"{prepared.name}: {len(prepared.ids)} images{tiles} at {prepared.size} px in {prepared.folder}")
     return OK
 

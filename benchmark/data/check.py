@@ -48,7 +48,7 @@ def check_dataset(prepared: PreparedData) -> Facts:
         "fingerprint": prepared.fingerprint, "classes": list(prepared.classes),
         "sets": {name: _set(prepared, ids, patient) for name, ids in sets.items()},
         "native_sizes": dict(Counter(f"{width} x {height}" for height, width in prepared.native_sizes).most_common()),
-        "tiles": len(prepared.images) if prepared.tiles else None,
+        "tiles": len(prepared.images) if prepared.dataset.tile else None,
         "patients": _patients(patient, folds) if {"patient", "slide"} & prepared.groups.keys() else None,
         "statistics": _moments(prepared.statistics(prepared.rows_of(sets.get(TRAIN, prepared.ids)))),
         "published_statistics": published and _moments(published),

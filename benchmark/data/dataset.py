@@ -87,7 +87,7 @@ class Dataset:
     instances: bool = True  # masks hold object ids; False: class indices, 255 = ignore
     may_lack_masks: bool = False  # an item without a mask is an unlabelled training image; False: a mistake
     tile: Tile | None = None  # images are cut at native size before they are resized
-    decoding: PixelDecoding = PixelDecoding()  # how files become pixels, for images that a run predicts later
+    decoding: PixelDecoding = images.PLAIN  # how files become pixels, for images that a run predicts later
     home: Path | None = None  # the folder of a data set of one's own
     published_statistics: Statistics | None = None
     publishable: bool = False  # whether pictures of it may lie in a repository
@@ -123,7 +123,7 @@ class Dataset:
 
     def read_image(self, item: Item) -> np.ndarray:
         """uint8 [H, W, 3]. `predict` knows `decoding` alone: what else a subclass does here, new images lack."""
-        return item.image() if callable(item.image) else self.decoding.read(item.image, "save it as RGB of 8 bits")
+        return item.image() if callable(item.image) else images.read_image(item.image, self.decoding)
 
     def read_mask(self, item: Item) -> np.ndarray:
         """uint16 [H, W], as released. UserError where there is none, or where it cannot be a mask."""
@@ -151,8 +151,10 @@ def locate(raw: Path, prefixes: tuple[str, ...], holds: Callable[[Path], bool]) 
 
     Looked at: `raw` itself; folders and archives in it whose name starts with one of `prefixes` (upper or lower case,
     blanks as underscores); the only folder in it (as in an unpacked archive); and so on in these."""
-    if is_archive(raw) or not raw.is_dir() or holds(raw):
-        return raw if raw.exists() else None
+    if not raw.is_dir():
+        return raw if is_archive(raw) else None
+    if holds(raw):
+        return raw
     entries = sorted(path for path in raw.iterdir() if not path.name.startswith((".", "__MACOSX")))
     named = [path for path in entries if path.name.lower().replace(" ", "_").startswith(prefixes)]
     folders = [path for path in entries if path.is_dir()]

@@ -241,11 +241,6 @@ class FolderDataset(Dataset):
                                 "lack one")
             yield Item(name, path, mask, groups[name], mask if self.instances and said.ignore is not None else None)
 
-    def read_image(self, item: Item) -> np.ndarray:
-        """uint8 [H, W, 3]; numbers of 16 bits are scaled by the file's `range`, colours made grey where it says so."""
-        return self.decoding.read(self.files.images[item.id], "say in dataset.yaml what becomes black and white, as in "
-                                  "range: [0, 65535] ('data new' measures it)")
-
     def read_mask(self, item: Item) -> np.ndarray:
         """uint16 [H, W]: object ids, or class indices and 255."""
         path = self.files.masks[item.id]

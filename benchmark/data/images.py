@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,45 +27,42 @@ FEW = 8  # colours; a picture with no more is a mask, not a photograph
 Colour = tuple[int, int, int]
 
 
-@dataclass(frozen=True)
-class PixelDecoding:
+class PixelDecoding(NamedTuple):
     """How the image files of a data set become what networks see; a run keeps it, so that new images are read alike.
 
-    range: the grey values that become black and white, of images of 16 bits. grey: colours become brightness."""
+    range: low < high, of grey images of 16 bits: low and less becomes 0, high and more 255, what is between in
+    proportion. grey: colours become brightness."""
 
     range: tuple[int, int] | None = None
     grey: bool = False
 
-    def read(self, path: Path, advice: str) -> np.ndarray:
-        """uint8 [H, W, 3]. UserError: as `read_image`; `advice` is for an image of 16 bits without a range."""
-        pixels = read_image(path, self.range, advice)
-        if self.grey and (pixels != pixels[..., :1]).any():
-            # brightness by ITU-R BT.601, halves up
-            grey = (pixels.astype(np.int64) @ np.array([299, 587, 114]) + 500) // 1000
-            return np.repeat(grey.astype(np.uint8)[..., None], 3, -1)
-        return pixels
+
+PLAIN = PixelDecoding()
+ADVICE = ("say in dataset.yaml what becomes black and white, as in range: [0, 65535] ('data new' measures it), or save "
+          "it as RGB of 8 bits")
 
 
-def read_image(
-    path: Path, grey_range: tuple[int, int] | None = None, advice: str = "save it as RGB of 8 bits"
-) -> np.ndarray:
+def read_image(path: Path, decoding: PixelDecoding = PLAIN, advice: str = ADVICE) -> np.ndarray:
     """uint8 [H, W, 3]. Grey and palette images become RGB; an opaque alpha channel is dropped.
 
-    grey_range: low < high, of grey images of 16 bits: low and less becomes 0, high and more 255, what is between in
-    proportion; images of 8 bits are as without. advice: for an image of 16 bits without a range.
-    UserError: not there, not an image, truncated, too large, more than one page, colours of 16 bits, transparent.
-    """
+    UserError: not there, not an image, truncated, too large, more than one page, colours of 16 bits, grey of 16 bits
+    without a range (with this advice), transparent."""
     image = _decode(path)
     if image.mode.startswith("I"):
-        if grey_range is None:
+        if decoding.range is None:
             raise UserError(f"{path}: 16 bits a pixel; {advice}")
-        low, high = grey_range
+        low, high = decoding.range
         share = (np.clip(np.arange(1 << 16), low, high) - low) * 510 + (high - low)  # halves up
         table = (share // (2 * (high - low))).astype(np.uint8)
         return np.stack([table[_sixteen_bits(image, path)]] * 3, axis=-1)
     if image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] != 255:
         raise UserError(f"{path}: has transparent pixels; save it without an alpha channel")
-    return np.asarray(image.convert("RGB"))
+    pixels = np.asarray(image.convert("RGB"))
+    if decoding.grey and (pixels != pixels[..., :1]).any():
+        # brightness by ITU-R BT.601, halves up
+        grey = (pixels.astype(np.int64) @ np.array([299, 587, 114]) + 500) // 1000
+        return np.stack([grey.astype(np.uint8)] * 3, axis=-1)
+    return pixels
 
 
 def read_levels(path: Path) -> np.ndarray | None:

@@ -91,7 +91,7 @@ def make_all(prepared: PreparedData, more_folds: Collection[int] = ()) -> dict[s
         add(name, "Lists of one's own, named in dataset.yaml.", folds, any(fold.validation for fold in lists),
             not any(fold.labelled for fold in lists))
     kind = "patients" if test else "folds"
-    tested = {image.patient for image in images if image.id in set(test)}
+    tested = {image.patient for image in images if image.set not in sets}
     wanted = {f"{kind}_{number}": number for number in more_folds}
     if any(image.patient in tested for image in images if image.set in sets) or not (test or made):
         wanted = {kind: FOLDS} | wanted

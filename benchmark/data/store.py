@@ -46,8 +46,8 @@ class PreparedData:
     native_sizes: tuple[tuple[int, int], ...]  # (H, W)
     hashes: tuple[str, ...]  # of each decoded source image
     native_masks: Mapping[str, np.ndarray]  # by id, `<id>.classes` and `<id>.ignore`; an open file
-    unmasked: frozenset[str] = frozenset()  # images without a mask: 255 throughout, never labelled, never tested
-    tiles: tuple[tuple[Box, ...], ...] = ()  # of each image, at native size; empty where images are whole
+    unmasked: frozenset[str]  # images without a mask: 255 throughout, never labelled, never tested
+    tiles: tuple[tuple[Box, ...], ...]  # of each image, where its rows lie in it at native size; one where it is whole
 
     @property
     def name(self) -> str:
@@ -65,7 +65,7 @@ class PreparedData:
 
     @cached_property
     def _ends(self) -> np.ndarray:
-        return np.cumsum([0, *map(len, self.tiles)]) if self.tiles else np.arange(len(self.ids) + 1)
+        return np.cumsum([0, *map(len, self.tiles)])
 
     def position(self, id: str) -> int:
         """The place of an image among `ids`, and so among groups, sizes and hashes."""
@@ -84,8 +84,7 @@ class PreparedData:
 
     def boxes(self, id: str) -> tuple[Box, ...]:
         """Where an image's rows lie in it, at native size: tiles, or the image itself."""
-        place = self.position(id)
-        return self.tiles[place] if self.tiles else ((0, 0, *self.native_sizes[place]),)
+        return self.tiles[self.position(id)]
 
     def picture(self, id: str) -> tuple[np.ndarray, np.ndarray]:
         """An image, uint8 [S, S, 3], and its mask [S, S], to be looked at; of tiles, put together from small ones."""
@@ -105,26 +104,19 @@ class PreparedData:
 
     def native(self, id: str) -> np.ndarray:
         """Object ids [H, W] at native resolution, uint8 or uint16; 0 is background."""
-        return self._member(id)
+        return self.native_masks[id]
 
     def native_classes(self, id: str) -> np.ndarray:
         """Class indices [H, W] at native resolution, uint8; 255 = ignore."""
         if f"{id}.classes" in self.native_masks:
-            return self._member(f"{id}.classes")
+            return self.native_masks[f"{id}.classes"]
         return np.where(self.native_valid(id), self.native(id) > 0, IGNORE).astype(np.uint8)
 
     def native_valid(self, id: str) -> np.ndarray:
         """bool [H, W]: False where the truth is unknown (ignore)."""
         if f"{id}.ignore" in self.native_masks:
-            return ~self._member(f"{id}.ignore")
+            return ~self.native_masks[f"{id}.ignore"]
         return np.ones(self.native_sizes[self.position(id)], dtype=bool)
-
-    def _member(self, key: str) -> np.ndarray:
-        try:
-            return self.native_masks[key]
-        except DAMAGED as error:
-            raise UserError(f"{self.folder / 'native.npz'}: cannot read the mask {key} ({error}); delete the folder "
-                            "and prepare the data again") from None
 
     def statistics(self, rows: Sequence[int]) -> tuple[Channels, Channels]:
         """Mean and standard deviation of the three channels over these rows' pixels in [0, 1], one row at a time.
@@ -162,12 +154,14 @@ def read_prepared(folder: Path, dataset: Dataset, size: int) -> PreparedData:
         if versions != (FORMAT, dataset.name, dataset.version, size):
             raise Unusable("is of another version (of SemiHisto, of dataset.yaml or of its groups)")
         images, masks = (np.load(folder / name, mmap_mode="r") for name in ("images.npy", "masks.npy"))
+        sizes = tuple((h, w) for h, w in index["native_sizes"])
         made = PreparedData(
             dataset, size, folder, images, masks, tuple(index["ids"]),
             {key: tuple(values) for key, values in index["groups"].items()}, tuple(index["classes"]),
-            index["fingerprint"], index["arrays_fingerprint"], tuple((h, w) for h, w in index["native_sizes"]),
-            tuple(index["hashes"]), ArrayFile(folder / "native.npz"), frozenset(index.get("unmasked", ())),
-            tuple(tuple((y, x, h, w) for y, x, h, w in boxes) for boxes in index.get("tiles", ())),
+            index["fingerprint"], index["arrays_fingerprint"], sizes, tuple(index["hashes"]),
+            ArrayFile(folder / "native.npz"), frozenset(index.get("unmasked", ())),
+            tuple(tuple((y, x, h, w) for y, x, h, w in boxes) for boxes in index.get("tiles", ()))
+            or tuple(((0, 0, *size),) for size in sizes),
         )
         if sha256(folder / "native.npz") != index["native_sha256"]:
             raise Unusable("is damaged (native.npz is not as it was written)")
