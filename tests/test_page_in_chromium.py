@@ -10,9 +10,10 @@ import pytest
 
 from benchmark.report.page import render
 from benchmark.report.render import Table
+from benchmark.report.tables import score_table
 from tests import browser
 from tests.made_records import only, record
-from tests.test_page import HOSTILE, embedded, made_groups, whole
+from tests.test_page import HOSTILE, made_groups, whole
 
 pytestmark = pytest.mark.browser
 lacking = browser.missing()
@@ -90,6 +91,10 @@ def test_sorting_by_mouse_and_keyboard_says_so(page: Any) -> None:
     assert head.get_attribute("aria-sort") is None and texts(page, ROWS) == before
     find(page, "#group-0 .scores thead th button").click()
     assert sorted(texts(page, ROWS)[1:]) == texts(page, ROWS)[1:] == ["alpha", "beta", "delta", "gamma"]
+    head.find_element("tag name", "button").click()
+    page.execute_script("document.querySelector('input[value=paper]').click()")
+    means = [float(text) for text in texts(page, COLUMN)]
+    assert means == sorted(means, reverse=True)  # a switch of the protocol keeps the order's column
 
 
 def test_other_tables_sort_by_number_whatever_stands_around_it(page: Any, tmp_path: Path) -> None:
@@ -106,19 +111,18 @@ def test_other_tables_sort_by_number_whatever_stands_around_it(page: Any, tmp_pa
 
 
 def test_switching_protocol_and_score_shows_their_numbers(page: Any) -> None:
-    group, entry = made_groups()[0], embedded(whole())["groups"][0]
+    group = made_groups()[0]
     assert [label.strip() for label in texts(page, ROWS)] == list(group.rows)
     for metric in ("jaccard", "dice"):
         for protocol in ("validation", "paper", "strict"):
             for value in (protocol, metric):
                 page.execute_script("document.querySelector(`input[value=${arguments[0]}]`).click()", value)
-            view = entry["scores"][metric]["views"][protocol]
-            shown = [f"{value:.2f}" for row in view["cells"] for value, _ in row if value is not None]
+            table = score_table(group, protocol, metric)
+            shown = [cell[:5] for row in table.rows[: len(group.rows)] for cell in row[1:] if cell[0].isdigit()]
             assert texts(page, "#group-0 .scores .mean") == shown
-            assert texts(page, "#group-0 .scores-title") == [f"{metric.capitalize()}, {protocol}"]
-            assert texts(page, "#group-0 .scores-caption") == [view["caption"]]
-            intervals = page.execute_script("return document.querySelectorAll('#group-0 .whisker').length")
-            assert (intervals > 0) == (protocol == "strict")
+            assert texts(page, "#group-0 .scores-title") == [table.title]
+            assert texts(page, "#group-0 .scores-caption") == [table.caption]
+            assert bool(texts(page, "#group-0 .whisker")) == (protocol == "strict")
 
 
 def test_filters_leave_what_was_asked_for(page: Any) -> None:
@@ -149,21 +153,22 @@ def test_an_image_opens_and_keys_turn_overlays_and_pages(page: Any) -> None:
     find(page, ".thumbnail").send_keys(Keys.ENTER)
     viewer = find(page, "#picture")
     assert viewer.is_displayed() and find(page, "#picture h2").text == "median: first"
-    over = find(page, "#picture .over")
-    sizes = "return [...document.querySelectorAll('#picture .stack img')].map(e => e.naturalWidth)"
-    assert over.is_displayed() and page.execute_script(sizes) == [24, 24]
+    over = "#picture .over:not([hidden])"
+    sizes = "return [...document.querySelectorAll('#picture .stack img:not([hidden])')].map(e => e.naturalWidth)"
+    assert find(page, over).is_displayed() and page.execute_script(sizes) == [24, 24]
     assert texts(page, "#picture .rows label")[:2] == ["image alone", "truth"]
     assert [text.split("\n")[-1] for text in texts(page, "#picture .rows label")[2:]] == ["70.00", "60.00", "50.00"]
     assert find(page, "#picture :checked").get_attribute("value") == "alpha"
-    before = over.get_attribute("src")
+    before = find(page, over).get_attribute("src")
     press(page, Keys.ARROW_UP)
-    assert find(page, "#picture :checked").get_attribute("value") == "beta" and over.get_attribute("src") != before
+    assert find(page, "#picture :checked").get_attribute("value") == "beta"
+    assert find(page, over).get_attribute("src") != before
     press(page, "o")
-    assert not over.is_displayed()
+    assert texts(page, over) == []
     press(page, Keys.ARROW_RIGHT)
     assert find(page, "#picture h2").text == f"worst decile: {HOSTILE}" and find(page, ".place").text == "2 of 3"
     find(page, "#picture .next").click()
-    assert find(page, "#picture h2").text == "third" and not over.is_displayed()
+    assert find(page, "#picture h2").text == "third" and texts(page, over) == []
     press(page, Keys.ESCAPE)
     assert not viewer.is_displayed() and page.switch_to.active_element.get_attribute("class") == "thumbnail"
 
