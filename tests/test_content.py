@@ -175,27 +175,20 @@ def run(folder: Path, tmp_path: Path, *more: object):
                   tmp_path / "results", *tiny_settings(), *more)
 
 
-def test_a_record_of_other_masks_is_stale(with_splits: Path, tmp_path: Path):
+def test_a_record_of_other_masks_is_stale_and_of_another_folder_told_as_that(with_splits: Path, tmp_path: Path):
     assert run(with_splits, tmp_path).returncode == 0
-    assert "already done" in run(with_splits, tmp_path).stderr, "negative control: nothing has changed"
-    shift(with_splits / "masks" / "A_0.bmp")
-    line = one_line_error(run(with_splits, tmp_path))
-    assert "is stale: made from other images or masks (pixels " in line and "--overwrite" in line
+    other = tmp_path / "of others" / "cells"
+    shutil.copytree(with_splits, other)
+    for folder in (with_splits, other):
+        assert "already done" in run(folder, tmp_path).stderr, "negative control: the same images"
+        shift(folder / "masks" / "A_0.bmp")
+        line = one_line_error(run(folder, tmp_path))
+        assert "is stale: made from other images or masks (pixels " in line and "--overwrite" in line
+    assert f"If it is of another data set, give this one another name in {other / 'dataset.yaml'}" in line
     again = run(with_splits, tmp_path, "--overwrite")
     assert again.returncode == 0 and "already done" not in again.stderr
     (record,) = (tmp_path / "results" / "records").glob("*.json")
     assert json.loads(record.read_text())["data"]["fingerprint"] == opened(with_splits, tmp_path).fingerprint
-
-
-def test_a_record_of_another_folder_of_this_name_is_told_as_that(with_splits: Path, tmp_path: Path):
-    assert run(with_splits, tmp_path).returncode == 0
-    other = tmp_path / "of others" / "cells"
-    shutil.copytree(with_splits, other)
-    assert "already done" in run(other, tmp_path).stderr, "negative control: the same images in another place"
-    shift(other / "masks" / "A_0.bmp")
-    line = one_line_error(run(other, tmp_path))
-    assert f"If it is of another data set, give this one another name in {other / 'dataset.yaml'}" in line
-    assert "already done" in run(with_splits, tmp_path).stderr
 
 
 def test_a_grid_looks_at_the_data_and_runs_what_is_stale_when_asked(with_splits: Path, tmp_path: Path):

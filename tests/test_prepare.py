@@ -101,6 +101,7 @@ def test_fingerprints_see_pixels_and_size(tmp_path: Path, raw: Path) -> None:
 @pytest.mark.parametrize("place", ["glas", "GlaS", "Warwick_QU_Dataset", "glas/Warwick_QU_Dataset", "."])
 def test_where_it_is_found(tmp_path: Path, place: str) -> None:
     write_tree(tmp_path / "raw" / place)
+    (tmp_path / "raw" / "GlaS.txt").write_text("a note")
     found = load_dataset("glas").find(tmp_path / "raw")
     assert (found / "train_1.png").is_file()
 

@@ -151,8 +151,10 @@ def locate(raw: Path, prefixes: tuple[str, ...], holds: Callable[[Path], bool]) 
 
     Looked at: `raw` itself; folders and archives in it whose name starts with one of `prefixes` (upper or lower case,
     blanks as underscores); the only folder in it (as in an unpacked archive); and so on in these."""
-    if is_archive(raw) or not raw.is_dir() or holds(raw):
-        return raw if raw.exists() else None
+    if not raw.is_dir():
+        return raw if is_archive(raw) else None
+    if holds(raw):
+        return raw
     entries = sorted(path for path in raw.iterdir() if not path.name.startswith((".", "__MACOSX")))
     named = [path for path in entries if path.name.lower().replace(" ", "_").startswith(prefixes)]
     folders = [path for path in entries if path.is_dir()]

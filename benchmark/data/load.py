@@ -73,7 +73,7 @@ def load_prepared(
     dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
     if size not in SIZES:
         raise UserError(f"working size {size}: must be a whole number from {SIZES[0]} to {SIZES[-1]}")
-    folder = _folder(dataset, root)
+    folder = prepared_folder(root) / dataset.prepared_name
     there, trouble = None, ABSENT
     try:
         there = read_prepared(folder / str(size), dataset, size)
@@ -109,7 +109,7 @@ def current_fingerprint(
 
     None where it is not known: neither raw nor prepared data are here, or they are generated. Without `read` also where
     they were never read here, and where something is wrong with them, which is for others to say."""
-    folder = _folder(dataset, root)
+    folder = prepared_folder(root) / dataset.prepared_name
     known = recall(dataset, folder)
     try:
         source = dataset.find(raw_folder(raw))
@@ -124,10 +124,6 @@ def current_fingerprint(
             raise
         return None
     return now.pixels if now else None
-
-
-def _folder(dataset: Dataset, root: str | Path | None) -> Path:
-    return prepared_folder(root) / dataset.prepared_name
 
 
 def prepare_arrays(

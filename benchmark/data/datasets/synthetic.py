@@ -10,21 +10,8 @@ import numpy as np
 from scipy import ndimage
 
 from benchmark.data.dataset import Dataset, Item
-from benchmark.data.datasets._synthetic_layout import (
-    BUNDLE,
-    FOLLICLE,
-    GLAND,
-    GRADES,
-    MARGIN,
-    VERSION,
-    VESSEL,
-    Array,
-    Layout,
-    Patient,
-    Stream,
-    lay_out,
-    truth,
-)
+from benchmark.data.datasets import _synthetic_layout as layouts
+from benchmark.data.datasets._synthetic_layout import GRADES, VERSION, Array, Layout, Patient, Stream
 
 SEED = 0
 PARTS = (("train", 0, 15), ("test", 15, 6))  # set, its first patient, patients
@@ -70,9 +57,9 @@ def draw(seed: int, number: int, patient: int, grade: str) -> tuple[Array, Array
 
     `patient` chooses the staining, `grade` is "benign" or "malignant"."""
     person = Patient.draw(seed, patient, grade)
-    layout = lay_out(Stream(VERSION, seed, "layout", number), person, grade)
+    layout = layouts.lay_out(Stream(VERSION, seed, "layout", number), person, grade)
     stains = _Canvas(Stream(VERSION, seed, "tissue", number), person, layout, grade == "malignant").paint()
-    return _expose(Stream(VERSION, seed, "camera", number), person, stains), truth(layout)
+    return _expose(Stream(VERSION, seed, "camera", number), person, stains), layouts.truth(layout)
 
 
 class _Canvas:
@@ -119,7 +106,7 @@ class _Canvas:
     def disguises(self) -> None:
         """Blobs that colour alone takes for glands: vessels and tears, lymph follicles, bundles of muscle."""
         stream, shape, depth = self.stream, self.shape, self.depth
-        vessel, follicle, bundle = (self.kind == kind for kind in (VESSEL, FOLLICLE, BUNDLE))
+        vessel, follicle, bundle = (self.kind == kind for kind in (layouts.VESSEL, layouts.FOLLICLE, layouts.BUNDLE))
         vary = stream.uniform(shape=(len(self.layout.kinds),))[self.layout.blobs]  # one number a blob
         rough = stream.field(shape, 9.0)
         if vessel.any():
@@ -143,7 +130,7 @@ class _Canvas:
     def glands(self) -> None:
         """Epithelium with nuclei at its base, goblet cells (benign) or rows of nuclei (malignant), lumen."""
         stream, shape, depth = self.stream, self.shape, self.depth
-        inside = self.kind == GLAND
+        inside = self.kind == layouts.GLAND
         base = 3.6 * self.patient.size
         blobs = len(self.layout.kinds)
         height = stream.uniform(11.0, 18.0, (blobs,))
@@ -227,7 +214,7 @@ def _expose(stream: Stream, patient: Patient, stains: Array) -> Array:
     vectors = np.stack([patient.haematoxylin * 1.75 * amounts[0], patient.eosin * 0.95 * amounts[1]], 1)
     density = np.einsum("cs,shw->hwc", vectors, np.clip(stains, 0.0, None) * thickness)
     light = 1 + 0.035 * stream.field(shape, 110.0)[..., None]
-    colour = (patient.white * light * np.exp(-density))[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    colour = (patient.white * light * np.exp(-density))[layouts.MARGIN:-layouts.MARGIN, layouts.MARGIN:-layouts.MARGIN]
     colour = colour + 0.012 * stream.normal(colour.shape)
     return np.round(np.clip(colour, 0, 1) * 255).astype(np.uint8)
 
