@@ -46,10 +46,10 @@ def scores(counts: Counts) -> dict[str, dict[str, Any]]:
 
 def strict(counts: Counts) -> dict[str, Any]:
     """Means over the n test images; those with neither foreground nor prediction are `undefined`, left out."""
-    each = per_image(counts, dice)
+    each, overlap = per_image(counts, dice), per_image(counts, jaccard)
     result: dict[str, Any] = {
         "dice": _mean(each),
-        "jaccard": _mean(per_image(counts, jaccard)),
+        "jaccard": _mean(overlap),
         "n": len(each),
         "undefined": int(np.isnan(each).sum()),
     }

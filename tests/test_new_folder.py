@@ -89,7 +89,7 @@ def test_new_knows_colours_instances_suffixes_ignore_and_sixteen_bits(tmp_path: 
         truth[:3] = 255
         Image.fromarray(truth).save(path.with_name(f"{path.stem}_mask.png"))
     told, text = look(folder)
-    assert "ignore: 255\n" in text and 'mask_suffix: "_mask"\n' in text and "to be ignored" in told
+    assert "ignore: 255\n" in text and 'mask_files: "masks/{name}_mask"\n' in text and "to be ignored" in told
     for number, path in enumerate((folder / "images").iterdir()):
         Image.fromarray((np.arange(2080).reshape(40, 52) + 500 + number).astype(np.uint16)).save(path)
     told, text = look(folder)

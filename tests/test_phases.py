@@ -14,7 +14,7 @@ from benchmark.registry import METHODS
 from benchmark.training.setup import check_phases, phase_spans
 from benchmark.training.trainer import train
 from methods.supervised import Supervised
-from tests.factories import method_testbed
+from tests.factories import Nowhere, method_testbed
 
 STEPS = 8
 
@@ -48,7 +48,7 @@ class SelfTraining(Supervised):
         return terms
 
 
-class Store:
+class Store(Nowhere):
     """A run's checkpoints, in memory."""
 
     state = None
@@ -58,9 +58,6 @@ class Store:
 
     def save_checkpoint(self, state):
         self.state = state
-
-    def start_log(self, step):
-        pass
 
     def log(self, lines):
         self.steps = lines[-1]["step"]

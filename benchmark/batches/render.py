@@ -16,8 +16,7 @@ from torch import Tensor
 
 from benchmark.batches.augment import Augment
 from benchmark.batches.batch import Batch, paste
-from benchmark.batches.colour import adjust, blur, taps
-from benchmark.batches.geometry import Geometry
+from benchmark.batches.transforms import Geometry, adjust, blur, taps
 from benchmark.numerics import Normalisation, Normaliser, Numerics
 from benchmark.targets import TARGETS
 
@@ -43,21 +42,14 @@ def step_of(block: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
 class Renderer:
     """Renders the plans of one stream; all its arrays lie on the device of `images`.
 
-    `images` uint8 [N, 3, S, S], N = 0 where plans bring their pixels and targets along; `masks` uint8
-    [N, S, S], or None for an unlabelled stream; `targets` the per-image targets by name, computed once from
-    the whole masks ([N, ...] as `benchmark.targets` gives them); where `augment` crops they are computed anew
-    for what is cropped. `views` are rendered, and normalised.
+    `images` uint8 [N, 3, S, S], N = 0 where plans bring their pixels and targets along; `masks` uint8 [N, S, S], or
+    None for an unlabelled stream; `targets` the per-image targets by name, computed once from the whole masks ([N, ...]
+    as `benchmark.targets` gives them); where `augment` crops they are computed anew for what is cropped.
     """
 
     def __init__(
-        self,
-        images: Tensor,
-        masks: Tensor | None,
-        targets: Mapping[str, Tensor],
-        views: Sequence[str],
-        augment: Augment,
-        normalisation: Normalisation,
-        numerics: Numerics,
+        self, images: Tensor, masks: Tensor | None, targets: Mapping[str, Tensor], views: Sequence[str],
+        augment: Augment, normalisation: Normalisation, numerics: Numerics,
     ) -> None:
         self.size = images.shape[-1]
         self.views, self.wants_crop, self.numerics = tuple(views), augment.crop > 0, numerics

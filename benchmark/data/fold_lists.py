@@ -170,22 +170,19 @@ def _improve(home: np.ndarray, sums: np.ndarray, weight: np.ndarray) -> None:
     home: the fold of each patient, sums: the counts of each fold; both are changed. Of equals, moves come first, then
     the order of patients and folds decides."""
     patients, square = np.arange(len(home)), (weight**2).sum(1)
-    pairs = weight @ weight.T if len(home) <= SWAPPED else None
+    pairs = 4 * weight @ weight.T if len(home) <= SWAPPED else None
     while True:
         product = weight @ sums.T  # [patient, fold]
-        own = product[patients, home]
-        changes = 2 * (product - own[:, None] + square[:, None])
-        changes[patients, home] = 0
-        first = int(changes.argmin())
-        gain, trial = int(changes.flat[first]), [divmod(first, len(sums))]
+        moves = 2 * (product - product[patients, home][:, None] + square[:, None])  # what each adds to the sum
+        moves[patients, home] = 0
+        patient, fold = divmod(int(moves.argmin()), len(sums))
+        gain, trial = int(moves[patient, fold]), [(patient, fold)]
         if pairs is not None:
-            across = product[:, home]  # [patient, the fold of another]
-            swaps = across + across.T - own[:, None] - own + square[:, None] + square - 2 * pairs
-            swaps = np.where(np.triu(home[:, None] != home), 2 * swaps, 0)
-            first = int(swaps.argmin())
-            if swaps.flat[first] < gain:
-                one, other = divmod(first, len(home))
-                gain, trial = int(swaps.flat[first]), [(one, int(home[other])), (other, int(home[one]))]
+            into = moves[:, home]  # [patient, the fold of another]
+            swaps = np.where(np.triu(home[:, None] != home), into + into.T - pairs, 0)
+            one, other = divmod(int(swaps.argmin()), len(home))
+            if swaps[one, other] < gain:
+                gain, trial = int(swaps[one, other]), [(one, int(home[other])), (other, int(home[one]))]
         if gain >= 0:
             return
         for patient, fold in trial:

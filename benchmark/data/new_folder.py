@@ -50,11 +50,7 @@ def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
     told = [f"{len(files.images)} images, {len(files.masks)} with a mask"
             + f"; the {bare} without one can only be unlabelled training images" * (bare > 0)]
     lines = [f"name: {default_name(folder)}"]
-    suffix = layout[1].removeprefix(DEFAULT[1])
-    if layout[0] == DEFAULT[0] and "/" not in suffix:
-        lines += [f"mask_suffix: {json.dumps(suffix)}"] * bool(suffix)
-        told += [f"the mask of a.png is called a{suffix}.png"] * bool(suffix)
-    else:
+    if layout != DEFAULT:
         lines += [f"image_files: {json.dumps(layout[0])}", f"mask_files: {json.dumps(layout[1])}"]
         groups = ", ".join(name for name in fields_of(layout[0]) if name != "name") or "no groups"
         told.append(f"images at {layout[0]}, masks at {layout[1]}; from the folders' names: {groups} (rename them "
