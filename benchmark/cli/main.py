@@ -103,8 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("SEMIHISTO_DEBUG"):
             raise
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return _tell(f"error: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno}). This case was "
-                     "not foreseen; SEMIHISTO_DEBUG=1 shows the traceback for a report", RUN_FAILED)
+        return _tell(f"error: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno}); "
+                     "SEMIHISTO_DEBUG=1 shows the traceback", RUN_FAILED)
 
 
 def run(arguments: Sequence[str] | None) -> int:
