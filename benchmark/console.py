@@ -1,4 +1,4 @@
-"""The person at the terminal: messages by `logging` to stderr, a line each, and signals that ask to stop."""
+"""The person at the terminal: messages by `logging` to stderr, progress, and signals that ask to stop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import Any, TextIO
+
+logger = logging.getLogger(__name__)
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
@@ -53,3 +56,33 @@ class StopSignals:
         elif self._tells:
             text = "stopping at the next step, with everything saved"
             os.write(2, f"{text} (Ctrl-C again: at once, back to the last checkpoint)\n".encode())
+
+
+class ProgressDisplay:
+    """A progress bar on a terminal; elsewhere a line now and then. Losses are shown when they are known."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.shown = 0.0
+        self.begun: tuple[float, int] | None = None
+
+    def __call__(self, step: int, steps: int, means: dict[str, float], seconds: float) -> None:
+        now = time.monotonic()
+        if self.begun is None:
+            self.begun = (now, step)
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in list(means.items())[:3])
+        if sys.stderr.isatty():
+            if self.bar is None:
+                from tqdm import tqdm
+
+                self.bar = tqdm(total=steps, initial=step, unit="step", leave=False)
+            self.bar.update(step - self.bar.n)
+            self.bar.set_postfix_str(losses)
+            if step >= steps:
+                self.bar.close()
+        elif now - self.shown > 20 or step >= steps:
+            self.shown = now
+            done = step - self.begun[1]
+            left = (steps - step) * (now - self.begun[0]) / done if done else float("nan")
+            rest = f", {left:.0f} s left" if done and step < steps else ""
+            logger.info(f"step {step}/{steps}{rest}{f', mean losses: {losses}' if losses else ''}")

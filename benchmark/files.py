@@ -16,11 +16,12 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
+from typing import IO, TYPE_CHECKING, Any
 
 from benchmark.errors import RUN_FAILED, DiskFull, UserError
+
+if TYPE_CHECKING:
+    import numpy as np  # elsewhere where it is used: `list` and `--help` answer without it
 
 os.umask(UMASK := os.umask(0))
 DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)  # of an `ArrayFile`
@@ -126,6 +127,8 @@ class ArrayWriter:
 
     def add(self, name: str, array: np.ndarray) -> None:
         """One more array."""
+        import numpy as np
+
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
         entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
@@ -139,7 +142,7 @@ def write_arrays(stream: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
             writer.add(name, arrays[name])
 
 
-class ArrayFile(Mapping[str, np.ndarray]):
+class ArrayFile(Mapping[str, "np.ndarray"]):
     """The arrays of an .npz file, read when they are asked for; the file stays open, and so the same.
 
     Raises one of `DAMAGED` where it, or an array in it, cannot be read."""
@@ -149,6 +152,8 @@ class ArrayFile(Mapping[str, np.ndarray]):
         self._names = dict.fromkeys(name.removesuffix(".npy") for name in self._archive.namelist())
 
     def __getitem__(self, name: str) -> np.ndarray:
+        import numpy as np
+
         with self._archive.open(f"{name}.npy") as file:
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
             return array

@@ -107,19 +107,12 @@ def test_mistakes_name_the_file_the_line_and_what_to_do(old, new, message, tmp_p
     assert message in str(caught.value) and str(path) in str(caught.value)
 
 
-def test_an_exception_keeps_its_reason(tmp_path):
-    path = tmp_path / "mine.yaml"
-    path.write_text(FILE + "exclude:\n  - {row: two, draw: 1, reason: it never ends}\n")
-    planned = plan(read_experiment(str(path)), tmp_path, "cpu")
-    left_out = [entry for entry in planned if entry.state == "excluded"]
-    assert [(e.cell.row, e.spec.fold, e.cell.reason) for e in left_out] == [("two", 1, "it never ends")]
-
-
-def test_an_exception_means_what_is_written_whatever_its_type(tmp_path):
+def test_an_exception_keeps_its_reason_and_means_what_is_written_whatever_its_type(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(FILE.replace("two:", "5:") + 'exclude:\n  - {row: 5, draw: "1", reason: it never ends}\n')
-    left_out = [cell for cell in read_experiment(str(path)).cells if cell.reason]
-    assert [(cell.row, cell.request.fold) for cell in left_out] == [("5", 1)]
+    planned = plan(read_experiment(str(path)), tmp_path, "cpu")
+    left_out = [entry for entry in planned if entry.state == "excluded"]
+    assert [(e.cell.row, e.spec.fold, e.cell.reason) for e in left_out] == [("5", 1, "it never ends")]
 
 
 def test_settings_of_the_file_are_every_rows_unless_it_has_its_own(tmp_path):

@@ -82,7 +82,7 @@ def grid(arguments: argparse.Namespace) -> int:
         told = _in_words(estimate(planned, chosen), min(len(slots), len(chosen)))
         print(f"{len(chosen)} to run: {told}", file=sys.stderr)
         if slurm and (arguments.show or not arguments.dry_run):
-            return _submit(chosen, arguments, results, device.type)
+            return _submit(experiment.name, chosen, arguments, device.type)
     running = [entry for entry in planned if entry.state == "running"]  # by others, whose end or death is watched for
     failed = False
     if (chosen or running) and not slurm and not arguments.dry_run:
@@ -139,15 +139,15 @@ def _show(planned: list[Planned]) -> None:
         print(f"{row:<{width}}  {_states(count(entries))}{why}", file=sys.stderr)
 
 
-def _submit(chosen: list[Planned], arguments: argparse.Namespace, results: Path, kind: str) -> int:
+def _submit(name: str, chosen: list[Planned], arguments: argparse.Namespace, kind: str) -> int:
     """Hand the chosen cells to SLURM, or show how."""
     from benchmark.files import make_folder
     from benchmark.runs.slurm import script, submit
 
-    name, workers = Path(arguments.experiment).stem, min(arguments.slots or TASKS, len(chosen))
-    logs = results.absolute() / "slurm"
+    workers, results = min(arguments.slots or TASKS, len(chosen)), results_folder(arguments.results).absolute()
+    logs = results / "slurm"
     make_folder(logs)  # SLURM writes into it before the script runs
-    same = shared.part_of(argparse.Namespace(**{**vars(arguments), "results": results.absolute()}))
+    same = shared.part_of(argparse.Namespace(**{**vars(arguments), "results": results}))
     command = [sys.executable, "-m", "benchmark", "grid", *same, "--slots", "1", "--no-wait", "--keep", arguments.keep]
     command += ["--data", os.path.abspath(arguments.data)] if arguments.data else []
     text = script(name, len(chosen), workers, command, logs=logs, cuda=kind == "cuda", options=arguments.sbatch)

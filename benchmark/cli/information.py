@@ -69,24 +69,20 @@ def _method(entry: Entry) -> dict[str, Any]:
     from benchmark import ranges
 
     told = entry.doc.arguments
-    return {
-        "name": entry.name, "display": entry.display, "about": entry.summary, "year": entry.year,
-        "citation": entry.citation,
-        "hyperparameters": {
-            name: {"allowed": ranges.allowed(getattr(ranges, kind, None)) or kind, "default": default,
-                   "about": told.get(name, "")}
-            for name, (kind, default) in entry.hyperparameters.items()
-        },
+    known = {
+        name: {"allowed": ranges.allowed(getattr(ranges, kind, None)) or kind, "default": default,
+               "about": told.get(name, "")}
+        for name, (kind, default) in entry.hyperparameters.items()
     }
+    return {"name": entry.name, "display": entry.display, "about": entry.summary, "year": entry.year,
+            "citation": entry.citation, "hyperparameters": known}
 
 
 def _installed(registry: Registry) -> list[dict[str, Any]]:
     """What installed packages offer; a broken or hidden one says so in its own line."""
     ours, hidden = registry.names(), f"hidden by our own {registry.kind} of this name"
-    return [
-        {"name": name, "from": entry.package, "about": hidden if name in ours else entry.about()}
-        for name, entry in registry.outside().items()
-    ]
+    return [{"name": name, "from": entry.package, "about": hidden if name in ours else entry.about()}
+            for name, entry in registry.outside().items()]
 
 
 def explain(arguments: argparse.Namespace) -> int:

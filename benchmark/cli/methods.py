@@ -15,19 +15,18 @@ if TYPE_CHECKING:
     import torch
 
 ALL = "all"
-COLUMNS = {
-    "parameters": "parameters_trained", "GFLOP": "flops_per_step", "MiB": "peak_memory_bytes",
-    "step s": "seconds_per_step", "bare s": "bare_seconds_per_step", "overhead": "overhead_ratio",
-    "images/s": "images_per_second", "of ceiling": "model_flops_utilisation",
-}
-UNITS = {"parameters": (1, ",.0f"), "GFLOP": (1e9, ".1f"), "MiB": (2**20, ".0f"), "images/s": (1, ".1f")}
+COLUMNS: dict[str, tuple[str, float, str]] = {
+    "parameters": ("parameters_trained", 1, ",.0f"), "GFLOP": ("flops_per_step", 1e9, ".1f"),
+    "MiB": ("peak_memory_bytes", 2**20, ".0f"), "step s": ("seconds_per_step", 1, ".4g"),
+    "bare s": ("bare_seconds_per_step", 1, ".4g"), "overhead": ("overhead_ratio", 1, ".4g"),
+    "images/s": ("images_per_second", 1, ".1f"), "of ceiling": ("model_flops_utilisation", 1, ".4g"),
+}  # of the table: key, unit and format
 logger = logging.getLogger(__name__)
 
 
 def add(verbs: shared.Verbs) -> None:
     """Describe the verbs."""
-    parser = verbs.add_parser("new", description="start a method of your own from one that works", allow_abbrev=False)
-    kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True, parser_class=type(parser))
+    kinds = shared.add_group(verbs, "new", "start a method of your own from one that works", "KIND")
     about = "write a method that works, and tests of its mechanism; no file is overwritten"
     method = shared.add_verb(kinds, "method", about, new, "--json")
     method.add_argument("name", help="in lower case, as in pseudo_label; its class is then PseudoLabel")
@@ -147,15 +146,13 @@ def _lines(costs: dict[str, Any]) -> list[str]:
 
 def _table(found: list[dict[str, Any]]) -> list[str]:
     """A Markdown table, a row a method and a column for each of COLUMNS that anything is known of."""
-    heads = [name for name, key in COLUMNS.items() if any(costs.get(key) is not None for costs in found)]
-    lines = ["| method | " + " | ".join(heads) + " |", "|:--|" + "--:|" * len(heads)]
+    columns = {head: column for head, column in COLUMNS.items() if any(costs.get(column[0]) for costs in found)}
+    lines = ["| method | " + " | ".join(columns) + " |", "|:--|" + "--:|" * len(columns)]
     for costs in found:
-        cells = [_cell(head, costs.get(COLUMNS[head])) for head in heads]
-        said = [f"declined: {costs['declined']}"] if "declined" in costs else cells
-        lines.append(f"| {costs['method']} | " + " | ".join(said) + " |")
+        if "declined" in costs:
+            said = [f"declined: {costs['declined']}"]
+        else:
+            said = [format(costs[key] / unit, form) if costs.get(key) is not None else "-"
+                    for key, unit, form in columns.values()]
+        lines.append(f"| {costs['method']} | {' | '.join(said)} |")
     return lines
-
-
-def _cell(head: str, value: float | None) -> str:
-    unit, form = UNITS.get(head, (1, ".4g"))
-    return "-" if value is None else format(value / unit, form)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from benchmark.cli import common_args as shared
-from benchmark.console import StopSignals
+from benchmark.console import ProgressDisplay, StopSignals
 from benchmark.errors import CHECK_FAILED, OK, RUN_FAILED, UserError
 from benchmark.paths import results_folder
 
@@ -37,7 +36,7 @@ def add(verbs: shared.Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run, and print the record or its scores."""
-    stop = StopSignals()
+    stop, progress = StopSignals(), ProgressDisplay()
     from benchmark.runs.run import RunOptions, run_or_load
     from benchmark.runs.run_files import folder_of
 
@@ -46,9 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         results, arguments.data, arguments.device, arguments.overwrite, keep=arguments.keep,
         checkpoint_seconds=arguments.checkpoint_seconds, wait_for_lock=True,
     )
-    record, was_there = run_or_load(
-        shared.request(arguments), options, asked_to_stop=lambda: stop.asked, on_progress=ProgressDisplay()
-    )
+    request = shared.request(arguments)
+    record, was_there = run_or_load(request, options, asked_to_stop=lambda: stop.asked, on_progress=progress)
     if was_there:
         logger.info(f"already {record['status']}: {record['run_id']}")
         if not folder_of(results, record["run_id"]).exists():
@@ -122,33 +120,3 @@ def _records(arguments: argparse.Namespace) -> list[Path]:
     for path in paths:
         logger.info("taken at random (seed %d): %s", arguments.seed, path.stem)
     return paths
-
-
-class ProgressDisplay:
-    """A progress bar on a terminal; elsewhere a line now and then. Losses are shown when they are known."""
-
-    def __init__(self) -> None:
-        self.bar: Any = None
-        self.shown = 0.0
-        self.begun: tuple[float, int] | None = None
-
-    def __call__(self, step: int, steps: int, means: dict[str, float], seconds: float) -> None:
-        now = time.monotonic()
-        if self.begun is None:
-            self.begun = (now, step)
-        losses = ", ".join(f"{name} {value:.4f}" for name, value in list(means.items())[:3])
-        if sys.stderr.isatty():
-            if self.bar is None:
-                from tqdm import tqdm
-
-                self.bar = tqdm(total=steps, initial=step, unit="step", leave=False)
-            self.bar.update(step - self.bar.n)
-            self.bar.set_postfix_str(losses)
-            if step >= steps:
-                self.bar.close()
-        elif now - self.shown > 20 or step >= steps:
-            self.shown = now
-            done = step - self.begun[1]
-            left = (steps - step) * (now - self.begun[0]) / done if done else float("nan")
-            rest = f", {left:.0f} s left" if done and step < steps else ""
-            logger.info(f"step {step}/{steps}{rest}{f', mean losses: {losses}' if losses else ''}")

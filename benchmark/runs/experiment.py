@@ -167,12 +167,10 @@ def _methods(row: _Row, where: str) -> list[str]:
     """The full names of a row's methods."""
     if row.methods == "all":
         return METHODS.names()
-    names = [row.method] if row.method is not None else row.methods or []
-    for name in names:
-        if not METHODS.knows(name):
-            near = suggest(name, [*METHODS.names(), *METHODS.outside()])
-            raise UserError(f"{where}: unknown method '{name}'.{near}")
     try:
+        for name in (names := [row.method] if row.method is not None else row.methods or []):
+            if not METHODS.knows(name):
+                raise UserError(f"unknown method '{name}'.{suggest(name, [*METHODS.names(), *METHODS.outside()])}")
         return [METHODS.full_name(name) for name in names]
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

@@ -77,12 +77,12 @@ def train(
     `tell` hears after every block: step, all steps, mean losses since the last evaluation, seconds so far with
     evaluations.
     """
+    evaluations = evaluation_steps(training.steps, training.evaluator.settings.times)
     training.evaluator.check(training.method)
     state = resume(training, store)
     begun = saved_at = time.perf_counter()
     wall_before, pause = state.wall_seconds, checkpoint_seconds
     per_image: dict[str, np.ndarray] = {}
-    evaluations = evaluation_steps(training.steps, training.evaluator.settings.times)
     training.method.train()
     while state.step < training.steps:
         goal = next(step for step in evaluations if step > state.step)
