@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from benchmark.report import image_selection, stats
 from benchmark.report.compare import compare, difference_table, gap_table, waterfall_table
 from benchmark.report.figures import draw_all, panel
 from benchmark.report.figures.scores import cost, forest, gap, ratio_curves, rows_at, scatter
-from benchmark.report.figures.style import DPI, name_points, save, short, styled
+from benchmark.report.figures.style import save, short, styled
 from benchmark.report.figures.training import learning, losses, unlabelled, watched
 from benchmark.report.gather import check_records, group_runs
 from benchmark.report.image_selection import Selection, Shown, choose_images, select_images, thumbnails
@@ -84,9 +83,7 @@ def test_a_figure_has_the_same_bytes_whatever_the_users_settings_are(tmp_path: P
             figure = forest(several((NASTY, "alpha"), draws=1), 20)
             return save(figure, tmp_path / name, provenance="made by a command · ümlaut") if figure else []
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a letter that the font lacks is no reason to talk
-        once = drawn("one")
+    once = drawn("one")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30, "text.usetex": True}):
         twice = drawn("two")
     assert [path.suffix for path in once] == [".png", ".pdf"]
@@ -269,19 +266,6 @@ def test_pseudo_labels_are_scored_on_the_masks_of_validation_images() -> None:
     assert list(marks(figure, "mean")[1].get_ydata()) == pytest.approx(by_hand)
     assert "main" in words(figure) and "other" in words(figure)
     assert unlabelled(only(record(counts=made_counts(validation=False))), 20) is None
-
-
-# Names
-
-
-def test_names_of_points_are_apart() -> None:
-    axes = Figure(figsize=(5, 5), dpi=DPI).subplots()
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    points = np.random.default_rng(1).random((20, 2))
-    name_points(axes, [(float(x), float(y), f"a method {k}", "#000000") for k, (x, y) in enumerate(points)])
-    axes.figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in axes.texts]
-    assert len(boxes) == 20 and not any(one.overlaps(two) for k, one in enumerate(boxes) for two in boxes[:k])
 
 
 # Pictures

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 
@@ -55,6 +56,7 @@ def made_groups() -> list[Group]:
     return [replace(group, reference="alpha", about=f"About {HOSTILE}") for group in group_runs(records)]
 
 
+@cache
 def whole() -> str:
     groups = made_groups()
     bold = Table(HOSTILE, HOSTILE, ["method", HOSTILE], [[HOSTILE, Bold(HOSTILE)], ["plain", "1"]], [HOSTILE])
@@ -160,8 +162,7 @@ def test_expected_runs_that_are_missing_are_listed_with_a_reason() -> None:
     assert "(1/2)" in text and "<b>1</b> run<" in text and "<b>1</b> without a record<" in text
 
 
-def test_the_same_arguments_give_the_same_text() -> None:
-    assert whole() == whole()
+def test_the_order_of_records_changes_nothing() -> None:
     records = [record(name, fold=fold, counts=made_counts(fold)) for name in ("alpha", "beta") for fold in range(3)]
     assert render(group_runs(records), {}, {}, "") == render(group_runs(records[::-1]), {}, {}, "")
 

@@ -82,6 +82,8 @@ def test_one_run_only_has_no_spread_and_pooled_protocols_no_interval() -> None:
 def test_no_model_at_all_has_a_row() -> None:
     counts = native((10, 5, 6), (0, 0, 64)) | {"test_pixels": np.array([64, 64])}
     assert list(score_table(only(record(counts=counts)), "strict").rows[-1]) == [EVERYTHING, "70.00"]
+    del counts["test_pixels"]
+    assert len(score_table(only(record(counts=counts)), "strict").rows) == 1
 
 
 def test_object_scores_by_hand() -> None:

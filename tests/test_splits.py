@@ -35,7 +35,7 @@ def pretend(dataset: Dataset, train: int = 85, test: int = 80, fingerprint: str 
     nothing = np.zeros((len(ids), 0), np.uint8)
     groups = {"set": tuple(sets), "patient": tuple(patients), "grade": tuple(grades)}
     return PreparedData(dataset, 96, Path("nowhere"), nothing, nothing, tuple(ids), groups, ("background", "gland"),
-                    fingerprint, "arrays", ((1, 1),) * len(ids), ("",) * len(ids), {})
+                    fingerprint, "arrays", ((1, 1),) * len(ids), ("",) * len(ids), {}, frozenset(), ())
 
 
 @pytest.fixture

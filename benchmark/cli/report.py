@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     groups = _groups(arguments, results)
     command = "python -m benchmark report" + (f" {shlex.quote(arguments.experiment)}" if arguments.experiment else "")
     command += "".join(f" --only {shlex.quote(pair)}" for pair in arguments.only)
-    command += f" --device {arguments.device}" if arguments.device != "auto" else ""
-    command += f" --protocol {arguments.protocol}" if arguments.protocol != "strict" else ""
+    command += f" --device {arguments.device}" * (arguments.device != "auto")
+    command += f" --protocol {arguments.protocol}" * (arguments.protocol != "strict")
     if arguments.against:
         return _against(groups)
     if arguments.check:

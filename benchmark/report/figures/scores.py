@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from benchmark.report.figures.style import (
     SMALL,
     VERMILION,
     limits,
+    list_rows,
     name_ends,
     name_points,
     outer_labels,
@@ -65,13 +65,6 @@ def rows_at(group: Group, ratio: int) -> pd.DataFrame:
 def colour(group: Group, row: str) -> str:
     """The row that others are compared with stands out."""
     return VERMILION if row == group.reference else BLUE
-
-
-def list_rows(axes: Axes, number: int, label: str, values: Sequence[float]) -> None:
-    """Rows from above, without an axis of their own."""
-    axes.set(ylim=(number - 0.5, -0.5), yticks=[], xlim=limits(values), xlabel=label)
-    axes.spines["left"].set_visible(False)
-    axes.grid(False, axis="y")
 
 
 def forest(group: Group, ratio: int) -> Figure | None:
@@ -198,16 +191,15 @@ def ratio_curves(group: Group) -> Figure | None:
     if cells.part.any():
         note += " Hollow: only some of the wanted draws have a score."
     about = f"{group.title} · strict protocol · {draws_in_words(cells.n)} a point"
-    heading, together = "Dice against the share of labelled images", len(lines) <= TOGETHER
+    words, together = ("Dice against the share of labelled images", about), len(lines) <= TOGETHER
     if together:
         right = 0.35 + 0.075 * max(len(short(group.display(row))) for row in lines)
-        figure, pictures = sheet((heading, about, note), [4.6], [3.1], right=right)
+        figure, pictures = sheet((*words, note), [4.6], [3.1], right=right)
         pictures[0].set(xlabel="labelled training images", ylabel="Dice (%)")
     else:
         single = len(lines) - len(several)
         note += f" Grey: all other rows{f'; small dots are {single} rows that have one ratio only' if single else ''}."
-        words = heading, about, note
-        figure, pictures = small_multiples(words, len(several), (1.65, 1.35), 5, left=0.6, gap=(0.2, 0.34))
+        figure, pictures = small_multiples((*words, note), len(several), (1.65, 1.35), 5, left=0.6, gap=(0.2, 0.34))
         outer_labels(pictures, "labelled images", "Dice (%)")
     for axes in pictures:
         axes.set_xticks(range(len(ratios)), [f"{ratio} %" for ratio in ratios])
@@ -250,14 +242,14 @@ def gap(group: Group, ratio: int) -> Figure | None:
         "Left: hollow, best output, step and threshold chosen on the test images; filled, strict. Right: points gained "
         "(blue) or lost (orange) as one choice after the other is taken back, in this order."
     )
-    note = " ".join([note, *left_out(group, found, [ratio])])
     draws = draws_in_words(each.n for each in found)
-    about = f"{group.title} · Dice in percent, mean over {draws} · the greatest fall first"
-    figure, (left, right) = sheet(
-        (f"From the paper's protocol to the strict one, {ratio} % of the labels", about, note),
-        [2.6, 0.68 * len(GAP_TITLES) - 0.05], [LINE * len(found) + 0.1],
-        left=0.25 + LETTER * max(map(len, names)), gap=(0.1, 0),
-    )  # fmt: skip
+    words = (
+        f"From the paper's protocol to the strict one, {ratio} % of the labels",
+        f"{group.title} · Dice in percent, mean over {draws} · the greatest fall first",
+        " ".join([note, *left_out(group, found, [ratio])]),
+    )
+    widths, start = [2.6, 0.68 * len(GAP_TITLES) - 0.05], 0.25 + LETTER * max(map(len, names))
+    figure, (left, right) = sheet(words, widths, [LINE * len(found) + 0.1], left=start, gap=(0.1, 0))
     ends, places = np.array([(each.stops[0], each.stops[-1]) for each in found]), range(len(found))
     left.hlines(places, ends[:, 1], ends[:, 0], color=GREY, lw=1.1, zorder=2)
     left.plot(ends[:, 0], places, "o", ms=5, mfc="white", mec=VERMILION, mew=1.3, zorder=3, gid="paper")

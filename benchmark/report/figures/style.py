@@ -106,6 +106,13 @@ def outer_labels(cells: Sequence[Axes], below: str, beside: str) -> None:
         axes.set(xlabel=below if lowest else "", ylabel=beside if first else "")
 
 
+def list_rows(axes: Axes, number: int, label: str, values: Sequence[float]) -> None:
+    """Rows from above, without an axis of their own."""
+    axes.set(ylim=(number - 0.5, -0.5), yticks=[], xlim=limits(values), xlabel=label)
+    axes.spines["left"].set_visible(False)
+    axes.grid(False, axis="y")
+
+
 def save(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS, provenance: str = "") -> list[Path]:
     """Write `stem`.png, `stem`.pdf: the same figure gives the same bytes. Each keeps its provenance as metadata."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in formats]
