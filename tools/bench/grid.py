@@ -1,8 +1,8 @@
 """What a grid costs beside its runs: `python -m tools.bench.grid [--runs 6 --steps 120]`, a few minutes on one core.
 
-The grid has one slot and does one run after the other, each in a process of its own. A run's own time is what its record
-says, from its first step to its last score. All other time between the first record and the last is the grid's: it
-plans, forks a process, locks the run, reads the data, builds networks, and writes. The start of the grid is printed
+The grid has one slot and does one run after the other, each in a process of its own. A run's own time is what its
+record says, from its first step to its last score. All other time between the first record and the last is the grid's:
+it plans, forks a process, locks the run, reads the data, builds networks, and writes. The start of the grid is printed
 separately. The share is given for runs of a minute, because the cost does not depend on a run's length.
 """
 
