@@ -152,8 +152,9 @@ def _cross_validation(
     """Folds that are disjoint in patients; each image that has a mask is tested once."""
     tested = [image for image in images if image.masked]
     if folds < 2 or len({image.patient for image in tested}) < folds:
-        raise UserError(f"{dataset.name}: {folds} folds need {max(2, folds)} patients (or slides, or images) with masks; "
-                        "name test images by a column `set` of the groups, or give lists of your own under `splits`")
+        raise UserError(f"{dataset.name}: {folds} folds need {max(2, folds)} patients (or slides, or images) with "
+                        "masks; name test images by a column `set` of the groups, or give lists of your own under "
+                        "`splits`")
     if dataset.list_key:
         fold_of = {image.patient: fold_by_key(image.patient, folds, f"{dataset.list_key}/{split}") for image in images}
     else:

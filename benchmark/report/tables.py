@@ -72,19 +72,19 @@ def score_cells(group: Group, protocol: str, metric: str = "dice") -> pd.Series:
     return pd.Series([text(found) for _, found in cells.iterrows()], cells.index, object)
 
 
-def class_table(group: Group, metric: str = "dice") -> Table | None:
+def class_table(group: Group) -> Table | None:
     """Each class against the rest under `strict`; None of two classes."""
     names = list(dict.fromkeys(str(name) for run in group.done for name in run.counts.get("classes", ())))
     if not names:
         return None
-    chosen = group.scores[(group.scores["class"] != "") & (group.scores.metric == metric)]
+    chosen = group.scores[(group.scores["class"] != "") & (group.scores.metric == "dice")]
     caption = (
-        f"{metric.capitalize()} in percent of each class against the rest, under strict: mean over the test images "
+        "Dice in percent of each class against the rest, under strict: mean over the test images "
         f"where the class is there or predicted, then {OVER_DRAWS} The tables above average an image over its classes "
         "first."
     )
     rows = _by_value(group, chosen.groupby([*CELL, "run_id", "class"]).value.first(), names)
-    return Table(f"{metric.capitalize()} by class, strict", caption, ["method", "labels", *names], rows)
+    return Table("Dice by class, strict", caption, ["method", "labels", *names], rows)
 
 
 def subset_tables(group: Group, metric: str = "dice") -> list[Table]:

@@ -40,9 +40,10 @@ class EBHIGland(Dataset):
     def find(self, raw: Path) -> Path:
         found = locate(raw, ("ebhi",), lambda folder: any((folder / grade / "image").is_dir() for grade in CLASSES))
         if found is None:
-            raise UserError(f"no EBHI-Seg images under {raw}. EBHI-Seg is figshare.com/articles/dataset/EBHI-SEG/21540159 "
-                            f"(ask there for the licence); put its folder ({CLASSES[0]}/image/*.png, ...) or its archive "
-                            f"at {raw / 'ebhi-seg'}, or name the place with --data FOLDER or SEMIHISTO_DATA")
+            raise UserError(f"no EBHI-Seg images under {raw}. EBHI-Seg is figshare.com/articles/dataset/EBHI-SEG/"
+                            "21540159 (its licence is to be looked up there); put its folder "
+                            f"({CLASSES[0]}/image/*.png, ...) or its archive at {raw / 'ebhi-seg'}, "
+                            "or name the place with --data FOLDER or SEMIHISTO_DATA")
         return found
 
     def items(self, folder: Path) -> Iterator[Item]:
