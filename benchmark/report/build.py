@@ -89,7 +89,7 @@ def check(groups: Sequence[Group], results: Path, command: str, protocol: str = 
         outdated.append(page)
     if outdated:
         names = ", ".join(map(str, outdated))
-        raise UserError(f"not what these records come to: {names}; write them anew with '{command}'", CHECK_FAILED)
+        raise UserError(f"not the files of these records: {names}; write them again with '{command}'", CHECK_FAILED)
     return [*texts, page]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -99,7 +100,7 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
     for ratio in dict.fromkeys(one.ratio for one in taus):
         told = "; ".join(_tau(one) for one in taus if one.ratio == ratio)
         notes.append(f"Kendall's tau at {ratio} %, 1 for the same order and 0 for an unrelated one: {told}.")
-    if any(one.low == one.low for one in taus):
+    if any(not math.isnan(one.low) for one in taus):
         notes.append(
             "Intervals of tau resample draws, and patients under strict; the other protocols keep no patients. "
             "Resampling reorders rows that are close, so that tau lies high in its interval."
@@ -133,23 +134,23 @@ def _ranked_on(group: Group, ranking: Ranking) -> list[str]:
 
 def _tau(one: Agreement) -> str:
     what = one.data or f"{one.first} and {one.second}"
-    interval = f" [{number(one.low)}, {number(one.high)}]" if one.low == one.low else ""
+    interval = f" [{number(one.low)}, {number(one.high)}]" if not math.isnan(one.low) else ""
     return f"{what} {number(one.tau)}{interval} ({one.n} rows)"
 
 
-def class_table(group: Group, metric: str = "dice") -> Table | None:
+def class_table(group: Group) -> Table | None:
     """Each class against the rest under `strict`; None of two classes."""
     names = list(dict.fromkeys(str(name) for run in group.done for name in run.counts.get("classes", ())))
     if not names:
         return None
-    chosen = group.scores[(group.scores["class"] != "") & (group.scores.metric == metric)]
+    chosen = group.scores[(group.scores["class"] != "") & (group.scores.metric == "dice")]
     caption = (
-        f"{metric.capitalize()} in percent of each class against the rest, under strict: mean over the test images "
+        "Dice in percent of each class against the rest, under strict: mean over the test images "
         f"where the class is there or predicted, then {OVER_DRAWS} The tables above average an image over its classes "
         "first."
     )
     rows = _by_value(group, chosen.groupby([*CELL, "run_id", "class"]).value.first(), names)
-    return Table(f"{metric.capitalize()} by class, strict", caption, ["method", "labels", *names], rows)
+    return Table("Dice by class, strict", caption, ["method", "labels", *names], rows)
 
 
 def subset_tables(group: Group, metric: str = "dice") -> list[Table]:
