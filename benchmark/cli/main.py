@@ -1,4 +1,4 @@
-"""The command line: the list of all commands, their help, and the exit codes. Commands import torch only when they run."""
+"""The command line: all commands in groups, their help, and exit codes. Commands import torch only when they run."""
 
 from __future__ import annotations
 

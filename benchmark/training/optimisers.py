@@ -1,4 +1,4 @@
-"""Optimisers and schedules: fused kernels, learning rates as tensors, and a latch that stops all updates after a loss that is not finite."""
+"""Optimisers and schedules: fused kernels, learning rates as tensors, and a latch that stops updates at a bad loss."""
 
 from __future__ import annotations
 
