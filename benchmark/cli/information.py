@@ -1,4 +1,4 @@
-"""`list`, `explain`, `doctor`: what there is, what a run is set to, and whether this machine can run it."""
+"""`list`, `explain`, `doctor`: list methods and data sets, show a run's settings, check this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clean`, `records`: care of a results folder."""
+"""`clean`, `records`: remove files of a results folder, and merge records."""
 
 from __future__ import annotations
 
