@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, ttest_rel
 
 from benchmark.report.figures.rankings import ranks as draw
 from benchmark.report.figures.style import styled
@@ -70,6 +70,27 @@ def test_a_row_apart_from_one_of_two_that_are_alike_has_letters_of_its_own() -> 
     letters = dict(zip(found.rows, found.letters, strict=True))
     assert not set(letters["one"]) & set(letters["two"])
     assert set(letters["noisy"]) & set(letters["one"]) and set(letters["noisy"]) & set(letters["two"])
+
+
+def test_two_rows_and_one_draw_are_a_t_test_over_patients() -> None:
+    random, seen = np.random.default_rng(5), set()
+    for shift in (0, 1, 1, 2, 2, 3):
+        values = random.integers(1, 7, (2, 12)) + np.array([[0], [shift]])
+        patients = "ppqqrrssttuu"
+        found = one(only(*(tenths(name, list(map(int, of)), patients=patients)
+                           for name, of in zip("ab", values, strict=True))))  # fmt: skip
+        by_patient = values.reshape(2, 6, 2).mean(axis=2)
+        seen.add(expected_apart := bool(ttest_rel(*by_patient).pvalue < 0.05))
+        assert found.apart.any() == expected_apart == (found.letters == ["a", "b"])
+    assert seen == {True, False}
+
+
+def test_draws_that_contradict_each_other_tell_no_rows_apart() -> None:
+    high, low = [9, 9, 8, 8, 9, 9], [2, 2, 1, 1, 2, 2]
+    found = one(only(*draws("one", high, high, [3] * 6), *draws("two", low, low, [4] * 6)))
+    assert found.letters == ["a", "a"] and found.shares[0, 0] < 1
+    alike = one(only(*draws("one", high, high, high), *draws("two", low, low, low)))
+    assert alike.letters == ["a", "b"]
 
 
 def test_rows_are_ranked_on_draws_that_they_share_and_bounds_have_no_rank() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import rankdata, t
 
 from benchmark.protocols import PROTOCOLS
 from benchmark.report import stats
@@ -29,16 +29,22 @@ class Ranking:
     """The rows with scores at one ratio, best first: all of them on the same draws.
 
     scores: the strict Dice of each row as a fraction. resampled: the same, [resamples, rows], nan where it is
-    undefined; None with fewer than two units. left_out: rows that lack some of these draws.
+    undefined; None with fewer than two units. by_unit: what each unit adds to each score's error, [units, rows].
+    by_draw: the scores of single draws, [rows, draws]. left_out: rows that lack some of these draws.
     """
 
     ratio: int
     scores: pd.Series
     draws: tuple[tuple[int, int], ...]
     expected: int
-    units: int
     resampled: Floats | None
+    by_unit: Floats
+    by_draw: Floats
     left_out: tuple[str, ...]
+
+    @property
+    def units(self) -> int:
+        return len(self.by_unit)
 
     @property
     def rows(self) -> list[str]:
@@ -69,20 +75,26 @@ class Ranking:
 
     @cached_property
     def apart(self) -> NDArray[np.bool_]:
-        """[i, j]: row i is better than row j, at the 5 % level for all pairs together.
+        """[i, j]: row i is better than row j, by t-tests of all pairs' differences with Holm's adjustment at 5 %.
 
-        The largest of all pairs' deviations between a resample and the estimate, in standard errors of the pair, sets
-        how many standard errors a difference must have (Mogstad, Romano, Shaikh and Wilhelm 2024).
+        The variance of a difference is the sum of a part of the units and a part of the draws, its degrees of freedom
+        are Satterthwaite's. The part of the draws is at least what all rows together show: two or three draws may agree
+        by chance, and resampling them would make far too much of that.
         """
-        estimate, known, n = self.scores.to_numpy(), self._known, len(self.rows)
-        largest, errors = np.zeros(len(known)), np.zeros((n, n))
-        for row in range(n):
-            differences = known[:, [row]] - known
-            errors[row] = differences.std(axis=0)
-            moves = np.flatnonzero(errors[row] > ALIKE)
-            deviations = np.abs(differences - (estimate[row] - estimate))[:, moves] / errors[row, moves]
-            largest = np.maximum(largest, deviations.max(axis=1, initial=0))
-        found: NDArray[np.bool_] = estimate[:, None] - estimate > np.quantile(largest, stats.LEVEL) * errors + ALIKE
+        units, (rows, draws) = len(self.by_unit), self.by_draw.shape
+        one, other = np.triu_indices(rows, 1)
+        differences = self.scores.to_numpy()[one] - self.scores.to_numpy()[other]  # the first is never the lower
+        of_units = units / (units - 1) * ((self.by_unit[:, one] - self.by_unit[:, other]) ** 2).sum(axis=0)
+        rest = self.by_draw - self.by_draw.mean(axis=1, keepdims=True) - self.by_draw.mean(axis=0) + self.by_draw.mean()
+        free = max(draws - 1, 1)
+        pooled = 2 * (rest**2).sum() / ((rows - 1) * free) / draws
+        own = (self.by_draw[one] - self.by_draw[other]).var(axis=1) / free
+        of_draws, free_draws = np.maximum(own, pooled), np.where(own > pooled, free, (rows - 1) * free)
+        error = np.sqrt(of_units + of_draws).clip(ALIKE)
+        freedom = error**4 / (of_units**2 / (units - 1) + of_draws**2 / free_draws).clip(ALIKE**4)
+        adjusted = np.array(stats.holm(list(2 * t.sf(differences / error, freedom))))
+        found = np.zeros((rows, rows), bool)
+        found[one, other] = (adjusted < 1 - stats.LEVEL) & (differences > ALIKE)
         return found
 
     @cached_property
@@ -141,18 +153,25 @@ def _ranking(group: Group, ratio: int) -> Ranking | None:
     images = pd.concat({row: cells[row][draws] for row in rows}, axis=1)
     scores = images.mean().groupby(level=0).mean()[rows].sort_index()
     scores = scores.iloc[np.argsort(-scores.round(12), kind="stable")]
-    units = images.index.get_level_values("unit")
-    resampled = _resampled(images[list(scores.index)], len(draws)) if units.nunique() > 1 else None
+    images = images[list(scores.index)]
+    by_unit = images.groupby(level="unit")
+    totals, sizes = by_unit.sum().to_numpy(float), by_unit.count().to_numpy(float)
+    errors = (totals - images.mean().to_numpy() * sizes) / sizes.sum(axis=0)
+    resampled = _resampled(totals, sizes, len(draws)) if len(totals) > 1 else None
     expected = int(group.cells.expected[rows[0], ratio])
     out = tuple(row for row in cells if row not in rows)
-    return Ranking(ratio, scores, tuple(draws), expected, units.nunique(), resampled, out)
+    of_rows = (len(totals), len(rows), len(draws))
+    return Ranking(ratio, scores, tuple(draws), expected, resampled, errors.reshape(of_rows).mean(axis=2),
+                   images.mean().to_numpy().reshape(of_rows[1:]), out)  # fmt: skip
 
 
-def _resampled(images: pd.DataFrame, draws: int) -> Floats:
-    """Mean over draws of the means over images, patients and draws resampled, [resamples, rows]."""
-    by_unit = images.groupby(level="unit")
-    times = stats.multiplicities(by_unit.ngroups)
-    totals, sizes = (times @ table.to_numpy(float) for table in (by_unit.sum(), by_unit.count()))
+def _resampled(totals: Floats, sizes: Floats, draws: int) -> Floats:
+    """Mean over draws of the means over images, patients and draws resampled, [resamples, rows].
+
+    totals, sizes: sum of the scores and number of images, [units, rows x draws].
+    """
+    times = stats.multiplicities(len(totals))
+    totals, sizes = times @ totals, times @ sizes
     means = np.divide(totals, sizes, out=np.zeros_like(totals), where=sizes > 0).reshape(len(times), -1, draws)
     weights = draw_weights(draws)[:, None] * (sizes > 0).reshape(means.shape)
     together = weights.sum(axis=2)

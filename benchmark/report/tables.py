@@ -91,9 +91,10 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
         over = "draws too" if any(len(ranking.draws) > 1 for ranking in found) else "patients alone, with one draw"
         caption += (
             f"95 % range and first: {resampled_units(group)}, {over}; first is the share of resamples in which the row "
-            "is the best. group: two rows cannot be told apart if they share a letter. better than, worse than: how "
-            "many rows differ beyond chance, at the 5 % level for all pairs of a ratio together. With few patients or "
-            "draws all this is less sure than it says."
+            "is the best. With few patients or draws they are less sure than they say. group: two rows cannot be told "
+            "apart if they share a letter. better than, worse than: how many rows differ beyond chance, by "
+            "t-tests with an error over patients and one over draws (Satterthwaite), at the 5 % level for "
+            "all pairs of a ratio together (Holm)."
         )
     notes = [text for ranking in found for text in _ranked_on(group, ranking)]
     taus = agreements(group, groups)
