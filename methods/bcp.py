@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Phase, Task
-from benchmark.ranges import NonNegative, Share, ShareAbove0, ShareBelow1
+from benchmark.ranges import NonNegative, Share, ShareAbove0
 
 
 def largest_components(label: Tensor) -> Tensor:
@@ -36,7 +36,8 @@ class BCP(Method):
 
     Args:
         weight: of unlabelled regions. 0.5 in the paper.
-        pretrain: share of all steps in the first phase. A quarter (10,000 of 40,000) in the authors' code.
+        pretrain: share of all steps in the first phase. A quarter (10,000 of 40,000) in the authors' code. 1: no
+            unlabelled image is seen; with weight 0 they are still pasted.
         box: its side, of the image's. 2/3 in the paper; one box a step, at a random place.
         keep: of the pseudo-label's components. The authors keep the `largest` of each class: right for a heart; of
             glands, a third of their pixels. `largest` runs on the host.
@@ -55,7 +56,7 @@ class BCP(Method):
     cuda_graph_reason = "components are found on the host"
 
     def __init__(
-        self, task: Task, *, weight: NonNegative = 0.5, pretrain: ShareBelow1 = 0.25, box: ShareAbove0 = 2 / 3,
+        self, task: Task, *, weight: NonNegative = 0.5, pretrain: Share = 0.25, box: ShareAbove0 = 2 / 3,
         keep: Literal["all", "largest"] = "all", decay: Share = 0.99, bn_stats: BNStats = "ema",
     ) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class BCP(Method):
         self.teacher = Teacher(self.net, bn_stats)
         self.side = max(1, round(box * task.size))
         self.phases = {"labelled": Phase(0.0)} if pretrain > 0 else {}
-        self.phases |= {"both": Phase(pretrain)}
+        self.phases |= {"both": Phase(pretrain)} if pretrain < 1 else {}
         self.phase = next(iter(self.phases))
         self.cuda_graph = keep == "all"
 

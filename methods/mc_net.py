@@ -21,8 +21,9 @@ def sharpen(logits: Tensor, temperature: float) -> Tensor:
 
 def interpolations(net: Network) -> list[tuple[nn.Module, str]]:
     """The modules of a decoder that enlarge by interpolation, and the attribute that names how."""
-    parts = [(part, "mode") for part in net.decoder.modules() if isinstance(part, nn.Upsample)]
-    return parts or [(part, name) for part in net.decoder.modules() if hasattr(part, name := "interpolation_mode")]
+    parts = list(net.decoder.modules())
+    found: list[tuple[nn.Module, str]] = [(part, "mode") for part in parts if isinstance(part, nn.Upsample)]
+    return found or [(part, "interpolation_mode") for part in parts if hasattr(part, "interpolation_mode")]
 
 
 class MCNet(Method):
