@@ -96,7 +96,7 @@ def test_the_contrast_teaches_the_student_alone_and_only_real_classes_count():
     method = learner()
     found = terms(method, batch(), mixed(), Clock(10))["contrast"]
     found.backward()
-    assert 0 < found.item() and gradients(method.student.project) and not gradients(method.teacher)
+    assert found.item() > 0 and gradients(method.student.project) and not gradients(method.teacher)
     assert (method.memory.stored > 0).any()
     features, logits = torch.randn(1, 64, 4, 4), torch.randn(1, 2, 4, 4)
     nothing = torch.full((1, 4, 4), IGNORE)
