@@ -24,8 +24,10 @@ def towards(image: Tensor, other: Tensor, strength: Tensor) -> Tensor:
     return keep * image + (1 - keep) * other
 
 
-def smooth(image: Tensor, sigma: Tensor, radius: int = 6) -> Tensor:
-    """Gaussian blur, every image with its own sigma in pixels."""
+def smooth(image: Tensor, strength: Tensor) -> Tensor:
+    """Gaussian blur with a sigma of 0.1 to 2 pixels at 256 px."""
+    sigma = (0.1 + 1.9 * strength) * image.shape[-1] / 256
+    radius = math.ceil(6 * image.shape[-1] / 256)
     place = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
     kernel = torch.exp(-0.5 * (place / sigma.view(-1, 1)).square())
     kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(image.shape[1], 0)
@@ -43,7 +45,7 @@ def autocontrast(image: Tensor, strength: Tensor) -> Tensor:
 
 def equalise(image: Tensor, strength: Tensor) -> Tensor:
     """Every channel's values by their rank."""
-    ranks = image.flatten(2).argsort(-1, stable=True).argsort(-1, stable=True)
+    ranks = image.flatten(2).argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
     return (ranks / (ranks.shape[-1] - 1)).to(image.dtype).view(image.shape)
 
 
@@ -66,7 +68,7 @@ OPERATIONS = {
     "identity": lambda image, strength: image,
     "autocontrast": autocontrast,
     "equalize": equalise,
-    "blur": lambda image, strength: smooth(image, (0.1 + 1.9 * strength) * image.shape[-1] / 256),
+    "blur": smooth,
     "contrast": lambda image, strength: towards(image, grey(image).mean((2, 3), keepdim=True), strength),
     "brightness": lambda image, strength: towards(image, torch.zeros_like(image), strength),
     "colour": lambda image, strength: towards(image, grey(image), strength),

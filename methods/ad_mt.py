@@ -61,7 +61,7 @@ class ADMT(Method):
 
     @torch.no_grad()
     def labels(self, image: Tensor) -> Tensor:
-        """The pseudo-label of weak views: the teachers', or the student's where it is surer; 255 below the threshold."""
+        """Pseudo-labels of weak views: the teachers', or the student's where it is surer; 255 below the threshold."""
         confidence, label = weighted_mean(self.first(image), self.second(image)).max(1)
         own_confidence, own_label = self.net(image).softmax(1).max(1)
         wins = (own_label != label) & (own_confidence > confidence)

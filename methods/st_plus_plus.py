@@ -47,7 +47,7 @@ class STPlusPlus(Method):
     """
 
     display = "ST++"
-    views = {"labelled": ("weak",), "unlabelled": ("photometric",)}
+    views = {"labelled": ("weak",), "unlabelled": ("weak", "photometric")}
     phases = {
         "labels": Phase(0.0), "labels, second third": Phase(1 / 9), "labels, last third": Phase(2 / 9),
         "reliable": Phase(1 / 3, fresh_optimiser=True, fresh_schedule=True),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
+from scipy.ndimage import gaussian_filter
 
 from benchmark.errors import UserError
 from benchmark.losses import IGNORE
@@ -39,6 +40,13 @@ def test_operations_are_those_of_pillow(name, theirs):
     found = OPERATIONS[name](image, torch.full((1, 1, 1, 1), 0.5))
     wanted = np.asarray(theirs(pillow(image))).transpose(2, 0, 1) / 255
     np.testing.assert_allclose(found[0], wanted, atol=0.02)
+
+
+def test_blur_agrees_with_scipy():
+    image = picture(size=256)
+    found = OPERATIONS["blur"](image, torch.full((1, 1, 1, 1), 0.5))
+    wanted = gaussian_filter(image[0].numpy(), (0, 1.05, 1.05), mode="mirror", radius=(0, 6, 6))
+    np.testing.assert_allclose(found[0], wanted, atol=1e-5)
 
 
 def test_hue_keeps_grey_and_saturation_and_half_a_circle_swaps_opposite_colours():
