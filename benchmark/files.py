@@ -1,22 +1,30 @@
-"""Writing so that a reader sees the old file or the whole new one, never a part, and a full disk loses nothing."""
+"""Files: written so that a reader sees the old one or the whole new one, never a part, and a full disk loses nothing;
+arrays by name in an .npz file whose bytes depend on the arrays alone (NumPy's own carries the time)."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from benchmark.errors import RUN_FAILED, DiskFull, UserError
 
+if TYPE_CHECKING:
+    import numpy as np  # elsewhere where it is used: `list` and `--help` answer without it
+
 os.umask(UMASK := os.umask(0))
+DAMAGED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)  # of an `ArrayFile`
 TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")  # as `tempfile` calls what is to be renamed when it is whole
 
 
@@ -74,8 +82,6 @@ def make_folder(folder: Path) -> None:
     """Create a folder, or say what stands in its way."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise explain(NotADirectoryError(), folder) from None
     except OSError as error:
         raise explain(error, folder) from None
 
@@ -92,13 +98,10 @@ def check_writable(folder: Path) -> None:
 
 def explain(error: OSError, path: Path) -> UserError:
     """An operating system's error as one line with advice."""
-    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    if error.errno in full:
-        return DiskFull(
-            f"{path}: no space left to write it; what was written before is intact, free some space and give the same "
-            "command again"
-        )
-    if isinstance(error, NotADirectoryError):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFull(f"{path}: no space left to write it; what was written before is intact, free some space and "
+                        "give the same command again")
+    if isinstance(error, FileExistsError | NotADirectoryError):
         file = next((part for part in (*reversed(path.parents), path) if part.exists() and not part.is_dir()), path)
         return UserError(f"{file}: a file stands where a folder is needed; move it, or name another folder")
     return UserError(f"{path}: {error.strerror or error}", RUN_FAILED)
@@ -108,3 +111,58 @@ def sha256(path: Path) -> str:
     """Hexadecimal digest of a file."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class ArrayWriter:
+    """Writes arrays one by one into a stream; a context manager. Any text is a name, unlike with NumPy's functions."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._archive = zipfile.ZipFile(stream, "w")
+
+    def __enter__(self) -> ArrayWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._archive.close()
+
+    def add(self, name: str, array: np.ndarray) -> None:
+        """One more array."""
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+        entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+        self._archive.writestr(entry, buffer.getvalue(), zipfile.ZIP_DEFLATED)
+
+
+def write_arrays(stream: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+    """All arrays, in order of their names."""
+    with ArrayWriter(stream) as writer:
+        for name in sorted(arrays):
+            writer.add(name, arrays[name])
+
+
+class ArrayFile(Mapping[str, "np.ndarray"]):
+    """The arrays of an .npz file, read when they are asked for; the file stays open, and so the same.
+
+    Raises one of `DAMAGED` where it, or an array in it, cannot be read."""
+
+    def __init__(self, path: Path) -> None:
+        self._archive = zipfile.ZipFile(path)
+        self._names = dict.fromkeys(name.removesuffix(".npy") for name in self._archive.namelist())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        import numpy as np
+
+        with self._archive.open(f"{name}.npy") as file:
+            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names

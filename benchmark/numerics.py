@@ -34,12 +34,10 @@ class Numerics:
         return torch.float64 if self.precision == "fp64" else torch.float32
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision for forward passes where the run asks for it.
-
-        Without the cache: some versions of torch keep what `no_grad` converted, and cut a later pass's gradient by it.
-        """
+        """Mixed precision for forward passes where the run asks for it."""
         if self.precision != "bf16":
             return nullcontext()
+        # Some versions of torch keep in the cache what `no_grad` converted, and cut a later pass's gradient by it.
         return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
 
 
@@ -54,9 +52,7 @@ class Normalisation:
 class Normaliser:
     """Normalises images, in the type and memory format of `numerics`.
 
-    Training scales by a reciprocal in place and evaluation divides, which differs in the last bit: records depend on
-    both.
-    """
+    Training scales by a reciprocal and evaluation divides, which differs in the last bit: records depend on both."""
 
     def __init__(self, normalisation: Normalisation, numerics: Numerics) -> None:
         self.numerics = numerics

@@ -11,17 +11,17 @@ IS_CHECKOUT = (ROOT / "pyproject.toml").is_file()
 CONFIGS = ROOT / "configs" if IS_CHECKOUT else PACKAGE / "configs"  # a wheel carries a copy
 
 
-def results_folder(given: str | None = None) -> Path:
+def results_folder(given: str | Path | None = None) -> Path:
     """The results folder: the argument, else SEMIHISTO_RESULTS, else ./results."""
     return Path(given or os.environ.get("SEMIHISTO_RESULTS") or "results")
 
 
-def raw_folder(given: str | None = None) -> Path:
+def raw_folder(given: str | Path | None = None) -> Path:
     """Where raw data sets lie: the argument, else SEMIHISTO_DATA, else ./data."""
     return Path(given or os.environ.get("SEMIHISTO_DATA") or "data")
 
 
-def prepared_folder(given: str | None = None) -> Path:
+def prepared_folder(given: str | Path | None = None) -> Path:
     """Where prepared arrays are kept, wherever one stands: the argument, else SEMIHISTO_PREPARED, else data/prepared of
     the checkout; of an installed wheel the user's cache, ~/.cache/semihisto/prepared."""
     if chosen := given or os.environ.get("SEMIHISTO_PREPARED"):

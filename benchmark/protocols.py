@@ -30,6 +30,7 @@ MEANING = {
 }
 Counts = Mapping[str, NDArray[Any]]
 
+EMPTY: dict[str, Any] = {"dice": None, "jaccard": None, "step": None, "threshold": None}
 NO_VALIDATION = "no validation images at this label ratio"
 TWO_CLASSES = "defined for two classes only"
 UNDEFINED = "neither foreground nor prediction in any image"
@@ -46,13 +47,11 @@ def scores(counts: Counts) -> dict[str, dict[str, Any]]:
 
 def strict(counts: Counts) -> dict[str, Any]:
     """Means over the n test images; those with neither foreground nor prediction are `undefined`, left out."""
-    each = per_image(counts, dice)
+    each, overlap = per_image(counts, dice), per_image(counts, jaccard)
     result: dict[str, Any] = {
-        "dice": _mean(each),
-        "jaccard": _mean(per_image(counts, jaccard)),
-        "n": len(each),
+        "dice": _mean(each), "jaccard": _mean(overlap), "n": len(each),
         "undefined": int(np.isnan(each).sum()),
-    }
+    }  # fmt: skip
     if "classes" in counts:
         result["classes"] = by_class(counts)
     for key, names in MEASURED.items():
@@ -82,46 +81,40 @@ def by_class(counts: Counts) -> dict[str, dict[str, Any]]:
 
 def validation(counts: Counts) -> dict[str, Any]:
     """Pooled test scores of the official output where validation Jaccard is best (the first of equals)."""
-    empty = {"dice": None, "jaccard": None, "step": None, "threshold": None}
     several = "_classes" if "classes" in counts else ""
     test, held = counts.get(f"test_pooled{several}"), counts.get(f"validation_pooled{several}")
     if test is None:
-        return empty | {"reason": TWO_CLASSES}
+        return EMPTY | {"reason": TWO_CLASSES}
     if held is None or not len(held):
-        return empty | {"reason": NO_VALIDATION}
+        return EMPTY | {"reason": NO_VALIDATION}
     values = jaccard(held[:, 0])
     place = _best(over_classes(values) if several else values)
     if place is None:
-        return empty | {"reason": UNDEFINED}
-    step, threshold = place[0], None if several else place[1]
-    return _scored(counts, test[step, 0, *place[1:]], step, threshold, empty)
+        return EMPTY | {"reason": UNDEFINED}
+    return _scored(counts, test[place[0], 0, *place[1:]], place[0], None if several else place[1])
 
 
 def paper(counts: Counts) -> dict[str, Any]:
     """Pooled test scores where the pooled test Jaccard is best, over steps, outputs and thresholds."""
-    empty = {"dice": None, "jaccard": None, "step": None, "threshold": None, "output": None}
+    empty = EMPTY | {"output": None}
     if "test_pooled" not in counts:
         return empty | {"reason": TWO_CLASSES}
     place = _best(jaccard(counts["test_pooled"]))
     if place is None:
         return empty | {"reason": UNDEFINED}
     step, output, threshold = place
-    chosen = counts["test_pooled"][step, output, threshold]
-    return _scored(counts, chosen, step, threshold, empty) | {"output": str(counts["outputs"][output])}
+    found = _scored(counts, counts["test_pooled"][place], step, threshold)
+    return found | {"output": str(counts["outputs"][output])}
 
 
-def _scored(
-    counts: Counts, chosen: NDArray[Any], step: int, threshold: int | None, empty: dict[str, Any]
-) -> dict[str, Any]:
+def _scored(counts: Counts, chosen: NDArray[Any], step: int, threshold: int | None) -> dict[str, Any]:
     """Scores of the pooled counts that were chosen, [3], or of every class [K, 3]."""
+    found: dict[str, Any] = {"dice": _mean(dice(chosen)), "jaccard": _mean(jaccard(chosen))}
+    if found["dice"] is None:
+        return EMPTY | {"reason": UNDEFINED}
     value = None if threshold is None else float(counts["thresholds"][threshold])
-    result: dict[str, Any] = {
-        "dice": _mean(dice(chosen)),
-        "jaccard": _mean(jaccard(chosen)),
-        "step": int(counts["steps"][step]),
-        "threshold": None if value is None else round(value, 6),  # float32 0.02 is not the decimal one
-    }
-    return result if result["dice"] is not None else empty | {"reason": UNDEFINED}
+    rounded = None if value is None else round(value, 6)  # float32 0.02 is not the decimal one
+    return found | {"step": int(counts["steps"][step]), "threshold": rounded}
 
 
 def _best(values: NDArray[np.float64]) -> tuple[int, ...] | None:
@@ -167,30 +160,19 @@ def waterfall(counts: Counts) -> list[Stage] | None:
         return None
     pooled = dice(counts["test_pooled"])
     half = _half(counts)
-    values = [
-        _greatest(pooled),
-        _greatest(pooled[:, 0]),
-        _greatest(pooled[-1, 0]),
-        _greatest(pooled[-1, 0, half]),
-        _mean(dice(counts["test_images"][:, 0, half])),
-        _mean(dice(counts["test_native"][:, 0])),
-    ]
-    stages, before = [], None
-    for name, value in zip(STAGES, values, strict=True):
-        if value is None:
-            return None
-        stages.append(Stage(name, value, Fraction(value) - Fraction(value if before is None else before)))
-        before = value
-    return stages
+    choices = [pooled, pooled[:, 0], pooled[-1, 0], pooled[-1, 0, half]]
+    values = [None if np.isnan(choice).all() else float(np.nanmax(choice)) for choice in choices]
+    values += [_mean(dice(counts["test_images"][:, 0, half])), _mean(dice(counts["test_native"][:, 0]))]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    changes = [Fraction(after) - Fraction(before) for before, after in zip([known[0], *known], known, strict=False)]
+    return [Stage(*stage) for stage in zip(STAGES, known, changes, strict=True)]
 
 
 def _half(counts: Counts) -> int:
     """The place of threshold 0.5."""
     return int(np.argmin(np.abs(counts["thresholds"] - 0.5)))
-
-
-def _greatest(values: NDArray[np.float64]) -> float | None:
-    return None if np.isnan(values).all() else float(np.nanmax(values))
 
 
 def everything_is_foreground(counts: Counts) -> float | None:

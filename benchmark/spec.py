@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from benchmark import plugins as outside
 from benchmark.config.schema import REMOVED, SECTIONS, neutral_settings
-from benchmark.registry import METHODS
+from benchmark.registry import METHODS, portable, short
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Spec:
         Of what lies outside, a method's file or a folder of images, its name alone: it may be moved, and records say by
         a digest what was in it.
         """
-        plain = replace(self, method=outside.portable(self.method), source="").to_json()
+        plain = replace(self, method=portable(self.method), source="").to_json()
         values = {**REMOVED, **plain["values"]}
         neutral = neutral_settings() | {f"method.{key}": v for key, v in METHODS.later(self.method).items()}
         for key, value in neutral.items():
@@ -68,7 +67,7 @@ class Spec:
     def run_id(self) -> str:
         """A readable part and ten hexadecimal digits of the hash."""
         digest = hashlib.sha256(self.canonical().encode()).hexdigest()[:10]
-        method, dataset = outside.short(self.method).lower(), self.dataset
+        method, dataset = short(self.method).lower(), self.dataset
         parts = [method, dataset, self.split, f"r{self.ratio}", f"f{self.fold}", f"s{self.seed}", digest]
         return "-".join(part.replace("/", "_") for part in parts)
 

@@ -22,9 +22,9 @@ CHUNK = 2**24  # elements of the largest intermediate of the tensor transform (6
 def boundary(mask: Tensor) -> Tensor:
     """The ring of two pixels around all objects: the dilation by a disk of radius 2, minus the mask.
 
-    `mask` [B, H, W] of any integer type holds class indices; all classes but 0 are objects, so the border
-    between two that touch is not drawn. Returns int64 [B, H, W]: 1 on the ring, 0 elsewhere, 255 where the
-    mask is 255. Source: the code of arXiv 2509.13834 (BMVC 2025).
+    `mask` [B, H, W] of any integer type holds class indices; all classes but 0 are objects, so the border between two
+    that touch is not drawn. Returns int64 [B, H, W]: 1 on the ring, 0 elsewhere, 255 where the mask is 255. Source:
+    the code of arXiv 2509.13834 (BMVC 2025).
     """
     objects = _objects(mask)
     height, width = mask.shape[-2:]
@@ -38,11 +38,10 @@ def boundary(mask: Tensor) -> Tensor:
 def signed_distance(mask: Tensor) -> Tensor:
     """The distance to the objects' border, positive inside, negative outside, each side scaled to at most 1.
 
-    `mask` [B, H, W] of any integer type holds class indices; all classes but 0 are objects. Pixels of the
-    inner border (those with one of four neighbours outside) are 0. Ignored pixels (255) count as background,
-    so the map is defined everywhere; leave them out of the loss by the mask. Without any object the map is
-    -1, without background +1. Returns float32 [B, 1, H, W]. Source: Xue et al., AAAI 2020, with the sign of
-    the code of arXiv 2509.13834.
+    `mask` [B, H, W] of any integer type holds class indices; all classes but 0 are objects. Pixels of the inner border
+    (those with one of four neighbours outside) are 0. Ignored pixels (255) count as background, so the map is defined
+    everywhere; leave them out of the loss by the mask. Without any object the map is -1, without background +1.
+    Returns float32 [B, 1, H, W]. Source: Xue et al., AAAI 2020, with the sign of the code of arXiv 2509.13834.
     """
     return torch.ops.semihisto.signed_distance(_objects(mask))
 
@@ -82,12 +81,11 @@ def by_scipy(objects: Tensor) -> Tensor:
 def nearest(sources: Tensor) -> Tensor:
     """The Euclidean distance of each pixel to the nearest true one: bool [B, H, W] -> float64 [B, H, W].
 
-    Two min-plus products, along columns and along rows (Felzenszwalb & Huttenlocher 2012), as a plain minimum
-    over all shifts: cubic in the side, which a GPU does not mind. Infinite where an image has no true pixel.
+    Two min-plus products, along columns and along rows (Felzenszwalb & Huttenlocher 2012), as a plain minimum over all
+    shifts: cubic in the side, which a GPU does not mind. Infinite where an image has no true pixel.
     """
-    squared = torch.where(sources, 0.0, FAR)
-    squared = _min_plus(squared.transpose(1, 2)).transpose(1, 2)
-    squared = _min_plus(squared)
+    along_columns = _min_plus(torch.where(sources, 0.0, FAR).transpose(1, 2)).transpose(1, 2)
+    squared = _min_plus(along_columns)
     return torch.where(squared < FAR, squared.double().sqrt(), torch.inf)
 
 

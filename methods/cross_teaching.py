@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -44,10 +44,9 @@ class CrossTeaching(Method):
         alike = f"method.transformer must differ from net.name, both are {transformer}: two kinds of network teach here"
         require(transformer != task.net, alike)
         self.task, self.weight, self.ramp = task, weight, ramp
-        self.cnn = task.network()
-        self.transformer = task.network(net=transformer)
-        self.transformer_optimiser = transformer_optimiser
-        self.transformer_lr, self.transformer_decay = transformer_lr, transformer_decay
+        self.cnn, self.transformer = task.network(), task.network(net=transformer)
+        adamw: dict[str, Any] = {"optimiser": "adamw", "lr": transformer_lr, "weight_decay": transformer_decay}
+        self.transformer_rule = adamw if transformer_optimiser == "adamw" else {}
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         cnn_l, cnn_u = self.cnn(labelled.weak), self.cnn(unlabelled.weak)
@@ -63,11 +62,7 @@ class CrossTeaching(Method):
         }
 
     def param_groups(self) -> list[ParamGroup]:
-        """A group for each network."""
-        second = ParamGroup(self.transformer.parameters())
-        if self.transformer_optimiser == "adamw":
-            second.optimiser, second.lr, second.weight_decay = "adamw", self.transformer_lr, self.transformer_decay
-        return [ParamGroup(self.cnn.parameters()), second]
+        return [ParamGroup(self.cnn.parameters()), ParamGroup(self.transformer.parameters(), **self.transformer_rule)]
 
     def predict(self, image: Tensor) -> Logits:
         return {"cnn": self.cnn(image), "transformer": self.transformer(image)}

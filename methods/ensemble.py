@@ -25,7 +25,6 @@ class Ensemble(Method):
     """
 
     display = "Ensemble"
-    views = {"labelled": ("weak",)}
 
     def __init__(self, task: Task, *, members: Annotated[int, Range("[1, 100]")] = 3) -> None:
         super().__init__()

@@ -42,8 +42,7 @@ class FixMatch(Method):
         rejected: Literal["ignored", "background"] = "ignored",
     ) -> None:
         super().__init__()
-        self.task = task
-        self.net = task.network()
+        self.task, self.net = task, task.network()
         self.weight, self.threshold, self.ramp, self.rejected = weight, threshold, ramp, rejected
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:

@@ -39,8 +39,7 @@ class MeanTeacher(Method):
         ramp: Ramp = "linear", ema_step: EmaStep = "iteration", bn_stats: BNStats = "ema",
     ) -> None:
         super().__init__()
-        self.task = task
-        self.net = task.network()
+        self.task, self.net = task, task.network()
         self.teacher = Teacher(self.net, bn_stats)
         self.decay, self.weight, self.noise, self.ramp, self.ema_step = decay, weight, noise, ramp, ema_step
 

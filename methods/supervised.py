@@ -18,12 +18,10 @@ class Supervised(Method):
     """
 
     display = "Supervised"
-    views = {"labelled": ("weak",)}
 
     def __init__(self, task: Task) -> None:
         super().__init__()
-        self.task = task
-        self.net = task.network()
+        self.task, self.net = task, task.network()
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         return {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}

@@ -57,8 +57,7 @@ class TopoSemiSeg(Method):
         decay: Share = 0.999, bn_stats: BNStats = "ema",
     ) -> None:
         super().__init__()
-        self.task = task
-        self.net = task.network()
+        self.task, self.net = task, task.network()
         self.teacher = Teacher(self.net, bn_stats)
         self.weight, self.ramp, self.topology, self.decay = weight, ramp, topology, decay
         self.signal, self.tile, self.released_targets = signal, tile, released_targets

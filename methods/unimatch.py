@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -29,8 +30,7 @@ class UniMatch(Method):
         ramp: of the weight. None in the paper.
 
     Differs from published code:
-        - The code halves the sum of all terms, a factor on the learning rate; with DeepLab it drops features of two
-          scales.
+        - The code halves the sum, a factor on the learning rate; with DeepLab it drops features of two scales.
         - Its natural-image version pastes the same image, augmented anew; here it is another one of the batch.
         - Its boxes are taller than wide in 73 % of the cases; here both are equally frequent.
         - It labels pasted images in evaluation mode, and decodes whole and dropped features as one batch for BatchNorm.
@@ -45,14 +45,9 @@ class UniMatch(Method):
         unsupervised: Literal["ce", "dice"] = "ce", ramp: Ramp = "constant",
     ) -> None:
         super().__init__()
-        self.task = task
-        self.net = task.network()
+        self.task, self.net = task, task.network()
         self.drops = nn.ModuleList(nn.Dropout2d(dropout) for _ in self.net.feature_widths)
         self.weight, self.threshold, self.unsupervised, self.ramp = weight, threshold, unsupervised, ramp
-
-    def unsup_loss(self, logits: Tensor, label: Tensor) -> Tensor:
-        """The unsupervised loss of one stream; label 255 counts for nothing."""
-        return dice_loss(logits, label) if self.unsupervised == "dice" else cross_entropy(logits, label, over="all")
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         features = self.net.encode(unlabelled.weak)
@@ -60,14 +55,14 @@ class UniMatch(Method):
             label = pseudo_label(self.net.logits(features), self.threshold)
         self.log("confident", (label != IGNORE).float().mean())
         pred_fp = self.net.logits([drop(feature) for drop, feature in zip(self.drops, features, strict=True)])
-        pred_x = self.net(labelled.weak)
-        pred_s1, pred_s2 = self.net(unlabelled.strong), self.net(unlabelled.strong2)
+        pred_x, pred_s1, pred_s2 = (self.net(x) for x in (labelled.weak, unlabelled.strong, unlabelled.strong2))
+        unsup_loss = dice_loss if self.unsupervised == "dice" else partial(cross_entropy, over="all")
         weight = self.weight * clock.ramp(self.ramp)
         return {
             "supervised": self.task.criterion(pred_x, labelled.mask),
-            "strong": 0.25 * weight * self.unsup_loss(pred_s1, unlabelled.cutmix("strong", label)),
-            "strong2": 0.25 * weight * self.unsup_loss(pred_s2, unlabelled.cutmix("strong2", label)),
-            "features": 0.5 * weight * self.unsup_loss(pred_fp, label),
+            "strong": 0.25 * weight * unsup_loss(pred_s1, unlabelled.cutmix("strong", label)),
+            "strong2": 0.25 * weight * unsup_loss(pred_s2, unlabelled.cutmix("strong2", label)),
+            "features": 0.5 * weight * unsup_loss(pred_fp, label),
         }
 
     def predict(self, image: Tensor) -> Logits:

@@ -9,8 +9,7 @@ from torch import Tensor
 from benchmark.losses import dice_loss, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, Parts, Ramp, Task, require
 from benchmark.ranges import Count, NonNegative
-from methods._xnet_network import ConfiguredBranches, TwoBranches
-from methods._xnet_wavelets import check_wavelet, high_frequency, low_frequency
+from methods._xnet_parts import ConfiguredBranches, TwoBranches, check_wavelet, high_frequency, low_frequency
 
 
 class XNet(Method):

@@ -59,13 +59,3 @@ def train(method, clock, steps, without_label) -> None:
 def gradients(net) -> dict[str, torch.Tensor]:
     """The gradient of every parameter that has one, copied."""
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
-
-
-def only_labels_teach(method, without_label, clock) -> bool:
-    """Whether the gradient of all of a method's terms in its `net` is, bit for bit, that of the criterion alone."""
-    sum(terms(method, batch(), without_label, clock).values()).backward()
-    ours = gradients(method.net)
-    method.zero_grad()
-    method.task.criterion(method.net(batch().weak), batch().mask).backward()
-    alone = gradients(method.net)
-    return bool(alone) and all(torch.equal(ours[name], gradient) for name, gradient in alone.items())

@@ -27,6 +27,10 @@ class Honest(Method):
         self.task = task
         self.net = task.network()
         self.register_buffer("mean", torch.zeros(()))
+        self.begin()
+
+    def begin(self):
+        """What some keep."""
 
     def loss(self, labelled):
         return self.task.criterion(self.net(labelled.weak), labelled.mask)
@@ -73,8 +77,7 @@ class CountsInAGlobal(Honest):
 
 
 class RemembersImages(Honest):
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
+    def begin(self):
         self.seen = {}
 
     def factor(self, labelled, unlabelled, clock):
@@ -84,8 +87,7 @@ class RemembersImages(Honest):
 
 
 class DrawsFromItsOwnGenerator(Honest):
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
+    def begin(self):
         self.generator = torch.Generator().manual_seed(0)
 
     def factor(self, labelled, unlabelled, clock):
@@ -120,8 +122,7 @@ class SeesHiddenMasks(Honest):
 
 
 class OpensPreparedArrays(Honest):
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
+    def begin(self):
         self.hint = float(np.load(prepared_folder() / "synthetic" / "32" / "masks.npy").mean())
 
     def factor(self, labelled, unlabelled, clock):
@@ -202,8 +203,7 @@ class TeachesAPart(Honest):
 
 
 class TrainsWhatItDoesNotHave(Honest):
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
+    def begin(self):
         self.extra = [nn.Parameter(torch.ones(()))]
 
     def factor(self, labelled, unlabelled, clock):
@@ -214,28 +214,24 @@ class TrainsWhatItDoesNotHave(Honest):
 
 
 class TrainsItsTeacher(Honest):
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
+    def begin(self):
         self.teacher = Teacher(self.net)
         self.teacher.net = self.net
 
 
 class KeepsAPlainTensor(Honest):
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
+    def begin(self):
         self.kernels = {"blur": torch.ones(1, 1, 3, 3)}
 
 
 class KeepsNetworksInAList(Honest):
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self.experts = [task.network()]
+    def begin(self):
+        self.experts = [self.task.network()]
 
 
 class PredictsWithWhatIsNotTrained(Honest):
-    def __init__(self, task: Task) -> None:
-        super().__init__(task)
-        self.other = task.network().requires_grad_(False)
+    def begin(self):
+        self.other = self.task.network().requires_grad_(False)
 
     def predict(self, image):
         return self.other(image)
@@ -254,11 +250,6 @@ class PredictsByTheBatch(Honest):
 class PredictsOneClass(Honest):
     def predict(self, image):
         return self.net(image)[:, :1]
-
-
-class PredictsHalfTheSize(Honest):
-    def predict(self, image):
-        return self.net(image)[..., ::2, ::2]
 
 
 class PredictsNoNumbers(Honest):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,3 +97,10 @@ def one_line_error(result: subprocess.CompletedProcess[str], code: int = 2) -> s
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, result.stderr
     return lines[0]
+
+
+def read_records(folder: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """All records of a folder in order of their names, each with its counts."""
+    from benchmark.runs.run_files import read_counts, read_record, record_files
+
+    return [(record := read_record(path), read_counts(path, record)) for path in record_files(folder)]

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from benchmark.runs.records import read_counts, read_record
+from benchmark.runs.run_files import read_counts, read_record
 from tests.conftest import ROOT
 
 STEPS = 6

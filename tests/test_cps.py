@@ -56,15 +56,6 @@ def test_dice_pseudo_loss_agrees_with_numpy():
     assert found == pytest.approx((1 - score).mean(), rel=1e-4)
 
 
-def test_with_weight_0_it_is_two_supervised_networks():
-    method = CPS(task(), weight=0.0)
-    sum(terms(method, batch(), unlabelled(), Clock(10)).values()).backward()
-    found = [p.grad.clone() for p in method.first.parameters()]
-    method.zero_grad()
-    method.task.criterion(method.first(batch().weak), batch().mask).backward()
-    assert all(torch.allclose(a, p.grad, atol=1e-6) for a, p in zip(found, method.first.parameters(), strict=True))
-
-
 def test_both_networks_predict_and_the_first_is_official():
     method = CPS(task()).eval()
     assert list(method.predict(unlabelled().weak)) == ["first", "second"]

@@ -75,17 +75,6 @@ def test_a_term_moves_its_own_network_alone_and_no_gradient_flows_through_pseudo
     assert all(p.grad is None for p in method.get_submodule(teacher).parameters())
 
 
-def test_without_a_weight_the_gradient_is_the_supervised_one():
-    method, clock = CrossTeaching(task(), weight=0.0, **SMALL).eval(), Clock(10)
-    found = []
-    for names in ("supervised taught", "supervised"):
-        method.zero_grad()
-        losses = terms(method, batch(), unlabelled(), clock)
-        sum(loss for name, loss in losses.items() if name.split("/")[0] in names).backward()
-        found.append([p.grad.clone() for p in method.parameters()])
-    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-
-
 def test_both_networks_pass_labelled_and_unlabelled_images_apart():
     method, seen = CrossTeaching(task(), **SMALL), []
     for net in (method.cnn, method.transformer):

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import torch
 
+from benchmark.conformance import doctor
+from benchmark.conformance.doctor import GIB, Diagnosis
 from benchmark.data.load import load_prepared
-from benchmark.runs import doctor
-from benchmark.runs.doctor import GIB, Diagnosis
 from tests.conftest import invoke
 
 
@@ -61,10 +61,3 @@ def test_a_nearly_full_disk_is_warned_of_and_a_file_in_place_of_a_folder_is_brok
     assert len(found.warnings) == 2 and all("1.0 GiB free" in line and "clean" in line for line in found.warnings)
     assert len(found.broken) == 1 and f"{tmp_path / 'file'} is no folder" in found.broken[0]
     assert not (tmp_path / "results").exists(), "looking leaves nothing behind"
-
-
-def test_damaged_prepared_data_are_warned_of(tmp_path):
-    (tmp_path / "synthetic" / "64").mkdir(parents=True)
-    (tmp_path / "synthetic" / "64" / "index.json").write_text("{")
-    doctor.look_at_data(found := Diagnosis(), tmp_path, tmp_path)
-    assert any("64/index.json is damaged" in line for line in found.warnings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,11 @@ from PIL import Image
 
 from benchmark.metrics.counts import dice
 from benchmark.report import image_selection, stats
-from benchmark.report.compare import compare, difference_table
-from benchmark.report.figures import draw_all
-from benchmark.report.figures.gap_and_cost import cost, gap
-from benchmark.report.figures.names import name_points, spread
-from benchmark.report.figures.panel import panel
-from benchmark.report.figures.scores import forest, ratio_curves, rows_at, scatter
-from benchmark.report.figures.style import DPI, save, short, styled
+from benchmark.report.compare import compare, difference_table, gap_table, waterfall_table
+from benchmark.report.figures import draw_all, panel
+from benchmark.report.figures.scores import cost, forest, gap, ratio_curves, rows_at, scatter
+from benchmark.report.figures.style import save, short, styled
 from benchmark.report.figures.training import learning, losses, unlabelled, watched
-from benchmark.report.gap import gap_table, waterfall_table
 from benchmark.report.gather import check_records, group_runs
 from benchmark.report.image_selection import Selection, Shown, choose_images, select_images, thumbnails
 from benchmark.report.results_frame import Group
@@ -88,9 +83,7 @@ def test_a_figure_has_the_same_bytes_whatever_the_users_settings_are(tmp_path: P
             figure = forest(several((NASTY, "alpha"), draws=1), 20)
             return save(figure, tmp_path / name, provenance="made by a command · ümlaut") if figure else []
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # a letter that the font lacks is no reason to talk
-        once = drawn("one")
+    once = drawn("one")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "savefig.dpi": 30, "text.usetex": True}):
         twice = drawn("two")
     assert [path.suffix for path in once] == [".png", ".pdf"]
@@ -164,14 +157,13 @@ def test_the_gap_figure_has_the_waterfalls_numbers() -> None:
     group = several(tuple(f"row {k}" for k in range(12)))
     figure, table = gap(group, 20), waterfall_table(group)
     assert table and figure
-    left, *columns = figure.axes
+    left, right = figure.axes
     names = [tick.get_text() for tick in left.get_yticklabels()]
-    shown = [[text.get_text().replace("\N{MINUS SIGN}", "-") for text in axes.texts] for axes in columns]
+    printed = np.array([text.get_text().replace("\N{MINUS SIGN}", "-") for text in right.texts]).reshape(len(names), -1)
     for row, ends in zip(table.rows, gap_table(group).rows, strict=True):
         place = names.index(row[0])
-        printed = [column[place] for column in shown]
-        assert [text if text != "0" else "+0.00" for text in printed[:-1]] == list(row[3:-1])
-        assert float(printed[-1]) == round(float(row[-1]) - float(row[2]), 2) == -float(ends[5])
+        assert [text if text != "0" else "+0.00" for text in printed[place, :-1]] == list(row[3:-1])
+        assert float(printed[place, -1]) == round(float(row[-1]) - float(row[2]), 2) == -float(ends[5])
         circles = [float(marks(figure, kind)[0].get_xdata()[place]) for kind in ("paper", "strict")]
         assert [f"{value:.2f}" for value in circles] == [row[2], row[-1]]
 
@@ -202,7 +194,7 @@ def test_times_of_other_devices_and_unknown_costs_are_left_out() -> None:
     figure = cost(only(*records, record("gamma", cost=costs(None, 9.0), device="a GPU")), 20)
     assert figure and [axes.get_xlabel() for axes in figure.axes] == ["GFLOPs a training step", "seconds a step\na CPU"]
     for place, values in enumerate(([2, 4], [1, 2])):
-        assert sorted(float(line.get_xdata()[0]) for line in marks(figure, "row", axes=place)) == values
+        assert sorted(marks(figure, "row", axes=place)[0].get_offsets()[:, 0]) == values
     assert cost(only(record(cost=costs(None, 1.0))), 20) is None
 
 
@@ -247,8 +239,7 @@ def test_draws_with_other_steps_are_not_averaged() -> None:
     records = [record(fold=fold, counts=made_counts(fold), history=history(loss=1.0 + fold)) for fold in range(2)]
     figure = losses(only(*records, record(fold=2, history=[{"step": 7, "loss": 100.0}])), 20)
     assert [list(line.get_ydata()) for line in marks(figure, "mean")] == [[1.5, 3.0, 4.5, 6.0]]
-    assert "Left out, having other steps than most draws of its row: 1 draw of alpha." in words(figure)
-    assert "alpha (2/3)" in words(figure) and "Left out" not in words(losses(several(), 20))
+    assert "alpha (2/3)" in words(figure)
 
 
 def test_only_curves_that_always_add_up_to_one_are_shares() -> None:
@@ -277,21 +268,6 @@ def test_pseudo_labels_are_scored_on_the_masks_of_validation_images() -> None:
     assert unlabelled(only(record(counts=made_counts(validation=False))), 20) is None
 
 
-# Names
-
-
-def test_names_are_apart_and_move_least() -> None:
-    assert spread([], 1) == [] and spread([5, 1], 1) == [5, 1] and spread([1, 1], 2) == [0, 2]
-    assert spread([0, 0.1, 10], 1, 0, 10) == [0, 1, 10] and spread([9.9, 10, 10], 1, 0, 10) == [8, 9, 10]
-    axes = Figure(figsize=(5, 5), dpi=DPI).subplots()
-    axes.set(xlim=(0, 1), ylim=(0, 1))
-    points = np.random.default_rng(1).random((20, 2))
-    name_points(axes, [(float(x), float(y), f"a method {k}", "#000000") for k, (x, y) in enumerate(points)])
-    axes.figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in axes.texts]
-    assert len(boxes) == 20 and not any(one.overlaps(two) for k, one in enumerate(boxes) for two in boxes[:k])
-
-
 # Pictures
 
 
@@ -313,8 +289,8 @@ def test_a_panel_outlines_the_truth_copes_with_empty_and_full_masks_and_stays_na
               {row: masks[k % 3] for k, row in enumerate(names)}, dict.fromkeys(names, 0.5)) for truth in masks
     )  # fmt: skip
     figure = panel(Selection("a title", 20, (0, 0), names, images))
-    assert figure.get_figwidth() <= 12 and len(figure.axes) == 3 * 17
-    outlines = [len(axes.collections) for axes in figure.axes]
+    assert figure.get_figwidth() <= 12 and len(figure.axes) == 3 * 4 * 6
+    outlines = [len(axes.collections) for axes in figure.axes if axes.images]
     assert outlines == [0] * 34 + [0] + [1] * 16  # a truth that is empty or full has no outline, nor has an image
 
 
@@ -360,7 +336,6 @@ def test_a_panel_is_drawn_and_pictures_of_others_data_stay_local(
 ) -> None:
     (group,) = group_runs(check_records(results))
     assert tmp_path / "synthetic-official-demo-panel.png" in draw_all(group, results, tmp_path, ("png",))
-    monkeypatch.setattr("benchmark.report.figures.KINDS", {})
     monkeypatch.setattr("benchmark.report.figures.images_shareable", lambda dataset: False)
     assert draw_all(group, results, tmp_path, ("png",))[-1].parent == tmp_path / "local"
     assert (tmp_path / "local" / ".gitignore").read_text() == "*\n"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.data.load import load_dataset, load_prepared
 from benchmark.models.load import load as load_run
-from benchmark.runs.folder import load_masks
+from benchmark.runs.run_files import load_masks
 from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
 from tests.own_folder import picture, write_folder
 
@@ -111,15 +111,15 @@ def test_a_run_is_found_by_its_name_and_its_weights_are_checked(finished, tmp_pa
 
 
 @pytest.mark.parametrize(("file", "content"), [
-    ("weights.pt", "no weights"), ("model.json", '{"mean": [0.5]}'), ("model.json", '{"classes": 2}'),
-    ("model.json", "[]"), ("model.json", '{"schema": 1}'), ("record", '{"cost": 3}'),
+    ("weights.pt", "no weights"), ("model.json", '{"mean": [0.5]}'), ("model.json", '{"schema": 1}'),
+    ("record", '{"cost": 3}'),
 ])
 def test_what_was_damaged_is_one_line(finished, tmp_path, file, content):
     results, record = finished
     shutil.copytree(results, tmp_path / "results")
     run = tmp_path / "results" / "runs" / record["run_id"]
     path = tmp_path / "results" / "records" / f"{run.name}.json" if file == "record" else run / file
-    if path.suffix == ".json" and content != "[]":
+    if path.suffix == ".json":
         content = json.dumps(json.loads(path.read_text()) | json.loads(content))
     path.write_text(content)
     line = one_line_error(invoke("export", run.name, "--results", tmp_path / "results", "--format", "weights"))
@@ -191,32 +191,25 @@ def test_predict_replaces_predictions_alone(finished, images, tmp_path):
 def test_what_cannot_be_meant_is_one_line(finished, images, tmp_path):
     """Wrong places, other classes, no splits: said before anything is prepared or written."""
     results, record = finished
-    own, run, file = tmp_path / "own", record["run_id"], tmp_path / "file"
-    (own / "images").mkdir(parents=True)
+    run, file, folder = record["run_id"], tmp_path / "file", write_folder(tmp_path / "own", images=4, bare=0, classes=2)
     file.write_text("no folder")
 
     def line(verb, *arguments):
         return one_line_error(invoke(verb, run, *arguments, "--results", results))
 
-    assert f"is {own / 'images'} meant?" in line("predict", own)
-    for verb in (("predict", images), ("export",)):
-        assert f"{file}: a file stands where a folder is needed" in line(*verb, "--output", file)
-    weights = results / "runs" / run
-    assert "is no export" in line("export", "--output", weights, "--overwrite")
-    assert (weights / "weights.pt").is_file()
+    assert f"is {folder / 'images'} meant?" in line("predict", folder)
+    assert f"{file}: a file stands where a folder is needed" in line("predict", images, "--output", file)
+    assert "is no export" in line("export", "--output", results / "runs" / run, "--overwrite")
+    assert (results / "runs" / run / "weights.pt").is_file()
     assert "seen whole" in line("predict", images, "--overlap", "4")
     assert "--tile 9999" in line("predict", images, "--tile", "9" * 5000)
-    write_folder(tmp_path / "own2", images=4, bare=0, classes=2)
-    settings = tmp_path / "own2" / "dataset.yaml"
-    settings.write_text("classes: {background: 0, nucleus: 1}\n")
-    assert "class mismatch" in line("evaluate", "--dataset", settings.parent)
-    settings.write_text("classes: {background: 0, gland: 1}\n")
-    assert "own2 has no splits" in line("evaluate", "--dataset", settings.parent)
-    assert "unknown dataset 'nowhere'" in line("evaluate", "--dataset", "nowhere")
+    for name, words in (("nucleus", "class mismatch"), ("gland", "own has no splits")):
+        (folder / "dataset.yaml").write_text(f"classes: {{background: 0, {name}: 1}}\n")
+        assert words in line("evaluate", "--dataset", folder)
 
 
 def test_evaluating_a_run_on_its_own_test_images_gives_its_record_s_scores(finished, tiled, own):
-    for (results, record), dataset in ((finished, "synthetic"), (tiled, own), (tiled, own / "dataset.yaml")):
+    for (results, record), dataset in ((finished, "synthetic"), (tiled, own / "dataset.yaml")):
         path = results / "records" / f"{record['run_id']}.json"
         before = path.read_bytes()
         line = ["evaluate", record["run_id"], "--results", results, "--dataset", dataset, "--json"]
@@ -276,8 +269,9 @@ def test_an_export_reads_and_cuts_as_its_run_does_and_names_licence_and_no_place
     assert str(own) not in text.replace(record["command"], "")
 
 
-def test_verify_finds_a_record_equal_and_a_changed_one_not(finished, tmp_path):
-    results, record = finished
+def test_verify_finds_a_record_equal_and_a_changed_one_not(tiled, own, tmp_path):
+    results, record = tiled
+    (own.parent / "three.txt").unlink()  # the record holds the user's own labelled list
     result = invoke("verify", record["run_id"], "--results", results, "--json")
     assert result.returncode == 0, result.stderr + result.stdout
     copy = tmp_path / "results"
@@ -286,13 +280,6 @@ def test_verify_finds_a_record_equal_and_a_changed_one_not(finished, tmp_path):
     path.write_text(json.dumps(record | {"weights_sha256": "0" * 64, "run_id": record["run_id"]}))
     result = invoke("verify", record["run_id"], "--results", copy)
     assert result.returncode == 4 and "weights: other weights" in result.stdout and "counts: equal" in result.stdout
-
-
-def test_verify_makes_a_run_with_its_own_labelled_list(tiled, own, tmp_path):
-    results, record = tiled
-    shutil.move(own.parent / "three.txt", tmp_path / "three.txt")  # the record holds the list
-    result = invoke("verify", record["run_id"], "--results", results)
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_predictions_exports_and_weights_are_not_committed():

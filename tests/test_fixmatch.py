@@ -10,8 +10,7 @@ from benchmark.batches.batch import Batch, paste
 from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Clock
 from methods.fixmatch import FixMatch
-from tests.batches import batch, gradients, only_labels_teach, task, terms, unlabelled
-from tests.factories import method_testbed
+from tests.batches import batch, gradients, task, terms, unlabelled
 
 BOXES = {
     "strong": torch.tensor([[4, 6, 20, 26], [0, 0, 10, 32], [0, 0, 0, 0]]),
@@ -117,14 +116,6 @@ def test_the_term_is_divided_by_all_pixels_and_not_by_the_confident_ones():
     assert found["strong"].item() < 0.8 * expected / (labels != IGNORE).mean()
 
 
-def test_the_share_of_confident_pixels_is_watched():
-    images, method = mixed(), FixMatch(task())
-    method.threshold = moderate(method, images)
-    _, logits = spied(method, images)
-    share = (labels_of(logits["weak"], method.threshold) != IGNORE).mean()
-    assert method.logged["confident"].item() == pytest.approx(share)
-
-
 def test_pseudo_labels_carry_no_gradient_into_the_weak_pass():
     images, method = mixed(), FixMatch(task())
     method.threshold = moderate(method, images)
@@ -167,13 +158,6 @@ def test_nothing_confident_is_a_loss_of_exactly_0_with_finite_gradients():
     assert all((gradient == 0).all() for gradient in gradients(method.net).values())
 
 
-def test_weight_0_leaves_the_supervised_gradient_alone():
-    method = FixMatch(task(), weight=0.0, threshold=0.5)
-    assert only_labels_teach(method, mixed(), Clock(10))
-
-
-
-
 def test_in_half_precision_the_pass_without_gradient_takes_none_from_the_next():
     """Autocast keeps converted weights; those of a pass without gradient must not serve one with it."""
     method = FixMatch(task(), threshold=0.5)
@@ -183,25 +167,3 @@ def test_in_half_precision_the_pass_without_gradient_takes_none_from_the_next():
     reached = gradients(method.net)
     assert reached.keys() == dict(method.net.named_parameters()).keys()
     assert all(reached[name].abs().sum() > 0 for name in reached if name.endswith("weight"))
-
-
-def test_rendered_rectangles_show_another_image_and_are_taught_its_labels():
-    training = method_testbed("fixmatch", **{"augment.cutmix": 1.0}).build()
-    plan = training.plans(0, 1)[0]
-    images = training.step.batches(plan)["unlabelled"]
-    boxes = plan["unlabelled"]["strong.mix"]
-    plain = training.step.batches(plan | {"unlabelled": plan["unlabelled"] | {"strong.mix": torch.zeros_like(boxes)}})
-    method = training.method.train()
-    method.threshold = moderate(method, images)
-    found, logits = spied(method, images)
-    found["strong"].backward()
-    own, learnt = labels_of(logits["weak"], method.threshold), taught(logits["strong"].grad)
-    for slot, (y0, x0, y1, x1) in enumerate(boxes.tolist()):
-        partner, box = (slot + 1) % len(boxes), (slice(y0, y1), slice(x0, x1))
-        assert (y1 - y0) * (x1 - x0) > 0 and images.index[slot] != images.index[partner]
-        assert torch.equal(images.strong[slot][:, *box], plain["unlabelled"].strong[partner][:, *box])
-        assert (learnt[slot][box] == own[partner][box]).all()
-        outside = np.ones_like(own[slot], dtype=bool)
-        outside[box] = False
-        assert torch.equal(images.strong[slot][:, outside], plain["unlabelled"].strong[slot][:, outside])
-        assert (learnt[slot][outside] == own[slot][outside]).all()

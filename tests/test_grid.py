@@ -13,21 +13,21 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 
+from benchmark.console import StopSignals
 from benchmark.data.load import load_dataset, load_prepared
 from benchmark.errors import UserError
 from benchmark.runs import launch
 from benchmark.runs import lock as lock_module
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.folder import RunFolder
-from benchmark.runs.launch import Job, Queue, environments, perform, slot_count
+from benchmark.runs.launch import Queue, environments, perform
 from benchmark.runs.lock import Holder
 from benchmark.runs.plan import plan
-from benchmark.runs.records import digest
 from benchmark.runs.request import specify
 from benchmark.runs.run import RunOptions, run_or_load
-from benchmark.runs.signals import StopSignals
-from tests.conftest import ROOT, command, invoke, one_line_error
+from benchmark.runs.run_files import RunFolder, digest
+from tests.conftest import ROOT, invoke, one_line_error
 
 pytestmark = pytest.mark.slow
 EXPERIMENT = """about: A test.
@@ -152,7 +152,7 @@ def test_a_run_of_another_machine_is_left_to_it_while_it_lives(experiment, tmp_p
     monkeypatch.setattr(lock_module, "HEARTBEAT_TIMEOUT", 0.9)
     spec, *_ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
     stranger, stop = replace(Holder.me(), host="node07", machine="another boot"), threading.Event()
-    file = RunFolder(tmp_path, spec).lock.folder / stranger.name
+    file = RunFolder(tmp_path, spec).path / "lock" / stranger.name
     file.parent.mkdir(parents=True)
 
     def beat():
@@ -202,7 +202,7 @@ def test_a_record_is_replaced_only_where_it_is_the_one_that_was_planned(experime
 def test_a_lock_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monkeypatch):
     cells = [cell for cell in read_experiment(str(experiment)).cells if cell.row == "plain"]
     spec, *_ = specify(cells[0].request, "cpu")
-    lock = RunFolder(tmp_path, spec).lock.folder
+    lock = RunFolder(tmp_path, spec).path / "lock"
     lock.mkdir(parents=True)
     (lock / "notes.txt").touch()
     line = ("grid", experiment, "--only", "row=plain", "--slots", 1, "--results", tmp_path, "--json")
@@ -217,7 +217,8 @@ def test_a_lock_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monk
             raise error
 
     monkeypatch.setattr(launch, "read_lock", away)
-    queue = Queue([Job(cells[0].request, spec.run_id)], tmp_path)
+    planned = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": "plain", "draw": "0"})
+    queue = Queue(planned, RunOptions(tmp_path))
     assert queue.next() is None and len(queue) == 1 and not queue.all_alive
     queue._looked = 0.0
     assert queue.next() is not None
@@ -225,23 +226,13 @@ def test_a_lock_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monk
 
 def test_no_exception_is_without_words(experiment, tmp_path, monkeypatch):
     monkeypatch.setenv("FALL", str(tmp_path / "fall"))
-    (tmp_path / "fall").write_text("raise without a word\n" * 2)
+    (tmp_path / "fall").write_text("raise without a word\n")
     only = ("--only", "row=fragile", "--only", "draw=0")
-    ended = invoke("grid", experiment, *only, "--results", tmp_path / "grid")
-    reason = "failed: AssertionError, raised at fragile.py:18 in losses (traceback in fragile-"
-    assert ended.returncode == 1 and reason in ended.stderr, ended.stderr
     shown = invoke("grid", experiment, *only, "--dry-run", "--results", tmp_path, "--json").stdout
     (cell,) = json.loads(shown)["cells"]
     alone = invoke(*shlex.split(cell["command"])[3:], "--results", tmp_path / "alone")
+    reason = "failed: AssertionError, raised at fragile.py:18 in losses (traceback in fragile-"
     assert alone.returncode == 1 and reason in alone.stdout and "Traceback" in alone.stderr
-
-
-def test_fewer_steps_than_evaluations_end_with_an_evaluation_of_the_last_step(experiment, tmp_path):
-    experiment.write_text(experiment.read_text().replace("steps: 4", "steps: 3").replace("times: 1", "times: 4"))
-    line = ("grid", experiment, "--only", "row=plain", "--only", "draw=0", "--results", tmp_path, "--json")
-    assert json.loads(invoke(*line).stdout)["states"] == {"done": 1}
-    record = json.loads(next((tmp_path / "records").glob("*.json")).read_text())
-    assert [row["step"] for row in record["history"]] == [1, 2, 3]
 
 
 def test_stale_records_are_made_anew_on_demand(experiment, tmp_path):
@@ -260,27 +251,6 @@ def test_stale_records_are_made_anew_on_demand(experiment, tmp_path):
     assert current.read_bytes() == before[current] and len(list((tmp_path / "records").iterdir())) == 6
 
 
-@pytest.mark.kill
-def test_a_grid_that_was_killed_with_all_its_workers_finishes_the_rest_and_nothing_else(experiment, tmp_path):
-    experiment.write_text(experiment.read_text().replace("train.steps: 4", "train.steps: 40"))
-    line = [sys.executable, "-m", "benchmark", "grid", experiment, "--slots", "1", "--results", tmp_path, "--json"]
-    with subprocess.Popen(list(map(str, line)), cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True) as process:
-        begun = time.monotonic()
-        while not list(tmp_path.glob("records/*.json")):
-            assert process.poll() is None and time.monotonic() - begun < 200
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-    before = {path: path.read_bytes() for path in (tmp_path / "records").glob("*.json")}
-    assert len(before) < 4
-    ended = command(*line[3:])
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["states"] == {"done": 4}, "what workers print does not get into the answer"
-    assert f"{4 - len(before)} to run" in ended.stderr and ended.stderr.count(" left)") == 4 - len(before)
-    assert all(path.read_bytes() == content for path, content in before.items())
-    names = [path.name for path in (tmp_path / "records").iterdir()]
-    assert len(names) == 8 and not [name for name in names if name.startswith(".") or ".old" in name]
-
-
 def test_a_closed_terminal_is_a_wish_to_stop_unless_it_is_to_be_ignored():
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
     handlers = {number: signal.getsignal(number) for number in names}
@@ -296,15 +266,16 @@ def test_a_closed_terminal_is_a_wish_to_stop_unless_it_is_to_be_ignored():
 
 
 def test_slots_of_a_machine(monkeypatch):
-    assert slot_count("cpu", "cpu", None, None) >= 1 and slot_count("cpu", "cpu", 7, None) == 7
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
-    assert [slot_count("cuda", "cuda", None, gpus) for gpus in (None, "0", "0,1")] == [8, 1, 2]
-    assert slot_count("cuda:1", "cuda", None, None) == 1 and slot_count("cuda:1", "cuda", 4, None) == 4
+    cpu, gpu, sixth = map(torch.device, ("cpu", "cuda", "cuda:5"))
+    assert len(environments(cpu, None, None)) >= 1 and len(environments(cpu, 7, None)) == 7
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert environments("cuda:5", "cuda", 2, None) == [{"CUDA_VISIBLE_DEVICES": "5"}] * 2
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    assert [len(environments(gpu, None, gpus)) for gpus in (None, "0", "0,1")] == [8, 1, 2]
+    assert environments(sixth, 2, None) == [{"CUDA_VISIBLE_DEVICES": "5"}] * 2
+    with pytest.raises(UserError, match="--gpus 7,8: there is no 8; there is 0, 1, "):
+        environments(gpu, None, "7,8")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(UserError, match="no CUDA device"):
-        environments("cuda", "cuda", None, None)
+    assert len(environments(gpu, None, None)) == 1, "a plan for another machine"
 
 
 def test_shards_are_disjoint_and_together_the_whole(experiment, tmp_path):
@@ -336,16 +307,6 @@ def test_a_full_disk_ends_the_grid_and_loses_nothing(experiment, tmp_path, monke
     assert not list(tmp_path.glob("runs/*/lock"))
     ended = invoke("grid", experiment, "--results", tmp_path, "--json")
     assert ended.returncode == 0 and json.loads(ended.stdout)["states"] == {"done": 4}
-
-
-def test_results_of_a_newer_version_are_not_touched(experiment, tmp_path):
-    spec, *_ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
-    path = tmp_path / "records" / f"{spec.run_id}.json"
-    path.parent.mkdir()
-    path.write_text('{"schema": 99}')
-    complaint = one_line_error(invoke("grid", experiment, "--results", tmp_path))
-    assert str(path) in complaint and "schema 99, this version reads 1; update SemiHisto" in complaint
-    assert path.read_text() == '{"schema": 99}' and not (tmp_path / "runs").exists()
 
 
 TALL = [f"  row{n}: {{method: mean_teacher, set: {{optimiser.lr: {n + 1}e-6}}}}" for n in range(834)]
@@ -407,14 +368,3 @@ def test_mistakes_are_one_line(experiment, tmp_path):
     one = EXPERIMENT.split("  fragile")[0]
     experiment.write_text(one.replace("evaluate.times: 1", "evaluate.times: 1, method.nothing: 1"))
     assert "line 6" in one_line_error(invoke("grid", experiment, "--dry-run", "--results", tmp_path))
-
-
-def test_a_hyper_parameter_out_of_range_is_told_before_anything_runs(tmp_path):
-    path = tmp_path / "wrong.yaml"
-    path.write_text(
-        "preset: demo\ndatasets: [synthetic]\nrows:\n  wrong: {method: fixmatch, set: {method.threshold: 1.5}}\n"
-    )
-    complaint = one_line_error(invoke("grid", path, "--results", tmp_path))
-    assert "line 4" in complaint and "method.threshold must lie in [0, 1]" in complaint
-    path.write_text("preset: demo\ndatasets: [synthetic]\nrows:\n  wrong: {method: fixmatch, set: [1]}\n")
-    assert "set must be 'key: value'" in one_line_error(invoke("grid", path, "--results", tmp_path))

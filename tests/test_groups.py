@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from benchmark.data import splits
-from benchmark.data.groups import patients
+from benchmark.data.fold_lists import patients
 from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.splits import check_split_matches_data, load_split, write
+from benchmark.data.make_splits import write
+from benchmark.data.splits import check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from tests.conftest import invoke, one_line_error, tiny_settings
-from tests.own_folder import PATIENTS, write_folder
+from tests.own_folder import PATIENTS, write_folder, write_table
 
 SIZE = 16
 IDS = [f"{PATIENTS[number % 5]}_{number}" for number in range(20)]
@@ -27,10 +27,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     made = write_folder(tmp_path / "cells", bare=0)
     (made / "dataset.yaml").write_text("classes: {background: 0, one: 1, two: 2}\ngroups: groups.csv\n")
     return made
-
-
-def table(folder: Path, header: str, row: Callable[[str], str]) -> None:
-    (folder / "groups.csv").write_text("\n".join([f"id,{header}", *(f"{name},{row(name)}" for name in IDS)]) + "\n")
 
 
 def opened(folder: Path) -> PreparedData:
@@ -52,37 +48,27 @@ def test_the_patient_else_the_slide_else_the_image():
 
 
 def test_a_patient_that_is_blank_leaves_the_slide(folder: Path):
-    table(folder, "patient,slide", lambda name: f"{name[0] if name[0] in 'AB' else ''},S{name[0]}")
+    write_table(folder, "patient,slide", lambda name: f"{name[0] if name[0] in 'AB' else ''},S{name[0]}")
     write(opened(folder))
     assert sides(folder) == [set(), set(), set()]
-    table(folder, "patient,slide", lambda name: f",{name}")
+    write_table(folder, "patient,slide", lambda name: f",{name}")
     write(opened(folder))
     assert any(sides(folder)), "negative control: here every image is a slide of its own"
 
 
-def test_blanks_are_not_one_patient(folder: Path):
-    table(folder, "patient", lambda name: "A" if name[0] == "A" else "NA")
-    write(opened(folder))
-    tests = [fold["test"] for fold in json.loads((folder / "splits" / "folds.json").read_text())["folds"]]
-    assert all(tests) and sum({name[0] for name in test} >= {"A"} for test in tests) == 1
-
-
-@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("training", "testing"), ("TRAIN ", " test")])
-def test_one_vocabulary_of_sets(folder: Path, train: str, test: str):
-    table(folder, "set", lambda name: test if name[0] == "A" else train)
-    assert set(opened(folder).groups["set"]) == {"train", "test"}
+@pytest.mark.parametrize(("train", "test", "means"), [
+    ("training", "testing", "test"), ("TRAIN ", " Test", "test"), ("train", "testB", "testB"),
+])
+def test_one_vocabulary_of_sets(folder: Path, train: str, test: str, means: str):
+    write_table(folder, "set", lambda name: test if name[0] == "A" else train)
+    assert set(opened(folder).groups["set"]) == {"train", means}
     write(opened(folder))
     assert {name[0] for name in load_split(load_dataset(str(folder)), "official", 20, 0).test} == {"A"}
 
 
-def test_a_test_set_may_have_a_name_of_its_own(folder: Path):
-    table(folder, "set", lambda name: "testB" if name[0] == "A" else "train")
-    assert set(opened(folder).groups["set"]) == {"train", "testB"}
-
-
-@pytest.mark.parametrize("word", ["1", "holdout", "val", ""])
+@pytest.mark.parametrize("word", ["1", "val", ""])
 def test_an_unknown_word_for_a_set_is_one_line(folder: Path, word: str):
-    table(folder, "set,grade", lambda name: f"{word if name == 'A_0' else 'train'},x")
+    write_table(folder, "set,grade", lambda name: f"{word if name == 'A_0' else 'train'},x")
     line = one_line_error(invoke("data", "check", folder, "--size", SIZE))
     assert f"the image 'A_0' is in set '{word}'" in line and "write train, validation" in line
 
@@ -93,10 +79,10 @@ def run(folder: Path, tmp_path: Path, *more: object):
 
 
 def test_lists_older_than_the_groups_are_refused(folder: Path, tmp_path: Path):
-    table(folder, "patient", lambda name: name)
+    write_table(folder, "patient", lambda name: name)
     write(opened(folder))
     assert run(folder, tmp_path).returncode == 0, "negative control: lists and groups of one time"
-    table(folder, "patient", lambda name: name[0])
+    write_table(folder, "patient", lambda name: name[0])
     line = one_line_error(run(folder, tmp_path, "--seed", 1))
     assert "split 'folds' of cells was made before its sets, patients or slides were changed" in line
     assert f"data split {folder} --write" in line
@@ -109,7 +95,7 @@ def test_lists_older_than_the_groups_are_refused(folder: Path, tmp_path: Path):
 
 def test_a_column_that_no_split_is_made_from_changes_nothing(folder: Path):
     write(data := opened(folder))
-    table(folder, "patient,grade,stain", lambda name: f"{name[0]},low,new")
+    write_table(folder, "patient,grade,stain", lambda name: f"{name[0]},low,new")
     split = load_split(data.dataset, "folds", 20, 0)
     assert check_split_matches_data(split, opened(folder)) == []
 
@@ -118,8 +104,9 @@ def test_lists_older_than_ones_own_list_files_are_refused(folder: Path):
     (folder / "a.txt").write_text("\n".join(name for name in IDS if name[0] in "ABC"))
     (folder / "b.txt").write_text("\n".join(name for name in IDS if name[0] in "DE"))
     with open(folder / "dataset.yaml", "a") as file:
-        file.write("splits:\n  mine: {train: a.txt, test: b.txt}\n")
+        file.write("splits:\n  mine: [{train: a.txt, test: b.txt}, {train: b.txt, test: a.txt}]\n")
     write(data := opened(folder))
+    assert {name[0] for name in load_split(data.dataset, "mine", 20, 1).test} == set("ABC")
     split = load_split(data.dataset, "mine", 20, 0)
     assert check_split_matches_data(split, data) == []
     (folder / "b.txt").write_text("\n".join(name for name in IDS if name[0] == "E"))
@@ -128,9 +115,9 @@ def test_lists_older_than_ones_own_list_files_are_refused(folder: Path):
 
 
 def test_a_split_that_is_not_made_any_more_is_set_aside(folder: Path, tmp_path: Path):
-    table(folder, "patient,set", lambda name: f"{name[0]},{'test' if name[0] == 'A' else 'train'}")
+    write_table(folder, "patient,set", lambda name: f"{name[0]},{'test' if name[0] == 'A' else 'train'}")
     write(opened(folder))
-    table(folder, "patient", lambda name: name[0])
+    write_table(folder, "patient", lambda name: name[0])
     assert "split 'official' of cells was made before" in one_line_error(run(folder, tmp_path))
     told = write(opened(folder))
     assert any("official.json: this split is not made any more" in line for line in told)

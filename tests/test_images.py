@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from benchmark.data import images
-from benchmark.data.images import check_classes, read_colour_mask, read_image, read_mask
+from benchmark.data.images import PixelDecoding, read_colour_mask, read_image, read_mask
 from benchmark.errors import UserError
 
 ORIENTATION = 0x0112  # EXIF
@@ -31,17 +31,6 @@ def write(path: Path, array: np.ndarray, **options: object) -> Path:
     return path
 
 
-def png(path: Path, width: int, bits: int, kind: int, row: bytes) -> Path:
-    """One row in a form that Pillow reads and does not write."""
-    def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-    header = struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    return path
-
-
 def complaint(read: Callable[..., object], *arguments: object, **options: object) -> str:
     with pytest.raises(UserError) as caught:
         read(*arguments, **options)
@@ -49,17 +38,13 @@ def complaint(read: Callable[..., object], *arguments: object, **options: object
     return str(caught.value)
 
 
-def turned(path: Path, array: np.ndarray, orientation: int) -> Path:
-    exif = Image.Exif()
-    exif[ORIENTATION] = orientation
-    return write(path, array, exif=exif)
-
-
 @pytest.mark.parametrize("extension", ["png", "tif"])
 @pytest.mark.parametrize(("orientation", "upright"), [(3, lambda array: array[::-1, ::-1]), (8, np.rot90)])
 def test_exif_turns_an_image_and_its_mask(tmp_path: Path, extension: str, orientation: int, upright: Turn) -> None:
     for array, read in ((PHOTO, read_image), (IDS, read_mask)):
-        path = turned(tmp_path / f"a.{extension}", array, orientation)
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        path = write(tmp_path / f"a.{extension}", array, exif=exif)
         assert np.array_equal(read(path), upright(array))
 
 
@@ -74,14 +59,6 @@ def test_images_may_be_jpeg_but_masks_not(tmp_path: Path) -> None:
     for path in (misnamed, inside):
         for read, more in ((read_mask, ()), (read_colour_mask, ([WHITE],))):
             assert "JPEG, which smears" in complaint(read, path, *more)
-
-
-def test_grey_of_few_bits_is_not_spread_in_silence(tmp_path: Path) -> None:
-    """Pillow spreads them over 0..255: class 3 of 2 bits would become 255, which is ignored."""
-    assert "fewer than 8 bits" in complaint(read_mask, png(tmp_path / "a.png", 4, 2, 0, bytes([0b00011011])))
-    bilevel = tmp_path / "bilevel.png"
-    Image.fromarray(IDS > 0).save(bilevel)
-    assert np.array_equal(read_mask(bilevel), IDS > 0)
 
 
 def test_palettes(tmp_path: Path) -> None:
@@ -112,7 +89,14 @@ def test_the_colour_under_the_alpha_decides(tmp_path: Path, mode: str) -> None:
     assert "transparent" in complaint(read_image, masked(shape, shape)), "an image has no second meaning"
 
 
-def test_colour_masks(tmp_path: Path) -> None:
+def test_the_pixels_that_a_file_declares_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", PHOTO[..., 0].size - 1)
+    assert "declares more than 3,071 pixels; cut it" in complaint(read_image, write(tmp_path / "a.png", PHOTO))
+
+
+def test_bilevel_and_colour_masks(tmp_path: Path) -> None:
+    Image.fromarray(IDS > 0).save(tmp_path / "bilevel.png")
+    assert np.array_equal(read_mask(tmp_path / "bilevel.png"), IDS > 0)
     colours = [WHITE, RED, BLUE]
     coloured = np.array(colours, np.uint8)[IDS % 3]
     path = write(tmp_path / "a.png", coloured)
@@ -129,24 +113,23 @@ def test_grey_range(tmp_path: Path) -> None:
     deep = (ROWS * 64 + COLUMNS).astype(np.uint16)
     for name, array in (("a.png", deep), ("a.tif", deep), ("b.tif", deep.astype(np.int32))):
         path = write(tmp_path / name, array)
-        assert "8 bits" in complaint(read_image, path)
-        grey = read_image(path, grey_range=(500, 2500))
+        assert "16 bits a pixel; say in dataset.yaml" in complaint(read_image, path)
+        grey = read_image(path, PixelDecoding((500, 2500)))
         expected = np.floor(np.clip((deep.astype(float) - 500) / 2000, 0, 1) * 255 + 0.5)
         assert grey.dtype == np.uint8 and grey.shape == (48, 64, 3) and np.array_equal(grey[..., 0], expected)
         assert (grey == grey[..., :1]).all()
-    assert np.array_equal(read_image(write(tmp_path / "c.png", PHOTO), grey_range=(0, 4095)), PHOTO), "8 bits stay"
+    assert np.array_equal(read_image(write(tmp_path / "c.png", PHOTO), PixelDecoding((0, 4095))), PHOTO), "8 bits stay"
     floating = write(tmp_path / "d.tif", deep.astype(np.float32))
-    assert "F pixels" in complaint(read_image, floating, grey_range=(0, 4095))
+    assert "F pixels" in complaint(read_image, floating, PixelDecoding((0, 4095)))
 
 
 def test_sixteen_bit_colours_are_not_cut_in_silence(tmp_path: Path) -> None:
-    path = png(tmp_path / "a.png", 2, 16, 2, bytes(range(12)))
+    """Pillow reads them and does not write them."""
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" + bytes(range(12))))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b""))
     for read, more in ((read_image, ()), (read_mask, ()), (read_colour_mask, ([WHITE],))):
-        assert "more than 8 bits" in complaint(read, path, *more)
-
-
-def test_class_masks_say_what_is_wrong_and_where() -> None:
-    mask = np.where(IDS > 0, 255, 0)
-    check_classes(mask, 2, "here")
-    mask[3, 4] = mask[9, 9] = 128
-    assert "values 128 in 2 pixels are outside the classes 0..1" in complaint(check_classes, mask, 2, "here")
+        assert "of 16 bits a channel" in complaint(read, tmp_path / "a.png", *more)

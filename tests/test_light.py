@@ -12,6 +12,7 @@ from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
 from benchmark.training.setup import build_training
 
+pytestmark = pytest.mark.slow
 STEM = "inner.model.conv_stem.weight"
 SIZE = 64
 SMALL = {"data.size": SIZE, "train.steps": 2, "train.batch_labelled": 2, "train.batch_unlabelled": 2,

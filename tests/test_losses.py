@@ -79,13 +79,6 @@ def test_masks_all_empty_all_full_all_ignored_are_finite(loss, value):
     assert math.isfinite(result.item()) and torch.isfinite(logits.grad).all()
 
 
-def test_all_background_still_trains_both_classes():
-    """The published one-hot drops to one channel there, and the loss covers class 0 alone."""
-    logits, _ = example(ignore=False)
-    target = np.zeros((3, 5, 6), dtype=int)
-    assert losses.dice_loss(*tensors(logits, target)).item() == pytest.approx(dice_by_hand(logits, target, 1.0, True))
-
-
 def test_mse_refuses_to_broadcast():
     with pytest.raises(ValueError, match="broadcasting"):
         losses.mse(torch.zeros(2, 1, 4, 4), torch.zeros(2, 4, 4))

@@ -52,21 +52,6 @@ def test_threshold_counts_equal_the_naive_loop(random: np.random.Generator, dtyp
     assert not counts[3].any()
 
 
-def test_threshold_counts_of_a_probability_at_a_threshold_are_strict() -> None:
-    probability = torch.tensor(THRESHOLDS, dtype=torch.float32).view(-1, 1, 1)
-    counts = threshold_counts(probability, torch.ones(45, 1, 1, dtype=torch.uint8))
-    found = counts[:, :, 0].numpy().astype(bool)
-    np.testing.assert_array_equal(found, np.arange(45)[:, None] > np.arange(45)[None])
-
-
-def test_threshold_counts_do_not_depend_on_the_batch(random: np.random.Generator) -> None:
-    probability = torch.from_numpy(random.random((6, 9, 9)))
-    mask = torch.from_numpy(random.integers(0, 2, (6, 9, 9)))
-    whole = threshold_counts(probability, mask)
-    parts = [threshold_counts(probability[i : i + size], mask[i : i + size]) for i, size in ((0, 1), (1, 3), (4, 2))]
-    assert torch.equal(whole, torch.cat(parts))
-
-
 def test_nan_is_above_no_threshold() -> None:
     counts = threshold_counts(torch.full((1, 2, 2), torch.nan), torch.ones(1, 2, 2, dtype=torch.long))
     assert not counts[..., :2].any() and (counts[..., 2] == 4).all()
@@ -79,18 +64,6 @@ def test_confusion_and_scores_agree_with_scikit_learn(random: np.random.Generato
     found, truth = prediction[mask != 255], mask[mask != 255]
     assert dice(counts) == pytest.approx(f1_score(truth, found), abs=1e-12)
     assert jaccard(counts) == pytest.approx(jaccard_score(truth, found), abs=1e-12)
-
-
-@pytest.mark.slow
-def test_confusion_and_scores_agree_with_torchmetrics(random: np.random.Generator) -> None:
-    from torchmetrics.functional import classification  # a quarter of a minute to import
-
-    prediction = random.integers(0, 2, (20, 20))
-    mask = random.choice([0, 1, 255], (20, 20))
-    counts = confusion(prediction, mask)
-    arguments = torch.from_numpy(prediction), torch.from_numpy(mask)
-    for ours, theirs in ((dice, classification.binary_f1_score), (jaccard, classification.binary_jaccard_index)):
-        assert float(ours(counts)) == pytest.approx(float(theirs(*arguments, ignore_index=255)), abs=1e-6)
 
 
 def test_empty_masks_are_undefined_only_when_both_are() -> None:
@@ -227,6 +200,6 @@ def test_surface_distances_agree_with_the_slow_reference(random: np.random.Gener
 
 def test_metrics_and_the_report_import_no_torch() -> None:
     modules = "benchmark.metrics, benchmark.report.build, benchmark.report.image_selection, benchmark.data.store"
-    code = f"import sys, {modules}, benchmark.runs.folder; print('torch' in sys.modules)"
+    code = f"import sys, {modules}, benchmark.runs.run_files; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

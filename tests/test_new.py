@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
+from benchmark import templates
 from benchmark.conformance.checks import CHECKS, conformance
-from benchmark.templates import scaffold as new
-from tests.conftest import ROOT, invoke, one_line_error
+from tests.conftest import invoke, one_line_error
 from tests.factories import method_testbed
 
 
@@ -20,6 +20,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_what_is_written_keeps_the_contract_and_passes_its_own_tests(here):
     result = invoke("new", "method", "very_own", "--json")
     said = json.loads(result.stdout)
@@ -32,6 +33,7 @@ def test_what_is_written_keeps_the_contract_and_passes_its_own_tests(here):
     assert tested.returncode == 0 and "5 passed" in tested.stdout, tested.stdout
 
 
+@pytest.mark.slow
 def test_its_tests_notice_a_method_that_is_not_what_they_say(here):
     invoke("new", "method", "very_own")
     source = (here / "very_own.py").read_text()
@@ -45,7 +47,7 @@ def test_the_names_of_the_template_are_replaced_everywhere(here):
     invoke("new", "method", "very_own", "--output", "a folder/mine.py")
     folder = here / "a folder"
     for path in (folder / "mine.py", folder / "test_mine.py"):
-        assert new.MODULE not in path.read_text() and new.CLASS not in path.read_text()
+        assert templates.MODULE not in path.read_text() and templates.CLASS not in path.read_text()
     assert "from mine import VeryOwn" in (folder / "test_mine.py").read_text()
     shown = invoke("new", "method", "very_own", "--output", "a folder/other.py").stdout
     assert "python -m benchmark check 'a folder/other.py:VeryOwn'" in shown
@@ -54,7 +56,7 @@ def test_the_names_of_the_template_are_replaced_everywhere(here):
 def test_in_the_repository_it_goes_where_methods_and_tests_are(tmp_path, monkeypatch):
     for name in ("methods", "tests"):
         (tmp_path / name).mkdir()
-    monkeypatch.setattr(new, "ROOT", tmp_path)
+    monkeypatch.setattr(templates, "ROOT", tmp_path)
     said = invoke("new", "method", "very_own", "--in-repository").stdout
     assert "python -m benchmark check very_own\n" in said
     assert (tmp_path / "methods" / "very_own.py").is_file()
@@ -83,9 +85,3 @@ def test_a_name_that_cannot_be_is_refused_in_one_line(arguments, words, here):
     line = one_line_error(invoke("new", "method", *arguments))
     assert all(word in line for word in words), line
     assert not list(here.iterdir())
-
-
-def test_the_templates_are_files_of_the_package():
-    assert {path.name for path in (ROOT / "benchmark" / "templates").glob("*own*")} == {
-        f"{new.MODULE}.py", f"test_{new.MODULE}.py"
-    }

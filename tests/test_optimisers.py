@@ -205,22 +205,6 @@ def test_found_inf_makes_a_step_an_exact_no_op(name, before):
         assert all(same(a, b) for a, b in zip(remembered, memory(optimisers), strict=True)) and remembered[0]
 
 
-@pytest.mark.parametrize("name", list(KINDS))
-def test_the_step_after_the_latch_is_let_go_is_the_step_that_was_held(name):
-    """Nothing of a held step is left: the weights are those of a run in which it never happened."""
-    method = Two()
-    settings = Optimiser(name=name, lr=0.1)
-    optimisers = Optimisers(method, settings, 10, CPU)
-    train(method, optimisers, 2)
-    optimisers.found_inf.fill_(1)
-    train(method, optimisers, 1, first=7)
-    optimisers.found_inf.fill_(0)
-    train(method, optimisers, 2, first=2)
-    other = Two()
-    train(other, Optimisers(other, settings, 10, CPU), 4)
-    assert same(weights(method), weights(other))
-
-
 @pytest.mark.parametrize("groups", [(), ({}, {"optimiser": "sgd", "lr": 0.5, "schedule": "step"})])
 @pytest.mark.parametrize("name", list(KINDS))
 def test_loaded_optimisers_take_identical_further_steps(name, groups):

@@ -11,10 +11,10 @@ from benchmark.errors import Interrupted, UserError
 from benchmark.losses import IGNORE, cross_entropy, pseudo_label
 from benchmark.method import Phase
 from benchmark.registry import METHODS
-from benchmark.training.phases import check_phases, phase_spans
+from benchmark.training.setup import check_phases, phase_spans
 from benchmark.training.trainer import train
 from methods.supervised import Supervised
-from tests.factories import method_testbed
+from tests.factories import Nowhere, method_testbed
 
 STEPS = 8
 
@@ -48,7 +48,7 @@ class SelfTraining(Supervised):
         return terms
 
 
-class Store:
+class Store(Nowhere):
     """A run's checkpoints, in memory."""
 
     state = None
@@ -58,9 +58,6 @@ class Store:
 
     def save_checkpoint(self, state):
         self.state = state
-
-    def start_log(self, step):
-        pass
 
     def log(self, lines):
         self.steps = lines[-1]["step"]
@@ -72,7 +69,7 @@ def tried(monkeypatch):
     return method_testbed("supervised", train__steps=STEPS, evaluate__times=STEPS, augment__crop=0.5)
 
 
-@pytest.mark.parametrize("stop", [2, 4, 5])
+@pytest.mark.parametrize("stop", [pytest.param(2, marks=pytest.mark.slow), 4, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_run_stopped_before_at_or_after_the_change_ends_as_an_undisturbed_one(tried, stop):
     whole, store = tried.build(), Store()
     train(whole, Store())

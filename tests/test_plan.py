@@ -9,7 +9,7 @@ import pytest
 
 from benchmark.batches.augment import Augment
 from benchmark.batches.plan import Planner, dihedral
-from benchmark.config.validate import bind, fields_of
+from benchmark.config.schema import convert, fields_of
 from benchmark.errors import UserError
 from benchmark.randomness import uniform, words
 
@@ -126,14 +126,7 @@ def test_values_lie_in_their_ranges() -> None:
     sigma = plan["strong.blur"][plan["strong.blur"] > 0]
     assert sigma.min() >= 0.1 * 96 / 256 - 1e-6 and sigma.max() <= 2 * 96 / 256 + 1e-6
     y0, x0, y1, x1 = np.moveaxis(plan["strong.mix"], -1, 0)
-    assert (
-        (y0 >= 0).all()
-        and (x0 >= 0).all()
-        and (y0 < y1).all()
-        and (y1 <= 96).all()
-        and (x0 < x1).all()
-        and (x1 <= 96).all()
-    )
+    assert all(((low >= 0) & (low < high) & (high <= 96)).all() for low, high in ((y0, y1), (x0, x1)))
     area = (y1 - y0) * (x1 - x0) / 96**2
     assert area.min() > 0.015 and area.max() < 0.42 and 0.18 < area.mean() < 0.24
     ratio = (y1 - y0) / (x1 - x0)
@@ -199,4 +192,5 @@ def test_what_cannot_be_planned_is_a_user_error(change: dict, message: str) -> N
 )
 def test_a_wrong_augment_is_a_user_error(change: dict) -> None:
     with pytest.raises(UserError, match=r"augment.*(must lie in|must be at least|must not be above|must be float)"):
-        Augment(**bind(fields_of(Augment), change, "augment"))
+        fields = fields_of(Augment)
+        Augment(**{key: convert(fields[key].type, value, f"augment.{key}") for key, value in change.items()})

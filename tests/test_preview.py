@@ -10,10 +10,8 @@ import pytest
 from PIL import Image
 
 from benchmark.data.dataset import Dataset, Item
-from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.overlay import COLOURS
-from benchmark.data.prepare import prepare
-from benchmark.data.preview import GAP, LINE, ROLES, outlined, preview, role_of
+from benchmark.data.load import load_dataset, load_prepared, prepare_arrays
+from benchmark.data.preview import COLOURS, GAP, LINE, ROLES, outlined, preview, role_of
 from benchmark.data.splits import Split, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
@@ -43,7 +41,7 @@ class Regions(Dataset):
 @pytest.fixture(scope="module")
 def regions(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     folder = tmp_path_factory.mktemp("regions")
-    return prepare(Regions(), 64, folder, folder)
+    return prepare_arrays(Regions(), 64, folder, folder)
 
 
 def drawn(path: Path) -> np.ndarray:
@@ -55,21 +53,16 @@ def count(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
 
 
 def test_classes_have_colours_of_their_own_and_a_legend(tmp_path: Path, regions: PreparedData) -> None:
-    sheet = drawn(preview(regions, tmp_path / "sheet.png", tile=TILE, columns=1))
-    top = sheet.shape[0] - 2 * (TILE + LINE + GAP)
+    sheet = drawn(preview(regions, tmp_path / "sheet.png", tile=TILE))
+    top = sheet.shape[0] - (TILE + LINE + GAP)
     assert top > LINE, "there is a legend"
-    tiles = sheet[top:, GAP:GAP + TILE]
     for colour in COLOURS[:2]:
         assert count(sheet[:top], colour) > 80, "a swatch of the legend"
-        assert 26 * 4 < count(tiles[:TILE], colour) < 26 * 4 * 2 + 20, "an outline, not the whole region"
+        assert 26 * 4 < count(sheet[top:], colour) < 26 * 4 * 2 + 20, "an outline, not the whole region"
     assert count(sheet, COLOURS[2]) == 0, "there are two classes beside the first"
+    assert (sheet[top:top + TILE, -TILE - GAP:-GAP] == (230, 150, 200)).all(), "without a mask: no tint, no outline"
     tinted = tuple((value + 128) // 2 for value in (230, 150, 200))
-    assert count(tiles[:TILE], tinted) == 2 * TILE, "unknown pixels are tinted"
-
-
-def test_an_image_without_a_mask_is_drawn_as_it_is(tmp_path: Path, regions: PreparedData) -> None:
-    sheet = drawn(preview(regions, tmp_path / "sheet.png", ids=["none"], tile=TILE))
-    assert (sheet[-(TILE + LINE + GAP):-(LINE + GAP), GAP:-GAP] == (230, 150, 200)).all(), "no tint, no outline"
+    assert count(sheet[top:], tinted) == 2 * TILE, "unknown pixels are tinted"
 
 
 def test_two_classes_look_as_always(tmp_path: Path) -> None:

@@ -58,20 +58,6 @@ def test_undefined_dice_is_excluded_and_counted() -> None:
     assert protocols.waterfall(empty) is None
 
 
-def test_validation_is_null_with_a_reason_without_a_list() -> None:
-    scores = protocols.scores(made_counts(validation=False))
-    assert scores["validation"]["dice"] is None and "no validation images" in scores["validation"]["reason"]
-
-
-def test_measured_distances_that_are_infinite_are_counted_not_hidden() -> None:
-    counts = made_counts(images=2) | {"test_objects": np.array([[1, 1, 4], [0, 0, np.inf]])}
-    counts["test_surface"] = np.array([[3, 1], [np.nan, np.nan]])
-    strict = protocols.scores(counts)["strict"]
-    assert (strict["object_f1"], strict["object_hausdorff"], strict["object_hausdorff_excluded"]) == (0.5, 4, 1)
-    assert (strict["hd95"], strict["hd95_excluded"], strict["asd_excluded"]) == (3, 1, 1)
-    json.dumps(strict, allow_nan=False)
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_waterfall_adds_up_exactly(seed: int) -> None:
     counts = made_counts(seed)
@@ -81,10 +67,3 @@ def test_waterfall_adds_up_exactly(seed: int) -> None:
     total = sum((stage.change for stage in stages), Fraction())
     assert total == Fraction(scores["strict"]["dice"]) - Fraction(scores["paper"]["dice"])
     assert all(stage.change <= 0 for stage in stages[:4])  # each takes a choice away from a maximum
-
-
-def test_everything_is_foreground() -> None:
-    counts = native((10, 5, 6), (0, 0, 64)) | {"test_pixels": np.array([64, 64])}
-    assert protocols.everything_is_foreground(counts) == pytest.approx((2 * 16 / (16 + 64) + 1) / 2)
-    del counts["test_pixels"]
-    assert protocols.everything_is_foreground(counts) is None

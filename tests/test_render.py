@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as oracle
-from scipy.ndimage import correlate1d, gaussian_filter
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmark.batches.augment import Augment
 from benchmark.batches.batch import Batch
-from benchmark.batches.colour import adjust, blur, luma, shift_hue, taps
-from benchmark.batches.geometry import Geometry
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import Renderer, step_of, to_device
+from benchmark.batches.transforms import adjust, blur, luma, shift_hue, taps
 from benchmark.numerics import Normalisation, Numerics
 from benchmark.targets import TARGETS
 
@@ -38,10 +34,7 @@ def arrays() -> tuple[Tensor, Tensor]:
 
 
 def renderer(
-    labelled: bool = True,
-    augment: Augment = DEFAULT,
-    views: tuple[str, ...] = VIEWS,
-    precision: str = "fp32",
+    labelled: bool = True, augment: Augment = DEFAULT, views: tuple[str, ...] = VIEWS, precision: str = "fp32",
     channels_last: bool = False,
 ) -> Renderer:
     images, masks = arrays()
@@ -68,28 +61,6 @@ def moved(picture: np.ndarray, code: int) -> np.ndarray:
     return np.swapaxes(picture, -1, -2) if code & 4 else picture
 
 
-def test_the_eight_codes_are_flips_transposition_and_turns() -> None:
-    picture = torch.arange(25.0).reshape(1, 5, 5)
-    names = {
-        0: "same",
-        1: "flipud",
-        2: "fliplr",
-        3: "rot180",
-        4: "transpose",
-        5: "rot270",
-        6: "rot90",
-        7: "antitranspose",
-    }
-    numpy: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "same": lambda x: x, "flipud": np.flipud, "fliplr": np.fliplr, "rot180": lambda x: np.rot90(x, 2),
-        "transpose": np.transpose, "rot90": np.rot90, "rot270": lambda x: np.rot90(x, 3),
-        "antitranspose": lambda x: np.rot90(x, 2).T,
-    }  # fmt: skip
-    for code, name in names.items():
-        ours = Geometry(torch.tensor([code]), None, 5).apply(picture)[0].numpy()
-        np.testing.assert_array_equal(ours, numpy[name](picture[0].numpy()), err_msg=name)
-
-
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_the_weak_view_is_the_stored_image_moved(channels_last: bool) -> None:
     images, masks = arrays()
@@ -114,11 +85,8 @@ def test_targets_are_those_of_the_rendered_mask_exactly() -> None:
 
 def test_a_crop_is_cut_and_resized() -> None:
     images, masks = arrays()
-    plan = {
-        "index": torch.tensor([1, 2]),
-        "code": torch.tensor([6, 3]),
-        "crop": torch.tensor([[2.0, 3, 18], [0, 0, SIZE]]),
-    }
+    crop = torch.tensor([[2.0, 3, 18], [0, 0, SIZE]])
+    plan = {"index": torch.tensor([1, 2]), "code": torch.tensor([6, 3]), "crop": crop}
     batch = renderer(augment=Augment(crop=1.0), views=("weak",))(plan)
     cut = torch.from_numpy(moved(images[1].numpy(), 6)[:, 2:20, 3:21].copy())[None] / 255
     resized = torch.nn.functional.interpolate(cut, size=(SIZE, SIZE), mode="bilinear", align_corners=False)
@@ -200,11 +168,6 @@ def test_blur_is_a_gaussian_with_mirrored_edges() -> None:
     for image, width, result in zip(images[1:].numpy(), sigma[1:].tolist(), ours[1:].numpy(), strict=True):
         expected = gaussian_filter(image, (0, width, width), mode="mirror", radius=(0, radius, radius))
         np.testing.assert_allclose(result, expected, atol=2e-6)
-        kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / width) ** 2)
-        plain = correlate1d(
-            correlate1d(image, kernel / kernel.sum(), 1, mode="mirror"), kernel / kernel.sum(), 2, mode="mirror"
-        )
-        np.testing.assert_allclose(result, plain, atol=2e-6)
     theirs = oracle.gaussian_blur(images[3], [2 * radius + 1] * 2, [1.5, 1.5])
     torch.testing.assert_close(ours[3], theirs, atol=2e-6, rtol=0)
 
@@ -281,21 +244,6 @@ def test_rendering_stays_exact_under_autocast_and_comes_in_float64() -> None:
         assert torch.equal(renderer(augment=augment)(plan_of(augment)).strong, plain.strong)
     double = renderer(augment=augment, precision="fp64")(plan_of(augment))
     assert double.weak.dtype == double.sdf.dtype == torch.float64 and torch.equal(double.weak.float(), plain.weak)
-
-
-@pytest.mark.parametrize("crop", [0.0, 0.5])
-def test_rendering_can_be_traced(crop: float) -> None:
-    """No value is read back and no shape depends on one: what CUDA graphs need as well."""
-    augment = Augment(crop=crop, grey=0.2)
-    with FakeTensorMode() as mode:
-        images, masks = (mode.from_tensor(values) for values in arrays())
-        targets = {name: target(masks.long()) for name, target in TARGETS.items()}
-        fake = {name: mode.from_tensor(values) for name, values in plan_of(augment).items()}
-        numerics = Numerics(images.device, memory_format=torch.channels_last)
-        batch = Renderer(images, masks, targets, VIEWS, augment, NORMAL, numerics)(fake)
-        assert batch.strong2.shape == (BATCH, 3, SIZE, SIZE) and batch.sdf.shape == (BATCH, 1, SIZE, SIZE)
-        assert batch.restore(batch.apply(batch.mask), 255).shape == (BATCH, SIZE, SIZE)
-        assert batch.restore(batch.apply(batch.cutmix("strong", batch.sdf))).shape == (BATCH, 1, SIZE, SIZE)
 
 
 @pytest.mark.gpu

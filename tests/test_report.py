@@ -12,13 +12,12 @@ import pytest
 
 from benchmark.errors import UserError
 from benchmark.report.build import build
-from benchmark.report.gap import gap_table, protocol_gaps, waterfall_table
-from benchmark.report.gather import check_records, group_runs
-from benchmark.report.markdown import escape
+from benchmark.report.compare import gap_table, protocol_gaps, waterfall_table
+from benchmark.report.gather import check_records, group_runs, warnings_of
+from benchmark.report.render import escape_markdown as escape
 from benchmark.report.results_frame import Group
 from benchmark.report.tables import EVERYTHING, failure_table, object_table, score_cells, score_table, subset_tables
-from benchmark.report.warnings import warnings_of
-from benchmark.runs.records import write_record
+from benchmark.runs.run_files import write_record
 from tests.conftest import invoke, one_line_error
 from tests.made_records import a_thousand_records, expected, made_counts, native, of_experiment, only, record, tenths
 
@@ -83,6 +82,8 @@ def test_one_run_only_has_no_spread_and_pooled_protocols_no_interval() -> None:
 def test_no_model_at_all_has_a_row() -> None:
     counts = native((10, 5, 6), (0, 0, 64)) | {"test_pixels": np.array([64, 64])}
     assert list(score_table(only(record(counts=counts)), "strict").rows[-1]) == [EVERYTHING, "70.00"]
+    del counts["test_pixels"]
+    assert len(score_table(only(record(counts=counts)), "strict").rows) == 1
 
 
 def test_object_scores_by_hand() -> None:

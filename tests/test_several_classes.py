@@ -11,18 +11,17 @@ from sklearn.metrics import multilabel_confusion_matrix
 
 from benchmark import protocols
 from benchmark.conformance.checks import MethodTestbed, advance
-from benchmark.data.dataset import Dataset, Item
-from benchmark.data.prepare import prepare
+from benchmark.data.dataset import Dataset, Item, Tile
+from benchmark.data.load import prepare_arrays
 from benchmark.data.splits import Split
-from benchmark.data.tiles import Tile
 from benchmark.errors import NotApplicable
 from benchmark.metrics import class_confusion, dice, jaccard, over_classes
 from benchmark.metrics.torch_counts import class_counts
 from benchmark.registry import METHODS
 from benchmark.report.gather import group_runs
 from benchmark.report.tables import class_table
-from benchmark.runs.folder import RunFolder, load_masks
 from benchmark.runs.request import Request, specify
+from benchmark.runs.run_files import RunFolder, load_masks
 from benchmark.training.stitch import class_map
 from benchmark.training.trainer import train
 from tests.conftest import TINY
@@ -60,7 +59,7 @@ def drawn(number):
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     raw, prepared = (tmp_path_factory.mktemp(name) for name in ("raw", "prepared"))
-    return prepare(ThreeClasses(), TINY["data.size"], raw, prepared)
+    return prepare_arrays(ThreeClasses(), TINY["data.size"], raw, prepared)
 
 
 def bench(prepared, method="supervised", **settings):
@@ -95,19 +94,9 @@ def test_two_classes_are_counted_as_several_would_be():
     assert class_confusion(prediction, mask, 2).tolist() == [by_hand]
 
 
-def test_nothing_counts_where_all_is_ignored():
-    mask = torch.full((2, 8, 8), 255, dtype=torch.uint8)
-    assert not class_counts(torch.ones(2, 8, 8, dtype=torch.int64), mask, 3).any()
-
-
 def test_a_mean_over_classes_leaves_out_what_is_undefined():
     values = np.array([[0.5, np.nan], [np.nan, np.nan], [0.2, 0.4]])
     np.testing.assert_allclose(over_classes(values), [0.5, np.nan, 0.3])
-
-
-def test_native_classes_are_the_file_s(three):
-    for number, name in enumerate(IDS):
-        np.testing.assert_array_equal(three.native_classes(name), drawn(number)[1])
 
 
 def test_a_run_counts_every_class_and_scores_their_mean(three, outcome):
@@ -177,7 +166,7 @@ def test_a_cut_image_is_scored_once_on_its_tiles_put_together(tmp_path):
     """Two tiles by two of 28 px, which overlap, of images of 40 x 48 px."""
     dataset = ThreeClasses()
     dataset.tile = Tile(size=28, overlap=8)
-    cut = prepare(dataset, TINY["data.size"], tmp_path, tmp_path / "cut")
+    cut = prepare_arrays(dataset, TINY["data.size"], tmp_path, tmp_path / "cut")
     assert len(cut.images) == 4 * len(IDS)
     training = bench(cut).build()
     assert [int(each) for each in training.planners["labelled"].positions] == [*range(8)]

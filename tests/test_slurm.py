@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.folder import RunFolder
 from benchmark.runs.lock import read_lock
-from benchmark.runs.request import specify
 from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.runs.slurm import quoted
 from tests.conftest import command, invoke, one_line_error
@@ -85,15 +83,6 @@ def test_options_are_quoted_where_sbatch_would_split_or_cut_them():
         "--comment=#1": '--comment="#1"', "--output=/a/it's": '--output="/a/it\'s"', '--comment="': '--comment="\\""',
     }
     assert {option: quoted(option) for option in written} == written
-
-
-def test_what_others_are_at_is_left_to_them_and_not_run_here(tmp_path):
-    path = tmp_path / "one.yaml"
-    path.write_text("preset: demo\ndatasets: [synthetic]\ndraws: [0]\nrows:\n  one: supervised\n")
-    spec, *_ = specify(read_experiment(str(path)).cells[0].request, "cpu")
-    with RunFolder(tmp_path, spec).locked():
-        said = invoke("grid", path, "--launcher", "slurm", "--device", "cpu", "--results", tmp_path)
-    assert said.returncode == 3 and said.stdout == "1 running\n" and " left)" not in said.stderr
 
 
 @pytest.fixture

@@ -52,6 +52,9 @@ def test_sign_flips_by_hand() -> None:
     assert stats.sign_flip(images([0.0, 0.0], "pq")) == 1
     assert stats.sign_flip(images([0.4], "p")) == 1
     assert np.isnan(stats.sign_flip(images([], "")))
+    assert stats.sign_flip(images([0.1, 0.2, 0.3, 0.0], "pqrs")) == 4 / 16  # ties count, however their sums round
+    assert stats.sign_flip(images([0.1, 0.7, 0.2, 0.1], "pqrs")) == 2 / 16
+    assert stats.sign_flip(images([0.1] * 7 + [-0.1], "abcdefgh")) == (1 + 1 + 8 + 8) / 2**8  # seven, or eight, alike
 
 
 def test_sign_flips_equal_a_loop_over_all_of_them() -> None:
@@ -63,12 +66,6 @@ def test_sign_flips_equal_a_loop_over_all_of_them() -> None:
         flips = [abs(np.dot(signs, totals)) for signs in product((1, -1), repeat=units)]
         expected = np.mean(np.array(flips) >= abs(sum(totals)) - 1e-12)
         assert stats.sign_flip(images(list(values), names)) == pytest.approx(expected, abs=1e-12)
-
-
-def test_ties_of_sums_count_as_extreme_however_they_round() -> None:
-    assert stats.sign_flip(images([0.1, 0.2, 0.3, 0.0], "pqrs")) == 4 / 16
-    assert stats.sign_flip(images([0.1, 0.7, 0.2, 0.1], "pqrs")) == 2 / 16
-    assert stats.sign_flip(images([0.1] * 7 + [-0.1], "abcdefgh")) == (1 + 1 + 8 + 8) / 2**8  # seven, or eight, alike
 
 
 def test_many_units_are_flipped_at_random_and_come_near_the_exact_p() -> None:

@@ -10,14 +10,14 @@ from dataclasses import replace
 
 import pytest
 
+from benchmark.cli.grid import spoken
 from benchmark.errors import Interrupted
 from benchmark.runs import lock as lock_module
-from benchmark.runs.estimate import spoken
 from benchmark.runs.experiment import read_experiment
-from benchmark.runs.folder import RunFolder
 from benchmark.runs.lock import Holder
 from benchmark.runs.request import specify
 from benchmark.runs.run import RunOptions, run_or_load
+from benchmark.runs.run_files import RunFolder
 from tests.conftest import invoke, one_line_error
 
 EXPERIMENT = """preset: demo
@@ -74,7 +74,7 @@ def test_a_running_run_tells_how_far_it_is_and_who_is_at_it(experiment, tmp_path
     spec, *_ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
     folder = RunFolder(tmp_path, spec)
     with folder.locked():
-        folder.tell(30, 40, 60.0)
+        folder.lock.progress = {"step": 30, "steps": 40, "seconds_per_step": 2.0}
         deadline = time.monotonic() + 20
         while (said := status(experiment, "--results", tmp_path))["running"][0]["step"] is None:
             assert time.monotonic() < deadline

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmark.profiling.profile import LiveTensors
-from benchmark.runs.folder import RunFolder
+from benchmark.runs.run_files import RunFolder
 from benchmark.training import trainer
 from tests.factories import method_testbed
 from tools.bench.steady import resident_bytes, slope

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.batches.host_streaming import Stream
 from benchmark.conformance.checks import CHECKS, advance, differences
-from benchmark.data.store import statistics
-from benchmark.training import data_placement as pixels
+from benchmark.training import data_placement
 from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.factories import method_testbed
 
@@ -30,23 +28,19 @@ def test_a_block_brings_the_pixels_masks_and_targets_of_its_images():
     labelled = [7, 2, 5]
     sdf = rng.normal(size=(3, 1, 8, 8)).astype(np.float32)
     index = np.array([[5, 2], [7, 5], [2, 2]])
-    fields = Stream(images, masks, labelled, {"sdf": sdf}).gather(index)
+    fields = data_placement.StreamedImages(images, masks, labelled, {"sdf": sdf}).gather(index)
     assert {name: values.shape for name, values in fields.items()} == {"pixels": (3, 2, 8, 8), "sdf": (3, 2, 1, 8, 8)}
     four = fields["pixels"].view(np.uint8).reshape(3, 2, 8, 8, 4)
     np.testing.assert_array_equal(four[..., :3], images[index])
     np.testing.assert_array_equal(four[..., 3], masks[index])
     np.testing.assert_array_equal(fields["sdf"][1], sdf[[0, 2]])
-    blind = Stream(images, None, [0, 1, 3], {}).gather(np.array([[3, 0]]))
+    blind = data_placement.StreamedImages(images, None, [0, 1, 3], {}).gather(np.array([[3, 0]]))
     assert not blind["pixels"].view(np.uint8).reshape(-1, 4)[:, 3].any()
 
 
-@pytest.mark.parametrize(
-    ("method", "more"),
-    [
-        ("supervised", {}), ("semimoe", {"augment__crop": 0.5}), ("unimatch", {"augment__grey": 0.3}),
-        ("mean_teacher", {"train__precision": "fp64"}),
-    ],
-)
+@pytest.mark.parametrize(("method", "more"), [
+    ("supervised", {}), ("semimoe", {"augment__crop": 0.5}), ("mean_teacher", {"train__precision": "fp64"}),
+])
 def test_a_streamed_run_has_the_weights_of_a_resident_one(no_room, method, more):
     tried = method_testbed(method, train__steps=12, **more)
     resident = tried.build()
@@ -84,11 +78,11 @@ def test_what_streams_is_decided_by_the_share_of_the_device(monkeypatch):
     method, prepared, device = tried.build().method, tried.prepared, tried.device
     needed = len(prepared.ids) * 32 * 32 * 4 * (2 + 2)  # two streams, two targets
     monkeypatch.setattr("benchmark.training.device.memory", lambda _: 4 * needed)
-    assert pixels.why_streamed(prepared, method, device) == ""  # a quarter, and not more
+    assert data_placement.why_streamed(prepared, method, device) == ""  # a quarter, and not more
     monkeypatch.setattr("benchmark.training.device.memory", lambda _: 4 * needed - 4)
-    assert str(prepared.folder) in pixels.why_streamed(prepared, method, device)
+    assert str(prepared.folder) in data_placement.why_streamed(prepared, method, device)
     monkeypatch.setenv("SEMIHISTO_RESIDENT", "1")
-    assert pixels.why_streamed(prepared, method, device) == ""
+    assert data_placement.why_streamed(prepared, method, device) == ""
 
 
 def test_a_run_says_that_it_streams_and_is_the_same_run(no_room, tmp_path):
@@ -108,16 +102,9 @@ def test_a_share_that_is_none_is_refused(monkeypatch):
         assert "SEMIHISTO_RESIDENT" in one_line_error(invoke(*line))
 
 
-def test_statistics_read_one_image_at_a_time():
-    images = np.random.default_rng(1).integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
-    mean, deviation = statistics(image for image in images)
-    np.testing.assert_allclose(mean, images.mean((0, 1, 2)) / 255)
-    np.testing.assert_allclose(deviation, images.std((0, 1, 2)) / 255)
-
-
 def test_a_resident_run_holds_the_masks_of_labelled_images_alone():
     tried = method_testbed("supervised")
     known = sorted(tried.prepared.position(name) for name in tried.split.labelled)
-    shown = pixels.visible(tried.prepared.masks, known)
+    shown = data_placement.visible(tried.prepared.masks, known)
     assert np.array_equal(shown[known], tried.prepared.masks[known])
     assert (np.delete(shown, known, axis=0) == 255).all()

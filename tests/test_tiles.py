@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from benchmark.data.dataset import boxes
 from benchmark.data.load import load_prepared
 from benchmark.data.store import PreparedData
-from benchmark.data.tiles import boxes
 from benchmark.training.stitch import class_map
 from tests.own_folder import picture, write_folder
 
@@ -38,13 +38,9 @@ def test_boxes_cover_an_image_and_none_reaches_beyond_it(height, width, size, ov
 def test_tiles_that_agree_give_the_whole_image_back():
     torch.manual_seed(0)
     whole = torch.randn(3, 50, 70)
-    cut = boxes(50, 70, (24, 30), 10)
-    tiles = [whole[None, :, y : y + h, x : x + w] for y, x, h, w in cut]
-    alone = torch.stack([functional.interpolate(tile, size=(24, 24), mode="nearest")[0] for tile in tiles])
-    assert class_map(alone, cut, (50, 70)).shape == (50, 70)
-    square = boxes(50, 70, 24, 10)
-    alone = torch.stack([whole[:, y : y + h, x : x + w] for y, x, h, w in square])
-    assert torch.equal(class_map(alone, square, (50, 70)), whole.argmax(0).to(torch.uint8))
+    cut = boxes(50, 70, 24, 10)
+    alone = torch.stack([whole[:, y : y + h, x : x + w] for y, x, h, w in cut])
+    assert torch.equal(class_map(alone, cut, (50, 70)), whole.argmax(0).to(torch.uint8))
 
 
 def test_where_tiles_disagree_the_one_whose_middle_is_nearer_decides():
@@ -61,11 +57,6 @@ def test_one_box_gives_what_resizing_alone_gives():
     logits = torch.randn(1, 2, 16, 16)
     resized = functional.interpolate(logits, size=(40, 52), mode="bilinear", align_corners=False)
     assert torch.equal(class_map(logits, [(0, 0, 40, 52)], (40, 52)), resized[0].argmax(0).to(torch.uint8))
-
-
-def test_a_missing_tile_is_an_error():
-    with pytest.raises(ValueError):
-        class_map(torch.zeros(1, 2, 8, 8), boxes(4, 6, 4, 2), (4, 6))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from benchmark.errors import NotApplicable
 from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Clock
 from methods.unimatch import UniMatch
-from tests.batches import batch, gradients, only_labels_teach, task, terms
+from tests.batches import batch, gradients, task, terms
 from tests.factories import method_testbed
 from tests.test_fixmatch import labels_of, mixed, moderate, nll, pasted, spied, taught
 
@@ -71,14 +71,6 @@ def test_terms_are_weighed_a_quarter_a_quarter_and_a_half_and_divided_by_all_pix
         expected = 3.0 * 0.5 * share * nll(logits[stream], labels[stream])
         assert found[stream].item() == pytest.approx(expected, rel=1e-5), stream
     assert method.logged["confident"].item() == pytest.approx((labels["features"] != IGNORE).mean())
-
-
-def test_both_strong_views_are_looked_at_and_each_brings_its_own_rectangles(learner):
-    method, images = learner
-    _, logits, _ = spied_within(method, images)
-    labels = labels_by_stream(logits, method.threshold)
-    assert not torch.allclose(logits["strong"], logits["strong2"], atol=1e-3)
-    assert (labels["strong"] != labels["strong2"]).any()
 
 
 def test_dropped_features_lose_half_of_their_channels_at_every_scale(learner):
@@ -163,24 +155,6 @@ def test_nothing_confident_is_a_loss_of_exactly_0_with_finite_gradients(unsuperv
     assert [found[stream].item() for stream in STREAMS] == [0, 0, 0]
     sum(found[stream] for stream in STREAMS).backward()
     assert all((gradient == 0).all() for gradient in gradients(method.net).values())
-
-
-def test_weight_0_leaves_the_supervised_gradient_alone():
-    method = UniMatch(task(), weight=0.0, threshold=0.5)
-    assert only_labels_teach(method, mixed(), Clock(10))
-
-
-
-
-def test_in_half_precision_the_decoding_without_gradient_takes_none_from_the_next():
-    """Autocast keeps converted weights; those of a pass without gradient must not serve one with it."""
-    method = UniMatch(task(), threshold=0.5)
-    with torch.autocast("cpu", torch.bfloat16):
-        found = terms(method, batch(), mixed(), Clock(10))
-    found["features"].backward()
-    reached = gradients(method.net)
-    assert reached.keys() == dict(method.net.named_parameters()).keys()
-    assert all(reached[name].abs().sum() > 0 for name in reached if name.endswith("weight"))
 
 
 def test_rendered_strong_views_differ_and_their_rectangles_are_another_image_with_its_labels():

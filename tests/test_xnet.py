@@ -9,8 +9,7 @@ import torch
 from benchmark.errors import NotApplicable, UserError
 from benchmark.method import Clock
 from benchmark.nets.network import Network
-from methods._xnet_network import TwoBranches
-from methods._xnet_wavelets import high_frequency, low_frequency
+from methods._xnet_parts import TwoBranches, high_frequency, low_frequency
 from methods.xnet import XNet
 from tests.batches import batch, task, terms, unlabelled
 
@@ -155,21 +154,6 @@ def test_no_gradient_goes_through_pseudo_labels():
         masses = probability.square().sum((2, 3)) + hot.sum((2, 3))
         (1 - (2 * (probability * hot).sum((2, 3)) + 1) / (masses + 1)).mean().backward()
         torch.testing.assert_close(mine.grad, constant.grad, rtol=1e-4, atol=1e-9)
-
-
-def test_every_parameter_gets_a_gradient():
-    method = xnet()
-    sum(terms(method, batch(), unlabelled(), Clock(10)).values()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in method.parameters())
-
-
-def test_weight_zero_leaves_the_supervised_gradient_alone():
-    method = xnet(weight=0.0)
-    answer = terms(method, batch(), unlabelled(), Clock(10))
-    assert answer["cross"] == 0
-    weight = method.net.branches[0].head.weight
-    alone = torch.autograd.grad(answer["supervised"], weight, retain_graph=True)[0]
-    assert torch.equal(alone, torch.autograd.grad(sum(answer.values()), weight)[0])
 
 
 def test_prediction_names_the_low_frequency_branch_first():

@@ -7,7 +7,7 @@ import pytest
 import pywt
 import torch
 
-from methods._xnet_wavelets import dwt2, high_frequency, low_frequency
+from methods._xnet_parts import dwt2, high_frequency, low_frequency
 
 MEAN, STD = (0.7, 0.5, 0.6), (0.1, 0.2, 0.3)
 

@@ -6,14 +6,11 @@ import re
 import shlex
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from benchmark.data.folder_schema import Description
-from benchmark.runs.records import read_records
-from tests.conftest import ROOT, invoke
-from tests.own_folder import picture, write_folder
+from benchmark.data.folder_dataset import Description
+from tests.conftest import ROOT, invoke, read_records
+from tests.own_folder import write_folder
 
 pytestmark = pytest.mark.slow
 
@@ -66,23 +63,6 @@ def test_five_commands_lead_from_a_folder_to_a_table_of_four_methods(place: Path
     for method in ("Supervised", "Mean Teacher", "FixMatch", "UniMatch"):
         assert re.search(rf"^\| {method} \|.*\d\d\.\d\d", told[4], re.M), f"{method} has a row with a number"
     assert (place / "results" / "tables").is_dir()
-
-
-def test_grey_images_of_sixteen_bits_go_the_same_way(place: Path):
-    folder = write_folder(place / "deep", images=9, bare=2, classes=2, values=(0, 255))
-    for path in (folder / "images").iterdir():
-        grey = picture(int(path.stem.split("_")[1]), 2)[0][..., 0].astype(np.uint16)
-        Image.fromarray(grey * 150 + 3000).save(path)
-    assert "of 16 bits" in given(shlex.split("python -m benchmark data new deep"))
-    assert "9 images" in given(shlex.split("python -m benchmark data check deep"))
-    given(shlex.split("python -m benchmark data split deep --write"))
-    run = ("python -m benchmark run --method mean_teacher --dataset deep --preset demo --ratio 100 --set train.steps=4 "
-           "--set data.size=32 --set train.batch_labelled=2 --set train.batch_unlabelled=2 --set evaluate.times=2")
-    assert "split: folds" in given(shlex.split(run))
-    (record, _), = read_records(place / "results" / "records")
-    assert record["status"] == "done" and (record["spec"]["dataset"], record["spec"]["source"]) == ("deep", "./deep")
-    assert record["data"]["labelled"] + record["data"]["test"] == 7 and record["data"]["unlabelled"] in (1, 2)
-    assert "already done" in given(shlex.split(record["command"]))
 
 
 def test_the_reference_has_every_key_and_no_other():

@@ -17,9 +17,9 @@ import numpy as np
 
 from benchmark.config.compose import parse_overrides
 from benchmark.metrics.counts import dice
-from benchmark.runs.records import read_counts
 from benchmark.runs.request import Request
 from benchmark.runs.run import RunOptions, run_or_load
+from benchmark.runs.run_files import read_counts
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmark.config.compose import compose
-from benchmark.config.validate import fields_of
+from benchmark.config.schema import fields_of
 from benchmark.data.load import load_dataset
 from benchmark.data.splits import load_split
 from benchmark.metrics.counts import dice
@@ -19,9 +19,8 @@ from benchmark.ranges import allowed
 from benchmark.registry import METHODS, Entry
 from benchmark.report import stats
 from benchmark.report.gather import gather
-from benchmark.report.markdown import escape, markdown
+from benchmark.report.render import DASH, Table, escape_markdown, markdown, part
 from benchmark.report.results_frame import Run
-from benchmark.report.table import DASH, Table, part
 from benchmark.runs.experiment import read_experiment
 from benchmark.spec import Spec
 from benchmark.training.setup import build_method
@@ -61,7 +60,7 @@ def page() -> str:
 def section(entry: Entry) -> str:
     """One method: what it is, its hyper-parameters, its size, and the tests of its mechanism."""
     doc = entry.doc
-    lines = [f"## {entry.display} (`{entry.name}`)", "", f"**{escape(doc.summary)}**"]
+    lines = [f"## {entry.display} (`{entry.name}`)", "", f"**{escape_markdown(doc.summary)}**"]
     for paragraph in doc.about:
         lines += ["", paragraph]
     lines += ["", "```text", *doc.loss, "```"]

@@ -9,12 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 from benchmark.report import published, stats
-from benchmark.report.compare import compare
-from benchmark.report.gap import protocol_gaps
+from benchmark.report.compare import compare, protocol_gaps
 from benchmark.report.gather import gather
-from benchmark.report.markdown import markdown
+from benchmark.report.render import DASH, Table, markdown, part
 from benchmark.report.results_frame import Group
-from benchmark.report.table import DASH, Table, part
 from benchmark.runs.experiment import read_experiment
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 from torch import Tensor
 
-from benchmark.batches.geometry import Geometry
+from benchmark.batches.transforms import Geometry
 from benchmark.targets import TARGETS
 
 

@@ -27,8 +27,7 @@ def dihedral(vertical: np.ndarray, horizontal: np.ndarray, transpose: np.ndarray
     up, left, across = vertical.astype(bool), horizontal.astype(bool), transpose.astype(bool)
     for turn in (1, 2, 3):
         now = turns >= turn
-        # a turn is a transposition, then a vertical flip; before a transposition, that flip is a horizontal
-        # one
+        # a turn is a transposition, then a vertical flip; before a transposition, that flip is a horizontal one
         up, left, across = up ^ (now & across), left ^ (now & ~across), across ^ now
     return up + 2 * left + np.int64(4) * across
 
@@ -36,21 +35,14 @@ def dihedral(vertical: np.ndarray, horizontal: np.ndarray, transpose: np.ndarray
 class Planner:
     """The plans of one stream of batches.
 
-    `positions` are the images' places in the prepared arrays, `batch` the images in a batch, `size` their
-    side in pixels, `views` the views to render. `seed` and `stream` ("labelled", say) key every random
-    number. A field that could only ever be "off" (its probability is 0, or no strong view is asked for) is
-    left out of the plan. Raises UserError for an empty set, an unknown view, or CutMix without a second
-    image.
+    `positions` are the images' places in the prepared arrays, `batch` the images in a batch, `size` their side in
+    pixels, `views` the views to render. `seed` and `stream` ("labelled", say) key every random number. A field that
+    could only ever be "off" (its probability is 0, or no strong view is asked for) is left out of the plan. Raises
+    UserError for an empty set, an unknown view, or CutMix without a second image.
     """
 
     def __init__(
-        self,
-        seed: int,
-        stream: str,
-        positions: Sequence[int],
-        batch: int,
-        size: int,
-        augment: Augment,
+        self, seed: int, stream: str, positions: Sequence[int], batch: int, size: int, augment: Augment,
         views: Sequence[str],
     ) -> None:
         self.seed, self.stream, self.batch, self.size, self.augment = seed, stream, batch, size, augment
@@ -71,12 +63,11 @@ class Planner:
     def block(self, first: int, count: int) -> dict[str, np.ndarray]:
         """The plans of `count` steps from step `first`, stacked: each field is [count, batch, ...].
 
-        `index` int64: positions. `code` int64: dihedral code. `crop` float32 [..., 3]: y, x, side in pixels,
-        taken after the flips and turns; the whole image when off. For each view v but the weak, `v.colour` float32
-        [..., 5]: factors of brightness, contrast and saturation, hue shift in turns, grey 0 or 1; `v.blur`
-        float32: sigma in pixels, 0 when off; `v.mix` int64 [..., 4]: y0, x0, y1, x1 of the CutMix rectangle
-        (ends excluded), zeros when off or when the partner slot holds the same image (a set smaller than the
-        batch).
+        `index` int64: positions. `code` int64: dihedral code. `crop` float32 [..., 3]: y, x, side in pixels, taken
+        after the flips and turns; the whole image when off. For each view v but the weak, `v.colour` float32 [..., 5]:
+        factors of brightness, contrast and saturation, hue shift in turns, grey 0 or 1; `v.blur` float32: sigma in
+        pixels, 0 when off; `v.mix` int64 [..., 4]: y0, x0, y1, x1 of the CutMix rectangle (ends excluded), zeros when
+        off or when the partner slot holds the same image (a set smaller than the batch).
         """
         draw = _Draws(self, first, count)
         plan = {"index": self._index(first, count), "code": self._code(draw)}
@@ -96,8 +87,7 @@ class Planner:
         """Permutations, one after the other, cut into batches; no image twice in a batch of a larger set."""
         images, batch = len(self.positions), self.batch
         begin, end = first * batch, (first + count) * batch
-        # epochs 0, cycle, 2 * cycle, ... begin with a batch: nothing before them bears on them, so drawing
-        # starts there
+        # epochs 0, cycle, 2 * cycle, ... begin with a batch: nothing before bears on them, so drawing starts there
         cycle = batch // gcd(batch, images)
         start = begin // images // cycle * cycle
         epochs = -(-end // images) - start
@@ -105,8 +95,7 @@ class Planner:
         orders = raw.argsort(axis=1, kind="stable")
         if images >= batch:
             for epoch in range(1, epochs):
-                # the last batch of the epoch before reaches into this one: its images go behind the others
-                # here
+                # the last batch of the epoch before reaches into this one: its images go behind the others here
                 used = (start + epoch) * images % batch
                 window, tail = orders[epoch, :batch], orders[epoch - 1, images - used :]
                 late = np.isin(window, tail)
@@ -116,13 +105,9 @@ class Planner:
 
     def _code(self, draw: _Draws) -> np.ndarray:
         augment = self.augment
+        vertical, horizontal = draw("vertical") < augment.flip, draw("horizontal") < augment.flip
         turns = np.where(draw("rotate") < augment.rotate, draw.integer("turns", 4), 0)
-        return dihedral(
-            draw("vertical") < augment.flip,
-            draw("horizontal") < augment.flip,
-            draw("transpose") < augment.transpose,
-            turns,
-        )
+        return dihedral(vertical, horizontal, draw("transpose") < augment.transpose, turns)
 
     def _crop(self, draw: _Draws) -> np.ndarray:
         cropped = max(1, int(self.augment.crop_scale * self.size + 0.5))
@@ -151,8 +136,7 @@ class Planner:
         augment = self.augment
         area = draw.between(f"{view}.mix.area", augment.cutmix_min, augment.cutmix_max)
         ratio = draw.between(f"{view}.mix.ratio", augment.cutmix_ratio, 1.0)
-        # no rectangle of this area fits the image when it is narrower than that
-        ratio = np.maximum(ratio, area)
+        ratio = np.maximum(ratio, area)  # a narrower rectangle of this area does not fit the image
         # one of both ways with a fair coin; exp and log would differ in the last bit between machines
         ratio = np.where(draw(f"{view}.mix.wide") < 0.5, ratio, 1 / ratio)
         height, width = (
@@ -173,8 +157,7 @@ class _Draws:
 
     def __call__(self, field: str) -> np.ndarray:
         planner = self.planner
-        raw = words(planner.seed, f"{planner.stream}/{field}", self.first, self.count, planner.batch)
-        return uniform(raw)
+        return uniform(words(planner.seed, f"{planner.stream}/{field}", self.first, self.count, planner.batch))
 
     def between(self, field: str, low: float, high: float) -> np.ndarray:
         return low + (high - low) * self(field)

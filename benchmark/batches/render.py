@@ -1,7 +1,7 @@
 """Rendering: a plan becomes a batch, in tensor code on one device, without generator or host sync.
 
 Everything a data set needs lies on the device as one flat array with four bytes a pixel: red, green, blue and label;
-where it is too large for that, a plan brings the pixels of its batch along (`benchmark.batches.host_streaming`). A
+where it is too large for that, a plan brings the pixels of its batch along (`benchmark.training.data_placement`). A
 batch is one gather from it (the quickest of the variants measured on a CPU; a GPU does not care); colour, blur and
 CutMix follow on the gathered images. Safe to capture in a CUDA graph and to trace in FakeTensor mode.
 """
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from benchmark.batches.augment import Augment
 from benchmark.batches.batch import Batch, paste
-from benchmark.batches.colour import adjust, blur, taps
-from benchmark.batches.geometry import Geometry
-from benchmark.batches.host_streaming import PIXELS
+from benchmark.batches.transforms import Geometry, adjust, blur, taps
 from benchmark.numerics import Normalisation, Normaliser, Numerics
 from benchmark.targets import TARGETS
+
+PIXELS = "pixels"  # a field of the plans that bring their pixels along
 
 
 def to_device(block: Mapping[str, np.ndarray], device: torch.device | str) -> dict[str, Tensor]:
@@ -42,21 +42,14 @@ def step_of(block: Mapping[str, Tensor], step: int) -> dict[str, Tensor]:
 class Renderer:
     """Renders the plans of one stream; all its arrays lie on the device of `images`.
 
-    `images` uint8 [N, 3, S, S], N = 0 where plans bring their pixels and targets along; `masks` uint8
-    [N, S, S], or None for an unlabelled stream; `targets` the per-image targets by name, computed once from
-    the whole masks ([N, ...] as `benchmark.targets` gives them); where `augment` crops they are computed anew
-    for what is cropped. `views` are rendered, and normalised.
+    `images` uint8 [N, 3, S, S], N = 0 where plans bring their pixels and targets along; `masks` uint8 [N, S, S], or
+    None for an unlabelled stream; `targets` the per-image targets by name, computed once from the whole masks ([N, ...]
+    as `benchmark.targets` gives them); where `augment` crops they are computed anew for what is cropped.
     """
 
     def __init__(
-        self,
-        images: Tensor,
-        masks: Tensor | None,
-        targets: Mapping[str, Tensor],
-        views: Sequence[str],
-        augment: Augment,
-        normalisation: Normalisation,
-        numerics: Numerics,
+        self, images: Tensor, masks: Tensor | None, targets: Mapping[str, Tensor], views: Sequence[str],
+        augment: Augment, normalisation: Normalisation, numerics: Numerics,
     ) -> None:
         self.size = images.shape[-1]
         self.views, self.wants_crop, self.numerics = tuple(views), augment.crop > 0, numerics

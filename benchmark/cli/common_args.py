@@ -42,6 +42,14 @@ def key_value(text: str) -> str:
     return text
 
 
+def shard(text: str) -> tuple[int, int]:
+    """The type of --shard: `2/4` as (2, 4)."""
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, as in 2/4, not '{text}'")
+    return int(part), int(parts)
+
+
 def seconds(text: str) -> float:
     """The type of options that take a positive time."""
     try:
@@ -72,24 +80,57 @@ SHARED: dict[str, dict[str, Any]] = {
     "--json": {"action": "store_true", "help": "print one JSON value on stdout"},
     "--keep": {"choices": ("nothing", "weights", "all"), "default": "weights",
                "help": "what stays in the run's folder (default: weights)"},
+    "experiment": {"help": "a name from `list experiments`, or path/to/file.yaml"},
+    "--only": {"type": key_value, "action": "append", "default": [], "metavar": "KEY=VALUE",
+               "help": "cells with this row, method, dataset, ratio or draw"},
+    "--shard": {"type": shard, "default": (1, 1), "metavar": "I/N",
+                "help": "the I-th of N parts, where machines share no folder; see `records merge`"},
     "run": {"metavar": "RUN", "help": "a run's id or its beginning, its record or folder, or an export's folder"},
 }
 
 
 def add_verb(
-    verbs: Verbs, name: str, about: str, function: Callable[[argparse.Namespace], int], *options: str, **more: Any
+    verbs: Verbs, name: str, about: str, function: Callable[[argparse.Namespace], int], *options: str
 ) -> argparse.ArgumentParser:
     """The parser of a verb, or of an action of one, with these of the shared options."""
-    parser = verbs.add_parser(name, description=about, help=about, allow_abbrev=False, **more)
+    parser = verbs.add_parser(name, description=about, help=about, allow_abbrev=False)
     add_options(parser, *options)
     parser.set_defaults(function=function)
     return parser
+
+
+def add_group(verbs: Verbs, name: str, about: str, metavar: str) -> Verbs:
+    """A verb that has actions of its own, to which these are added."""
+    parser = verbs.add_parser(name, description=about, allow_abbrev=False)
+    return parser.add_subparsers(title=f"{metavar.lower()}s", metavar=metavar, required=True, parser_class=type(parser))
 
 
 def add_options(parser: argparse._ActionsContainer, *options: str) -> None:
     """Some of the shared options."""
     for option in options:
         parser.add_argument(option, **SHARED[option])
+
+
+def only(arguments: argparse.Namespace) -> dict[str, str]:
+    """What --only says, by key."""
+    chosen: dict[str, str] = {}
+    for pair in arguments.only:
+        key, _, value = pair.partition("=")
+        if key in chosen:
+            raise UserError(f"--only {pair}: a key may be given once")
+        chosen[key] = value
+    return chosen
+
+
+def part_of(arguments: argparse.Namespace) -> list[str]:
+    """What names the same part of the same experiment to another verb, on the same device and in the same folder."""
+    parts = [arguments.experiment]
+    for pair in arguments.only:
+        parts += ["--only", pair]
+    if arguments.shard != (1, 1):
+        parts += ["--shard", "{}/{}".format(*arguments.shard)]
+    parts += ["--device", arguments.device] if arguments.device != "auto" else []
+    return parts + (["--results", str(arguments.results)] if arguments.results else [])
 
 
 def request(arguments: argparse.Namespace) -> Request:

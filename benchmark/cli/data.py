@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,54 +11,50 @@ from benchmark.cli import common_args as shared
 from benchmark.errors import CHECK_FAILED, OK, UserError
 
 if TYPE_CHECKING:
+    from benchmark.data.dataset import Tile
     from benchmark.data.store import PreparedData
-    from benchmark.data.tiles import Tile
 
-Action = Callable[[argparse.Namespace], int]
 logger = logging.getLogger(__name__)
 
 
 def add(verbs: shared.Verbs) -> None:
     """Describe the verb and what it does with data."""
-    about = "describe, prepare, check, preview or split a data set"
-    parser = verbs.add_parser("data", description=about, allow_abbrev=False)
+    parser = verbs.add_parser("data", description="describe, prepare, check, preview or split a data set",
+                              allow_abbrev=False)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
     about = "look at a folder of images/ and masks/ and write a first dataset.yaml"
     fresh = shared.add_verb(actions, "new", about, new)
     fresh.add_argument("folder", help="where images/ and masks/ lie, and dataset.yaml is written")
     fresh.add_argument("--images", default="", metavar="PATTERN", help="where images lie instead: a folder with all of "
                        "them and of the masks, or as in '{grade}/image/{name}'")
-    fresh.add_argument("--masks", default="", metavar="PATTERN", help="where their masks lie, as in "
-                       "'{grade}/label/{name}'")
-    for tiled in (fresh, _action(actions, "prepare", "read, check and resize a data set into arrays", prepare)):
+    fresh.add_argument("--masks", default="", metavar="PATTERN",
+                       help="where their masks lie, as in '{grade}/label/{name}'")
+    preparing = shared.add_verb(actions, "prepare", "read, check and resize a data set into arrays", prepare)
+    checking = shared.add_verb(actions, "check", "show what will be trained on, and what looks wrong", check)
+    shown = shared.add_verb(actions, "preview", "draw a contact sheet with the masks' outlines", preview)
+    split = shared.add_verb(actions, "split", "make the lists of training and test images, or compare them with the "
+                            "files", make_splits)
+    for tiled in (fresh, preparing):
         tiled.add_argument("--tile", type=int, metavar="SIZE", help="cut large images into squares of SIZE pixels")
         tiled.add_argument("--overlap", type=int, default=0, metavar="N", help="pixels they share (default: 0)")
-    checking = _action(actions, "check", "show what will be trained on, and what looks wrong", check)
+    for action in (preparing, checking, shown, split):
+        action.add_argument("name", help=shared.DATASET)
+        source = action.add_mutually_exclusive_group()
+        source.add_argument("--from", dest="source", metavar="FOLDER_OR_ZIP", help="the raw data themselves")
+        shared.add_options(source, "--data")
+        action.add_argument("--size", type=int, default=256, help="working size in pixels (default: 256)")
     shared.add_options(checking, "--json")
-    shown = _action(actions, "preview", "draw a contact sheet with the masks' outlines", preview)
     shown.add_argument("--output", metavar="PNG", help="default: NAME-SIZE.png")
     chosen = shown.add_mutually_exclusive_group()
     chosen.add_argument("--count", type=int, default=40, help="how many images (default: 40)")
     chosen.add_argument("--ids", metavar="ID,ID", help="these images, in this order")
     shown.add_argument("--split", help="show the part of each image in this split; see `list splits`")
     shared.add_options(shown, "--fold", "--ratio")
-    split = _action(actions, "split", "make the lists of training and test images, or compare them with the files",
-                    make_splits)
     split.add_argument("--folds", type=int, metavar="K", help="with --write: also a cross-validation of K folds, "
                        "as the split patients_K or folds_K")
     what = split.add_mutually_exclusive_group()
     what.add_argument("--write", action="store_true", help="write configs/splits/NAME/*.json, or FOLDER/splits/*.json")
     what.add_argument("--check", action="store_true", help="compare with the files (the default)")
-
-
-def _action(actions: shared.Verbs, name: str, about: str, function: Action) -> argparse.ArgumentParser:
-    parser = shared.add_verb(actions, name, about, function)
-    parser.add_argument("name", help=shared.DATASET)
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--from", dest="source", metavar="FOLDER_OR_ZIP", help="the raw data themselves")
-    shared.add_options(source, "--data")
-    parser.add_argument("--size", type=int, default=256, help="working size in pixels (default: 256)")
-    return parser
 
 
 def _load(arguments: argparse.Namespace, read: bool = False) -> PreparedData:
@@ -73,8 +68,7 @@ def _load(arguments: argparse.Namespace, read: bool = False) -> PreparedData:
 
 
 def _tile(arguments: argparse.Namespace) -> Tile | None:
-    """The tile that was asked for, or None."""
-    from benchmark.data.tiles import Tile
+    from benchmark.data.dataset import Tile
 
     if arguments.tile is None:
         if arguments.overlap:
@@ -89,11 +83,12 @@ def _tile(arguments: argparse.Namespace) -> Tile | None:
 
 def new(arguments: argparse.Namespace) -> int:
     """Write a first dataset.yaml, and say what was seen and guessed."""
-    from benchmark.data import new_folder
+    from benchmark.data.new_folder import new, set_tile
 
-    print("\n".join(new_folder.new(
-        Path(arguments.folder), arguments.images, arguments.masks, _tile(arguments)
-    )))
+    folder, tile = Path(arguments.folder), _tile(arguments)
+    print("\n".join(new(folder, arguments.images, arguments.masks)))
+    if tile:
+        print(set_tile(folder, tile))
     return OK
 
 
@@ -109,7 +104,7 @@ def prepare(arguments: argparse.Namespace) -> int:
                             "dataset.yaml")
         logger.info(set_tile(dataset.home, tile))
     prepared = _load(arguments, read=True)
-    tiles = f" in {len(prepared.images)} tiles" if prepared.tiles else ""
+    tiles = f" in {len(prepared.images)} tiles" if prepared.dataset.tile else ""
     print(f"{prepared.name}: {len(prepared.ids)} images{tiles} at {prepared.size} px in {prepared.folder}")
     return OK
 
@@ -142,14 +137,14 @@ def preview(arguments: argparse.Namespace) -> int:
 
 def make_splits(arguments: argparse.Namespace) -> int:
     """Write or compare the split lists."""
-    from benchmark.data import splits
+    from benchmark.data.make_splits import compare, write
 
     if arguments.folds is not None and not (arguments.write and arguments.folds > 1):
         raise UserError(f"--folds {arguments.folds}: a number from 2 on, with --write")
     prepared = _load(arguments)
     if arguments.write:
-        print("\n".join(splits.write(prepared, arguments.folds)))
+        print("\n".join(write(prepared, arguments.folds)))
         return OK
-    fine, lines = splits.compare(prepared)
+    fine, lines = compare(prepared)
     print("\n".join(lines))
     return OK if fine else CHECK_FAILED

@@ -1,4 +1,4 @@
-"""`grid`: what of an experiment is missing, and running it, here or on a cluster."""
+"""`grid`, `status`: what of an experiment is missing, running it, here or on a cluster, and how far it is."""
 
 from __future__ import annotations
 
@@ -7,33 +7,30 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
-from benchmark.cli.experiment_args import add_part, parse_only, parse_shard, part_of
-from benchmark.config.machine_limits import check_processes
+from benchmark.config.schema import check_cores
+from benchmark.console import StopSignals
 from benchmark.errors import GRID_INCOMPLETE, INTERRUPTED, OK, RUN_FAILED, UserError
 from benchmark.paths import results_folder
-from benchmark.runs.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    import torch
-
     from benchmark.runs.plan import Planned
 
 RETRY = {"failed": ("failed", "diverged"), "stale": ("stale",)}
 TASKS = 8  # of a SLURM array, unless --slots says how many
+PART = ("experiment", "--only", "--shard", "--device", "--results", "--json")
 
 
-def add(verbs: Any) -> None:
-    """Describe the verb."""
-    parser = verbs.add_parser("grid", description="run what is missing of an experiment", allow_abbrev=False)
-    add_part(parser)
+def add(verbs: shared.Verbs) -> None:
+    """Describe the verbs."""
+    parser = shared.add_verb(verbs, "grid", "run what is missing of an experiment", grid, *PART, "--data", "--keep")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
     parser.add_argument("--retry", choices=tuple(RETRY), action="append", default=[],
                         help="run failed (and diverged) or stale cells anew; old records are set aside")
@@ -47,50 +44,68 @@ def add(verbs: Any) -> None:
     parser.add_argument("--sbatch", action="append", default=[], metavar="OPTION",
                         help="one more option for sbatch, as in --sbatch=--partition=gpu --sbatch=--time=08:00:00")
     parser.add_argument("--print", dest="show", action="store_true", help="print the SLURM script, submit nothing")
-    shared.add_options(parser, "--device")
-    shared.add_options(parser, "--results", "--data")
-    parser.add_argument("--keep", choices=("nothing", "weights", "all"), default="weights",
-                        help="what to leave in the runs' folders (default: weights)")
-    shared.add_options(parser, "--json")
-    parser.set_defaults(function=run)
+    parser = shared.add_verb(verbs, "status", "how far an experiment, or everything, is", status, *PART[1:])
+    parser.add_argument("experiment", nargs="?", **shared.SHARED["experiment"])
 
 
-def run(arguments: argparse.Namespace) -> int:
+def grid(arguments: argparse.Namespace) -> int:
     """Plan, tell, run, and say what came of it."""
     stop = StopSignals()
     from benchmark.data.load import current_fingerprint
     from benchmark.runs.experiment import read_experiment
-    from benchmark.runs.plan import check_hyperparameters, plan
+    from benchmark.runs.launch import environments, run_all
+    from benchmark.runs.plan import check_hyperparameters, count, estimate, mixed_lists, plan
+    from benchmark.runs.run import RunOptions
     from benchmark.training import device as devices
 
     _check(arguments)
     experiment, results = read_experiment(arguments.experiment), results_folder(arguments.results)
-    elsewhere = arguments.dry_run or arguments.launcher == "slurm"
-    device = devices.choose(arguments.device, must_exist=not elsewhere)
+    slurm = arguments.launcher == "slurm"
+    device = devices.choose(arguments.device, must_exist=not (arguments.dry_run or slurm))
     data_now = partial(current_fingerprint, raw=arguments.data)
-    part = (results, device.type, parse_only(arguments.only), parse_shard(arguments.shard), data_now)
+    part = (results, device.type, shared.only(arguments), arguments.shard, data_now)
     planned = plan(experiment, *part)
     if not planned:
-        print(f"--shard {arguments.shard}: no run is in this part of {len(experiment.cells)}", file=sys.stderr)
+        print("--shard {}/{}: no run is in this part of {}".format(*arguments.shard, len(experiment.cells)),
+              file=sys.stderr)
     wanted = {"missing"}.union(*(RETRY[kind] for kind in arguments.retry))
     chosen = [entry for entry in planned if entry.state in wanted]
     check_hyperparameters(chosen)
     _show(planned)
+    slots = [{}] * (arguments.slots or TASKS) if slurm else environments(device, arguments.slots, arguments.gpus)
     if chosen:
-        _show_estimate(planned, chosen, arguments, device)
-    trouble, slurm = False, arguments.launcher == "slurm"
-    if chosen and slurm and (arguments.show or not arguments.dry_run):
-        return _submit(experiment.name, chosen, arguments, results, device.type)
+        here = None if slurm else devices.environment(device)
+        if here and here["device"] and (mixed := mixed_lists(planned, chosen, here)):
+            more = f", and {len(mixed) - 1} more" if len(mixed) > 1 else ""
+            logger.warning(f"warning: runs that are compared would come from several processors ({mixed[0]}{more}); "
+                           "run one ratio of one draw on machines of one kind (--only ratio=..., --only draw=...)")
+        told = _in_words(estimate(planned, chosen), min(len(slots), len(chosen)))
+        print(f"{len(chosen)} to run: {told}", file=sys.stderr)
+        if slurm and (arguments.show or not arguments.dry_run):
+            return _submit(experiment.name, chosen, arguments, device.type)
     running = [entry for entry in planned if entry.state == "running"]  # by others, whose end or death is watched for
+    failed = False
     if (chosen or running) and not slurm and not arguments.dry_run:
-        trouble = _run_here([*chosen, *running], arguments, results, device.type, stop)
+        name = "cuda" if device.type == "cuda" else arguments.device  # every process sees its own GPU and no other
+        failed = run_all(
+            [*chosen, *running], slots, RunOptions(results, arguments.data, name, keep=arguments.keep),
+            asked_to_stop=lambda: stop.asked, wait_for_others=not arguments.no_wait,
+        )
         planned = plan(experiment, *part)
-    states = _answer(experiment.name, planned, arguments.json)
+    states = count(planned)
+    if arguments.json:
+        cells = [
+            {"row": e.cell.row, "run_id": e.spec.run_id, "state": e.state, "command": e.cell.request.command}
+            for e in planned
+        ]
+        shared.print_json({"experiment": experiment.name, "states": states, "cells": cells})
+    else:
+        print(_states(states) or "nothing to do")
     if arguments.dry_run:
         return OK
     if stop.asked:
         return INTERRUPTED
-    if trouble or (states.keys() & {"failed", "diverged"} and not arguments.no_wait):
+    if failed or (states.keys() & {"failed", "diverged"} and not arguments.no_wait):
         return RUN_FAILED  # with --no-wait for runs of its own alone: what fails elsewhere is not its failure
     return OK if not states.keys() & {"missing", "running", "stale"} else GRID_INCOMPLETE
 
@@ -99,7 +114,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.slots is not None and arguments.slots < 1:
         raise UserError(f"--slots must be at least 1, it is {arguments.slots}")
     if arguments.slots and arguments.launcher == "local":
-        check_processes(arguments.slots, "--slots")
+        check_cores("--slots ", arguments.slots, "processes")
     if arguments.launcher == "slurm":
         if arguments.device not in ("cpu", "cuda"):
             raise UserError("--launcher slurm: say --device cuda or --device cpu; the nodes may differ from this one, "
@@ -112,131 +127,147 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UserError(f"{'--print' if arguments.show else '--sbatch'} goes with --launcher slurm")
 
 
-def _show(planned: Sequence[Planned]) -> None:
+def _show(planned: list[Planned]) -> None:
     """One line a row: how many of its runs are in which state, and why some are excluded."""
     from benchmark.runs.plan import by_row, count
 
     rows = by_row(planned)
     width = max(map(len, rows), default=0)
     for row, entries in rows.items():
-        text = ", ".join(f"{number} {state}" for state, number in count(entries).items())
         reasons = sorted({entry.cell.reason for entry in entries if entry.cell.reason})
-        print(f"{row:<{width}}  {text}{''.join(f' ({reason})' for reason in reasons)}", file=sys.stderr)
+        why = "".join(f" ({reason})" for reason in reasons)
+        print(f"{row:<{width}}  {_states(count(entries))}{why}", file=sys.stderr)
 
 
-def _show_estimate(
-    planned: Sequence[Planned], chosen: Sequence[Planned], arguments: argparse.Namespace, device: torch.device
-) -> None:
-    """How long it will take, and a warning where one table would come from several kinds of processor."""
-    from benchmark.runs.estimate import estimate
-    from benchmark.runs.launch import slot_count
-    from benchmark.runs.processors import mixed_lists
-    from benchmark.training import device as devices
-
-    slots = arguments.slots or TASKS
-    if arguments.launcher == "local":
-        slots = slot_count(arguments.device, device.type, arguments.slots, arguments.gpus)
-        if devices.name(device) and (mixed := mixed_lists(planned, chosen, devices.environment(device))):
-            more = f", and {len(mixed) - 1} more" if len(mixed) > 1 else ""
-            logger.warning(f"warning: runs that are compared would come from several processors ({mixed[0]}{more}); "
-                           "run one ratio of one draw on machines of one kind (--only ratio=..., --only draw=...)")
-    text = estimate(planned, chosen).in_words(min(slots, len(chosen)))
-    print(f"{len(chosen)} to run: {text}", file=sys.stderr)
-
-
-def _run_here(
-    chosen: Sequence[Planned], arguments: argparse.Namespace, results: Path, kind: str, stop: StopSignals
-) -> bool:
-    """Run the chosen cells on this machine; whether one of them failed."""
-    from benchmark.files import check_writable
-    from benchmark.runs.launch import FAILURES, Job, Result, environments, run_jobs
-    from benchmark.runs.run import RunOptions
-
-    slots = environments(arguments.device, kind, arguments.slots, arguments.gpus)
-    for folder in ("runs", "records"):
-        check_writable(results / folder)
-    _prepare({(entry.dataset, entry.spec.values["data.size"]) for entry in chosen}, arguments.data)
-    rows = {entry.spec.run_id: entry.cell.row for entry in chosen}
-    jobs = [Job(entry.cell.request, entry.spec.run_id, entry.digest) for entry in chosen]
-    failed = {}
-
-    def on_result(job: Job, result: Result, left: int) -> None:
-        failed[job.run_id] = result.status in FAILURES
-        place = f"{job.request.dataset} {job.request.ratio} % draw {job.request.fold}"
-        logger.info(f"{rows[job.run_id]}, {place}: {': '.join(filter(None, result))} ({left} left)")
-
-    device = "cuda" if kind == "cuda" else arguments.device  # every process sees its own GPU and no other
-    options = RunOptions(results, arguments.data, device, keep=arguments.keep)
-    others = run_jobs(jobs, slots[: len(jobs)], options, on_result=on_result, asked_to_stop=lambda: stop.asked,
-                      wait_for_others=not arguments.no_wait)
-    if others:
-        logger.info(f"{len(others)} runs are left to the processes that work on them")
-    return any(failed.values())
-
-
-def _prepare(wanted: set[tuple[Any, int]], raw: str | None) -> None:
-    """Every data set at every size, once, before many processes ask for it."""
-    from benchmark.data.load import load_prepared
-
-    for dataset, size in sorted(wanted, key=lambda pair: (pair[0].name, pair[1])):
-        load_prepared(dataset, size, raw=raw)
-
-
-def _submit(
-    name: str, chosen: Sequence[Planned], arguments: argparse.Namespace, results: Path, kind: str
-) -> int:
+def _submit(name: str, chosen: list[Planned], arguments: argparse.Namespace, kind: str) -> int:
     """Hand the chosen cells to SLURM, or show how."""
     from benchmark.files import make_folder
-    from benchmark.runs.folder import RunFolder
-    from benchmark.runs.records import digest
-    from benchmark.runs.run import archive_run
-    from benchmark.runs.slurm import check, script, submit
+    from benchmark.runs.slurm import script, submit
 
-    if not arguments.show:
-        check()
-    workers = min(arguments.slots or TASKS, len(chosen))
-    same = part_of(argparse.Namespace(**{**vars(arguments), "results": str(results.absolute())}))
+    workers, results = min(arguments.slots or TASKS, len(chosen)), results_folder(arguments.results).absolute()
+    logs = results / "slurm"
+    make_folder(logs)  # SLURM writes into it before the script runs
+    same = shared.part_of(argparse.Namespace(**{**vars(arguments), "results": results}))
     command = [sys.executable, "-m", "benchmark", "grid", *same, "--slots", "1", "--no-wait", "--keep", arguments.keep]
     command += ["--data", os.path.abspath(arguments.data)] if arguments.data else []
-    logs = results.absolute() / "slurm"
     text = script(name, len(chosen), workers, command, logs=logs, cuda=kind == "cuda", options=arguments.sbatch)
-    make_folder(logs)  # SLURM writes into it before the script runs
     if arguments.show:
         shared.print_json({"experiment": name, "script": text}) if arguments.json else print(text, end="")
         return OK
-    archived = 0
-    for entry in chosen:
-        if entry.digest:  # not left to the tasks: each would try again what another has just tried
-            folder, path = RunFolder(results, entry.spec), results / "records" / f"{entry.spec.run_id}.json"
-            with folder.locked(wait=True):
-                if digest(path) == entry.digest:
-                    archive_run(folder, path)
-                    archived += 1
-    try:
-        answer = submit(text, logs / f"{name}.sbatch")
-    except UserError as error:
-        aside = f"; {archived} old records are archived by now, the same command goes on" if archived else ""
-        raise UserError(f"{error}{aside}", error.code) from None
+    path = logs / f"{name}.sbatch"
+    answer = submit(text, path, chosen, results)
     if arguments.json:
-        shared.print_json({"experiment": name, "script": str(logs / f"{name}.sbatch"), "submitted": answer})
+        shared.print_json({"experiment": name, "script": str(path), "submitted": answer})
     else:
         print(answer)
-    ask = shlex.join(["python", "-m", "benchmark", "status", *part_of(arguments)])
+    ask = shlex.join(["python", "-m", "benchmark", "status", *shared.part_of(arguments)])
     logger.info(f"{workers} workers; their output is in {logs}; how far they are: {ask}")
     return OK
 
 
-def _answer(name: str, planned: Sequence[Planned], as_json: bool) -> dict[str, int]:
-    """Print how many cells are in which state, and return that."""
-    from benchmark.runs.plan import count
+def status(arguments: argparse.Namespace) -> int:
+    """Print states, running and interrupted runs, and what is left."""
+    from benchmark.runs.plan import running_runs
 
-    states = count(planned)
-    if as_json:
-        cells = [
-            {"row": e.cell.row, "run_id": e.spec.run_id, "state": e.state, "command": e.cell.request.command}
-            for e in planned
-        ]
-        shared.print_json({"experiment": name, "states": states, "cells": cells})
+    if not arguments.experiment and (arguments.only or arguments.shard != (1, 1)):
+        raise UserError("--only and --shard name a part of an experiment; name the experiment, too")
+    results = results_folder(arguments.results)
+    running = running_runs(results)
+    answer = _experiment(arguments, results, running) if arguments.experiment else _everything(results, running)
+    if arguments.json:
+        shared.print_json(answer)
     else:
-        print(", ".join(f"{number} {state}" for state, number in states.items()) or "nothing to do")
-    return states
+        _print(answer)
+    return OK
+
+
+def _everything(results: Path, running: list[dict[str, Any]]) -> dict[str, Any]:
+    """The states of all records, whatever experiment they belong to, and what is running."""
+    from benchmark.runs.plan import interrupted_runs
+    from benchmark.runs.run_files import read_record, record_files
+
+    found = {}
+    for path in record_files(results / "records"):
+        try:
+            found[path.stem] = read_record(path)["status"]
+        except UserError:  # `grid` and `report` say what is wrong with it
+            found[path.stem] = "damaged"
+    running = [entry for entry in running if found.get(entry["run_id"], "failed") == "failed"]  # the others are done
+    interrupted = interrupted_runs(results, {*found, *(entry["run_id"] for entry in running)})
+    states = Counter(found.values()) + Counter(running=len(running), interrupted=len(interrupted))
+    return {"states": dict(states), "running": running, "interrupted": interrupted}
+
+
+def _experiment(arguments: argparse.Namespace, results: Path, running: list[dict[str, Any]]) -> dict[str, Any]:
+    from benchmark.data.load import current_fingerprint
+    from benchmark.runs.experiment import read_experiment
+    from benchmark.runs.plan import by_row, count, estimate, interrupted_runs, plan
+    from benchmark.training import device as devices
+
+    device = devices.choose(arguments.device, must_exist=False)
+    experiment = read_experiment(arguments.experiment)
+    data_now = partial(current_fingerprint, read=False)
+    planned = plan(experiment, results, device.type, shared.only(arguments), arguments.shard, data_now)
+    rows = {entry.spec.run_id: entry.cell.row for entry in planned if entry.state == "running"}
+    ours = [entry | {"row": rows[entry["run_id"]]} for entry in running if entry["run_id"] in rows]
+    missing = [entry for entry in planned if entry.state == "missing"]
+    found = interrupted_runs(results)
+    seconds, timed_on = estimate(planned, missing) or (None, None)
+    total = None if seconds is None else seconds + sum(entry["seconds_left"] or 0 for entry in ours)
+    return {
+        "experiment": experiment.name,
+        "states": count(planned),
+        "rows": {row: count(entries) for row, entries in by_row(planned).items()},
+        "running": ours,
+        "interrupted": {e.spec.run_id: found[e.spec.run_id] for e in missing if e.spec.run_id in found},
+        "device": timed_on,
+        "device_seconds_left": total,
+        "seconds_left": total / len(ours) if ours and total is not None else None,
+        "continue": shlex.join(["python", "-m", "benchmark", "grid", *shared.part_of(arguments)]),
+    }
+
+
+def _print(answer: dict[str, Any]) -> None:
+    from benchmark.runs.lock import HEARTBEAT_TIMEOUT
+
+    rows = answer.get("rows", {})
+    width = max(map(len, rows), default=0)
+    for row, states in rows.items():
+        print(f"{row:<{width}}  {_states(states)}")
+    print(_states(answer["states"]) or "no runs yet")
+    for entry in answer["running"]:
+        progress = "starting"
+        if entry["seconds_left"] is not None:
+            progress = f"step {entry['step']}/{entry['steps']}, {entry['seconds_per_step']:.3f} s a step, "
+            progress += f"{spoken(entry['seconds_left'])} left"
+        silent = entry["silent_seconds"]
+        silence = f"; no heartbeat for {spoken(silent)}: `grid` takes it over" if silent > HEARTBEAT_TIMEOUT else ""
+        print(f"  running: {entry['run_id']}: {progress} (process {entry['process']} on {entry['host']}){silence}")
+    for run_id, step in answer["interrupted"].items():
+        print(f"  interrupted: {run_id}: {f'after step {step}' if step else 'has a checkpoint'}; the command that "
+              "started it continues it")
+    if answer["states"].keys() & {"missing", "running"} and "continue" in answer:
+        seconds = answer["device_seconds_left"]
+        print(_in_words(None if seconds is None else (seconds, answer["device"]), len(answer["running"])))
+        print(f"continue with: {answer['continue']}")
+
+
+def _states(states: dict[str, int]) -> str:
+    return ", ".join(f"{number} {state}" for state, number in states.items())
+
+
+def _in_words(estimate: tuple[float, str] | None, workers: int) -> str:
+    """One line for a person; `workers` runs side by side."""
+    if estimate is None:
+        return "no estimate yet, since no run of this experiment is done"
+    seconds, device = estimate
+    share = f", {spoken(seconds / workers)} with {workers} workers" if workers > 1 else ""
+    return f"estimated {spoken(seconds)} in total{share} (timed on {device})"
+
+
+def spoken(seconds: float) -> str:
+    """A time as a person says it."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size or (unit == "h" and seconds >= size):
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

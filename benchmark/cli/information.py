@@ -46,7 +46,7 @@ def show_list(arguments: argparse.Namespace) -> int:
 
 def _rows(kind: str) -> list[dict[str, Any]]:
     from benchmark.config import yaml_files
-    from benchmark.nets.catalogue import NAMES
+    from benchmark.nets import NAMES
     from benchmark.paths import CONFIGS
     from benchmark.registry import DATASETS, METHODS
 
@@ -69,24 +69,20 @@ def _method(entry: Entry) -> dict[str, Any]:
     from benchmark import ranges
 
     told = entry.doc.arguments
-    return {
-        "name": entry.name, "display": entry.display, "about": entry.summary, "year": entry.year,
-        "citation": entry.citation,
-        "hyperparameters": {
-            name: {"allowed": ranges.allowed(getattr(ranges, kind, None)) or kind, "default": default,
-                   "about": told.get(name, "")}
-            for name, (kind, default) in entry.hyperparameters.items()
-        },
+    known = {
+        name: {"allowed": ranges.allowed(getattr(ranges, kind, None)) or kind, "default": default,
+               "about": told.get(name, "")}
+        for name, (kind, default) in entry.hyperparameters.items()
     }
+    return {"name": entry.name, "display": entry.display, "about": entry.summary, "year": entry.year,
+            "citation": entry.citation, "hyperparameters": known}
 
 
 def _installed(registry: Registry) -> list[dict[str, Any]]:
     """What installed packages offer; a broken or hidden one says so in its own line."""
     ours, hidden = registry.names(), f"hidden by our own {registry.kind} of this name"
-    return [
-        {"name": name, "from": entry.package, "about": hidden if name in ours else entry.about()}
-        for name, entry in registry.outside().items()
-    ]
+    return [{"name": name, "from": entry.package, "about": hidden if name in ours else entry.about()}
+            for name, entry in registry.outside().items()]
 
 
 def explain(arguments: argparse.Namespace) -> int:
@@ -102,7 +98,7 @@ def explain(arguments: argparse.Namespace) -> int:
     kind = METHODS.load(asked.method)
     configuration = compose(asked.method, kind, dataset.name, asked.preset, asked.overrides)
     settings, told = configuration.settings, parse(inspect.getdoc(kind) or "").arguments
-    allowed = {key: ranges.allowed(configuration.field(key).type) for key in settings}
+    allowed = {key: ranges.allowed(configuration.fields[key].type) for key in settings}
     about = {key: told.get(key.removeprefix("method."), "") if key.startswith("method.") else "" for key in settings}
     if settings["data.normalise"].value == "auto":
         settings["data.normalise"] = _normalise(configuration.values(), settings["data.normalise"])
@@ -135,7 +131,7 @@ def _normalise(values: Mapping[str, Any], setting: Setting) -> Setting:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Print what was found; exit code 4 where something is broken."""
-    from benchmark.runs.doctor import diagnose
+    from benchmark.conformance.doctor import diagnose
     from benchmark.training import device as devices
 
     found = diagnose(devices.choose(arguments.device), arguments.results, arguments.data)

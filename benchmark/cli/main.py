@@ -15,14 +15,14 @@ from benchmark.console import log_to_stderr
 from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, suggest
 
 GROUPS = {
-    "run an experiment": ("run", "grid", "status", "clean"),
-    "look at results": ("report", "records", "verify"),
-    "use a trained model": ("predict", "evaluate", "export"),
-    "data": ("data",),
-    "methods": ("new", "check", "profile"),
-    "information": ("list", "explain", "doctor"),
-}  # the verbs, in the order of --help
-MODULES = ("run", "grid", "status", "clean", "report", "records", "verify", "models", "data", "methods", "information")
+    "run an experiment": {"run": "run", "grid": "grid", "status": "grid", "clean": "maintenance"},
+    "look at results": {"report": "report", "records": "maintenance", "verify": "run"},
+    "use a trained model": {"predict": "models", "evaluate": "models", "export": "models"},
+    "data": {"data": "data"},
+    "methods": {"new": "methods", "check": "methods", "profile": "methods"},
+    "information": {"list": "information", "explain": "information", "doctor": "information"},
+}  # the verbs in the order of --help, and the files that describe them
+FILES = {verb: file for verbs in GROUPS.values() for verb, file in verbs.items()}
 
 PROGRAM = "python -m benchmark"
 DESCRIPTION = "Compare semi-supervised segmentation methods on identical images, folds and label ratios."
@@ -52,21 +52,22 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message.rstrip('.')}. See: {self.prog} --help")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all verbs."""
+def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all verbs; where `verb` is one of them, only of those in its file."""
     parser = Parser(
         prog=PROGRAM, usage=f"{PROGRAM} VERB [options]", description=DESCRIPTION, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"semihisto {__version__}")
     verbs = parser.add_subparsers(prog=PROGRAM, dest="verb", help=argparse.SUPPRESS, parser_class=Parser)
-    for module in MODULES:
-        import_module(f"benchmark.cli.{module}").add(verbs)
-    listed = [
-        "\n".join([f"{group}:", *(f"  {verb:<10}{_first_line(verbs.choices[verb])}" for verb in names)])
-        for group, names in GROUPS.items()
-    ]
-    parser.epilog = "\n\n".join([*listed, EXAMPLES])
+    for file in [FILES[verb]] if verb in FILES else dict.fromkeys(FILES.values()):
+        import_module(f"benchmark.cli.{file}").add(verbs)
+    if verb not in FILES:
+        listed = [
+            "\n".join([f"{group}:", *(f"  {name:<10}{_first_line(verbs.choices[name])}" for name in names)])
+            for group, names in GROUPS.items()
+        ]
+        parser.epilog = "\n\n".join([*listed, EXAMPLES])
     return parser
 
 
@@ -100,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(arguments: Sequence[str] | None) -> int:
     """Parse, and run the verb."""
-    parser = build_parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = build_parser(*arguments[:1])
     parsed, unknown = parser.parse_known_args(arguments)
     if unknown:
         parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")

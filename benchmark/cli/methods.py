@@ -15,20 +15,18 @@ if TYPE_CHECKING:
     import torch
 
 ALL = "all"
-COLUMNS = {
-    "parameters": "parameters_trained", "GFLOP": "flops_per_step", "MiB": "peak_memory_bytes",
-    "step s": "seconds_per_step", "bare s": "bare_seconds_per_step", "overhead": "overhead_ratio",
-    "by parts": "overhead_by_parts", "images/s": "images_per_second", "of ceiling": "model_flops_utilisation",
-    "evaluation": "evaluation_fraction", "checkpoints": "checkpoint_fraction",
-}
-UNITS = {"parameters": (1, ",.0f"), "GFLOP": (1e9, ".1f"), "MiB": (2**20, ".0f"), "images/s": (1, ".1f")}
+COLUMNS: dict[str, tuple[str, float, str]] = {
+    "parameters": ("parameters_trained", 1, ",.0f"), "GFLOP": ("flops_per_step", 1e9, ".1f"),
+    "MiB": ("peak_memory_bytes", 2**20, ".0f"), "step s": ("seconds_per_step", 1, ".4g"),
+    "bare s": ("bare_seconds_per_step", 1, ".4g"), "overhead": ("overhead_ratio", 1, ".4g"),
+    "images/s": ("images_per_second", 1, ".1f"), "of ceiling": ("model_flops_utilisation", 1, ".4g"),
+}  # of the table: key, unit and format
 logger = logging.getLogger(__name__)
 
 
 def add(verbs: shared.Verbs) -> None:
     """Describe the verbs."""
-    parser = verbs.add_parser("new", description="start a method of your own from one that works", allow_abbrev=False)
-    kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True, parser_class=type(parser))
+    kinds = shared.add_group(verbs, "new", "start a method of your own from one that works", "KIND")
     about = "write a method that works, and tests of its mechanism; no file is overwritten"
     method = shared.add_verb(kinds, "method", about, new, "--json")
     method.add_argument("name", help="in lower case, as in pseudo_label; its class is then PseudoLabel")
@@ -52,7 +50,7 @@ def add(verbs: shared.Verbs) -> None:
 
 def new(arguments: argparse.Namespace) -> int:
     """Write both files, and print what to do next."""
-    from benchmark.templates.scaffold import write_method
+    from benchmark.templates import write_method
 
     method, tests, class_name = write_method(arguments.name, arguments.output, arguments.in_repository)
     called = arguments.name if arguments.in_repository else shlex.quote(f"{method}:{class_name}")
@@ -120,10 +118,9 @@ def profile(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """The costs of one method. Raises NotApplicable where it declines the setting."""
-    from benchmark.config.machine_limits import check_machine
+    from benchmark.config.schema import check_machine
     from benchmark.data.load import load_prepared
-    from benchmark.profiling.profile import count, profile
-    from benchmark.profiling.step_timing import trace
+    from benchmark.profiling.profile import count, profile, trace
     from benchmark.runs.request import specify
     from benchmark.training import device as devices
     from benchmark.training.setup import build_training
@@ -131,7 +128,6 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
     spec, split, dataset, _ = specify(shared.request(arguments), device.type)
     check_machine(spec.values)
     prepared = load_prepared(dataset, spec.values["data.size"], raw=arguments.data)
-    devices.clear(device)
     training = build_training(spec, prepared, split, device)
     costs = count(training) if arguments.count_only else profile(training, arguments.seconds)
     if arguments.trace:
@@ -140,36 +136,23 @@ def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, An
 
 
 def _lines(costs: dict[str, Any]) -> list[str]:
-    """One line a cost; below it, indented, its parts."""
+    """One line a cost."""
     lines = []
     for name, value in costs.items():
-        if isinstance(value, dict):
-            lines += [f"  {part:<24}{seconds:.4g}" for part, seconds in value.items()]
-        else:
-            form = ",d" if isinstance(value, int) else ".4g" if isinstance(value, float) else ""
-            lines.append(f"{name:<26}{'-' if value is None else format(value, form)}")
+        form = ",d" if isinstance(value, int) else ".4g" if isinstance(value, float) else ""
+        lines.append(f"{name:<26}{'-' if value is None else format(value, form)}")
     return lines
 
 
 def _table(found: list[dict[str, Any]]) -> list[str]:
-    """A Markdown table, a row a method: COLUMNS, then the parts of a step as shares of their sum."""
-    from benchmark.profiling.step_timing import PARTS
-
-    heads = [name for name, key in COLUMNS.items() if any(costs.get(key) is not None for costs in found)]
-    parts = PARTS if any("seconds_by_part" in costs for costs in found) else ()
-    lines = ["| method | " + " | ".join([*heads, *parts]) + " |", "|:--|" + "--:|" * (len(heads) + len(parts))]
+    """A Markdown table, a row a method and a column for each of COLUMNS that anything is known of."""
+    columns = {head: column for head, column in COLUMNS.items() if any(costs.get(column[0]) for costs in found)}
+    lines = ["| method | " + " | ".join(columns) + " |", "|:--|" + "--:|" * len(columns)]
     for costs in found:
         if "declined" in costs:
-            lines.append(f"| {costs['method']} | declined: {costs['declined']} |")
-            continue
-        seconds = costs.get("seconds_by_part", {})
-        total = sum(seconds.get(part, 0.0) for part in parts) or 1.0
-        cells = [_cell(head, costs.get(COLUMNS[head])) for head in heads]
-        cells += [f"{seconds[part] / total:.4f}" if part in seconds else "-" for part in parts]
-        lines.append(f"| {costs['method']} | " + " | ".join(cells) + " |")
+            said = [f"declined: {costs['declined']}"]
+        else:
+            said = [format(costs[key] / unit, form) if costs.get(key) is not None else "-"
+                    for key, unit, form in columns.values()]
+        lines.append(f"| {costs['method']} | {' | '.join(said)} |")
     return lines
-
-
-def _cell(head: str, value: float | None) -> str:
-    unit, form = UNITS.get(head, (1, ".4g"))
-    return "-" if value is None else format(value / unit, form)

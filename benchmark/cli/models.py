@@ -71,14 +71,14 @@ def predict(arguments: argparse.Namespace) -> int:
     names = finished.model.classes
     folder = arguments.output or results_folder(arguments.results) / "predictions" / finished.model.run_id
     cut = prediction.tiling(finished.model, arguments.tile, arguments.overlap)
-    planned = prediction.outputs(images, folder, arguments.overlay, arguments.overwrite)
+    prediction.check_output(images, folder, arguments.overwrite)
     if cut and arguments.tile is None:
         logger.info("the run was trained on tiles of %d x %d pixels, so images are cut into such windows with an "
                     "overlap of %d (--tile whole: not cut)", cut.side[1], cut.side[0], cut.overlap)
     width = max(len(path.name) for path in images)
     done: list[dict[str, Any]] = []
     failed: list[dict[str, Any]] = []
-    for row in prediction.predict(finished, planned, cut):
+    for row in prediction.predict(finished, images, folder, arguments.overlay, cut):
         if "error" in row:
             failed.append(row)
             logger.error(row["error"])

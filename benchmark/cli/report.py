@@ -6,10 +6,9 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmark.cli import common_args as shared
-from benchmark.cli.experiment_args import parse_only
 from benchmark.errors import CHECK_FAILED, GRID_INCOMPLETE, OK, UserError
 from benchmark.paths import results_folder
 
@@ -17,13 +16,12 @@ if TYPE_CHECKING:
     from benchmark.report.results_frame import Group
 
 
-def add(verbs: Any) -> None:
+def add(verbs: shared.Verbs) -> None:
     """Describe the verb."""
-    parser = verbs.add_parser("report", description="tables, figures and a page of an experiment", allow_abbrev=False)
+    about = "tables, figures and a page of an experiment"
+    parser = shared.add_verb(verbs, "report", about, run, "--results", "--only")
     parser.add_argument("experiment", nargs="?",
                         help="a name from `list experiments`, or path/to/file.yaml (default: all records there are)")
-    parser.add_argument("--only", action="append", default=[], metavar="KEY=VALUE",
-                        help="cells with this row, method, dataset, ratio or draw")
     parser.add_argument("--protocol", choices=("strict", "validation", "paper"), default="strict",
                         help="what a score is: see docs/protocols.md (default: strict)")
     parser.add_argument("--format", default="md,tex,csv,png,html", metavar="md,tex,...",
@@ -34,8 +32,6 @@ def add(verbs: Any) -> None:
                         help="compare with the published numbers; exit code 4 where they differ")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                         help="whose runs (default: those of the kind of device that has more records)")
-    shared.add_options(parser, "--results")
-    parser.set_defaults(function=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     groups = _groups(arguments, results)
     command = "python -m benchmark report" + (f" {shlex.quote(arguments.experiment)}" if arguments.experiment else "")
     command += "".join(f" --only {shlex.quote(pair)}" for pair in arguments.only)
-    command += f" --device {arguments.device}" if arguments.device != "auto" else ""
-    command += f" --protocol {arguments.protocol}" if arguments.protocol != "strict" else ""
+    command += f" --device {arguments.device}" * (arguments.device != "auto")
+    command += f" --protocol {arguments.protocol}" * (arguments.protocol != "strict")
     if arguments.against:
         return _against(groups)
     if arguments.check:
@@ -75,7 +71,7 @@ def _groups(arguments: argparse.Namespace, results: Path) -> list[Group]:
     from benchmark.runs.experiment import read_experiment  # needs torch, which takes seconds to import
 
     kind = None if arguments.device == "auto" else arguments.device
-    found = gather(read_experiment(arguments.experiment), results, kind, parse_only(arguments.only))
+    found = gather(read_experiment(arguments.experiment), results, kind, shared.only(arguments))
     if not any(group.runs for group in found):
         device = f" --device {kind}" if kind else ""
         raise UserError(f"{results / 'records'}: no records of experiment {arguments.experiment}"
@@ -86,8 +82,8 @@ def _groups(arguments: argparse.Namespace, results: Path) -> list[Group]:
 
 def _against(groups: list[Group]) -> int:
     """Print what agrees with the published numbers and what does not."""
-    from benchmark.report.against import against
-    from benchmark.report.markdown import markdown
+    from benchmark.report.published import against
+    from benchmark.report.render import markdown
 
     found = [(group, against(group)) for group in groups if group.published]
     if not found:

@@ -1,23 +1,23 @@
-"""`run`: one method on one dataset, to a record."""
+"""`run`, `verify`: make a run, or those of records again, to see whether the same comes out."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
-import time
+from pathlib import Path
 from typing import Any
 
 from benchmark.cli import common_args as shared
-from benchmark.errors import OK, RUN_FAILED
+from benchmark.console import ProgressDisplay, StopSignals
+from benchmark.errors import CHECK_FAILED, OK, RUN_FAILED, UserError
 from benchmark.paths import results_folder
-from benchmark.runs.signals import StopSignals
 
 logger = logging.getLogger(__name__)
 
 
 def add(verbs: shared.Verbs) -> None:
-    """Describe the verb."""
+    """Describe the verbs."""
     about = "train and evaluate one method; if its run is interrupted, continue it; if it is finished, print its scores"
     parser = shared.add_verb(
         verbs, "run", about, run, *shared.CELL, "--device", "--results", "--data", "--keep", "--json"
@@ -26,21 +26,27 @@ def add(verbs: shared.Verbs) -> None:
     parser.add_argument("--checkpoint-seconds", type=shared.seconds, default=30.0, metavar="S",
                         help="time between checkpoints (default: 30)")
 
+    about = "make the runs of records again and compare"
+    parser = shared.add_verb(verbs, "verify", about, verify, "--device", "--results", "--data", "--json")
+    parser.add_argument("records", nargs="+", metavar="RECORD",
+                        help="a record's file, a run's id or its beginning; with --sample: an experiment")
+    parser.add_argument("--sample", type=int, metavar="N", help="take N finished runs of the experiment at random")
+    parser.add_argument("--seed", type=int, default=0, help="of --sample (default: 0)")
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Run, and print the record or its scores."""
-    stop = StopSignals()
-    from benchmark.runs.folder import folder_of
+    stop, progress = StopSignals(), ProgressDisplay()
     from benchmark.runs.run import RunOptions, run_or_load
+    from benchmark.runs.run_files import folder_of
 
     results = results_folder(arguments.results)
     options = RunOptions(
         results, arguments.data, arguments.device, arguments.overwrite, keep=arguments.keep,
         checkpoint_seconds=arguments.checkpoint_seconds, wait_for_lock=True,
     )
-    record, was_there = run_or_load(
-        shared.request(arguments), options, asked_to_stop=lambda: stop.asked, on_progress=ProgressDisplay()
-    )
+    request = shared.request(arguments)
+    record, was_there = run_or_load(request, options, asked_to_stop=lambda: stop.asked, on_progress=progress)
     if was_there:
         logger.info(f"already {record['status']}: {record['run_id']}")
         if not folder_of(results, record["run_id"]).exists():
@@ -71,31 +77,46 @@ def summary(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-class ProgressDisplay:
-    """A progress bar on a terminal; elsewhere a line now and then. Losses are shown when they are known."""
+def verify(arguments: argparse.Namespace) -> int:
+    """Print a line an aspect; exit code 4 where something differs."""
+    stop = StopSignals()
+    from benchmark.runs.run_files import read_record
+    from benchmark.runs.verify import caveats_of
+    from benchmark.runs.verify import verify as verify_record
 
-    def __init__(self) -> None:
-        self.bar: Any = None
-        self.shown = 0.0
-        self.begun: tuple[float, int] | None = None
+    paths, found = _records(arguments), []
+    for path in paths:  # mistakes and caveats come before anything is run
+        for caveat in caveats_of(read_record(path), arguments.device):
+            logger.warning("%s: exact equality is not expected: %s (docs/using-models.md)", path.stem, caveat)
+    for path in paths:
+        comparison = verify_record(
+            path, arguments.device, raw=arguments.data, asked_to_stop=lambda: stop.asked, on_progress=ProgressDisplay()
+        )
+        found.append(comparison)
+        if not arguments.json:
+            print(f"{comparison.run_id}: {'equal' if comparison.equal else 'differs'}")
+            for aspect, difference in comparison.differences.items():
+                print(f"  {aspect}: {difference or 'equal'}", flush=True)
+    if arguments.json:
+        shared.print_json([vars(comparison) | {"equal": comparison.equal} for comparison in found])
+    return OK if all(comparison.equal for comparison in found) else CHECK_FAILED
 
-    def __call__(self, step: int, steps: int, means: dict[str, float], seconds: float) -> None:
-        now = time.monotonic()
-        if self.begun is None:
-            self.begun = (now, step)
-        losses = ", ".join(f"{name} {value:.4f}" for name, value in list(means.items())[:3])
-        if sys.stderr.isatty():
-            if self.bar is None:
-                from tqdm import tqdm
 
-                self.bar = tqdm(total=steps, initial=step, unit="step", leave=False)
-            self.bar.update(step - self.bar.n)
-            self.bar.set_postfix_str(losses)
-            if step >= steps:
-                self.bar.close()
-        elif now - self.shown > 20 or step >= steps:
-            self.shown = now
-            done = step - self.begun[1]
-            left = (steps - step) * (now - self.begun[0]) / done if done else float("nan")
-            rest = f", {left:.0f} s left" if done and step < steps else ""
-            logger.info(f"step {step}/{steps}{rest}{f', mean losses: {losses}' if losses else ''}")
+def _records(arguments: argparse.Namespace) -> list[Path]:
+    """The records' files."""
+    from benchmark.models.load import find
+    from benchmark.runs.verify import sample
+    from benchmark.training import device as devices
+
+    results, names = results_folder(arguments.results), arguments.records
+    if arguments.sample is None:
+        found = {name: find(name, results)[0] for name in names}
+        if exports := [name for name, path in found.items() if path is None]:
+            raise UserError(f"{exports[0]}: an export has no record to verify; name the run")
+        return [path for path in found.values() if path is not None]
+    if len(names) > 1 or arguments.sample < 1:
+        raise UserError("--sample N takes one experiment and a number of at least 1: verify EXPERIMENT --sample 3")
+    paths = sample(names[0], arguments.sample, arguments.seed, results, devices.choose(arguments.device).type)
+    for path in paths:
+        logger.info("taken at random (seed %d): %s", arguments.seed, path.stem)
+    return paths

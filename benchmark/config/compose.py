@@ -1,7 +1,6 @@
 """Layers of settings, later wins, and which layer set what.
 
-signature -> preset -> dataset -> the preset's recipe for (method, dataset) -> experiment
--> --set
+signature -> preset -> dataset -> the preset's recipe for (method, dataset) -> experiment -> --set
 No inheritance, no interpolation: a layer is a flat mapping of dotted keys.
 """
 
@@ -12,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from benchmark.config import yaml_files
-from benchmark.config.schema import SECTIONS
-from benchmark.config.validate import Field, bind, convert, fields_of
+from benchmark.config.schema import SECTIONS, convert, fields_of
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
 
@@ -51,15 +49,10 @@ class Setting:
 class Configuration:
     """All settings of a run, checked key by key against the sections and the method's signature."""
 
-    def __init__(self, method: str, method_class: type) -> None:
-        self.fields: dict[str, Mapping[str, Field]] = {name: fields_of(kind) for name, kind in SECTIONS.items()}
-        self.fields["method"] = fields_of(method_class)
-        self.settings = {
-            f"{section}.{key}": Setting(field.default, "signature", "ours")
-            for section, fields in self.fields.items()
-            for key, field in fields.items()
-        }
-        self.method = method
+    def __init__(self, method_class: type) -> None:
+        kinds = SECTIONS | {"method": method_class}
+        self.fields = {f"{name}.{key}": field for name in kinds for key, field in fields_of(kinds[name]).items()}
+        self.settings = {key: Setting(field.default, "signature", "ours") for key, field in self.fields.items()}
 
     def update(self, values: Values, layer: str, source: str = "ours") -> None:
         """Lay `values` (dotted key -> value, or {value:, source:}) over what is there.
@@ -76,19 +69,11 @@ class Configuration:
                 value, origin = given["value"], given.get("source", source)
             if origin not in SOURCES:
                 raise UserError(f"{layer}: {key}: source must be one of {', '.join(SOURCES)}, not {origin!r}")
-            section, _, name = str(key).partition(".")
-            if section not in self.fields or not name:
-                near = suggest(str(key), self.settings)
-                raise UserError(f"{layer}: unknown key '{key}'.{near} Sections: {', '.join(self.fields)}.")
-            if name not in self.fields[section]:
-                bind(self.fields[section], {name: value}, f"{layer}: {section}")
-            kind = self.fields[section][name].type
-            self.settings[key] = Setting(convert(kind, value, f"{layer}: {key}"), layer, origin)
-
-    def field(self, key: str) -> Field:
-        """What the schema says of a dotted key."""
-        section, _, name = key.partition(".")
-        return self.fields[section][name]
+            if key not in self.fields:
+                section = str(key).partition(".")[0]
+                known = [name for name in self.fields if name.startswith(f"{section}.")] or [*SECTIONS, "method"]
+                raise UserError(f"{layer}: unknown key '{key}'.{suggest(key, self.fields)} Known: {', '.join(known)}.")
+            self.settings[key] = Setting(convert(self.fields[key].type, value, f"{layer}: {key}"), layer, origin)
 
     def values(self) -> dict[str, Any]:
         """Dotted key -> value, in a fixed order."""
@@ -114,7 +99,7 @@ def compose(
     experiment: Values | None = None,
 ) -> Configuration:
     """The configuration of `method` on `dataset` under `preset`, with an experiment's values and `--set` on top."""
-    configuration, chosen = Configuration(method, method_class), read_preset(preset)
+    configuration, chosen = Configuration(method_class), read_preset(preset)
     configuration.update(chosen.values, f"preset {preset}", chosen.source)
     dataset_file = CONFIGS / "datasets" / f"{dataset}.yaml"
     if dataset_file.is_file():

@@ -1,23 +1,36 @@
-"""The sections of a configuration. Each is a dataclass; its field names, types and defaults are the schema.
+"""All settings: the sections of a configuration, and the one check of every value that is given, by name, type and
+range, be it of a section, of a method's constructor or of `--set`.
 
-A field that is added after runs were recorded is declared with `later`, so that no recorded run gets another identity.
-
-The defaults are those of the preset `fair`. Presets, experiments and `--set section.name=value` all go through
-`benchmark.config.validate`.
+Field names, types and defaults of a section's dataclass are its schema; the defaults are those of the preset `fair`. A
+field that is added after runs were recorded is declared with `later`, so that no recorded run gets another identity.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+import dataclasses
+import inspect
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from reprlib import repr as brief
+from typing import Annotated, Any, Literal, Union
 
 from benchmark.batches.augment import Augment
-from benchmark.ranges import Count, NonNegative, Positive, ShareAbove0, ShareBelow1
+from benchmark.errors import UserError, suggest
+from benchmark.ranges import Count, NonNegative, Positive, Range, ShareAbove0, ShareBelow1, range_of
+
+FLOAT = sys.float_info.max
+THREADS_A_CORE = 16
+GIB = 2**30
 
 
 def later(neutral: Any) -> Any:
     """A field that came after runs were recorded. `neutral` is its default and means what runs did before it came."""
-    return field(default=neutral, metadata={"later": True})
+    return dataclasses.field(default=neutral, metadata={"later": True})
 
 
 @dataclass(frozen=True)
@@ -77,18 +90,13 @@ class Train:
 class Evaluate:
     """How often a run is evaluated (the published 'best epoch' depends on it), and the costly scores at its end."""
 
-    times: Count = 20
+    times: Annotated[int, Range("[1, 10000]")] = 20
     batch: Count = 8
     objects: bool = True
 
 
 SECTIONS: dict[str, type] = {
-    "net": Net,
-    "data": Data,
-    "augment": Augment,
-    "optimiser": Optimiser,
-    "train": Train,
-    "evaluate": Evaluate,
+    "net": Net, "data": Data, "augment": Augment, "optimiser": Optimiser, "train": Train, "evaluate": Evaluate,
 }
 
 # keys that are no more, with the value that all recorded runs had: still part of identity
@@ -99,5 +107,109 @@ def neutral_settings() -> dict[str, Any]:
     """Dotted key -> neutral value of every field declared with `later`."""
     return {
         f"{section}.{part.name}": part.default
-        for section, kind in SECTIONS.items() for part in fields(kind) if part.metadata.get("later")
+        for section, kind in SECTIONS.items() for part in dataclasses.fields(kind) if part.metadata.get("later")
     }
+
+
+@dataclass(frozen=True)
+class Field:
+    """One name that a schema accepts: its type (an annotation, with its range if it has one) and its default."""
+
+    type: Any
+    default: Any
+
+
+@lru_cache(256)
+def fields_of(schema: type | Callable[..., Any]) -> Mapping[str, Field]:
+    """The fields of a dataclass, or the keyword-only parameters of a class's constructor, in order. UserError for a
+    parameter that could not be set, recorded or explained."""
+    if dataclasses.is_dataclass(schema):
+        hints = typing.get_type_hints(schema, include_extras=True)
+        return {field.name: Field(hints[field.name], field.default) for field in dataclasses.fields(schema)}
+    constructor: Any = schema.__init__  # type: ignore[misc]
+    code = constructor.__code__
+    where = f"{code.co_filename}, line {code.co_firstlineno}: {constructor.__qualname__}"
+    try:
+        hints = typing.get_type_hints(constructor, include_extras=True)
+    except NameError as error:
+        raise UserError(f"{where}: an annotation cannot be understood ({error}); import what it names") from None
+    _, *parameters = inspect.signature(constructor).parameters.values()
+    if [parameter.kind for parameter in parameters[:1]] != [inspect.Parameter.POSITIONAL_OR_KEYWORD]:
+        raise UserError(f"{where} must take the task first, as in __init__(self, task: Task, *, weight: float = 1.0)")
+    found = {}
+    for parameter in parameters[1:]:
+        name, what = parameter.name, f"{where}: hyper-parameter '{parameter.name}'"
+        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+            stars = str(parameter).partition(":")[0]
+            raise UserError(f"{where}: '{stars}' can be neither set nor recorded; name every hyper-parameter")
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            raise UserError(f"{what} must be keyword-only: put a '*' before it")
+        if parameter.default is inspect.Parameter.empty:
+            raise UserError(f"{what} needs a default value")
+        if name not in hints:
+            raise UserError(f"{what} needs a type, as in {name}: float = 1.0")
+        found[name] = Field(hints[name], convert(hints[name], parameter.default, f"{where}: the default of {name}"))
+    return found
+
+
+def convert(kind: Any, value: Any, where: str) -> Any:
+    """`value` as `kind`, where that loses nothing (3 -> 3.0, [a, b] -> (a, b)) and is in range; else a UserError."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        converted, bounds = convert(arguments[0], value, where), range_of(kind)
+        if bounds is not None and converted not in bounds:
+            raise UserError(f"{where} must {'lie' if ', inf' not in bounds.text else 'be'} {bounds}, not {value}")
+        return converted
+    if origin is Literal:
+        if value in arguments and not isinstance(value, bool):
+            return value
+        known = [str(argument) for argument in arguments]
+        raise UserError(f"{where} must be one of {', '.join(known)}, not {value!r}.{suggest(value, known)}")
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        rest = [argument for argument in arguments if argument is not type(None)]
+        return convert(rest[0], value, where)
+    if origin in (tuple, list) or kind in (tuple, list):
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, list | tuple):
+            return tuple(convert(arguments[0] if arguments else str, entry, where) for entry in value)
+    elif isinstance(value, bool) or kind is bool:
+        if isinstance(value, bool) and kind is bool:
+            return value
+    elif kind is int and isinstance(value, int | float) and value == value // 1:
+        return int(value)
+    elif kind is float and isinstance(value, int | float) and -FLOAT <= value <= FLOAT:
+        return float(value)
+    elif kind is str and isinstance(value, str):
+        return value
+    expected = getattr(kind, "__name__", str(kind))
+    raise UserError(f"{where} must be {expected}, not {brief(value)} ({type(value).__name__})")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory() -> int:
+    """Bytes of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_machine(values: Mapping[str, Any]) -> None:
+    """UserError where settings (dotted key -> value) ask for more than this machine can give."""
+    check_cores("train.threads=", values["train.threads"], "threads")
+    for key in ("train.batch_labelled", "train.batch_unlabelled", "evaluate.batch"):
+        size = values[key] * values["data.size"] ** 2 * 3 * 4  # of its images alone, in float32
+        if size > memory():
+            raise UserError(f"{key}={values[key]}: its images of {values['data.size']} px take {size / GIB:,.0f} GiB, "
+                            f"this machine has {memory() / GIB:.0f}")
+
+
+def check_cores(option: str, number: int, what: str) -> None:
+    """UserError where more threads or processes are asked for than this machine should start."""
+    most = THREADS_A_CORE * cores()
+    if number > most:
+        raise UserError(f"{option}{number}: this machine has {cores()} cores; at most {most} {what} may be started")

@@ -22,12 +22,20 @@ from benchmark.conformance.data_checks import (
     labels_are_mixed,
     require_finite,
 )
-from benchmark.conformance.hidden_state import unregistered
-from benchmark.conformance.testbed import STEPS, Failure, MethodTestbed, advance, differences, frozen, modes
+from benchmark.conformance.testbed import (
+    STEPS,
+    Failure,
+    MethodTestbed,
+    advance,
+    differences,
+    frozen,
+    modes,
+    unregistered,
+)
 from benchmark.ema import Teacher
 from benchmark.errors import NotApplicable, UserError
-from benchmark.training.measure import flop_counter
-from benchmark.training.phases import phase_spans
+from benchmark.training.setup import phase_spans
+from benchmark.training.step import flop_counter
 
 
 def losses_are_named_scalars(testbed: MethodTestbed) -> None:
@@ -67,14 +75,13 @@ def gradients_reach_all_trained_parameters(testbed: MethodTestbed) -> None:
         for name, parameter in module.named_parameters() if isinstance(module, Teacher) else ():
             if id(parameter) in trained:
                 raise Failure(f"param_groups(): '{path}.{name}' is trained, but a teacher only follows: give it a copy")
-    for parameter in training.optimisers.parameters():
-        if id(parameter) not in names:
-            raise Failure("param_groups() has a parameter that is no part of the module; no checkpoint would hold it")
+    if trained - names.keys():
+        raise Failure("param_groups() has a parameter that is no part of the module; no checkpoint would hold it")
+    for name, parameter in training.method.named_parameters():
         if id(parameter) in testbed.observed.without_gradient:
-            raise Failure(f"param_groups(): '{names[id(parameter)]}' is trained but no loss depends on it")
-    for parameter in training.method.parameters():
+            raise Failure(f"param_groups(): '{name}' is trained but no loss depends on it")
         if parameter.requires_grad and id(parameter) not in trained:
-            raise Failure(f"param_groups(): '{names[id(parameter)]}' asks for gradients but no optimiser has it")
+            raise Failure(f"param_groups(): '{name}' asks for gradients but no optimiser has it")
 
 
 def logits_have_shape_and_are_finite(testbed: MethodTestbed) -> None:
@@ -179,9 +186,9 @@ def no_hidden_state(testbed: MethodTestbed) -> None:
     before, after = testbed.observed.kept
     for name, value in after.items():
         if value != before.get(name):
-            short = [text if len(text := str(v)) < 30 else "one thing" for v in (before.get(name, "absent"), value)]
-            change = f"{short[0]} after {STEPS // 2} steps and {short[1] if short[0] != short[1] else 'another'}"
-            raise Failure(f"{name} is {change} after {STEPS}: a resumed run has forgotten it; make it a buffer")
+            was, now = (text if len(text := str(v)) < 30 else "one thing" for v in (before.get(name, "absent"), value))
+            raise Failure(f"{name} is {was} after {STEPS // 2} steps and {now if now != was else 'another'} after "
+                          f"{STEPS}: a resumed run has forgotten it; make it a buffer")
 
 
 def train_eval_mode_is_restored(testbed: MethodTestbed) -> None:
@@ -199,8 +206,8 @@ def train_eval_mode_is_restored(testbed: MethodTestbed) -> None:
 def global_generators_are_untouched(testbed: MethodTestbed) -> None:
     """Random numbers come from torch's generator, which the harness seeds in every step, and nobody else seeds it."""
     before, after = testbed.observed.generators
-    for name, state in before.items():
-        if state != after[name]:
+    for name in before:
+        if before[name] != after[name]:
             raise Failure(f"the method draws from {name}, which no run seeds; draw with torch")
     if testbed.observed.reseeded:
         raise Failure("a step seeds torch's generator, which the harness does; leave it")

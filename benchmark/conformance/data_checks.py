@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from torch import Tensor
@@ -19,7 +20,7 @@ from benchmark.batches.plan import MIXED
 from benchmark.conformance.testbed import Failure, MethodTestbed, advance, differences, frozen, not_finite
 from benchmark.data.store import PreparedData
 from benchmark.losses import IGNORE
-from benchmark.training.phases import phase_spans
+from benchmark.training.setup import phase_spans
 
 
 def hidden_masks_and_test_images_are_unused(testbed: MethodTestbed) -> None:
@@ -47,18 +48,13 @@ def scrambled(prepared: PreparedData, masks: list[str], images: list[str]) -> It
         changed.masks[row] = changed.masks[row][::-1, ::-1] ^ 1
     for row in prepared.rows_of(images):
         changed.images[row] = 255 - changed.images[row]
-    before = os.environ.get("SEMIHISTO_PREPARED")
     with tempfile.TemporaryDirectory(prefix="semihisto-check-") as root:
         folder = Path(root, *prepared.folder.parts[-2:])
         shutil.copytree(prepared.folder, folder)
         np.save(folder / "masks.npy", changed.masks)
         np.save(folder / "images.npy", changed.images)
-        os.environ["SEMIHISTO_PREPARED"] = root
-        try:
+        with mock.patch.dict(os.environ, SEMIHISTO_PREPARED=root):
             yield replace(changed, folder=folder)
-        finally:
-            os.environ.pop("SEMIHISTO_PREPARED")
-            os.environ |= {} if before is None else {"SEMIHISTO_PREPARED": before}
 
 
 def batches_are_not_modified(testbed: MethodTestbed) -> None:

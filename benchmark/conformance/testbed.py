@@ -1,21 +1,26 @@
-"""A small task on which a method is tried, and one run of it that is watched from outside."""
+"""A small task on which a method is tried, one run that is watched, and what is kept where no checkpoint finds it."""
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import io
 import pickle
 import random
+import re
+import sys
 import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmark.conformance.hidden_state import kept_outside
 from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
@@ -30,7 +35,10 @@ STEPS = 4
 SMALL = {
     "data.size": 32, "train.steps": STEPS, "train.batch_labelled": 3, "train.batch_unlabelled": 3, "evaluate.times": 1,
 }
-OURS = {"benchmark", "torch", "builtins"}  # packages whose classes are not the method's own
+OURS = {"benchmark", "torch"}  # packages whose classes and objects are not the method's own
+TORCHS_OWN = set(vars(nn.Module()))  # attributes that every module has
+HARNESS = {"logged", "phase"}  # what the harness keeps on a method
+MANY = 10_000  # entries of what a method keeps that are looked at
 
 
 class Failure(Exception):
@@ -83,7 +91,7 @@ class MethodTestbed:
     def own_classes(self) -> list[type]:
         """The method's class and those of its ancestors that are not the harness's."""
         kinds = METHODS.load(self.spec.method).__mro__
-        return [kind for kind in kinds if kind.__module__.partition(".")[0] not in OURS]
+        return [kind for kind in kinds if kind.__module__.partition(".")[0] not in OURS | {"builtins"}]
 
     def place(self, error: BaseException) -> str:
         """The file, line and function of the method's own code that an exception passed last, in brackets, if any."""
@@ -125,6 +133,70 @@ class ObservedRun:
         evaluator, method = self.training.evaluator, self.training.method.eval()
         _, image, _ = next(evaluator.images(evaluator.lists["test"][:2]))
         return next(iter(evaluator.logits(method, image).items()))
+
+
+def kept_outside(method: Method, classes: Sequence[type]) -> dict[str, Any]:
+    """Attributes of its modules, of its classes and globals of their files, by name, in a form that may be compared."""
+    found = {f"{owner}.{key}": value for owner, key, value in attributes(method)}
+    for kind in classes:
+        module = sys.modules[kind.__module__]
+        file = Path(str(module.__file__)).name
+        for where, names in ((f"{kind.__name__}.%s", vars(kind)), (f"global '%s' of {file}", vars(module))):
+            found |= {where % key: value for key, value in names.items() if is_data(key, value)}
+    return {name: comparable(value) for name, value in found.items()}
+
+
+def unregistered(method: Method) -> Iterator[tuple[str, Tensor | nn.Module]]:
+    """Tensors and modules in attributes, or in the lists and mappings that these are."""
+    for owner, key, value in attributes(method):
+        inside = [value]
+        for held in inside:
+            if isinstance(held, Tensor | nn.Module):
+                yield f"{owner}.{key}", held
+            elif isinstance(held, Mapping | list | tuple) and len(inside) < MANY:
+                inside += held.values() if isinstance(held, Mapping) else held
+
+
+def attributes(method: Method) -> Iterator[tuple[str, str, Any]]:
+    """Every module's attributes that are neither parameters, buffers nor modules, and not torch's or the harness's."""
+    for path, module in method.named_modules():
+        owner = ".".join(filter(None, ("self", path)))
+        for key, value in vars(module).items():
+            if key not in TORCHS_OWN | HARNESS:
+                yield owner, key, value
+
+
+def is_data(key: str, value: Any) -> bool:
+    """Whether a name of a class or a module stands for data, not for code."""
+    return not (key.startswith("__") or callable(value) or isinstance(value, ModuleType | property | staticmethod))
+
+
+def comparable(value: Any) -> Any:
+    """A number or text as it is, anything else as a digest that is equal where nothing changed; addresses do not
+    count."""
+    if isinstance(value, int | float | str | None):
+        return value
+    stream = io.BytesIO()
+    try:
+        pickler = _Snapshot(stream)
+        pickler.fast = True  # whether equal parts are one object says nothing
+        pickler.dump(value)
+    except Exception:  # whatever an object of somebody else's raises when it cannot be written
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    return hashlib.sha256(stream.getvalue()).hexdigest()
+
+
+class _Snapshot(pickle.Pickler):
+    """Writes tensors and generators by their bytes, and nothing of modules and of what is torch's or the harness's."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, torch.Generator):
+            value = value.get_state()
+        if isinstance(value, Tensor):
+            return bytes, (value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes(),)
+        if isinstance(value, nn.Module) or type(value).__module__.partition(".")[0] in OURS:
+            return str, ()
+        return NotImplemented
 
 
 def advance(training: Training, first: int, count: int) -> list[dict[str, float]]:

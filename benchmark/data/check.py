@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from benchmark.data.dataset import IGNORE
-from benchmark.data.groups import BLANK
-from benchmark.data.make_splits import image_infos
+from benchmark.data.fold_lists import BLANK, LEARNT_FROM, TRAIN, patients
 from benchmark.data.near_duplicates import MOST, SIDE, near_duplicates
 from benchmark.data.splits import available, load_split
 from benchmark.data.store import PreparedData
@@ -29,35 +28,35 @@ def check_dataset(prepared: PreparedData) -> Facts:
     """Everything that `data check` prints.
 
     Shares are fractions of the pixels whose truth is known, at native size."""
-    places: dict[str, list[str]] = {}
+    sets: dict[str, list[str]] = {}
     for name, chosen in zip(prepared.ids, prepared.groups["set"], strict=True):
-        places.setdefault(chosen, []).append(name)
-    mean, deviation = prepared.statistics(prepared.rows_of(places.get("train", prepared.ids)))
-    published = prepared.dataset.published_statistics
+        sets.setdefault(chosen, []).append(name)
     same: dict[str, list[str]] = {}
     for name, digest in zip(prepared.ids, prepared.hashes, strict=True):
         same.setdefault(digest, []).append(name)
     duplicates = [names for names in same.values() if len(names) > 1]
-    alike = _near_duplicates(prepared)
+    alike: list[Facts] | None = None
+    if len(prepared.ids) <= MOST and prepared.size >= SIDE:
+        alike = [{"images": [prepared.ids[first], prepared.ids[second]], "position": position, "correlation": value}
+                 for first, second, position, value in near_duplicates(prepared.picture(id)[0] for id in prepared.ids)
+                 if prepared.hashes[first] != prepared.hashes[second]]
+    patient = dict(zip(prepared.ids, patients(prepared.ids, prepared.groups), strict=True))
     folds = _folds(prepared)
+    published = prepared.dataset.published_statistics
     return {
         "dataset": prepared.name, "size": prepared.size, "images": len(prepared.ids),
         "fingerprint": prepared.fingerprint, "classes": list(prepared.classes),
-        "sets": {name: _set(prepared, ids) for name, ids in places.items()},
+        "sets": {name: _set(prepared, ids, patient) for name, ids in sets.items()},
         "native_sizes": dict(Counter(f"{width} x {height}" for height, width in prepared.native_sizes).most_common()),
-        "tiles": len(prepared.images) if prepared.tiles else None,
-        "patients": _patients(prepared, folds),
-        "statistics": {"mean": mean, "standard_deviation": deviation},
-        "published_statistics": published and {"mean": published[0], "standard_deviation": published[1]},
-        "duplicates": duplicates,
-        "near_duplicates": alike,
-        "splits": sorted({split for split, *_ in folds}),
+        "tiles": len(prepared.images) if prepared.dataset.tile else None,
+        "patients": _patients(patient, folds) if {"patient", "slide"} & prepared.groups.keys() else None,
+        "statistics": _moments(prepared.statistics(prepared.rows_of(sets.get(TRAIN, prepared.ids)))),
+        "published_statistics": published and _moments(published),
+        "duplicates": duplicates, "near_duplicates": alike, "splits": sorted({split for split, *_ in folds}),
         "leaks": [
-            {"split": split, "folds": numbers, "training": training, "test": test, **found}
-            for pair, found in [*((pair, {"same_pixels": True}) for names in duplicates
-                                  for pair in combinations(names, 2)),
-                                *((each["images"], each | {"same_pixels": False}) for each in alike or [])]
-            for (split, training, test), numbers in _crossings(pair, folds).items()
+            *(leak | {"same_pixels": True} for names in duplicates for pair in combinations(names, 2)
+              for leak in _leaks(pair, folds)),
+            *(leak | each | {"same_pixels": False} for each in alike or () for leak in _leaks(each["images"], folds)),
         ],
     }
 
@@ -67,7 +66,7 @@ def has_errors(facts: Facts) -> bool:
     return any(line.startswith("WRONG") for line in describe(facts))
 
 
-def _set(prepared: PreparedData, ids: Sequence[str]) -> Facts:
+def _set(prepared: PreparedData, ids: Sequence[str], patient: Mapping[str, str]) -> Facts:
     """Counts of one set; images without a mask count for nothing but their number."""
     from scipy import ndimage
 
@@ -92,41 +91,15 @@ def _set(prepared: PreparedData, ids: Sequence[str]) -> Facts:
         },
         "objects": {"all": sum(objects), "fewest": min(objects, default=0), "most": max(objects, default=0)},
     }
-    groups = {key: [prepared.groups[key][prepared.position(name)] for name in ids] for key in prepared.groups}
+    groups = {key: [values[prepared.position(name)] for name in ids] for key, values in prepared.groups.items()}
     if "grade" in groups:
         found["grades"] = dict(sorted(Counter(groups["grade"]).items()))
     for kind in ("patient", "slide"):
         if kind in groups:  # a slide's number counts within its patient
-            named = zip(groups[kind], groups.get("patient", groups[kind]), strict=True)
-            found[f"{kind}s"] = len({pair for pair in named if pair[0].strip().lower() not in BLANK})
+            named = zip(groups[kind], ids, strict=True)
+            pairs = {(value.strip(), patient[name]) for value, name in named if value.strip().lower() not in BLANK}
+            found[f"{kind}s"] = len(pairs)
     return found
-
-
-def _patients(prepared: PreparedData, folds: Sequence[Fold]) -> Facts | None:
-    """Of each split: test images, and those of a patient (or, without patients, slide) who is also in training."""
-    if not {"patient", "slide"} & prepared.groups.keys():
-        return None
-    of = {image.id: image.patient for image in image_infos(prepared)}
-    found: Facts = {}
-    for split, _, training, test in folds:
-        learnt = {of.get(name) for name in training}
-        known = found.setdefault(split, {"test_images": set(), "shared_images": set(), "shared": set()})
-        known["test_images"] |= test & of.keys()
-        known["shared_images"] |= {name for name in test & of.keys() if of[name] in learnt}
-        known["shared"] |= {of[name] for name in known["shared_images"]}
-    return {split: {key: len(names) for key, names in known.items()} for split, known in found.items()}
-
-
-def _near_duplicates(prepared: PreparedData) -> list[Facts] | None:
-    """Pairs that look alike and do not have the same pixels; None where they are not looked for."""
-    if len(prepared.ids) > MOST or prepared.size < SIDE:
-        return None
-    return [
-        {"images": [prepared.ids[pair.first], prepared.ids[pair.second]], "position": pair.position,
-         "correlation": pair.correlation}
-        for pair in near_duplicates(prepared.picture(name)[0] for name in prepared.ids)
-        if prepared.hashes[pair.first] != prepared.hashes[pair.second]
-    ]
 
 
 def _folds(prepared: PreparedData) -> list[Fold]:
@@ -136,47 +109,65 @@ def _folds(prepared: PreparedData) -> list[Fold]:
         for fold in range(offer.folds):
             lists = load_split(prepared.dataset, offer.split, 100, fold)
             found.append((offer.split, fold, {*lists.labelled, *lists.unlabelled}, {*lists.test}))
-    if not found:
-        training = {image.id for image in image_infos(prepared) if not image.tests}
-        found.append(("as released", 0, training, {*prepared.ids} - training))
-    return found
+    sets = zip(prepared.ids, prepared.groups["set"], strict=True)
+    training = {name for name, chosen in sets if chosen in LEARNT_FROM}
+    return found or [("as released", 0, training, {*prepared.ids} - training)]
 
 
-def _crossings(pair: Sequence[str], folds: Sequence[Fold]) -> dict[tuple[str, str, str], list[int]]:
-    """(split, training image, test image) -> the folds in which the two are on both sides."""
+def _patients(patient: Mapping[str, str], folds: Sequence[Fold]) -> Facts:
+    """Of each split: test images, and those of a patient (or, without patients, slide) who is also in training."""
+    found: Facts = {}
+    for split, _, training, test in folds:
+        learnt, tested = {patient.get(name) for name in training}, test & patient.keys()
+        known = found.setdefault(split, {"test_images": set(), "shared_images": set(), "shared": set()})
+        known["test_images"] |= tested
+        known["shared_images"] |= {name for name in tested if patient[name] in learnt}
+        known["shared"] |= {patient[name] for name in known["shared_images"]}
+    return {split: {key: len(names) for key, names in known.items()} for split, known in found.items()}
+
+
+def _leaks(pair: Sequence[str], folds: Sequence[Fold]) -> list[Facts]:
+    """Where a split learns from one of the two and tests on the other, with the folds that do."""
     found: dict[tuple[str, str, str], list[int]] = {}
     for split, number, training, test in folds:
         for one, other in (pair, pair[::-1]):
             if one in training and other in test:
                 found.setdefault((split, one, other), []).append(number)
-    return found
+    return [{"split": split, "folds": numbers, "training": one, "test": other}
+            for (split, one, other), numbers in found.items()]
+
+
+def _moments(statistics: Sequence[Sequence[float]]) -> Facts:
+    return {"mean": statistics[0], "standard_deviation": statistics[1]}
 
 
 def describe(facts: Facts) -> list[str]:
     """The lines of `data check`."""
-    sets, classes = facts["sets"], facts["classes"]
+    sets = facts["sets"]
     sizes = ", ".join(f"{size} ({count})" for size, count in facts["native_sizes"].items())
-    same = [" = ".join(names) for names in facts["duplicates"]]
-    alike = [" ~ ".join(pair["images"]) + _looks(pair) for pair in facts["near_duplicates"] or []]
     lines = [
         f"{facts['dataset']}: {facts['images']} images, pixels {facts['fingerprint'][:12]}",
         *(_images(name, found) for name, found in sets.items()),
         f"native sizes: {sizes}" + (f"; cut into {facts['tiles']:,} tiles" if facts["tiles"] else ""),
-        *(line for name, found in sets.items() for line in _masks(name, found, classes)),
-        *_one_class(facts), *_absent(facts), *_patient_lines(facts),
-        f"training images at {facts['size']} px: {_moments(facts['statistics'])}",
+        *(line for name, found in sets.items() for line in _masks(name, found, facts["classes"])),
+        *_classes(facts), *_patient_lines(facts),
     ]
-    if published := facts["published_statistics"]:
-        impossible = "; more than 0.5 is impossible for values in [0, 1]"
-        lines.append(f"published statistics: {_moments(published)}"
-                     + impossible * (max(published["standard_deviation"]) > 0.5))
+    for what, statistics in ((f"training images at {facts['size']} px", facts["statistics"]),
+                             ("published statistics", facts["published_statistics"])):
+        if statistics:
+            values = (f"{key.replace('_', ' ')} ({', '.join(f'{value:.4f}' for value in channels)})"
+                      for key, channels in statistics.items())
+            impossible = "; more than 0.5 is impossible for values in [0, 1]"
+            lines.append(f"{what}: {', '.join(values)}" + impossible * (max(statistics["standard_deviation"]) > 0.5))
+    same = [" = ".join(names) for names in facts["duplicates"]]
     lines.append(f"images with the same pixels: {_listed(same)}" if same else "no two images have the same pixels")
     if facts["near_duplicates"] is None:
         lines.append(f"images that look alike: not looked for among more than {MOST:,}, or below {SIDE} px")
     else:
+        alike = [" ~ ".join(pair["images"]) + _looks(pair) for pair in facts["near_duplicates"]]
         lines.append(f"images that look alike: {_listed(alike)}" if alike else
                      "no two images look alike, turned or mirrored")
-    return lines + _leaks(facts)
+    return lines + _leak_lines(facts)
 
 
 def _images(name: str, found: Facts) -> str:
@@ -186,58 +177,50 @@ def _images(name: str, found: Facts) -> str:
     of = [_count(found[f"{kind}s"], kind) for kind in ("patient", "slide") if f"{kind}s" in found]
     line += f" of {' and '.join(of)}" if of else ""
     if found["unlabelled"]:
-        means = "can only be unlabelled training images" if name == "train" else "cannot be scored"
+        means = "can only be unlabelled training images" if name == TRAIN else "cannot be scored"
         line += f"; {found['unlabelled']} without a mask, which {means}"
     return line
 
 
 def _masks(name: str, found: Facts, classes: Sequence[str]) -> list[str]:
     """What the masks of a set hold, and what is odd about them."""
-    labelled = found["images"] - found["unlabelled"]
-    if not labelled:
+    masks, objects = found["images"] - found["unlabelled"], found["objects"]
+    if not masks:
         return []
-    words = []
-    for label in classes[1:]:
-        held = found["classes"][label]
-        words.append(f"{held['pixels']:.1%} of pixels are {label}"
-                     + f" (in {_count(held['images'], 'image')})" * (len(classes) > 2))
-    objects = found["objects"]
-    line = (f"{name}: {', '.join(words)}, {objects['all']:,} objects, {objects['fewest']} to {objects['most']} an "
-            "image")
-    lines = [line + (f"; {found['ignored']:.1%} of pixels are to be ignored" if found["ignored"] else "")]
+    words = [f"{found['classes'][label]['pixels']:.1%} of pixels are {label}"
+             + f" (in {_count(found['classes'][label]['images'], 'image')})" * (len(classes) > 2)
+             for label in classes[1:]]
+    words.append(f"{objects['all']:,} objects, {objects['fewest']} to {objects['most']} an image")
+    lines = [f"{name}: {', '.join(words)}"
+             + (f"; {found['ignored']:.1%} of pixels are to be ignored" if found["ignored"] else "")]
     filled = [f"{found['classes'][label]['filled']} are '{label}' all over" for label in classes
               if found["classes"][label]["filled"]]
     if filled:
-        lines.append(f"{name}: of {labelled} masks, {', '.join(filled)}")
+        lines.append(f"{name}: of {masks} masks, {', '.join(filled)}")
     if found["background_and_ignored"]:
-        lines.append(f"{name}: {found['background_and_ignored']} of {labelled} masks hold '{classes[0]}' and ignored "
+        lines.append(f"{name}: {found['background_and_ignored']} of {masks} masks hold '{classes[0]}' and ignored "
                      "pixels alone; if the value that is ignored means a class in them, take a threshold, {from: 1}")
-    if found["merged"] > labelled / 2:
-        lines.append(f"{name}: {found['merged']} of {labelled} masks have one number for all of their objects: the "
+    if found["merged"] > masks / 2:
+        lines.append(f"{name}: {found['merged']} of {masks} masks have one number for all of their objects: the "
                      "objects' own numbers are gone, and scores of single objects mean nothing")
     return lines
 
 
-def _one_class(facts: Facts) -> list[str]:
-    masks = sum(found["images"] - found["unlabelled"] for found in facts["sets"].values())
-    return [
-        f"WRONG: every pixel of every mask is '{label}': nothing can be learned; are the values of the classes right?"
-        for label in facts["classes"]
-        if 0 < masks == sum(found["classes"][label]["filled"] for found in facts["sets"].values())
-    ]
-
-
-def _absent(facts: Facts) -> list[str]:
-    """Classes that occur nowhere, or not where they would be learned or scored."""
+def _classes(facts: Facts) -> list[str]:
+    """Classes that are everywhere, occur nowhere, or not where they would be learned or scored."""
     lines, sets = [], facts["sets"]
+    masks = sum(found["images"] - found["unlabelled"] for found in sets.values())
     for label in facts["classes"]:
         where = [name for name, found in sets.items() if found["classes"][label]["images"]]
+        if 0 < masks == sum(found["classes"][label]["filled"] for found in sets.values()):
+            lines.append(f"WRONG: every pixel of every mask is '{label}': nothing can be learned; are the values of "
+                         "the classes right?")
         if not where:
-            hint = "is its value right, or is it the value that is ignored?"
-            lines.append(f"class '{label}' is in no mask: it can neither be learned nor scored; {hint}")
-        elif "train" in sets and "train" not in where:
+            lines.append(f"class '{label}' is in no mask: it can neither be learned nor scored; is its value right, "
+                         "or is it the value that is ignored?")
+        elif TRAIN in sets and TRAIN not in where:
             lines.append(f"class '{label}' is in no training mask, only in {', '.join(where)}: it cannot be learned")
-        elif where == ["train"] and len(sets) > 1:
+        elif where == [TRAIN] and len(sets) > 1:
             lines.append(f"class '{label}' is in training masks only: no test image shows whether it was learned")
     return lines
 
@@ -261,26 +244,20 @@ def _patient_lines(facts: Facts) -> list[str]:
     return lines
 
 
-def _leaks(facts: Facts) -> list[str]:
+def _leak_lines(facts: Facts) -> list[str]:
     if not facts["leaks"]:
         return [f"no image that is learned from is also tested on (splits: {', '.join(facts['splits'])})"]
     lines = []
     for leak in facts["leaks"][:LIMIT]:
-        numbers = ", ".join(map(str, leak["folds"]))
-        where = f"split {leak['split']}, fold{'s' if len(leak['folds']) > 1 else ''} {numbers}"
+        where = f"split {leak['split']}, fold{'s' * (len(leak['folds']) > 1)} {', '.join(map(str, leak['folds']))}"
         if leak["same_pixels"]:
             lines.append(f"WRONG: {where}: the training image {leak['training']} is the test image {leak['test']}; "
                          "leave one of them out")
         else:
-            lines.append(f"{where}: the training image {leak['training']} looks like the test image "
-                         f"{leak['test']}{_looks(leak)}; look at both: --ids of `data preview`")
+            lines.append(f"{where}: the training image {leak['training']} looks like the test image {leak['test']}"
+                         f"{_looks(leak)}; look at both: --ids of `data preview`")
     more = len(facts["leaks"]) - LIMIT
     return lines + [f"and {more} more pairs across training and test (--json has all)"] * (more > 0)
-
-
-def _moments(statistics: Facts) -> str:
-    return ", ".join(f"{key.replace('_', ' ')} ({', '.join(f'{value:.4f}' for value in values)})"
-                     for key, values in statistics.items())
 
 
 def _looks(pair: Facts) -> str:

@@ -1,8 +1,11 @@
-"""What a data set is: `Dataset`, and `Item`, one of its images. Nothing here imports torch."""
+"""What a data set is: `Dataset`, and `Item`, one of its images; how its files are found, and where images are cut.
+
+Nothing here imports torch."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import model_validator
 
+from benchmark.config.yaml_files import Strict
 from benchmark.data import images
 from benchmark.data.images import PixelDecoding
-from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 from benchmark.paths import splits_folder
 
@@ -22,6 +26,35 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 
 Source = Path | Callable[[], np.ndarray]
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+Box = tuple[int, int, int, int]  # y, x, height, width in pixels of the image
+
+
+class Tile(Strict):
+    """Large images are cut into squares of `size` pixels, at native size, neighbours sharing at least `overlap`."""
+
+    size: int
+    overlap: int = 0
+
+    @model_validator(mode="after")
+    def _can_be_cut(self) -> Tile:
+        if self.size < 16 or not 0 <= self.overlap < self.size:
+            raise ValueError("must have a size of 16 pixels or more and an overlap below it, not "
+                             f"{self.size} and {self.overlap}")
+        return self
+
+
+def boxes(height: int, width: int, size: int | tuple[int, int], overlap: int = 0) -> list[Box]:
+    """Boxes that cover an image, row by row: tiles of `size` (or height and width), neighbours sharing `overlap` pixels
+    or more. The last of a row or column ends with the image; an image smaller than a tile on one side is one box wide
+    there. `benchmark.training.stitch` puts predictions of them together."""
+    tall, wide = (size, size) if isinstance(size, int) else size
+    down, across = _starts(height, tall, overlap), _starts(width, wide, overlap)
+    return [(y, x, min(tall, height), min(wide, width)) for y in down for x in across]
+
+
+def _starts(length: int, size: int, overlap: int) -> list[int]:
+    last = max(0, length - size)
+    return [*range(0, last, size - overlap), last]
 
 
 @dataclass(frozen=True)
@@ -54,7 +87,7 @@ class Dataset:
     instances: bool = True  # masks hold object ids; False: class indices, 255 = ignore
     may_lack_masks: bool = False  # an item without a mask is an unlabelled training image; False: a mistake
     tile: Tile | None = None  # images are cut at native size before they are resized
-    decoding: PixelDecoding = PixelDecoding()  # how files become pixels, for images that a run predicts later
+    decoding: PixelDecoding = images.PLAIN  # how files become pixels, for images that a run predicts later
     home: Path | None = None  # the folder of a data set of one's own
     published_statistics: Statistics | None = None
     publishable: bool = False  # whether pictures of it may lie in a repository
@@ -90,7 +123,7 @@ class Dataset:
 
     def read_image(self, item: Item) -> np.ndarray:
         """uint8 [H, W, 3]. `predict` knows `decoding` alone: what else a subclass does here, new images lack."""
-        return item.image() if callable(item.image) else self.decoding.read(item.image, "save it as RGB of 8 bits")
+        return item.image() if callable(item.image) else images.read_image(item.image, self.decoding)
 
     def read_mask(self, item: Item) -> np.ndarray:
         """uint16 [H, W], as released. UserError where there is none, or where it cannot be a mask."""
@@ -98,10 +131,7 @@ class Dataset:
             raise UserError(f"{self.name}: image {item.id} has no mask; every image of this data set needs one")
         where = f"{self.name}: the generated mask {item.id}" if callable(item.mask) else str(item.mask)
         mask = item.mask() if callable(item.mask) else images.read_mask(item.mask)
-        if self.instances:
-            images.check_ids(mask, where)
-        else:
-            images.check_classes(mask, len(self.classes), where)
+        images.check_mask(mask, None if self.instances else len(self.classes), where)
         return mask.astype(np.uint16)
 
     def read_ignore(self, item: Item) -> np.ndarray | None:
@@ -120,19 +150,42 @@ def locate(raw: Path, prefixes: tuple[str, ...], holds: Callable[[Path], bool]) 
     """The folder that `holds` the images, or an archive; None where there is neither.
 
     Looked at: `raw` itself; folders and archives in it whose name starts with one of `prefixes` (upper or lower case,
-    blanks as underscores), and folders in those; the only folder in it (as in an unpacked archive)."""
-    if is_archive(raw) or (raw.is_dir() and holds(raw)):
-        return raw
+    blanks as underscores); the only folder in it (as in an unpacked archive); and so on in these."""
     if not raw.is_dir():
-        return None
+        return raw if is_archive(raw) else None
+    if holds(raw):
+        return raw
     entries = sorted(path for path in raw.iterdir() if not path.name.startswith((".", "__MACOSX")))
     named = [path for path in entries if path.name.lower().replace(" ", "_").startswith(prefixes)]
-    for folder in (path for path in named if path.is_dir()):
-        for candidate in (folder, *sorted(path for path in folder.iterdir() if path.is_dir())):
-            if holds(candidate):
-                return candidate
-    archive = next((path for path in named if is_archive(path)), None)
     folders = [path for path in entries if path.is_dir()]
-    if archive is None and len(folders) == 1:
-        return locate(folders[0], prefixes, holds)
-    return archive
+    for path in sorted(named + folders * (len(folders) == 1), key=is_archive):
+        if found := locate(path, prefixes, holds):
+            return found
+    return None
+
+
+def numbered(folder: Path, name: str) -> dict[int, Path]:
+    """The number in a file's name -> image file, of all that are called like the expression `name`, with its number in
+    brackets, and have any extension of an image. UserError where two files have one number."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        match = re.fullmatch(name, path.stem)
+        if match is None or path.name.startswith(".") or path.suffix.lower() not in images.EXTENSIONS:
+            continue
+        other = found.setdefault(int(match[1]), path)
+        if other != path:
+            raise UserError(f"{path}: a second file for number {int(match[1])} beside {other.name}; keep one")
+    return found
+
+
+def paired(pictures: Mapping[int, Path], masks: Mapping[int, Path]) -> Iterator[tuple[int, Path, Path]]:
+    """Numbers, images and masks in order. UserError for an image or a mask without the other."""
+    for lone, paths, lack in (
+        (pictures.keys() - masks.keys(), pictures, "its mask is missing"),
+        (masks.keys() - pictures.keys(), masks, "a mask without its image"),
+    ):
+        if lone:
+            more = f" (and {len(lone) - 1} more)" if len(lone) > 1 else ""
+            raise UserError(f"{paths[min(lone)]}: {lack}{more}")
+    for number in sorted(pictures):
+        yield number, pictures[number], masks[number]

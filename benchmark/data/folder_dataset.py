@@ -1,25 +1,205 @@
-"""A data set of one's own: a folder with images, masks and `dataset.yaml`. See docs/your-data.md."""
+"""A data set of one's own: a folder with images, masks and the file `dataset.yaml`, read and checked here.
+
+docs/your-data.md is its reference. A mistake in the file is one line with file and line number.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shlex
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, field_validator
 
+from benchmark.config import yaml_files
 from benchmark.data import images
-from benchmark.data.dataset import IGNORE, Dataset, Item
-from benchmark.data.folder_files import files_of
-from benchmark.data.folder_schema import Threshold, describe
-from benchmark.data.groups import TRAIN, read_groups
-from benchmark.data.images import PixelDecoding
+from benchmark.data.dataset import IGNORE, Dataset, Item, Tile
+from benchmark.data.fold_lists import TRAIN
+from benchmark.data.folder_files import fields_of, files_of, read_groups
+from benchmark.data.images import Colour, PixelDecoding
 from benchmark.errors import UserError
+from benchmark.registry import DATASETS
 
+FILE = "dataset.yaml"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # it is a part of run ids and of files' names
+MADE = re.compile(r"official|published|(patients|folds)(_\d+)?")  # splits that the suite makes
+LARGEST_VALUE = 65535
 UNKNOWN = 65535  # in a table from mask values to classes
+MOST_CLASSES = 255  # class 255 means "ignore"
 SHOWN = 5  # wrong values that a complaint lists
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A class of every grey value from this one on, up to the next class's."""
+
+    lowest: int
+
+
+Value = int | Colour | Threshold
+
+
+def _value(given: Any) -> Value:
+    if type(given) is int and 0 <= given <= LARGEST_VALUE:
+        return given
+    if isinstance(given, list) and len(given) == 3 and all(type(v) is int and 0 <= v <= 255 for v in given):
+        return given[0], given[1], given[2]
+    if isinstance(given, dict) and list(given) == ["from"] and isinstance(_value(given["from"]), int):
+        return Threshold(given["from"])
+    raise ValueError(f"must be a number of the masks, 0 to {LARGEST_VALUE}, a colour, [red, green, blue] of 0 to 255 "
+                     f"each, or a grey value to begin with, {{from: 128}}; not {given!r}")
+
+
+def _pattern(given: str) -> str:
+    """Where files lie; of a plain folder every file is meant."""
+    try:
+        return given if fields_of(given) else f"{given.rstrip('/')}/{{name}}"
+    except ValueError as error:
+        raise ValueError(f"must be a folder or a pattern like '{{grade}}/image/{{name}}' ({error})") from None
+
+
+def _expression(given: str) -> str:
+    try:
+        if not given or re.compile(given).groupindex:
+            return given
+    except re.error as error:
+        raise ValueError(f"must be a regular expression ({error})") from None
+    raise ValueError("must have a named group; a patient is (?P<patient>...)")
+
+
+def _folds(given: Any) -> Any:
+    """A split's name -> its folds; one alone need not be a list."""
+    if not isinstance(given, dict):
+        return given
+    for name in map(str, given):
+        if MADE.fullmatch(name) or not re.fullmatch(r"\w+", name, re.A):
+            what = "is one that the suite makes" if MADE.fullmatch(name) else "is not a plain name"
+            raise ValueError(f"must not have a split '{name}', which {what}; call it otherwise")
+    return {str(name): folds if isinstance(folds, list) else [folds] for name, folds in given.items()}
+
+
+class Lists(yaml_files.Strict):
+    """One fold of a split of one's own: files of ids, relative to the folder. labelled: percent -> file."""
+
+    train: str
+    test: str
+    validation: str = ""
+    labelled: dict[Annotated[int, Field(gt=0, lt=100)], str] = {}
+
+
+class Description(yaml_files.Strict):
+    """What the file says."""
+
+    name: str = ""
+    masks: Literal["classes", "instances"] = "classes"
+    classes: dict[str, Annotated[Value, PlainValidator(_value)]]  # what stands in the masks for each class
+    ignore: Annotated[int | Colour | None, PlainValidator(lambda v: v if v is None else _value(v))] = None
+    mask_suffix: str = ""  # of `a_mask.png`, the mask of `a.png`, it is `_mask`
+    image_files: Annotated[str, AfterValidator(_pattern)] = "images/{name}"
+    mask_files: Annotated[str, AfterValidator(_pattern)] = Field("masks/{name}", validate_default=True)
+    follow_links: bool = False  # out of the folder
+    pixels: Literal["colour", "grey"] = "colour"
+    range: Annotated[list[int], Field(min_length=2, max_length=2)] | None = None  # of 16 bits: black, and white
+    groups: str = ""  # a CSV file
+    pattern: Annotated[str, AfterValidator(_expression)] = ""  # with named groups, for ids
+    splits: Annotated[dict[str, list[Lists]], BeforeValidator(_folds)] = {}
+    tile: Tile | None = None
+    publishable: bool = False
+    licence: str = ""
+
+    @property
+    def values(self) -> list[int | Colour]:
+        """What each class begins with, or is."""
+        return [value.lowest if isinstance(value, Threshold) else value for value in self.classes.values()]
+
+    @property
+    def thresholds(self) -> bool:
+        """Whether grey values are compared with thresholds; then every number is the lowest value of its class."""
+        return any(isinstance(value, Threshold) for value in self.classes.values())
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if name in DATASETS.names():
+            raise ValueError(f"must not be '{name}', a data set of ours")
+        if name and not NAME.fullmatch(name):
+            raise ValueError(f"must have letters, digits, _ and . alone, unlike '{name}'")
+        return name
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _named(cls, given: Any, info: ValidationInfo) -> Any:
+        if info.data.get("masks") == "instances" and (not isinstance(given, list) or len(given) != 2):
+            raise ValueError("must be two names alone where masks are of instances: [background, gland]")
+        named = {str(name): value for value, name in enumerate(given)} if isinstance(given, list) else given
+        if not isinstance(named, dict) or not 2 <= len(named) <= MOST_CLASSES or len(named) < len(given):
+            raise ValueError(f"must be 2 to {MOST_CLASSES} different names, in order, the background first, as in "
+                             "{background: 0, gland: 1}")
+        return {str(name): value for name, value in named.items()}
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, classes: dict[str, Value]) -> dict[str, Value]:
+        values = [value.lowest if isinstance(value, Threshold) else value for value in classes.values()]
+        if len({type(value) for value in values}) > 1:
+            raise ValueError("must be all numbers or all colours")
+        for place, name in enumerate(classes):
+            if values[place] in values[:place]:
+                raise ValueError(f"must have different values; '{name}' has another class's, {values[place]}")
+        return classes
+
+    @field_validator("ignore")
+    @classmethod
+    def _check_ignore(cls, ignore: Any, info: ValidationInfo) -> Any:
+        values = list(info.data.get("classes", {}).values())[: 1 if info.data.get("masks") == "instances" else None]
+        if ignore is not None and values:
+            kind = "colour" if isinstance(values[0], tuple) else "number"
+            if not isinstance(ignore, tuple if kind == "colour" else int):
+                raise ValueError(f"must be a {kind}, as the classes are")
+            if ignore in values:
+                raise ValueError(f"must not be {ignore}, which is a class; leave it out where every pixel is known")
+        return ignore
+
+    @field_validator("mask_files")
+    @classmethod
+    def _check_fields(cls, pattern: str, info: ValidationInfo) -> str:
+        of_images = set(fields_of(info.data.get("image_files", pattern)))
+        if set(fields_of(pattern)) != of_images:
+            raise ValueError(f"must have the same names in braces as image_files: {', '.join(sorted(of_images))}")
+        return pattern
+
+    @field_validator("range")
+    @classmethod
+    def _check_range(cls, limits: list[int] | None) -> list[int] | None:
+        if limits and not 0 <= limits[0] < limits[1] <= LARGEST_VALUE:
+            raise ValueError(f"must be [low, high] with 0 <= low < high <= {LARGEST_VALUE}, not {limits}")
+        return limits
+
+
+def describe(folder: Path) -> Description:
+    """Read `folder/dataset.yaml`. UserError, with the line, for a mistake in it; where it is missing, how to begin."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    if not (folder / FILE).is_file():
+        command = f"python -m benchmark data new {shlex.quote(str(folder))}"
+        raise UserError(f"{folder}: no {FILE} in it; '{command}' writes one")
+    said = yaml_files.load(folder / FILE, Description)
+    return said if said.name else said.model_copy(update={"name": default_name(folder)})
+
+
+def default_name(folder: Path) -> str:
+    """A name for a folder's data: its own, in plain letters, with underscores for what a name may not have."""
+    plain = unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_.]+", "_", plain).strip("_.") or "data"
+    return f"my_{name}" if name in DATASETS.names() else name
 
 
 class FolderDataset(Dataset):
@@ -30,103 +210,82 @@ class FolderDataset(Dataset):
     """
 
     may_lack_masks = True
+    home: Path
 
     def __init__(self, folder: Path) -> None:
         self.home = folder
         self.description = said = describe(folder)
         self.name, self.classes, self.instances = said.name, tuple(said.classes), said.masks == "instances"
-        self.publishable, self.tile = said.publishable, said.tile
+        self.publishable, self.tile, self.own_lists = said.publishable, said.tile, said.splits
         self.licence = " ".join(said.licence.split()) or self.licence
         self.decoding = PixelDecoding((said.range[0], said.range[1]) if said.range else None, said.pixels == "grey")
-        self.own_lists = said.splits
         self.files = files_of(folder, said.image_files, said.mask_files + said.mask_suffix, said.follow_links)
-        self.version = self._version()
+        indecisive = {"image_files", "mask_files", "follow_links", "splits", "publishable", "licence"}
+        digest = hashlib.sha256(json.dumps(said.model_dump(exclude=indecisive, warnings=False)).encode())
+        table = folder / said.groups
+        digest.update(table.read_bytes() if said.groups and table.is_file() else b"")
+        self.version = digest.hexdigest()[:12]
 
     def find(self, raw: Path) -> Path:
         """Nothing needs finding: it was named by its path."""
-        assert self.home is not None
         return self.home
 
     def items(self, folder: Path) -> Iterator[Item]:
         """The images in natural order of their ids."""
-        groups = read_groups(folder, self.description, self.files.groups)
+        said = self.description
+        groups = read_groups(folder, said.groups, said.pattern, self.files.groups)
         for name, path in self.files.images.items():
             mask = self.files.masks.get(name)
             if mask is None and groups[name]["set"] != TRAIN:
                 raise UserError(f"{path}: is in set '{groups[name]['set']}' and has no mask; only training images may "
                                 "lack one")
-            ignore = mask if self.instances and self.description.ignore is not None else None
-            yield Item(name, path, mask, groups[name], ignore)
-
-    def read_image(self, item: Item) -> np.ndarray:
-        """uint8 [H, W, 3]; numbers of 16 bits are scaled by the file's `range`, colours made grey where it says so."""
-        return self.decoding.read(_path(item.image), "say in dataset.yaml what becomes black and white, as in range: "
-                                  "[0, 65535] ('data new' measures it)")
+            yield Item(name, path, mask, groups[name], mask if self.instances and said.ignore is not None else None)
 
     def read_mask(self, item: Item) -> np.ndarray:
         """uint16 [H, W]: object ids, or class indices and 255."""
+        path = self.files.masks[item.id]
         try:
-            return self._instances(_path(item.mask)) if self.instances else self._classes(_path(item.mask))
+            if not self.instances:
+                return self._classes(path)
+            ids = images.read_mask(path)
+            images.check_mask(ids, None, str(path))
+            return np.where(ids == self.description.ignore, 0, ids).astype(np.uint16)
         except UserError as error:
-            if images.looks_like_a_mask(_path(item.image)):
+            if images.looks_like_a_mask(self.files.images[item.id]):
                 raise UserError(f"{error}; its image has few colours: are images and masks swapped?") from None
             raise
 
     def read_ignore(self, item: Item) -> np.ndarray | None:
         """bool [H, W]: of instances the pixels with the value to ignore; of classes the mask says it."""
-        return None if item.ignore is None else images.read_mask(_path(item.ignore)) == self.description.ignore
-
-    def _instances(self, path: Path) -> np.ndarray:
-        ids = images.read_mask(path)
-        images.check_ids(ids, str(path))
-        return np.where(ids == self.description.ignore, 0, ids).astype(np.uint16)
+        return None if item.ignore is None else images.read_mask(self.files.masks[item.id]) == self.description.ignore
 
     def _classes(self, path: Path) -> np.ndarray:
         said = self.description
-        colours = [value for value in (*said.classes.values(), said.ignore) if isinstance(value, tuple)]
+        colours = [value for value in (*said.values, said.ignore) if isinstance(value, tuple)]
         if colours:
             found = images.read_colour_mask(path, colours).astype(np.uint16)
             found[found == len(self.classes)] = IGNORE
             return found
         numbers = images.read_mask(path, lossy=said.thresholds)
         found = self._table[numbers]
-        if (found == UNKNOWN).any():
-            raise UserError(f"{path}: {self._complaint(numbers[found == UNKNOWN])}")
-        return found
+        wrong = numbers[found == UNKNOWN]
+        if not wrong.size:
+            return found
+        values, counts = np.unique(wrong, return_counts=True)
+        shown = ", ".join(map(str, values[np.argsort(-counts, kind="stable")[:SHOWN]]))
+        known = ", ".join(f"{name} {value}" for name, value in said.classes.items())
+        more = f" and {len(values) - SHOWN} more" * (len(values) > SHOWN)
+        hint = (f"; if they are grey edges of a class, give a threshold, as in {{{self.classes[0]}: 0, "
+                f"{self.classes[1]}: {{from: 128}}}}") * (len(values) > SHOWN)
+        raise UserError(f"{path}: mask values {shown}{more} in {len(wrong):,} pixels are no class of dataset.yaml "
+                        f"({known}) and not its ignore value{hint}")
 
     @cached_property
     def _table(self) -> np.ndarray:
         """uint16 [65536]: a mask's number -> class index, 255 or UNKNOWN."""
-        table = np.full(1 << 16, UNKNOWN, np.uint16)
-        said = self.description
-        values = [value.lowest if isinstance(value, Threshold) else value for value in said.classes.values()]
-        for value in sorted(value for value in values if isinstance(value, int)):
-            table[value : None if said.thresholds else value + 1] = values.index(value)
+        table, said = np.full(1 << 16, UNKNOWN, np.uint16), self.description
+        for value in sorted(value for value in said.values if isinstance(value, int)):
+            table[value : None if said.thresholds else value + 1] = said.values.index(value)
         if isinstance(said.ignore, int):
             table[said.ignore] = IGNORE
         return table
-
-    def _complaint(self, wrong: np.ndarray) -> str:
-        values, counts = np.unique(wrong, return_counts=True)
-        shown = ", ".join(map(str, values[np.argsort(-counts, kind="stable")[:SHOWN]]))
-        known = ", ".join(f"{name} {value}" for name, value in self.description.classes.items())
-        more, hint = "", ""
-        if len(values) > SHOWN:
-            more = f" and {len(values) - SHOWN} more"
-            hint = ("; if they are grey edges of a class, give a threshold, as in "
-                    f"{{{self.classes[0]}: 0, {self.classes[1]}: {{from: 128}}}}")
-        return (f"mask values {shown}{more} in {len(wrong):,} pixels are no class of dataset.yaml ({known}) and not "
-                f"its ignore value{hint}")
-
-    def _version(self) -> str:
-        """Twelve hexadecimal digits."""
-        digest = hashlib.sha256(json.dumps(self.description.decisive()).encode())
-        if self.description.groups:
-            table = self.find(Path()) / self.description.groups
-            digest.update(table.read_bytes() if table.is_file() else b"")
-        return digest.hexdigest()[:12]
-
-
-def _path(source: object) -> Path:
-    assert isinstance(source, Path)
-    return source

@@ -1,19 +1,26 @@
-"""Where the images and masks of a folder lie: `{grade}/image/{name}` is a path with names in braces for what varies."""
+"""What lies in a folder of one's own: images, masks, and what a table or their names say of each image.
+
+`{grade}/image/{name}` is a path with names in braces for what varies."""
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import unicodedata
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmark.data.fold_lists import TRAIN, VALIDATION
 from benchmark.data.images import EXTENSIONS
-from benchmark.errors import UserError
+from benchmark.errors import UserError, suggest
 
 FIELD = re.compile(r"\{(.*?)\}")
 JUNK = ("Thumbs.db", "desktop.ini")
 TAKEN = (".classes", ".ignore", ".shape")  # ends of names that mean something else in our own files
+TEST = "test"
+SETS = {"train": TRAIN, "training": TRAIN, "validation": VALIDATION, "test": TEST, "testing": TEST}
 
 
 class Files(NamedTuple):
@@ -23,13 +30,6 @@ class Files(NamedTuple):
     images: dict[str, Path]
     masks: dict[str, Path]
     groups: dict[str, dict[str, str]]
-
-
-class Found(NamedTuple):
-    """A file, and what each name in braces stands for."""
-
-    path: Path
-    values: dict[str, str]
 
 
 def fields_of(pattern: str) -> list[str]:
@@ -47,22 +47,34 @@ def files_of(folder: Path, image_files: str, mask_files: str, follow_links: bool
     UserError: no images or no masks, a mask without its image, two files of one id, a file that is no image, a link
     that leads out of the folder (unless followed)."""
     order = fields_of(image_files)
-    images, masks = (_by_id(find(folder, each, follow_links), order) for each in (image_files, mask_files))
-    for what, found, pattern in (("images", images, image_files), ("masks", masks, mask_files)):
+    sides: list[dict[str, Path]] = []
+    groups: dict[str, dict[str, str]] = {}
+    for what, pattern in (("masks", mask_files), ("images", image_files)):
+        found: dict[str, Path] = {}
+        for path, values in find(folder, pattern, follow_links):
+            name = "_".join(values[key] for key in order)
+            if not name.isprintable() or name != name.strip() or name.endswith(TAKEN):
+                raise UserError(f"{path.parent / repr(path.name)}: an image cannot be called so; give it a plainer "
+                                "name")
+            if name in found:
+                raise UserError(f"{path}: a second file called '{name}' beside {found[name]}; keep one")
+            found[name] = path
+            groups[name] = {key: value for key, value in values.items() if key != "name"}
         if not found:
             raise UserError(f"{folder}: no {what} ({', '.join(EXTENSIONS)}) at '{pattern}'")
+        sides.append(found)
+    masks, images = sides
     for name in masks.keys() - images.keys():
-        raise UserError(f"{masks[name].path}: a mask without its image; masks are called like their images, or "
-                        "mask_suffix or mask_files says how")
-    ids = sorted(images, key=natural)
-    return Files(
-        {name: images[name].path for name in ids}, {name: masks[name].path for name in ids if name in masks},
-        {name: {key: value for key, value in images[name].values.items() if key != "name"} for name in ids},
-    )
+        raise UserError(f"{masks[name]}: a mask without its image; masks are called like their images, or mask_suffix "
+                        "or mask_files says how")
+    ids = sorted(images, key=_natural)
+    return Files({name: images[name] for name in ids}, {name: masks[name] for name in ids if name in masks},
+                 {name: groups[name] for name in ids})
 
 
-def find(folder: Path, pattern: str, follow_links: bool = False) -> list[Found]:
-    """The image files that the pattern, without extension, fits; what begins with a dot is passed over."""
+def find(folder: Path, pattern: str, follow_links: bool = False) -> list[tuple[Path, dict[str, str]]]:
+    """The image files that the pattern, without extension, fits, and what each name in braces stands for; what begins
+    with a dot is passed over."""
     fixed = re.match(r"([^{]*/)?", pattern).group()  # type: ignore[union-attr]  # it may be empty
     start = Path(folder, fixed)
     home = folder if Path(os.path.normpath(start)).is_relative_to(os.path.normpath(folder)) else start
@@ -73,8 +85,9 @@ def find(folder: Path, pattern: str, follow_links: bool = False) -> list[Found]:
     expression, found = _expression(varied), []
     shape = FIELD.sub("*", re.sub(r"[\[\]?*]", "[\\g<0>]", varied)).removesuffix("*") + "*"
     for path in sorted(start.glob(shape)):
-        match = expression.fullmatch(unicodedata.normalize("NFC", str(path.relative_to(start).with_suffix(""))))
-        if match is None or path.name in JUNK or any(part[0] == "." for part in path.relative_to(start).parts):
+        inner = path.relative_to(start)
+        match = expression.fullmatch(unicodedata.normalize("NFC", str(inner.with_suffix(""))))
+        if match is None or path.name in JUNK or any(part[0] == "." for part in inner.parts):
             continue
         if path.is_dir() or path.suffix.lower() not in EXTENSIONS:
             what = "a folder" if path.is_dir() else f"not an image by its name ({', '.join(EXTENSIONS)})"
@@ -83,36 +96,88 @@ def find(folder: Path, pattern: str, follow_links: bool = False) -> list[Found]:
         if not follow_links and not path.resolve().is_relative_to(home.resolve()):
             raise UserError(f"{path}: leads out of the folder, to {path.resolve()}; put the file itself there, or "
                             "write 'follow_links: true' into dataset.yaml")
-        found.append(Found(path, match.groupdict()))
+        found.append((path, match.groupdict()))
     return found
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
     """A name in braces stands for as little as fits of one part of a path, and for the same where it comes again."""
-    text, seen = "", set()
-    for place, piece in enumerate(FIELD.split(pattern)):
-        if place % 2 == 0:
-            text += re.escape(unicodedata.normalize("NFC", piece))
-        else:
-            text += f"(?P={piece})" if piece in seen else f"(?P<{piece}>[^/]+?)"
-            seen.add(piece)
+    text = ""
+    for place, piece in enumerate(FIELD.split(unicodedata.normalize("NFC", pattern))):
+        group = f"(?P={piece})" if f"(?P<{piece}>" in text else f"(?P<{piece}>[^/]+?)"
+        text += group if place % 2 else re.escape(piece)
     return re.compile(text)
 
 
-def _by_id(files: list[Found], order: list[str]) -> dict[str, Found]:
-    made: dict[str, Found] = {}
-    for found in files:
-        name = "_".join(found.values[key] for key in order)
-        if not name.isprintable() or name != name.strip() or name.endswith(TAKEN):
-            raise UserError(f"{found.path.parent / repr(found.path.name)}: an image cannot be called so; give it a "
-                            "plainer name")
-        if name in made:
-            raise UserError(f"{found.path}: a second file called '{name}' beside {made[name].path}; keep one")
-        made[name] = found
-    return made
-
-
-def natural(name: str) -> tuple[tuple[str, int], ...]:
+def _natural(name: str) -> tuple[tuple[str, int], ...]:
     """A key that sorts a2 before a10."""
     parts = re.split(r"(\d+)", name)
     return tuple(zip(parts[::2], [*map(int, parts[1::2]), -1], strict=True))
+
+
+def read_groups(
+    folder: Path, table: str, pattern: str, known: Mapping[str, Mapping[str, str]],
+) -> dict[str, dict[str, str]]:
+    """id -> its groups, `known` ones and "set" among them; where nothing names sets, all images are for training.
+
+    table: the name of a CSV file, pattern: an expression for ids; each may be empty.
+    UserError: no such table, not a table, an image without a row or a row without its image, a name that the pattern
+    does not fit, a set whose meaning is not clear."""
+    groups = {name: dict(values) for name, values in known.items()}
+    for name, row in (_read_table(folder / table, known) if table else {}).items():
+        groups[name] |= row
+    for name, row in groups.items():
+        if pattern:
+            found = re.search(pattern, name)
+            if found is None:
+                raise UserError(f"{folder}: the pattern of dataset.yaml does not fit the image '{name}'")
+            for key in found.groupdict().keys() & row.keys():
+                raise UserError(f"{folder}: '{key}' is a column of {table} and a group of the pattern; keep one")
+            row |= {key: value or "" for key, value in found.groupdict().items()}
+        row["set"] = _set(row.get("set", TRAIN), f"{folder}: the image '{name}'")
+    return groups
+
+
+def _set(given: str, where: str) -> str:
+    """One of TRAIN, VALIDATION and TEST, however it is written, or a test set's own name, such as testA."""
+    word = given.strip()
+    if word.lower() in SETS or word.lower().startswith(TEST):
+        return SETS.get(word.lower(), word)
+    raise UserError(f"{where} is in set '{given}'; write {TRAIN}, {VALIDATION} (it chooses the epoch) or {TEST} "
+                    "(or a test set's own name that begins so, as in testA)")
+
+
+def _read_table(path: Path, ids: Collection[str]) -> dict[str, dict[str, str]]:
+    """id -> the other columns of its row, divided by commas or semicolons. An id may be written with the file's
+    extension."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; dataset.yaml names it under groups") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text table in UTF-8; save it as CSV (UTF-8)") from None
+    first = lines[0] if lines else ""
+    reader = csv.reader(lines, delimiter=";" if first.count(";") > first.count(",") else ",")
+    header = [cell.strip() for cell in next(reader, [])]
+    if "id" not in header or len(set(header)) < len(header) or not all(name.isidentifier() for name in header):
+        raise UserError(f"{path}, line 1: expected different plain names of columns, id among them, as in "
+                        "id,set,patient,grade")
+    found: dict[str, dict[str, str]] = {}
+    for cells in reader:
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(header):
+            raise UserError(f"{path}, line {reader.line_num}: {len(cells)} cells under {len(header)} columns")
+        row = {key: cell.strip() for key, cell in zip(header, cells, strict=True)}
+        name = unicodedata.normalize("NFC", row.pop("id"))
+        if name not in ids and Path(name).stem in ids:
+            name = Path(name).stem
+        if name not in ids or name in found:
+            what = "a second row for the" if name in found else "there is no"
+            raise UserError(f"{path}, line {reader.line_num}: {what} image '{name}'."
+                            + suggest(name, ids) * (name not in ids))
+        found[name] = row
+    lost = [name for name in ids if name not in found]
+    if lost:
+        raise UserError(f"{path}: no row for the image '{lost[0]}'" + f" and {len(lost) - 1} more" * (len(lost) > 1))
+    return found

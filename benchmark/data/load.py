@@ -6,18 +6,32 @@ import logging
 import os
 import shlex
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from benchmark.data.dataset import Dataset
-from benchmark.data.folder_dataset import FolderDataset
-from benchmark.data.folder_schema import FILE
-from benchmark.data.prepare import prepare as make
-from benchmark.data.source import content_of, recall
-from benchmark.data.store import ABSENT, PreparedData, Unusable
-from benchmark.data.store import read as read_arrays
-from benchmark.errors import UserError
+import numpy as np
+from PIL import Image
+
+from benchmark.data.dataset import IGNORE, Dataset, boxes
+from benchmark.data.folder_dataset import FILE, FolderDataset
+from benchmark.data.images import resize
+from benchmark.data.source import (
+    Content,
+    PixelFingerprint,
+    columns,
+    content_of,
+    decode,
+    items_of,
+    locked,
+    recall,
+    remember,
+    stamps,
+    unpacked,
+)
+from benchmark.data.store import ABSENT, FORMAT, PreparedData, Unusable, arrays_fingerprint, read_prepared
+from benchmark.errors import RUN_FAILED, UserError
+from benchmark.files import ArrayWriter, remove_unfinished, sha256, write_json
 from benchmark.paths import prepared_folder, raw_folder
-from benchmark.plugins import is_path, portable
-from benchmark.registry import DATASETS
+from benchmark.registry import DATASETS, is_path, portable
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +43,9 @@ def names() -> list[str]:
     return [*DATASETS.names(), *DATASETS.outside()]
 
 
-def load_dataset(given: str, name: str = "") -> Dataset:
+def load_dataset(given: str) -> Dataset:
     """The data set that a user names: by a name of `names()`, by `path/to/file.py:Class`, or by the path of a folder
-    with a dataset.yaml, or of that file.
-
-    name: what it must be called, where a record says so: another may lie in that folder by now.
-    UserError, with a suggestion, where there is none."""
+    with a dataset.yaml, or of that file. UserError, with a suggestion, where there is none."""
     dataset: Dataset
     folder = Path(given).parent if Path(given).name == FILE else Path(given)
     if given not in names() and not is_path(given) and (os.sep in given or folder.is_dir()):
@@ -44,8 +55,6 @@ def load_dataset(given: str, name: str = "") -> Dataset:
     else:
         dataset = DATASETS.load(given)()
         dataset.name, dataset.source = portable(given), given
-    if name and dataset.name != name:
-        raise UserError(f"{given}: the data set is called '{dataset.name}', not '{name}'")
     return dataset
 
 
@@ -64,10 +73,10 @@ def load_prepared(
     dataset = load_dataset(dataset) if isinstance(dataset, str) else dataset
     if size not in SIZES:
         raise UserError(f"working size {size}: must be a whole number from {SIZES[0]} to {SIZES[-1]}")
-    folder = _folder(dataset, root)
+    folder = prepared_folder(root) / dataset.prepared_name
     there, trouble = None, ABSENT
     try:
-        there = read_arrays(folder / str(size), dataset, size)
+        there = read_prepared(folder / str(size), dataset, size)
     except Unusable as error:
         trouble = str(error)
     if not prepare:
@@ -76,7 +85,7 @@ def load_prepared(
         raise UserError(f"{folder / str(size)}: the prepared {dataset.name} {trouble}; make it with "
                         f"'python -m benchmark data prepare {shlex.quote(dataset.source)} --size {size}'")
     try:
-        source = dataset.find(raw_folder(str(raw) if raw else None))
+        source = dataset.find(raw_folder(raw))
     except UserError as error:
         if there is not None and raw is None:
             return there
@@ -84,13 +93,13 @@ def load_prepared(
             raise
         raise UserError(f"{folder / str(size)} {trouble} and cannot be prepared again: {error}", error.code) from None
     content = content_of(dataset, source, folder, read=read) if there else None
-    if there is not None and content in (None, there.content):
-        return there
     if there is not None:
+        if content in (None, there.content):
+            return there
         trouble = f"was made from other images, masks or groups than {source} has"
     if trouble != ABSENT:
         logger.warning(f"{folder / str(size)} {trouble}: preparing {dataset.name} again")
-    return make(dataset, size, source, folder, content)
+    return prepare_arrays(dataset, size, source, folder, content)
 
 
 def current_fingerprint(
@@ -100,22 +109,108 @@ def current_fingerprint(
 
     None where it is not known: neither raw nor prepared data are here, or they are generated. Without `read` also where
     they were never read here, and where something is wrong with them, which is for others to say."""
-    folder = _folder(dataset, root)
+    folder = prepared_folder(root) / dataset.prepared_name
+    known = recall(dataset, folder)
     try:
-        source = dataset.find(raw_folder(str(raw) if raw else None))
+        source = dataset.find(raw_folder(raw))
     except UserError:
         if raw is not None:
             raise
-        known = recall(dataset, folder)
         return known.pixels if known else None
     try:
-        known = content_of(dataset, source, folder) if read or recall(dataset, folder) else None
+        now = content_of(dataset, source, folder) if read or known else None
     except UserError:
         if read:
             raise
         return None
-    return known.pixels if known else None
+    return now.pixels if now else None
 
 
-def _folder(dataset: Dataset, root: str | Path | None) -> Path:
-    return prepared_folder(str(root) if root else None) / dataset.prepared_name
+def prepare_arrays(
+    dataset: Dataset, size: int, source: Path, folder: Path, content: Content | None = None
+) -> PreparedData:
+    """Prepare `dataset` at `size` pixels a side from `source`, a folder or an archive, into `folder/<size>`.
+
+    Who comes second waits for the lock and finds the work done. The arrays appear whole, by a rename. content: what
+    they must be of, where that is known; other arrays are replaced.
+    UserError for anything wrong with the source (file and cause), and where the disk is full.
+    """
+    place = folder / str(size)
+    try:
+        with locked(folder):
+            try:
+                there = read_prepared(place, dataset, size)
+                if content in (None, there.content):
+                    return there
+            except Unusable:
+                pass
+            remove_unfinished(folder)
+            with TemporaryDirectory(prefix=f".{size}.", dir=folder) as name:
+                work = Path(name)
+                logger.info(f"preparing {dataset.name} at {size} px from {source}")
+                (work / "new").mkdir()
+                with unpacked(dataset, source, work) as images:
+                    files = stamps(source, None if images != source else items_of(dataset, source))
+                    _write(dataset, images, size, work / "new")
+                if place.exists():
+                    place.rename(work / "old")
+                (work / "new").rename(place)
+            made = read_prepared(place, dataset, size)
+            if files:
+                remember(dataset, folder, files, made.content)
+            return made
+    except Unusable as error:
+        raise UserError(f"{place} {error} right after it was written; check the disk", RUN_FAILED) from None
+    except OSError as error:
+        raise UserError(f"{error.filename or place}: {error.strerror or error}; nothing was prepared; make room, or "
+                        "name another folder in SEMIHISTO_PREPARED", RUN_FAILED) from None
+
+
+def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
+    items = items_of(dataset, source)
+    ids = [item.id for item in items]
+    parts, labels, sizes, tiles = [], [], [], []
+    pixels = PixelFingerprint()
+    with open(folder / "native.npz", "wb") as stream, ArrayWriter(stream) as native:
+        for item in items:
+            decoded = decode(dataset, item)
+            pixels.add(item.id, decoded)
+            image, mask, ignore = decoded
+            classes = (mask > 0).astype(np.uint8) if dataset.instances else mask.astype(np.uint8)
+            if ignore is not None:
+                classes[ignore] = IGNORE
+            height, width = mask.shape
+            sizes.append((height, width))
+            tiles.append([(0, 0, height, width)])
+            if dataset.tile:
+                tiles[-1] = boxes(height, width, dataset.tile.size, dataset.tile.overlap)
+            for y, x, h, w in tiles[-1]:
+                parts.append(resize(image[y : y + h, x : x + w], size, Image.Resampling.BILINEAR))
+                labels.append(resize(classes[y : y + h, x : x + w], size, Image.Resampling.NEAREST))
+            objects = dataset.relabel(item, mask) if dataset.instances else _components(classes)
+            native.add(item.id, objects.astype(np.uint8 if objects.max(initial=0) < 256 else np.uint16))
+            if len(dataset.classes) > 2:
+                native.add(f"{item.id}.classes", classes)
+            if ignore is not None and ignore.any():
+                native.add(f"{item.id}.ignore", ignore)
+    images, masks = np.stack(parts), np.stack(labels)
+    np.save(folder / "images.npy", images)
+    np.save(folder / "masks.npy", masks)
+    write_json(folder / "index.json", {
+        "format": FORMAT, "dataset": dataset.name, "version": dataset.version, "size": size,
+        "classes": dataset.classes, "fingerprint": pixels.hexdigest(), "hashes": pixels.hashes,
+        "arrays_fingerprint": arrays_fingerprint(ids, images, masks), "native_sha256": sha256(folder / "native.npz"),
+        "ids": ids, "groups": columns(items), "native_sizes": sizes, "tiles": tiles,
+        "unmasked": [item.id for item in items if item.mask is None],
+    })
+
+
+def _components(classes: np.ndarray) -> np.ndarray:
+    """Object ids of a class mask: the 8-connected components of each class but the background."""
+    from scipy import ndimage
+
+    objects = np.zeros(classes.shape, np.uint16)
+    for value in (int(value) for value in np.unique(classes) if 0 < value != IGNORE):
+        parts = ndimage.label(classes == value, structure=np.ones((3, 3)))[0]
+        objects = np.where(parts > 0, parts + int(objects.max()), objects)
+    return objects

@@ -1,24 +1,33 @@
-"""Make the split lists of a data set: which splits it has, and their folds."""
+"""Make the split lists of a data set, and write them or compare them with the files."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shlex
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark.data.fold_lists import ImageInfo, make_fold
-from benchmark.data.group_kfold import assign_patients_to_folds
-from benchmark.data.groups import patients
-from benchmark.data.id_lists import folds_of
+from benchmark.data.dataset import Dataset
+from benchmark.data.fold_lists import (
+    TRAIN,
+    VALIDATION,
+    ImageInfo,
+    Strata,
+    assign_patients_to_folds,
+    make_fold,
+    patients,
+)
+from benchmark.data.folder_dataset import Lists
+from benchmark.data.splits import BARE, digest_of, made_from, read_ids, read_split, split_command, split_names
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
+from benchmark.files import write_text
 
 FOLDS = 3
+Fold = dict[str, Any]
 
 # arXiv 2604.09169, the only public id lists for this task: numbers of training images. Validation images are held
 # out of training there, not used as unlabelled ones.
@@ -35,65 +44,17 @@ PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
         "validation": (6, 8, 12, 40, 69, 82, 90, 97, 104, 105, 106, 119, 122, 124, 130, 149, 150, 152, 155, 162),
     },
 }
-
-
-@dataclass(frozen=True)
-class Made:
-    """A split: what is said of it, its folds, and how more of them are drawn.
-
-    held_out: its validation images are no training images. drawn: labelled lists at any ratio follow from the strata.
-    draws: so do more folds, which are other draws on the sets of the first.
-    """
-
-    about: str
-    folds: list[dict[str, Any]]
-    held_out: bool = False
-    drawn: bool = True
-    draws: bool = False
-
-
-def image_infos(prepared: PreparedData) -> list[ImageInfo]:
-    """All images in order.
-
-    Strata are grades or, without them, which classes occur. Without patients it is slides that are kept apart, and
-    without either every image is its own."""
-    ids, groups, strata = prepared.ids, prepared.groups, ("",) * len(prepared.ids)
-    if prepared.dataset.stratified:
-        strata = groups.get("grade") or tuple(_occurring(prepared, name) for name in ids)
-    return [
-        ImageInfo(name, chosen, stratum, patient, name not in prepared.unmasked)
-        for name, chosen, stratum, patient in zip(ids, groups["set"], strata, patients(ids, groups), strict=True)
-    ]
-
-
-def _occurring(prepared: PreparedData, name: str) -> str:
-    """The classes of an image at native size, so that lists do not depend on the working size."""
-    return "" if name in prepared.unmasked else " ".join(map(str, np.unique(prepared.native_classes(name))))
-
-
-def groups_digest(prepared: PreparedData, ids: Collection[str]) -> str:
-    """What lists of these ids were made from: their sets, and who must not be on both sides."""
-    rows = zip(prepared.ids, prepared.groups["set"], patients(prepared.ids, prepared.groups), strict=True)
-    wanted = set(ids)
-    return hashlib.sha256(json.dumps([row for row in rows if row[0] in wanted]).encode()).hexdigest()
-
-
-def lists_digest(prepared: PreparedData, split: str) -> str | None:
-    """What the user's own list files of a split hold now; None where it has none."""
-    dataset = prepared.dataset
-    if split not in dataset.own_lists or dataset.home is None:
-        return None
-    digest = hashlib.sha256()
-    for fold in dataset.own_lists[split]:
-        for key, file in (("train", fold.train), ("test", fold.test), ("", fold.validation), *fold.labelled.items()):
-            path = dataset.home / file
-            digest.update(f"{key} {file} ".encode() + (path.read_bytes() if file and path.is_file() else b""))
-    return digest.hexdigest()
-
-
-def ids_of(folds: Sequence[Mapping[str, Any]]) -> set[str]:
-    """All images that folds have."""
-    return {name for fold in folds for part in ("train", "validation", "test") for name in fold[part]}
+ABOUT = {
+    "official": "The released training and test images. Each fold is another draw of the labelled and validation "
+                "lists.",
+    "patients": "Cross-validation over all images: no patient is in both training and test. Folds are balanced in "
+                "images, grades and patients; the labelled and validation lists are drawn from the training images.",
+    "folds": "Cross-validation over all images that have a mask. No patient (or slide, or image where neither is "
+             "known) is in both training and test; folds are balanced in images, in grades or classes, and in "
+             "patients.",
+    "published": "The only id lists published for this task (arXiv 2604.09169). Validation images are held out of "
+                 "training.",
+}
 
 
 def make_all(prepared: PreparedData, more_folds: Collection[int] = ()) -> dict[str, dict[str, Any]]:
@@ -101,79 +62,62 @@ def make_all(prepared: PreparedData, more_folds: Collection[int] = ()) -> dict[s
 
     more_folds: also cross-validations of so many folds, `patients_5` or `folds_5` of five.
     UserError where there are too few images with masks, and for a mistake in lists of one's own."""
-    images = image_infos(prepared)
+    dataset, images = prepared.dataset, _images(prepared)
     strata: dict[str, list[str]] = {}
     for image in images:
         if image.masked:
             strata.setdefault(image.stratum, []).append(image.id)
-    return {
-        name: {
-            "dataset": prepared.name, "split": name, "about": made.about,
-            "made_by": f"python -m benchmark data split {shlex.quote(prepared.dataset.source)} --write",
-            "dataset_fingerprint": prepared.fingerprint,
-            "made_from": {"groups": groups_digest(prepared, ids_of(made.folds)), "lists": lists_digest(prepared, name)},
-            "validation_held_out": made.held_out, "draws": made.draws, "strata": strata if made.drawn else None,
-            "folds": made.folds,
+    made: dict[str, dict[str, Any]] = {}
+
+    def add(name: str, about: str, folds: list[Fold], held_out: bool = False, drawn: bool = True) -> None:
+        """held_out: validation images are no training images. drawn: labelled lists at any ratio follow from the
+        strata."""
+        made[name] = {
+            "dataset": prepared.name, "split": name, "about": about, "made_by": split_command(dataset).strip("'"),
+            "dataset_fingerprint": prepared.fingerprint, "made_from": made_from(prepared, name, folds),
+            "validation_held_out": held_out, "draws": name == "official", "strata": strata if drawn else None,
+            "folds": folds,
         }
-        for name, made in _made(prepared, images, more_folds).items()
-    }
 
-
-def _made(prepared: PreparedData, images: Sequence[ImageInfo], more_folds: Collection[int]) -> dict[str, Made]:
-    dataset, made = prepared.dataset, dict[str, Made]()
-    tests = any(image.tests for image in images)
-    if tests:
-        made["official"] = Made(
-            "The released training and test images. Each fold is another draw of the labelled and validation lists.",
-            official(dataset.name, images), any(image.set == "validation" for image in images), draws=True,
-        )
+    sets = {name: [image.id for image in images if image.set == name] for name in (TRAIN, VALIDATION)}
+    test = [image.id for image in images if image.set not in sets]
+    if test:
+        draws = [make_fold(sets[TRAIN], test, strata, f"{dataset.name}/official/{number}", sets[VALIDATION] or None)
+                 for number in range(FOLDS)]
+        add("official", ABOUT["official"], draws, bool(sets[VALIDATION]))
     for name, lists in dataset.own_lists.items():
-        assert dataset.home is not None
-        made[name] = Made(
-            "Lists of one's own, named in dataset.yaml.",
-            folds_of(dataset.home, lists, f"{dataset.name}/{name}", images),
-            any(fold.validation for fold in lists), drawn=not any(fold.labelled for fold in lists),
-        )
-    kind, wanted = ("patients" if tests else "folds"), {}
-    if (not tests and not made) or (tests and shared_patients(images)):
-        wanted[kind] = FOLDS
-    for name, number in (wanted | {f"{kind}_{number}": number for number in more_folds}).items():
-        about = ABOUT_PATIENTS if tests else ABOUT_FOLDS
-        made[name] = Made(about, cross_validation(dataset.name, name, images, number))
+        folds = [_own_fold(dataset, fold, images, strata, f"{dataset.name}/{name}/{number}")
+                 for number, fold in enumerate(lists)]
+        add(name, "Lists of one's own, named in dataset.yaml.", folds, any(fold.validation for fold in lists),
+            not any(fold.labelled for fold in lists))
+    kind = "patients" if test else "folds"
+    tested = {image.patient for image in images if image.set not in sets}
+    wanted = {f"{kind}_{number}": number for number in more_folds}
+    if any(image.patient in tested for image in images if image.set in sets) or not (test or made):
+        wanted = {kind: FOLDS} | wanted
+    for name, number in wanted.items():
+        add(name, ABOUT[kind], _cross_validation(dataset.name, name, images, strata, number))
     numbers = PUBLISHED.get(prepared.name, {})
-    if numbers and {f"train_{number}" for part in numbers.values() for number in part} <= {*prepared.ids}:
-        made["published"] = Made(
-            "The only id lists published for this task (arXiv 2604.09169). Validation images are held out of training.",
-            [published(images, numbers)], True, drawn=False,
-        )
+    named = {key: [f"train_{number}" for number in part] for key, part in numbers.items()}
+    if named and {name for part in named.values() for name in part} <= {*prepared.ids}:
+        fold = {"train": sets[TRAIN], "validation": named.pop("validation"), "labelled": named, "test": test}
+        add("published", ABOUT["published"], [fold], held_out=True, drawn=False)
     return made
 
 
-ABOUT_PATIENTS = (
-    "Cross-validation over all images: no patient is in both training and test. Folds are balanced in images, grades "
-    "and patients; the labelled and validation lists are drawn from the training images."
-)
-ABOUT_FOLDS = (
-    "Cross-validation over all images that have a mask. No patient (or slide, or image where neither is known) is in "
-    "both training and test; folds are balanced in images, in grades or classes, and in patients."
-)
+def _images(prepared: PreparedData) -> list[ImageInfo]:
+    """All images in order. Strata are grades or, without them, which classes occur, at native size, so that lists do
+    not depend on the working size."""
+    ids, groups, strata = prepared.ids, prepared.groups, [""] * len(prepared.ids)
+    if prepared.dataset.stratified:
+        strata = list(groups.get("grade", ())) or [
+            " ".join(map(str, np.unique(prepared.native_classes(name)))) for name in ids
+        ]
+    return [ImageInfo(name, chosen, stratum, patient, name not in prepared.unmasked)
+            for name, chosen, stratum, patient in zip(ids, groups["set"], strata, patients(ids, groups), strict=True)]
 
 
-def shared_patients(images: Sequence[ImageInfo]) -> set[str]:
-    """Patients with images both in the training set and in a test set."""
-    training = {image.patient for image in images if not image.tests}
-    return training & {image.patient for image in images if image.tests}
-
-
-def official(dataset: str, images: Sequence[ImageInfo]) -> list[dict[str, Any]]:
-    """FOLDS draws on the released sets; a validation set that is among them is every draw's."""
-    train = [image for image in images if image.set == "train"]
-    test = [image.id for image in images if image.tests]
-    validation = [image.id for image in images if image.set == "validation"] or None
-    return [make_fold(train, test, f"{dataset}/official/{number}", validation) for number in range(FOLDS)]
-
-
-def cross_validation(dataset: str, split: str, images: Sequence[ImageInfo], folds: int) -> list[dict[str, Any]]:
+def _cross_validation(dataset: str, split: str, images: Sequence[ImageInfo], strata: Strata, folds: int) -> list[Fold]:
     """Folds that are disjoint in patients; each image that has a mask is tested once."""
     tested = [image for image in images if image.masked]
     if folds < 2 or len({image.patient for image in tested}) < folds:
@@ -182,18 +126,88 @@ def cross_validation(dataset: str, split: str, images: Sequence[ImageInfo], fold
     fold_of = assign_patients_to_folds(tested, folds, f"{dataset}/{split}")
     made = []
     for number in range(folds):
-        train = [image for image in images if fold_of.get(image.patient) != number]
+        train = [image.id for image in images if fold_of.get(image.patient) != number]
         test = [image.id for image in tested if fold_of[image.patient] == number]
-        made.append(make_fold(train, test, f"{dataset}/{split}/{number}"))
+        made.append(make_fold(train, test, strata, f"{dataset}/{split}/{number}"))
     return made
 
 
-def published(images: Sequence[ImageInfo], numbers: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """The one published fold."""
-    named = {key: [f"train_{number}" for number in part] for key, part in numbers.items()}
-    return {
-        "train": [image.id for image in images if image.set == "train"],
-        "validation": named.pop("validation"),
-        "labelled": named,
-        "test": [image.id for image in images if image.set != "train"],
+def _own_fold(dataset: Dataset, lists: Lists, images: Sequence[ImageInfo], strata: Strata, key: str) -> Fold:
+    """The fold that these files say, in the data set's order; what they do not name is drawn.
+
+    UserError, with the file: an id that is no image or is listed twice, an image in two lists of a fold, a patient (or
+    slide) both in training and test, a validation, test or labelled image without a mask."""
+    assert dataset.home is not None
+    patient = {image.id: image.patient for image in images}
+    bare = {image.id: BARE for image in images if not image.masked}
+    files = {"train": lists.train, "test": lists.test} | ({"validation": lists.validation} if lists.validation else {})
+    parts = {
+        part: read_ids(dataset.home / file, list(patient), "image of this data set", bare if part != "train" else {})
+        for part, file in files.items()
     }
+    listed: dict[str, str] = {}
+    for part, names in parts.items():
+        for name in names:
+            if name in listed:
+                raise UserError(f"{dataset.home / files[part]}: '{name}' is also in {listed[name]}; it may be in one "
+                                "list")
+            listed[name] = files[part]
+    tested = {patient[name]: name for name in parts["test"]}
+    for name, file in listed.items():
+        if file != lists.test and patient[name] in tested:
+            raise UserError(f"{dataset.home / file}: '{name}' is of '{patient[name]}', as is "
+                            f"'{tested[patient[name]]}' of {lists.test}; a patient or slide must not be both in "
+                            "training and test")
+    labelled = {
+        ratio: read_ids(dataset.home / file, parts["train"], f"training image of {lists.train}", bare)
+        for ratio, file in lists.labelled.items()
+    }
+    return make_fold(parts["train"], parts["test"], strata, key, parts.get("validation"), labelled or None)
+
+
+def write(prepared: PreparedData, folds: int | None = None) -> list[str]:
+    """Make and write every split of a data set, also a cross-validation of so many `folds`; a line for each file.
+
+    Files of splits that are not made any more are set aside."""
+    made = make_all(prepared, _more_folds(prepared.dataset) | ({folds} if folds else set()))
+    lines = []
+    for name, content in made.items():
+        path = _path(prepared, name)
+        text = json.dumps({**content, "fingerprint": digest_of(content)}, indent=1) + "\n"
+        other = path.is_file() and path.read_bytes() != text.encode()
+        write_text(path, text)
+        lines.append(f"wrote {path}" + " over another version of it" * other)
+    for name in split_names(prepared.dataset):
+        if name not in made:
+            path = _path(prepared, name)
+            path.replace(path.with_name(f"{path.name}.old"))
+            lines.append(f"{path}: this split is not made any more; the file is kept as {path.name}.old")
+    return lines
+
+
+def compare(prepared: PreparedData) -> tuple[bool, list[str]]:
+    """Whether the files are what `make_all` gives from these data, and a line for each."""
+    fine, lines = True, []
+    made = make_all(prepared, _more_folds(prepared.dataset))
+    for name in sorted({*made, *split_names(prepared.dataset)}):
+        if name not in made or not _path(prepared, name).is_file():
+            fine, verdict = False, "not a split that is made" if name not in made else "missing; use --write"
+        else:
+            held = read_split(prepared.dataset, name)
+            same = all(held[key] == made[name][key] for key in ("folds", "strata", "made_from"))
+            fine &= same
+            verdict = "the same lists" if same else "DIFFERENT lists; use --write if that is meant"
+            if held["dataset_fingerprint"] not in ("", prepared.fingerprint):
+                verdict += ", made from other pixels"
+        lines.append(f"{prepared.name}/{name}: {verdict}")
+    return fine, lines
+
+
+def _path(prepared: PreparedData, split: str) -> Path:
+    return prepared.dataset.splits_folder / f"{split}.json"
+
+
+def _more_folds(dataset: Dataset) -> set[int]:
+    """The numbers of folds of the cross-validations that were asked for once."""
+    found = (re.fullmatch(r"(?:patients|folds)_(\d+)", name) for name in split_names(dataset))
+    return {int(match[1]) for match in found if match}

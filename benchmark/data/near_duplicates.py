@@ -10,7 +10,6 @@ Found are copies of whole images. A crop, or the neighbouring piece of a slide t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -33,33 +32,30 @@ POSITIONS = {
 }
 
 
-@dataclass(frozen=True)
-class NearDuplicate:
-    """Two images, by row, of which the first looks like the second when it is put in this position."""
+def near_duplicates(images: Iterable[np.ndarray]) -> list[tuple[int, int, str, float]]:
+    """Every pair of N images, uint8 [S, S, 3], that looks alike, equal images too; N at most MOST, S at least SIDE.
 
-    first: int
-    second: int
-    position: str  # empty: as it is
-    correlation: float  # of the fine coefficients
-
-
-def near_duplicates(images: Iterable[np.ndarray]) -> list[NearDuplicate]:
-    """Every pair of N images, uint8 [S, S, 3], that looks alike, equal images too, in order of rows; N at most MOST,
-    S at least SIDE."""
+    In order of rows: the first's row and the second's; the position in which the first looks like the second, empty
+    where it is as it is; the correlation of the fine coefficients."""
     fine = np.array([_fine(image) for image in images], np.float32).reshape(-1, SIDE, SIDE)
     strength = np.linalg.norm(fine, axis=(1, 2))
     rows = np.flatnonzero(strength >= FLAT * SIDE)
     fine = fine[rows] / strength[rows, None, None]
+    odd = 1 - 2 * (np.arange(SIDE, dtype=np.float32) % 2)
     words, found = list(POSITIONS.values()), []
     for start in range(0, len(rows), BLOCK):
         others = fine[start:].reshape(-1, SIDE * SIDE).T
-        placed = [_placed(fine[start:start + BLOCK], position).reshape(-1, SIDE * SIDE) @ others
-                  for position in POSITIONS]
-        best = np.max(placed, axis=0)
+        tables = []
+        for transposed, down, across in POSITIONS:
+            placed = fine[start:start + BLOCK]
+            placed = np.swapaxes(placed, -1, -2) if transposed else placed
+            placed = placed * (odd[:, None] if down else 1) * (odd if across else 1)
+            tables.append(placed.reshape(-1, SIDE * SIDE) @ others)
+        best = np.max(tables, axis=0)
         for first, second in np.argwhere(np.triu(best >= CORRELATION, 1)):
-            place = int(np.argmax([table[first, second] for table in placed]))
-            found.append(NearDuplicate(int(rows[start + first]), int(rows[start + second]), words[place],
-                                       min(1.0, float(best[first, second]))))
+            position = words[int(np.argmax([table[first, second] for table in tables]))]
+            value = min(1.0, float(best[first, second]))
+            found.append((int(rows[start + first]), int(rows[start + second]), position, value))
     return found
 
 
@@ -71,11 +67,3 @@ def _fine(image: np.ndarray) -> np.ndarray:
     waves = dctn(np.asarray(grey, dtype=np.float32), norm="ortho")
     waves[:COARSE, :COARSE] = 0
     return waves
-
-
-def _placed(waves: np.ndarray, position: tuple[bool, bool, bool]) -> np.ndarray:
-    """The coefficients [..., SIDE, SIDE] of the images in another position."""
-    transposed, rows, columns = position
-    odd = 1 - 2 * (np.arange(SIDE, dtype=np.float32) % 2)
-    placed = np.swapaxes(waves, -1, -2) if transposed else waves
-    return placed * (odd[:, None] if rows else 1) * (odd if columns else 1)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmark.data import images
+from benchmark.data.dataset import Tile
+from benchmark.data.folder_dataset import FILE, default_name, describe
 from benchmark.data.folder_files import Files, fields_of, files_of, find
-from benchmark.data.folder_schema import FILE, default_name, describe
-from benchmark.data.mask_guess import guess_masks
-from benchmark.data.tiles import Tile
 from benchmark.errors import UserError
 from benchmark.files import write_text
 
@@ -25,9 +25,15 @@ DEPTH = 4  # of folders, counted with those of images
 LARGE = 1024  # pixels of a side, above which a working size of 256 shows little of an image
 TAIL = 0.001  # share of the pixels of 16 bits that become black, and white
 DEFAULT = "images/{name}", "masks/{name}"
+MOST_CLASSES = 32  # with more values than that, masks are not taken for classes
+ENDS = 0.8  # share of the pixels near the lowest or highest grey value, above which a threshold divides them
+FEW = 8  # with more values than that, they may be smooth edges
+PLAIN = 0.1  # share of the others that lie in regions of one value, below which they are but edges
+
+Guess = tuple[list[str], list[str]]  # lines of dataset.yaml, and lines that tell the user what was seen and guessed
 
 
-def new(folder: Path, image_files: str = "", mask_files: str = "", tile: Tile | None = None) -> list[str]:
+def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
     """Look at the images, write `folder/dataset.yaml`, and return what was seen and guessed, in lines.
 
     image_files, mask_files: where they lie, as in dataset.yaml; or `image_files` alone, a folder with all of them.
@@ -44,20 +50,14 @@ def new(folder: Path, image_files: str = "", mask_files: str = "", tile: Tile | 
     told = [f"{len(files.images)} images, {len(files.masks)} with a mask"
             + f"; the {bare} without one can only be unlabelled training images" * (bare > 0)]
     lines = [f"name: {default_name(folder)}"]
-    suffix = layout[1].removeprefix(DEFAULT[1])
-    if layout[0] == DEFAULT[0] and "/" not in suffix:
-        lines += [f"mask_suffix: {json.dumps(suffix)}"] * bool(suffix)
-        told += [f"the mask of a.png is called a{suffix}.png"] * bool(suffix)
-    else:
+    if layout != DEFAULT:
         lines += [f"image_files: {json.dumps(layout[0])}", f"mask_files: {json.dumps(layout[1])}"]
         groups = ", ".join(name for name in fields_of(layout[0]) if name != "name") or "no groups"
         told.append(f"images at {layout[0]}, masks at {layout[1]}; from the folders' names: {groups} (rename them "
                     "there where they are patient, slide, grade or set)")
-    for seen in (guess_masks(files), _pixels(files), _groups(folder)):
-        lines += seen[0]
-        told += seen[1]
-    if tile is not None:
-        lines.append(_shown(tile))
+    for more_lines, more_told in (_masks(files), _pixels(files), _groups(folder)):
+        lines += more_lines
+        told += more_told
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, "\n".join(lines) + "\n")
     describe(folder)  # what is written must be what can be read
@@ -67,12 +67,12 @@ def new(folder: Path, image_files: str = "", mask_files: str = "", tile: Tile | 
 def set_tile(folder: Path, tile: Tile) -> str:
     """Write the tiling into a dataset.yaml that has none, and say so. UserError where another stands there."""
     path, there = folder / FILE, describe(folder).tile
-    if there not in (None, tile):
+    if there == tile:
+        return f"{path}: says so already {_shown(tile)}"
+    if there:
         raise UserError(f"{path} has {_shown(there)}; change it there, as it makes other data of it")
-    if there is None:
-        before = path.read_text(encoding="utf-8")
-        write_text(path, before + "\n" * (not before.endswith("\n")) + _shown(tile) + "\n")
-    return f"{path}: {'says so already' if there else 'added'} {_shown(tile)}"
+    write_text(path, f"{path.read_text(encoding='utf-8').rstrip()}\n{_shown(tile)}\n")
+    return f"{path}: added {_shown(tile)}"
 
 
 def _shown(tile: Tile) -> str:
@@ -85,14 +85,15 @@ def _layout(folder: Path, image_files: str, mask_files: str) -> tuple[str, str]:
     if bool(mask_files) != ("{" in image_files):
         raise UserError("--images and --masks: give both as patterns, as in '{grade}/image/{name}', or --images alone "
                         "as the folder that holds all")
-    layout = (root, masks_at) if mask_files else _folders(folder, root)
     if mask_files:
-        return layout
+        return root, masks_at
+    layout = _folders(folder, root)
     found = [find(folder, pattern) for pattern in layout]
-    ids, masks = ({tuple(each.values.values()) for each in side} for side in found)
+    ids, masks = ({tuple(values.values()) for _, values in side} for side in found)
     if ids & masks:
         return layout
-    return layout[0] + _common_end(found[0]), layout[1] + _common_end(found[1])
+    ends = [_common_end([path.stem for path, _ in side]) for side in found]
+    return layout[0] + ends[0], layout[1] + ends[1]
 
 
 def _from(folder: Path, pattern: str) -> str:
@@ -121,15 +122,14 @@ def _folders(folder: Path, root: str) -> tuple[str, str]:
                     f"{FILE}, or say where they lie: --images '{{grade}}/image/{{name}}' --masks ...")
 
 
-def _common_end(files: Sequence) -> str:
+def _common_end(names: Sequence[str]) -> str:
     """Letters, with what divides them from the rest, that all names end with, as in `_mask`."""
-    names = [found.path.stem for found in files]
     ends = [match.group() for name in names if (match := re.search(r"[_\-. ]*[A-Za-z]*$", name))]
     shortest = min(ends, key=len, default="")
     return shortest if all(name.endswith(shortest) for name in names) else ""
 
 
-def _pixels(files: Files) -> tuple[list[str], list[str]]:
+def _pixels(files: Files) -> Guess:
     """Colour or grey, 8 bits or 16; and whether images are large."""
     counts, deep, grey, largest = np.zeros(1 << 16, np.int64), 0, True, 0
     for path in files.images.values():
@@ -155,7 +155,7 @@ def _pixels(files: Files) -> tuple[list[str], list[str]]:
     return lines, told
 
 
-def _groups(folder: Path) -> tuple[list[str], list[str]]:
+def _groups(folder: Path) -> Guess:
     """A table with a column `id`, where there is one alone."""
     tables = {}
     for path in sorted(folder.glob("*.csv")):
@@ -169,3 +169,108 @@ def _groups(folder: Path) -> tuple[list[str], list[str]]:
         "# groups: groups.csv  # columns id, set, patient, slide, grade ...: whatever of it is known",
         "# pattern: '(?P<patient>[^_]+)_.*'  # or from the names of the files",
     ], ["groups: no table seen; if several images are of one patient or slide, dataset.yaml can say so"]
+
+
+def _masks(files: Files) -> Guess:
+    """What the masks may mean: classes by number or colour, instances, or grey values with a threshold.
+
+    UserError: a mask that cannot be read, or masks that are none of these."""
+    colours, values = Counter[int](), Counter[int]()  # pixels of each
+    plain = Counter[int]()  # those whose four neighbours have their value
+    held: list[set[int]] = []  # of each mask, the values above 0
+    lossy = False
+    for path in files.masks.values():
+        try:
+            mask = images.read_mask(path)
+        except UserError:
+            try:
+                mask = images.read_mask(path, lossy=True)
+            except UserError:
+                colours += _counted(images.colour_numbers(path))
+                continue
+            lossy = True
+        counted = _counted(mask)
+        values += counted
+        inner = mask[1:-1, 1:-1]
+        same = [mask[:-2, 1:-1], mask[2:, 1:-1], mask[1:-1, :-2], mask[1:-1, 2:]]
+        plain += _counted(inner[np.all([inner == other for other in same], axis=0)])
+        held.append({*counted} - {0})
+    swapped = ""
+    if images.looks_like_a_mask(next(iter(files.images.values()))):
+        swapped = " The images have few colours: are images and masks swapped?"
+    place = next(iter(files.masks.values())).parent
+    if len(colours) > MOST_CLASSES:
+        raise UserError(f"{place}: {len(colours)} colours in the masks, too many for classes; were they saved with "
+                        f"loss, as JPEG is?{swapped}")
+    if colours:
+        order = sorted(colours, key=lambda number: (number != 0, -colours[number], number))
+        first = "black" if order[0] == 0 else "the most frequent"
+        return _classes([f"[{number >> 16}, {number >> 8 & 255}, {number & 255}]" for number in order]), [
+            f"masks: {len(order)} colours, taken for classes, {first} for the background: give them names"]
+    if not lossy and _are_instances(files, held):
+        return ["masks: instances", "classes: [background, object]"], [
+            f"masks: up to {max(map(len, held))} values an image, each one region: taken for instances; if they are "
+            "classes, write 'masks: classes' and name them"]
+    low, high = min(values), max(values)
+    near = (high - low) // 16
+    between = [value for value in values if min(value - low, high - value) > near]
+    pixels = sum(values[value] for value in between)
+    ends, edges = 1 - pixels / values.total(), sum(plain[value] for value in between) <= PLAIN * pixels
+    reached = sum(max(each, default=low) >= high - near for each in held) >= sum(map(bool, held)) / 2
+    if (lossy or len(values) > FEW) and ends >= ENDS and edges and reached and near:
+        middle = (low + high + 1) // 2
+        return _classes([0, f"{{from: {middle}}}"]), [
+            f"masks: {len(values)} grey values, {ends:.1%} of the pixels near {low} or {high}, the others edges: a "
+            f"threshold divides them; {middle} and more is taken for the foreground: give it a name"]
+    if lossy or len(values) > MOST_CLASSES:
+        raise UserError(f"{place}: {len(values)} values in the masks, which are neither instances (a value is more "
+                        f"than one region) nor classes; were they saved with loss?{swapped}")
+    return _numbered(sorted(values), held)
+
+
+def _counted(numbers: np.ndarray) -> Counter[int]:
+    return Counter(dict(zip(*(part.tolist() for part in np.unique(numbers, return_counts=True)), strict=True)))
+
+
+def _are_instances(files: Files, held: Sequence[set[int]]) -> bool:
+    """Whether each value of a mask is one region, and there are too many for classes, or 1, 2, 3 ... to each mask."""
+    from scipy import ndimage
+
+    count = len(set().union(*held))
+    numbered = all(len(each) == max(each, default=0) for each in held) and len({*map(len, held)} - {0}) > 1
+    return count >= (3 if numbered else MOST_CLASSES) and all(
+        ndimage.label(mask == value, structure=np.ones((3, 3)))[1] == 1
+        for mask in map(images.read_mask, files.masks.values()) for value in np.unique(mask)[:MOST_CLASSES] if value
+    )
+
+
+def _numbered(classes: list[int], held: Sequence[set[int]]) -> Guess:
+    """255 beside another class in some mask is taken for "unknown"; where no mask holds both, masks of two kinds may
+    have been mixed, and none of their labels must be lost."""
+    told: list[str] = []
+    more: list[str] = []
+    if len(classes) > 2 and classes[-1] == 255:
+        alone = sum(each == {255} for each in held)
+        if any(255 in each and len(each) > 1 for each in held):
+            classes, more = classes[:-1], ["ignore: 255"]
+            told = ["masks: 255 beside other classes is taken for 'unknown, to be ignored'"]
+        elif classes == [0, 1, 255]:
+            return _classes([0, "{from: 1}"]), [
+                f"masks: {alone} hold 255, {sum(each == {1} for each in held)} hold 1, none holds both: both are taken "
+                "for the foreground; give it a name. If 255 means 'unknown', write 1 in place of {from: 1}, and "
+                "'ignore: 255'"]
+        else:
+            told = [f"masks: 255 is in {alone} masks, in none beside another class: taken for a class of its own; if "
+                    "it means 'unknown', write 'ignore: 255' in its place"]
+    if len(classes) == 1:
+        told = [f"masks: every pixel of every mask is {classes[0]}; nothing can be learned from that"]
+        classes = [0, classes[0] or 1]
+    elif 0 not in classes:
+        told.append(f"no mask has the value 0; the first class, {classes[0]}, is taken for the background")
+    told.append(f"masks: the values {', '.join(map(str, classes))}, taken for classes: give them names")
+    return _classes(classes) + more, told
+
+
+def _classes(values: Sequence[object]) -> list[str]:
+    names = ["foreground"] if len(values) == 2 else [f"class_{number}" for number in range(1, len(values))]
+    return ["classes:", *(f"  {name}: {value}" for name, value in zip(["background", *names], values, strict=True))]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import lzma
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from benchmark.data.archive import extract
 from benchmark.data.dataset import IGNORE, Dataset, Item, is_archive
 from benchmark.errors import UserError
 from benchmark.files import make_folder, write_json
@@ -23,6 +25,8 @@ from benchmark.files import make_folder, write_json
 logger = logging.getLogger(__name__)
 
 MEMORY = "source.json"  # beside the prepared sizes: which files held which content when they were last read
+GIB = 1 << 30
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, ValueError, RuntimeError, OSError)
 Stamps = dict[str, list[int]]
 
 
@@ -41,12 +45,12 @@ class Decoded(NamedTuple):
     ignore: np.ndarray | None  # bool [H, W]
 
 
-@dataclass
 class PixelFingerprint:
     """The fingerprint of decoded pixels: the same for a .bmp and a .png copy."""
 
-    hashes: list[str] = field(default_factory=list)  # of each image
-    _digest: Any = field(default_factory=hashlib.sha256)
+    def __init__(self) -> None:
+        self.hashes: list[str] = []  # of each image
+        self._digest = hashlib.sha256()
 
     def add(self, id: str, decoded: Decoded) -> None:
         """One more image, in the data set's order."""
@@ -58,12 +62,13 @@ class PixelFingerprint:
 
     def hexdigest(self) -> str:
         """Of all that was added."""
-        return str(self._digest.hexdigest())
+        return self._digest.hexdigest()
 
 
-def columns(groups: Sequence[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+def columns(items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
     """What is known of each image as a table: key -> one value an image, empty where it is not known."""
-    return {key: tuple(row.get(key, "") for row in groups) for key in sorted({key for row in groups for key in row})}
+    keys = sorted({key for item in items for key in item.groups})
+    return {key: tuple(item.groups.get(key, "") for item in items) for key in keys}
 
 
 def groups_fingerprint(ids: Sequence[str], groups: Mapping[str, Sequence[str]]) -> str:
@@ -82,6 +87,22 @@ def items_of(dataset: Dataset, folder: Path) -> list[Item]:
     return items
 
 
+def decode(dataset: Dataset, item: Item) -> Decoded:
+    """Read an image, its mask and what is unknown in it. UserError for a file that cannot be read, or does not fit."""
+    image = dataset.read_image(item)
+    if item.mask is None and dataset.may_lack_masks:
+        return Decoded(image, np.zeros(image.shape[:2], np.uint16), np.ones(image.shape[:2], bool))
+    mask, ignore = dataset.read_mask(item), dataset.read_ignore(item)
+    for what, array in (("mask", mask), ("ignore mask", ignore)):
+        if array is not None and array.shape != image.shape[:2]:
+            shown = item.id if callable(item.image) else str(item.image)
+            raise UserError(f"{shown}: the image is {image.shape[1]} x {image.shape[0]} pixels, its {what} "
+                            f"{array.shape[1]} x {array.shape[0]}; they must be the same")
+    if not dataset.instances:
+        ignore = (mask == IGNORE) if ignore is None else ignore | (mask == IGNORE)
+    return Decoded(image, mask, ignore)
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """One process at a time reads or prepares what is kept in `folder`; where no lock can be had, without one."""
@@ -93,8 +114,7 @@ def locked(folder: Path) -> Iterator[None]:
         logger.info(f"waiting for another process, which prepares {folder.name}")
         lock.acquire()
     except (OSError, NotImplementedError):  # read-only, or a file system without locks
-        yield
-        return
+        pass
     try:
         yield
     finally:
@@ -108,7 +128,7 @@ def unpacked(dataset: Dataset, source: Path, work: Path) -> Iterator[Path]:
         yield source
         return
     make_folder(work)
-    with TemporaryDirectory(prefix=".unpacked-", dir=work) as place:
+    with TemporaryDirectory(prefix=".unpacked.", dir=work) as place:
         extract(source, Path(place))
         try:
             found = dataset.find(Path(place))
@@ -120,28 +140,34 @@ def unpacked(dataset: Dataset, source: Path, work: Path) -> Iterator[Path]:
             raise UserError(str(error).replace(place, str(source)), error.code) from None
 
 
-def decode(dataset: Dataset, item: Item) -> Decoded:
-    """Read an image, its mask and what is unknown in it. UserError for a file that cannot be read, or does not fit."""
-    image = dataset.read_image(item)
-    if item.mask is None and dataset.may_lack_masks:
-        return Decoded(image, np.zeros(image.shape[:2], np.uint16), np.ones(image.shape[:2], bool))
-    mask, ignore = dataset.read_mask(item), dataset.read_ignore(item)
-    for what, part, array in (("mask", item.mask, mask), ("ignore mask", item.ignore, ignore)):
-        if array is not None and array.shape != image.shape[:2]:
-            shown = item.id if callable(item.image) else str(item.image)
-            name = "" if callable(part) else f" {Path(str(part)).name}"
-            raise UserError(f"{shown}: the image is {image.shape[1]} x {image.shape[0]} pixels, its {what}{name} "
-                            f"{array.shape[1]} x {array.shape[0]}; they must be the same")
-    if not dataset.instances:
-        ignore = (mask == IGNORE) if ignore is None else ignore | (mask == IGNORE)
-    return Decoded(image, mask, ignore)
+def extract(archive: Path, folder: Path, limit: int = 64 * GIB) -> None:
+    """Extract a zip or tar archive; only inside `folder`. limit: bytes that its files may declare together.
+
+    UserError: damaged, encrypted, too large, a member that leads out of the folder or is a device, no space left."""
+    try:
+        if archive.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(archive) as zipped:
+                _check_size(archive, sum(member.file_size for member in zipped.infolist()), limit)
+                zipped.extractall(folder)
+        else:
+            with tarfile.open(archive) as tarred:
+                _check_size(archive, sum(member.size for member in tarred), limit)
+                tarred.extractall(folder, filter="data")
+    except BROKEN as error:
+        cause = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(f"{archive}: could not be extracted ({cause}); if it is damaged, download it again") from None
+
+
+def _check_size(archive: Path, size: int, limit: int) -> None:
+    if size > limit:
+        raise UserError(f"{archive}: its files declare more than {limit / GIB:,.0f} GiB; refused")
 
 
 def stamps(source: Path, items: Iterable[Item] | None) -> Stamps:
     """Size, time in nanoseconds and inode of every file of the data set (None: of the archive), by its place in it."""
-    paths = [source] if items is None else [
-        part for item in items for part in (item.image, item.mask, item.ignore) if isinstance(part, Path)
-    ]
+    paths = [source]
+    if items is not None:
+        paths = [part for item in items for part in (item.image, item.mask, item.ignore) if isinstance(part, Path)]
     found = {}
     for path in paths:
         name = str(path.relative_to(source)) if path.is_relative_to(source) else str(path)
@@ -156,41 +182,35 @@ def content_of(dataset: Dataset, source: Path, folder: Path, *, read: bool = Fal
     items = None if is_archive(source) else items_of(dataset, source)
     if not (now := stamps(source, items)):
         return None
-    known = recall(dataset, folder, now)
-    groups = known.groups if items is None and known else ""
-    if items is not None:
-        groups = _groups(items)
-    if known and known.groups == groups and not read:
-        return known
+
+    def known() -> Content | None:
+        found = None if read else recall(dataset, folder, now)
+        return found if found and (items is None or found.groups == _groups(items)) else None
+
+    if found := known():
+        return found
     with locked(folder), unpacked(dataset, source, folder) as place:
-        known = recall(dataset, folder, now)  # another process may have read it meanwhile
-        if known and known.groups == groups and not read:
-            return known
-        found = _read(dataset, items_of(dataset, place) if items is None else items)
+        if found := known():  # another process has read it meanwhile
+            return found
+        pixels, there = PixelFingerprint(), items_of(dataset, place) if items is None else items
+        for item in there:
+            pixels.add(item.id, decode(dataset, item))
+        found = Content(pixels.hexdigest(), _groups(there))
         with suppress(UserError):  # where prepared data may not be written: read again next time
             remember(dataset, folder, now, found)
     return found
 
 
-def _read(dataset: Dataset, items: Sequence[Item]) -> Content:
-    pixels = PixelFingerprint()
-    for item in items:
-        pixels.add(item.id, decode(dataset, item))
-    return Content(pixels.hexdigest(), _groups(items))
-
-
 def _groups(items: Sequence[Item]) -> str:
-    return groups_fingerprint([item.id for item in items], columns([item.groups for item in items]))
+    return groups_fingerprint([item.id for item in items], columns(items))
 
 
 def recall(dataset: Dataset, folder: Path, now: Stamps | None = None) -> Content | None:
     """What was read last, if it was of this version of the data set and, where given, of files with these stamps."""
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
         if known["version"] == dataset.version and (now is None or known["files"] == now):
             return Content(known["pixels"], known["groups"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
     return None
 
 

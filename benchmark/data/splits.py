@@ -11,20 +11,20 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.data.dataset import Dataset
-from benchmark.data.fold_lists import VALIDATION, FoldOrder, ImageInfo, make_fold
-from benchmark.data.id_lists import BARE, read_ids
-from benchmark.data.make_splits import groups_digest, ids_of, lists_digest, make_all
+from benchmark.data.fold_lists import HELD, FoldOrder, make_fold, patients
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError, suggest
-from benchmark.files import write_text
 
 DEFAULT_RATIO = 20
+COMMENT = re.compile(r"(^|\s)#.*")
+BARE = "has no mask; it can only be an unlabelled training image"
 
 
 @dataclass(frozen=True)
@@ -61,36 +61,37 @@ def load_split(
     name becomes "<split>+<8 hex of it>", and a ratio that is not given follows from its length.
     UserError: a split, ratio or fold that does not exist (says which do), an edited file, a bad list of one's own.
     """
-    content = _read(dataset, split)
+    content = read_split(dataset, split)
     lists = _fold(dataset, content, fold)
     train, validation, test = lists["train"], lists["validation"], lists["test"]
-    unmasked = set(lists.get("unmasked", ()))
-    masked = [name for name in train if name not in unmasked]
+    unmasked = lists.get("unmasked", [])
+    masked = [name for name in train if name not in set(unmasked)]
     held_out = set(validation) if content["validation_held_out"] else set()
+    own: list[str] | None = None
     if labelled_file is not None:
         refused = dict.fromkeys(test, "is a test image of this split; it must not be learned from")
         refused |= dict.fromkeys(unmasked, BARE)
-        labelled = read_ids(Path(labelled_file), train, "training image of this split", refused)
-        held_out -= set(labelled)
-        validation = [name for name in validation if name not in set(labelled)]
-        split += "+" + hashlib.sha256("\n".join(labelled).encode()).hexdigest()[:8]
+        own = read_ids(Path(labelled_file), train, "training image of this split", refused)
         if ratio is None:
-            ratio = 100 if len(labelled) == len(masked) else min(99, max(1, round(100 * len(labelled) / len(masked))))
-        _check_ratio(ratio)
+            ratio = 100 if len(own) == len(masked) else min(99, max(1, round(100 * len(own) / len(masked))))
+    ratio = DEFAULT_RATIO if ratio is None else ratio
+    if not 1 <= ratio <= 100:
+        raise UserError(f"--ratio must be a whole percentage from 1 to 100, it is {ratio}")
+    if own is not None:
+        labelled = own
+        held_out -= set(own)
+        validation = [name for name in validation if name not in set(own)]
+        split += "+" + hashlib.sha256("\n".join(own).encode()).hexdigest()[:8]
     else:
-        ratio = DEFAULT_RATIO if ratio is None else ratio
-        _check_ratio(ratio)
-        labelled = [name for name in masked if name not in held_out]
-        if ratio < 100:
+        if ratio == 100:
+            labelled = [name for name in masked if name not in held_out]
+        else:
             labelled = _labelled(dataset, content, lists, ratio, fold)
-        if ratio > VALIDATION and not held_out:
+        if ratio > HELD and not held_out:
             validation = []
-    known = held_out | set(labelled)
-    unlabelled = [name for name in train if name not in known]
-    digest = _digest([labelled, unlabelled, validation, test])
-    return Split(
-        split, ratio, fold, tuple(labelled), tuple(unlabelled), tuple(validation), tuple(test), fingerprint=digest
-    )
+    unlabelled = [name for name in train if name not in held_out | set(labelled)]
+    digest = digest_of([labelled, unlabelled, validation, test])
+    return Split(split, ratio, fold, tuple(labelled), tuple(unlabelled), tuple(validation), tuple(test), digest)
 
 
 def _fold(dataset: Dataset, content: Mapping[str, Any], fold: int) -> Mapping[str, Any]:
@@ -100,10 +101,10 @@ def _fold(dataset: Dataset, content: Mapping[str, Any], fold: int) -> Mapping[st
         return folds[fold]
     if fold < 0 or not content["draws"]:
         raise UserError(f"split '{content['split']}' of {dataset.name} has no fold {fold}; it has "
-                        f"{_listed(range(len(folds)))}")
+                        f"{', '.join(map(str, range(len(folds))))}")
     first = folds[0]
     validation = first["validation"] if content["validation_held_out"] else None
-    return make_fold(_infos(content, first["train"]), first["test"], _key(content, fold), validation)
+    return make_fold(first["train"], first["test"], content["strata"], _key(content, fold), validation)
 
 
 def _labelled(
@@ -114,22 +115,42 @@ def _labelled(
         return list(given)
     if not content["strata"]:
         raise UserError(f"split '{content['split']}' of {dataset.name} has no labelled list at {ratio} %; it has "
-                        f"{_listed([*lists['labelled'], 100])}, or give your own with --labelled FILE")
-    return FoldOrder(_infos(content, lists["train"]), _key(content, fold)).labelled(ratio)
-
-
-def _infos(content: Mapping[str, Any], ids: Iterable[str]) -> list[ImageInfo]:
-    stratum = {name: key for key, names in content["strata"].items() for name in names}
-    return [ImageInfo(name, "train", stratum.get(name, ""), name, name in stratum) for name in ids]
+                        f"{', '.join([*lists['labelled'], '100'])}, or give your own with --labelled FILE")
+    return FoldOrder(lists["train"], content["strata"], _key(content, fold)).labelled(ratio)
 
 
 def _key(content: Mapping[str, Any], fold: int) -> str:
     return f"{content['dataset']}/{content['split']}/{fold}"
 
 
-def _check_ratio(ratio: int) -> None:
-    if not 1 <= ratio <= 100:
-        raise UserError(f"--ratio must be a whole percentage from 1 to 100, it is {ratio}")
+def read_ids(path: Path, known: Sequence[str], what: str, refused: Mapping[str, str]) -> list[str]:
+    """The ids of a list in the order of `known`, which are all it may hold; what follows a '#' after a blank is a
+    comment.
+
+    what: what the known ids are, for messages; refused: id -> why it may not be listed.
+    UserError, with file and line: no text file, an unknown or refused id, one that is listed twice, an empty list."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file; expected image ids, one a line") from None
+    except OSError as error:
+        raise UserError(f"{path}: the list cannot be read ({error.strerror})") from None
+    place, found = {name: number for number, name in enumerate(known)}, dict[str, int]()
+    for number, line in enumerate(text.splitlines(), 1):
+        name = unicodedata.normalize("NFC", COMMENT.sub("", line).strip())
+        if not name:
+            continue
+        where = f"{path}, line {number}: '{name[:60]}'"
+        if name in refused:
+            raise UserError(f"{where} {refused[name]}")
+        if name not in place:
+            raise UserError(f"{where} is no {what}.{suggest(name, known)}")
+        if name in found:
+            raise UserError(f"{where} is listed twice (first in line {found[name]})")
+        found[name] = number
+    if not found:
+        raise UserError(f"{path}: the list is empty; expected image ids, one a line")
+    return sorted(found, key=place.__getitem__)
 
 
 def check_split_matches_data(split: Split, prepared: PreparedData) -> list[str]:
@@ -144,122 +165,92 @@ def check_split_matches_data(split: Split, prepared: PreparedData) -> list[str]:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         raise UserError(f"split '{split.name}' needs the image {lost[0]}{more}, which the prepared {prepared.name} in "
                         f"{prepared.folder} lacks; is the data set complete?")
+    again = split_command(prepared.dataset)
     bare = [name for name in (*split.labelled, *split.validation, *split.test) if name in prepared.unmasked]
     if bare:
         raise UserError(f"split '{split.name}' needs the mask of {bare[0]}, which is not there any more; put it back, "
-                        f"or make the lists again with {_command(prepared.dataset)}")
+                        f"or make the lists again with {again}")
     name = split.name.partition("+")[0]
-    content = _read(prepared.dataset, name)
-    made_from = content["made_from"]
-    now = {"groups": groups_digest(prepared, ids_of(content["folds"])), "lists": lists_digest(prepared, name)}
+    content = read_split(prepared.dataset, name)
+    now = made_from(prepared, name, content["folds"])
     for key, what in (("groups", "sets, patients or slides"), ("lists", "list files that dataset.yaml names")):
-        if made_from[key] != now[key]:
+        if content["made_from"][key] != now[key]:
             raise UserError(f"split '{name}' of {prepared.name} was made before its {what} were changed; make it again "
-                            f"with {_command(prepared.dataset)}")
+                            f"with {again}")
     if content["dataset_fingerprint"] in ("", prepared.fingerprint):
         return []
     marks = f"({prepared.fingerprint[:12]}, not {content['dataset_fingerprint'][:12]})"
     if prepared.dataset.home:
-        return [f"{prepared.name} is not what the split '{split.name}' was made from {marks}: "
-                f"{_command(prepared.dataset)} makes the lists again, with what was added"]
+        return [f"{prepared.name} is not what the split '{split.name}' was made from {marks}: {again} makes the lists "
+                "again, with what was added"]
     return [f"your copy of {prepared.name} does not have the pixels that the split '{split.name}' was made from "
             f"{marks}: results may differ"]
 
 
+def made_from(prepared: PreparedData, split: str, folds: Collection[Mapping[str, Any]]) -> dict[str, str | None]:
+    """Digests of what the lists of these folds were made from: the sets of their images and who must not be on both
+    sides; and the user's own list files, None where the split has none."""
+    listed = {name for fold in folds for part in ("train", "validation", "test") for name in fold[part]}
+    rows = zip(prepared.ids, prepared.groups["set"], patients(prepared.ids, prepared.groups), strict=True)
+    groups = hashlib.sha256(json.dumps([row for row in rows if row[0] in listed]).encode()).hexdigest()
+    dataset = prepared.dataset
+    if split not in dataset.own_lists or dataset.home is None:
+        return {"groups": groups, "lists": None}
+    lists = hashlib.sha256()
+    for fold in dataset.own_lists[split]:
+        for key, file in (("train", fold.train), ("test", fold.test), ("", fold.validation), *fold.labelled.items()):
+            path = dataset.home / file
+            lists.update(f"{key} {file} ".encode() + (path.read_bytes() if file and path.is_file() else b""))
+    return {"groups": groups, "lists": lists.hexdigest()}
+
+
 def default_split(dataset: Dataset) -> str:
     """`official` where the data set has it or has none yet, else the first of its splits."""
-    known = _splits(dataset)
+    known = split_names(dataset)
     return "official" if "official" in known or not known else known[0]
 
 
 def available(dataset: Dataset) -> list[SplitInfo]:
     """Every split of a data set, with its ratios and number of folds."""
     offers = []
-    for name in _splits(dataset):
-        content = _read(dataset, name)
+    for name in split_names(dataset):
+        content = read_split(dataset, name)
         ratios = (*map(int, content["folds"][0]["labelled"]), 100)
         offers.append(SplitInfo(name, content["about"], ratios, len(content["folds"])))
     return offers
 
 
-def write(prepared: PreparedData, folds: int | None = None) -> list[str]:
-    """Make and write every split of a data set, also a cross-validation of so many `folds`; a line for each file.
-
-    Files of splits that are not made any more are set aside."""
-    made = make_all(prepared, _more_folds(prepared.dataset) | ({folds} if folds else set()))
-    lines = []
-    for name, content in made.items():
-        path = prepared.dataset.splits_folder / f"{name}.json"
-        text = json.dumps({**content, "fingerprint": _digest(content)}, indent=1) + "\n"
-        other = path.is_file() and path.read_bytes() != text.encode()
-        write_text(path, text)
-        lines.append(f"wrote {path}" + " over another version of it" * other)
-    for name in _splits(prepared.dataset):
-        if name not in made:
-            path = prepared.dataset.splits_folder / f"{name}.json"
-            path.replace(path.with_name(f"{path.name}.old"))
-            lines.append(f"{path}: this split is not made any more; the file is kept as {path.name}.old")
-    return lines
-
-
-def compare(prepared: PreparedData) -> tuple[bool, list[str]]:
-    """Whether the committed files are what `make_all` gives from these data, and a line for each."""
-    fine, lines = True, []
-    made = make_all(prepared, _more_folds(prepared.dataset))
-    for name in sorted({*made, *_splits(prepared.dataset)}):
-        path = prepared.dataset.splits_folder / f"{name}.json"
-        if name not in made or not path.is_file():
-            fine, verdict = False, "not a split that is made" if name not in made else "missing; use --write"
-        else:
-            held = _read(prepared.dataset, name)
-            same = all(held[key] == made[name][key] for key in ("folds", "strata", "made_from"))
-            fine &= same
-            verdict = "the same lists" if same else "DIFFERENT lists; use --write if that is meant"
-            if held["dataset_fingerprint"] not in ("", prepared.fingerprint):
-                verdict += ", made from other pixels"
-        lines.append(f"{prepared.name}/{name}: {verdict}")
-    return fine, lines
-
-
-def _more_folds(dataset: Dataset) -> set[int]:
-    """The numbers of folds of the cross-validations that were asked for once."""
-    found = (re.fullmatch(r"(?:patients|folds)_(\d+)", name) for name in _splits(dataset))
-    return {int(match[1]) for match in found if match}
-
-
-def _splits(dataset: Dataset) -> list[str]:
+def split_names(dataset: Dataset) -> list[str]:
+    """The splits that have a file."""
     return sorted(path.stem for path in dataset.splits_folder.glob("*.json") if not path.name.startswith("."))
 
 
-def _command(dataset: Dataset) -> str:
+def split_command(dataset: Dataset) -> str:
+    """What makes the files."""
     return f"'python -m benchmark data split {shlex.quote(dataset.source)} --write'"
 
 
-def _read(dataset: Dataset, split: str) -> dict[str, Any]:
-    known = _splits(dataset)
+def read_split(dataset: Dataset, split: str) -> dict[str, Any]:
+    """A split's file. UserError: there is none, or it is not as it was written."""
+    known = split_names(dataset)
     if split not in known:
-        has = f"it has {', '.join(known)}"
+        has = f"It has {', '.join(known)}"
         if not known:
-            has = f"none is made yet: {_command(dataset)} does it where its images are"
-        raise UserError(f"{dataset.name} has no split '{split}'.{suggest(split, known)} {has[0].upper()}{has[1:]}.")
+            has = f"None is made yet: {split_command(dataset)} does it where its images are"
+        raise UserError(f"{dataset.name} has no split '{split}'.{suggest(split, known)} {has}.")
     path = dataset.splits_folder / f"{split}.json"
-    restore = f"make it again with {_command(dataset)}" if dataset.home else "restore it with git"
+    restore = f"make it again with {split_command(dataset)}" if dataset.home else "restore it with git"
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         claimed = content.pop("fingerprint")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: not a split file ({error}); {restore}") from None
-    if _digest(content) != claimed:
+    if digest_of(content) != claimed:
         raise UserError(f"{path}: the lists do not have their fingerprint, the file was edited; {restore}, or give "
                         "your own list with --labelled FILE")
-    if "made_from" not in content:
-        raise UserError(f"{path}: does not say what the lists were made from, as older versions did; {restore}")
     return content
 
 
-def _digest(content: Any) -> str:
+def digest_of(content: Any) -> str:
+    """sha256 of a JSON value."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _listed(values: Iterable[Any]) -> str:
-    return ", ".join(map(str, values))

@@ -8,17 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmark.data.dataset import IGNORE, Dataset
+from benchmark.data.dataset import IGNORE, Box, Dataset
 from benchmark.data.source import Content, groups_fingerprint
-from benchmark.data.tiles import Box
 from benchmark.errors import UserError
-from benchmark.files import sha256
-from benchmark.npz import DAMAGED, ArrayFile
+from benchmark.files import DAMAGED, ArrayFile, sha256
 
 ABSENT = "is not there"
 FORMAT = 2  # of the folder's files; another number means: prepare again
@@ -49,8 +46,8 @@ class PreparedData:
     native_sizes: tuple[tuple[int, int], ...]  # (H, W)
     hashes: tuple[str, ...]  # of each decoded source image
     native_masks: Mapping[str, np.ndarray]  # by id, `<id>.classes` and `<id>.ignore`; an open file
-    unmasked: frozenset[str] = frozenset()  # images without a mask: 255 throughout, never labelled, never tested
-    tiles: tuple[tuple[Box, ...], ...] = ()  # of each image, at native size; empty where images are whole
+    unmasked: frozenset[str]  # images without a mask: 255 throughout, never labelled, never tested
+    tiles: tuple[tuple[Box, ...], ...]  # of each image, where its rows lie in it at native size; one where it is whole
 
     @property
     def name(self) -> str:
@@ -70,14 +67,24 @@ class PreparedData:
     def _ends(self) -> np.ndarray:
         return np.cumsum([0, *map(len, self.tiles)])
 
+    def position(self, id: str) -> int:
+        """The place of an image among `ids`, and so among groups, sizes and hashes."""
+        if id not in self._places:
+            raise UserError(f"{self.name}: no image '{id}' in {self.folder}")
+        return self._places[id]
+
     def rows(self, id: str) -> range:
         """The rows of an image in the arrays: one, or one a tile, in the order of `boxes`."""
         place = self.position(id)
-        return range(self._ends[place], self._ends[place + 1]) if self.tiles else range(place, place + 1)
+        return range(self._ends[place], self._ends[place + 1])
 
     def rows_of(self, ids: Iterable[str]) -> list[int]:
         """The rows of several images, one image after the other."""
         return [row for name in ids for row in self.rows(name)]
+
+    def boxes(self, id: str) -> tuple[Box, ...]:
+        """Where an image's rows lie in it, at native size: tiles, or the image itself."""
+        return self.tiles[self.position(id)]
 
     def picture(self, id: str) -> tuple[np.ndarray, np.ndarray]:
         """An image, uint8 [S, S, 3], and its mask [S, S], to be looked at; of tiles, put together from small ones."""
@@ -95,62 +102,38 @@ class PreparedData:
             image[top:bottom, left:right], mask[top:bottom, left:right] = np.asarray(part), np.asarray(label)
         return image, mask
 
-    def boxes(self, id: str) -> tuple[Box, ...]:
-        """Where an image's rows lie in it, at native size: tiles, or the image itself."""
-        place = self.position(id)
-        return self.tiles[place] if self.tiles else ((0, 0, *self.native_sizes[place]),)
-
-    def position(self, id: str) -> int:
-        """The place of an image among `ids`, and so among groups, sizes and hashes."""
-        if id not in self._places:
-            raise UserError(f"{self.name}: no image '{id}' in {self.folder}")
-        return self._places[id]
-
     def native(self, id: str) -> np.ndarray:
         """Object ids [H, W] at native resolution, uint8 or uint16; 0 is background."""
-        return self._member(id)
+        return self.native_masks[id]
 
     def native_classes(self, id: str) -> np.ndarray:
         """Class indices [H, W] at native resolution, uint8; 255 = ignore."""
         if f"{id}.classes" in self.native_masks:
-            return self._member(f"{id}.classes")
+            return self.native_masks[f"{id}.classes"]
         return np.where(self.native_valid(id), self.native(id) > 0, IGNORE).astype(np.uint8)
 
     def native_valid(self, id: str) -> np.ndarray:
         """bool [H, W]: False where the truth is unknown (ignore)."""
         if f"{id}.ignore" in self.native_masks:
-            return ~self._member(f"{id}.ignore")
+            return ~self.native_masks[f"{id}.ignore"]
         return np.ones(self.native_sizes[self.position(id)], dtype=bool)
 
-    def _member(self, key: str) -> np.ndarray:
-        try:
-            return self.native_masks[key]
-        except DAMAGED as error:
-            raise UserError(f"{self.folder / 'native.npz'}: cannot read the mask {key} ({error}); delete the folder "
-                            "and prepare the data again") from None
-
     def statistics(self, rows: Sequence[int]) -> tuple[Channels, Channels]:
-        """Mean and standard deviation of the three channels over these rows' pixels in [0, 1].
+        """Mean and standard deviation of the three channels over these rows' pixels in [0, 1], one row at a time.
 
         Exact: counts of the 256 values, then float64. A deviation above 0.5 is impossible for such pixels."""
         if len(rows) == 0:
             raise UserError(f"{self.name}: statistics of no images")
-        return statistics(self.images[row] for row in rows)
-
-
-def statistics(images: Iterable[np.ndarray]) -> tuple[Channels, Channels]:
-    """Mean and standard deviation by channel of images uint8 [H, W, 3], as pixels in [0, 1]; one is read at a time."""
-    values = np.arange(256) / 255
-    counts = np.zeros((3, 256), dtype=np.int64)
-    for image in images:
-        counts += [np.bincount(image[..., channel].ravel(), minlength=256) for channel in range(3)]
-    means, deviations = [], []
-    for count in counts:
-        share = count / count.sum()
-        means.append(float(share @ values))
-        deviations.append(float(np.sqrt(share @ (values - means[-1]) ** 2)))
-    assert max(deviations) <= 0.5, "no deviation of values in [0, 1] exceeds 0.5"
-    return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])
+        values = np.arange(256) / 255
+        counts = np.zeros((3, 256), dtype=np.int64)
+        for row in rows:
+            counts += [np.bincount(self.images[row][..., channel].ravel(), minlength=256) for channel in range(3)]
+        means, deviations = [], []
+        for count in counts:
+            share = count / count.sum()
+            means.append(float(share @ values))
+            deviations.append(float(np.sqrt(share @ (values - means[-1]) ** 2)))
+        return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])
 
 
 def arrays_fingerprint(ids: Sequence[str], images: np.ndarray, masks: np.ndarray) -> str:
@@ -161,40 +144,30 @@ def arrays_fingerprint(ids: Sequence[str], images: np.ndarray, masks: np.ndarray
     return digest.hexdigest()
 
 
-def read(folder: Path, dataset: Dataset, size: int) -> PreparedData:
+def read_prepared(folder: Path, dataset: Dataset, size: int) -> PreparedData:
     """The prepared data in `folder`. Raises Unusable with the reason where it cannot be used."""
     if not folder.is_dir():
         raise Unusable(ABSENT)
     try:
-        index: dict[str, Any] = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         versions = index["format"], index["dataset"], index["version"], index["size"]
-        wanted = FORMAT, dataset.name, dataset.version, size
-        if versions != wanted:
+        if versions != (FORMAT, dataset.name, dataset.version, size):
             raise Unusable("is of another version (of SemiHisto, of dataset.yaml or of its groups)")
-        ids = tuple(index["ids"])
-        tiles = tuple(tuple((y, x, h, w) for y, x, h, w in boxes) for boxes in index.get("tiles", ()))
-        rows = sum(map(len, tiles)) if tiles else len(ids)
-        images = _array(folder / "images.npy", (rows, size, size, 3))
-        masks = _array(folder / "masks.npy", (rows, size, size))
-        native = ArrayFile(folder / "native.npz")
+        images, masks = (np.load(folder / name, mmap_mode="r") for name in ("images.npy", "masks.npy"))
+        sizes = tuple((h, w) for h, w in index["native_sizes"])
+        made = PreparedData(
+            dataset, size, folder, images, masks, tuple(index["ids"]),
+            {key: tuple(values) for key, values in index["groups"].items()}, tuple(index["classes"]),
+            index["fingerprint"], index["arrays_fingerprint"], sizes, tuple(index["hashes"]),
+            ArrayFile(folder / "native.npz"), frozenset(index.get("unmasked", ())),
+            tuple(tuple((y, x, h, w) for y, x, h, w in boxes) for boxes in index.get("tiles", ()))
+            or tuple(((0, 0, *size),) for size in sizes),
+        )
         if sha256(folder / "native.npz") != index["native_sha256"]:
             raise Unusable("is damaged (native.npz is not as it was written)")
-        if arrays_fingerprint(ids, images, masks) != index["arrays_fingerprint"]:
+        if arrays_fingerprint(made.ids, images, masks) != made.arrays_fingerprint:
             raise Unusable("is damaged (the arrays do not have their fingerprint)")
-        return PreparedData(
-            dataset, size, folder, images, masks, ids,
-            {key: tuple(values) for key, values in index["groups"].items()}, tuple(index["classes"]),
-            index["fingerprint"], index["arrays_fingerprint"],
-            tuple((int(h), int(w)) for h, w in index["native_sizes"]), tuple(index["hashes"]), native,
-            frozenset(index.get("unmasked", ())), tiles,
-        )
+        return made
     except (*DAMAGED, TypeError, AttributeError) as error:
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise Unusable(f"is damaged ({cause[:160]})") from None
-
-
-def _array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
-    if array.dtype != np.uint8 or array.shape != shape:
-        raise Unusable(f"is damaged ({path.name} is {array.dtype} {list(array.shape)}, not uint8 {list(shape)})")
-    return array

@@ -1,12 +1,8 @@
 """From masks to counts, and from counts to scores. Nothing here imports torch; `metrics.torch_counts` does."""
 
-from __future__ import annotations
-
 from benchmark.metrics.counts import IGNORE, THRESHOLDS, class_confusion, dice, jaccard, over_classes
-from benchmark.metrics.objects import object_scores
-from benchmark.metrics.surfaces import surface_distances
+from benchmark.metrics.objects import object_scores, surface_distances
 
 __all__ = [
-    "IGNORE", "THRESHOLDS", "class_confusion", "dice", "jaccard", "object_scores", "over_classes",
-    "surface_distances",
+    "IGNORE", "THRESHOLDS", "class_confusion", "dice", "jaccard", "object_scores", "over_classes", "surface_distances",
 ]

@@ -15,18 +15,18 @@ from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split, available, check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from benchmark.files import check_writable, remove_unfinished, sha256, write_atomically, write_json
-from benchmark.models.info import Model, native_size
+from benchmark.files import check_writable, remove_unfinished, sha256, write_arrays, write_atomically, write_json
 from benchmark.models.load import Finished
 from benchmark.models.predict import LARGER
-from benchmark.npz import write_arrays
 from benchmark.protocols import scores
-from benchmark.runs.records import archive_record
+from benchmark.runs.run_files import archive
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator
+from benchmark.training.model_file import Model, native_size
 
 SCHEMA = 1
 VALUES = range(2, 7)  # so many values of a group make a column each
+STRICT = {"test_native", "test_objects", "test_surface", "classes"}  # the counts that the strict protocol reads
 logger = logging.getLogger(__name__)
 
 
@@ -81,7 +81,7 @@ def evaluate(
         "environment": devices.environment(finished.numerics.device), "command": command,
     }
     if path.exists():
-        archive_record(path)
+        archive(path.with_suffix(".npz"), path)
     remove_unfinished(path.parent, path.stem)
     arrays = path.with_suffix(".npz")  # written first, then the file that holds their digest
     write_atomically(arrays, lambda stream: write_arrays(stream, counts))
@@ -109,14 +109,13 @@ def chosen(
 
 def warn_of_scale(model: Model, here: tuple[int, int]) -> None:
     """Warn where what is resized is of another size here (H, W) than in training, so that tissue looks otherwise."""
-    there, tile = model.native_size, model.tile
+    there, advice = model.native_size, ""
     if max(max(a / b, b / a) for a, b in zip(here, there, strict=True)) > LARGER:
-        advice = ""
-        if tile:
-            advice = f"; tile: {{size: {tile[0]}, overlap: {tile[1]}}} in dataset.yaml cuts images as in training"
+        if model.tile:
+            size, overlap = model.tile
+            advice = f"; tile: {{size: {size}, overlap: {overlap}}} in dataset.yaml cuts images as in training"
         logger.warning("image scale differs from training: what is resized to %d px has %d x %d px here (median) and "
-                       "had %d x %d px in training%s", model.size, here[1], here[0], there[1], there[0],
-                       advice)
+                       "had %d x %d px in training%s", model.size, *here[::-1], *there[::-1], advice)
 
 
 def counts_of(finished: Finished, prepared: PreparedData, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:
@@ -135,16 +134,11 @@ def by_group(counts: dict[str, Any], prepared: PreparedData, ids: tuple[str, ...
         mine = np.asarray([values[prepared.position(name)] for name in ids])
         kinds = sorted(set(mine.tolist()))
         if group != "patient" and len(kinds) in VALUES:
-            found[group] = {kind: scores(_of_images(counts, mine == kind))["strict"] for kind in kinds}
+            for kind in kinds:
+                some = {key: counts[key] if key == "classes" else counts[key][mine == kind]
+                        for key in STRICT & counts.keys()}
+                found.setdefault(group, {})[kind] = scores(some)["strict"]
     return found
-
-
-def _of_images(counts: dict[str, Any], which: np.ndarray) -> dict[str, Any]:
-    """What the strict protocol reads, of some of the images."""
-    arrays = ("test_native", "test_objects", "test_surface")
-    return {name: counts[name][which] for name in arrays if name in counts} | {
-        name: counts[name] for name in ("classes",) if name in counts
-    }
 
 
 def file_of(results: Path, content: dict[str, Any]) -> Path:

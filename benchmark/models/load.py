@@ -1,9 +1,12 @@
-"""A finished run by its name, or an export: its record, its model file, and its method with the final weights."""
+"""A finished run in use: its record, its method with the final weights, and what the network expects and answers.
+
+An export is a folder of the last two, and has no record.
+"""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,11 @@ from torch import Tensor
 
 from benchmark.errors import UserError, suggest
 from benchmark.method import Method, named_logits
-from benchmark.models.info import FILE, Model, read
 from benchmark.nets.weights import shape_of
 from benchmark.numerics import Numerics
-from benchmark.runs.compile_record import weights_digest
-from benchmark.runs.folder import folder_of
-from benchmark.runs.records import read_record, record_files
+from benchmark.runs.run_files import folder_of, read_record, record_files
 from benchmark.training import device as devices
+from benchmark.training.model_file import FILE, Model, read, weights_digest
 from benchmark.training.setup import build_method
 
 WEIGHTS = "weights.pt"
@@ -89,47 +90,29 @@ def load(run: str, results: Path, device_name: str = "auto") -> Finished:
     """
     device = devices.choose(device_name)
     path, folder = find(run, results)
-    record = read_record(path) if path else None
+    record, file = read_record(path) if path else None, folder / WEIGHTS
     if record is not None and record["status"] != "done":
         raise UserError(f"{record['run_id']} is {record['status']} ({record.get('reason')}), so it has no weights")
-    if record is not None and not (folder / WEIGHTS).is_file():
-        raise UserError(f"{folder / WEIGHTS}: the weights of this run are not on this machine; make them with "
-                        f"'{_rerun(record, results)}' and name the same --results here")
-    weights, model = read_weights(folder / WEIGHTS), read(folder)
-    if weights_digest(weights) != (model.weights_sha256 if record is None else record["weights_sha256"]):
-        raise UserError(f"{folder / WEIGHTS}: damaged, or not the weights of this run; restore the file, or make the "
-                        "run again with --overwrite")
-    numerics = Numerics.of(model.spec.values, device)
-    method = _with_weights(model, weights, strict=record is not None).to(device=device, dtype=numerics.dtype)
-    return Finished(record, folder, model, weights, method.to(memory_format=numerics.memory_format), numerics)
-
-
-def _rerun(record: dict[str, Any], results: Path) -> str:
-    """The command that makes a run again in another results folder, so that its record stays as it is."""
-    kind = record["environment"].get("device_type", "auto")
-    return f"{record['command']} --device {kind} --results {shlex.quote(str(results / 'local'))}"
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict; UserError where it is damaged."""
+    if record is not None and not file.is_file():
+        kind, local = record["environment"].get("device_type", "auto"), shlex.quote(str(results / "local"))
+        raise UserError(f"{file}: the weights of this run are not on this machine; make them with '{record['command']} "
+                        f"--device {kind} --results {local}' and name the same --results here")
+    model, weights = read(folder), None
     try:
-        weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(weights, dict) or not all(isinstance(part, Tensor) for part in weights.values()):
-            raise ValueError("no tensors by name")
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+        digest = weights_digest(weights)
     except Exception as error:  # torch raises many kinds for a damaged file, with advice that would mislead
-        raise UserError(f"{path}: damaged, or no weights ({type(error).__name__}); restore the file") from None
-    return weights
-
-
-def _with_weights(model: Model, weights: dict[str, Tensor], strict: bool) -> Official:
-    """The official output of the model's method with these weights; not `strict`: what else it has stays random."""
+        raise UserError(f"{file}: damaged, or no weights ({type(error).__name__}); restore the file") from None
+    if digest != (record or asdict(model))["weights_sha256"]:
+        raise UserError(f"{file}: damaged, or not the weights of this run; restore the file, or make the run again "
+                        "with --overwrite")
     spec = model.spec.with_values({"net.weights": shape_of(weights)})  # nothing is read to be replaced
     method = build_method(spec, model.counts, len(model.classes), model.normalisation)
     try:
-        _, unexpected = method.load_state_dict(weights, strict=strict)
-        if unexpected:
-            raise RuntimeError(f"it has no {unexpected[0]}")
+        method.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError(f"{model.run_id}: its weights do not fit {spec.method} as its code is now "
                         f"({' '.join(str(error).split())[:160]})") from None
-    return Official(method).eval()
+    numerics = Numerics.of(model.spec.values, device)
+    official = Official(method).eval().to(device=device, dtype=numerics.dtype)
+    return Finished(record, folder, model, weights, official.to(memory_format=numerics.memory_format), numerics)

@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,18 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from benchmark.data.images import EXTENSIONS
-from benchmark.data.overlay import indexed, overlay, shares
-from benchmark.data.prepare import resize
-from benchmark.data.tiles import boxes
+from benchmark.data.dataset import boxes
+from benchmark.data.images import EXTENSIONS, read_image, resize
+from benchmark.data.preview import indexed, overlay, shares
 from benchmark.errors import UserError
 from benchmark.files import check_writable, write_atomically, write_text
-from benchmark.models.info import Model
 from benchmark.models.load import Finished
 from benchmark.numerics import Normaliser
+from benchmark.training.model_file import Model
 from benchmark.training.stitch import class_map
 
 KINDS = tuple(dict.fromkeys((*EXTENSIONS, ".jpg", ".jpeg")))
+FOLDERS = ("masks", "overlays")
 TABLE, HEAD = "areas.csv", ["image", "width", "height"]
 MARK = b"SemiHisto prediction"  # in a file's text: only such a file is overwritten
 LARGER = 1.5  # times as long as the training images on a side: tissue has another scale than was learnt
@@ -39,15 +40,6 @@ class Tiling:
 
     side: tuple[int, int]
     overlap: int
-
-
-@dataclass(frozen=True)
-class Output:
-    """Where the answers for one image go; no overlay where none is wanted."""
-
-    image: Path
-    mask: Path
-    overlay: Path | None
 
 
 def images_of(paths: Sequence[Path]) -> list[Path]:
@@ -67,40 +59,27 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def outputs(images: Sequence[Path], folder: Path, with_overlay: bool, overwrite: bool) -> list[Output]:
-    """Where everything goes.
-
-    UserError where two images would go to one file, where nothing can be written, where `folder` holds files that are
-    no predictions (masks of a data set, say), and, unless `overwrite`, where a prediction is there already.
-    """
-    masks, overlays, planned = folder / "masks", folder / "overlays", dict[str, Output]()
+def check_output(images: Sequence[Path], folder: Path, overwrite: bool) -> None:
+    """UserError where two images would go to one file, where nothing can be written, where `folder` holds files that
+    are no predictions (masks of a data set, say), and, unless `overwrite`, where predictions are there already."""
+    stems: dict[str, Path] = {}
     for image in images:
-        if image.stem in planned:
-            raise UserError(f"{image} and {planned[image.stem].image} would have masks of one name; rename one, or "
-                            "predict them in turn with another --output")
-        drawn = overlays / f"{image.stem}.png" if with_overlay else None
-        planned[image.stem] = Output(image, masks / f"{image.stem}.png", drawn)
-    there = [path for place in (masks, overlays) if place.is_dir() for path in sorted(place.iterdir())]
+        if stems.setdefault(image.stem, image) != image:
+            raise UserError(f"{image} and {stems[image.stem]} would have masks of one name; rename one, or predict "
+                            "them in turn with another --output")
+    there = [path for name in FOLDERS if (folder / name).is_dir() for path in sorted((folder / name).iterdir())]
     there += [folder / TABLE] * (folder / TABLE).exists()
     for path in there:
-        if not _is_ours(path):
+        start = b""
+        if path.is_file():
+            with open(path, "rb") as stream:
+                start = stream.read(2048)
+        if not (start.startswith(",".join(HEAD).encode()) if path.name == TABLE else MARK in start):
             raise UserError(f"{path} was not written by `predict`, so nothing is written beside or over it; --output "
                             "names another folder")
-    wanted = {file for output in planned.values() for file in (output.mask, output.overlay)} | {folder / TABLE}
-    if not overwrite and (found := [path for path in there if path in wanted]):
-        raise UserError(f"{found[0]} exists; --overwrite replaces predictions, --output names another folder")
+    if there and not overwrite:
+        raise UserError(f"{there[0]} exists; --overwrite replaces predictions, --output names another folder")
     check_writable(folder)
-    return list(planned.values())
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a file says that `predict` wrote it."""
-    try:
-        with open(path, "rb") as stream:
-            start = stream.read(2048)
-    except OSError:
-        return False
-    return start.startswith(",".join(HEAD).encode()) if path.name == TABLE else MARK in start
 
 
 def tiling(model: Model, tile: str | None, overlap: int | None) -> Tiling | None:
@@ -125,25 +104,28 @@ def tiling(model: Model, tile: str | None, overlap: int | None) -> Tiling | None
     return Tiling(side, overlap)
 
 
-def predict(finished: Finished, planned: Sequence[Output], cut: Tiling | None) -> Iterator[dict[str, Any]]:
+def predict(
+    finished: Finished, images: Sequence[Path], folder: Path, with_overlay: bool, cut: Tiling | None
+) -> Iterator[dict[str, Any]]:
     """Write the answers for each image; a row for each: `image`, files and `areas` (class -> share), or an `error`."""
     model = finished.model
     marked = PngInfo()
     marked.add_text("Title", f"{MARK.decode()} of {model.run_id}")
-    for output in planned:
-        row: dict[str, Any] = {"image": str(output.image)}
+    for path in images:
+        row: dict[str, Any] = {"image": str(path)}
         try:
-            image = model.decoding.read(output.image, DEEP)
+            image = read_image(path, model.decoding, DEEP)
         except UserError as error:
             yield row | {"error": str(error)}
             continue
         classes = predicted_classes(finished, image, cut)
         areas = shares(classes, model.classes)
-        _save(output.mask, indexed(classes, len(model.classes)), marked)
-        if output.overlay:
-            _save(output.overlay, overlay(image, classes, areas), marked)
+        pictures = [indexed(classes, len(model.classes))] + [overlay(image, classes, areas)] * with_overlay
+        files = [folder / name / f"{path.stem}.png" for name in FOLDERS]
+        for picture, file in zip(pictures, files, strict=False):
+            write_atomically(file, partial(picture.save, format="PNG", pnginfo=marked))
         yield row | {
-            "mask": str(output.mask), "overlay": str(output.overlay) if output.overlay else None,
+            "mask": str(files[0]), "overlay": str(files[1]) if with_overlay else None,
             "height": image.shape[0], "width": image.shape[1], "areas": areas,
             "remark": None if cut else _remark(image, model),
         }
@@ -184,7 +166,3 @@ def _remark(image: np.ndarray, model: Model) -> str | None:
     what = "tiles" if model.tile else "images"
     return (f"the image has {width} x {height} pixels, the training {what} had {trained[1]} x {trained[0]}; seen "
             "whole, it has another scale than in training (--tile auto cuts it into windows)")
-
-
-def _save(path: Path, picture: Image.Image, marked: PngInfo) -> None:
-    write_atomically(path, lambda stream: picture.save(stream, format="PNG", pnginfo=marked))

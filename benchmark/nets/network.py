@@ -19,12 +19,9 @@ class Network(nn.Module):
     encoder: nn.Module
     decoder: nn.Module
     head: nn.Module
-    divisor: int
-    """Sides of the image must be multiples of this."""
-    feature_widths: tuple[int, ...]
-    """Channels of the features, fine to coarse."""
-    map_widths: tuple[int, ...]
-    """Channels of the maps, coarse to fine."""
+    divisor: int  # sides of the image must be multiples of this
+    feature_widths: tuple[int, ...]  # channels of the features, fine to coarse
+    map_widths: tuple[int, ...]  # channels of the maps, coarse to fine
 
     @property
     def width(self) -> int:

@@ -169,14 +169,8 @@ class SwinUNet(Network):
     """
 
     def __init__(
-        self,
-        channels: int,
-        classes: int,
-        width: int = 96,
-        depths: Sequence[int] = (2, 2, 6, 2),
-        heads: Sequence[int] = (3, 6, 12, 24),
-        window: int = 7,
-        drop_path: float = 0.1,
+        self, channels: int, classes: int, width: int = 96, depths: Sequence[int] = (2, 2, 6, 2),
+        heads: Sequence[int] = (3, 6, 12, 24), window: int = 7, drop_path: float = 0.1,
     ) -> None:
         super().__init__()
         widths = tuple(width << level for level in range(len(depths)))

@@ -50,11 +50,7 @@ class UNet(Network):
     """A level per width, fine to coarse; `up_kernel` (1 or 3) is the side of the up-convolutions' kernels."""
 
     def __init__(
-        self,
-        channels: int,
-        classes: int,
-        widths: Sequence[int] = (64, 128, 256, 512, 1024),
-        up_kernel: int = 3,
+        self, channels: int, classes: int, widths: Sequence[int] = (64, 128, 256, 512, 1024), up_kernel: int = 3
     ) -> None:
         super().__init__()
         self.divisor = 2 ** (len(widths) - 1)

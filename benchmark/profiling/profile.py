@@ -8,10 +8,13 @@ does not move.
 
 from __future__ import annotations
 
+import os
 import statistics
+import tempfile
 import weakref
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,13 +22,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark.profiling.step_timing import HARNESS, PARTS, ceiling, seconds_by_part
+from benchmark.errors import UserError
+from benchmark.files import write_bytes
+from benchmark.numerics import DTYPES
 from benchmark.training import device as devices
 from benchmark.training.cuda_graph import CudaGraphStep
-from benchmark.training.measure import reached_parameters
 from benchmark.training.setup import Training
 from benchmark.training.step import Plan, TrainStep
-from benchmark.training.trainer import BLOCK, CHECKPOINT_SECONDS, TrainState, run_block
+from benchmark.training.trainer import BLOCK, TrainState, reached_parameters, run_block
+
+SIDE = {"cuda": 8192, "cpu": 1024}  # of the square matrices that give the ceiling
 
 
 def count(training: Training) -> dict[str, Any]:
@@ -62,9 +68,8 @@ def profile(training: Training, seconds: float = 60.0) -> dict[str, Any]:
     waits = [timed(lambda: training.plans(1, steps))[0] / steps for _ in pairs]
     full_seconds = statistics.median(full[0] / steps for full, _ in pairs)
     own_seconds = statistics.median(full[1] / steps for full, _ in pairs)
-    found = fractions(training, max(1, steps // 4), own_seconds) if warm else {}
-    used = state.flops / own_seconds / found["ceiling_flops_per_second"] if warm and state.flops else None
-    return count(training) | found | {
+    can = ceiling(training.device, training.spec.values["train.precision"]) if warm else None
+    return count(training) | {
         "flops_per_step": state.flops or None,
         "peak_memory_bytes": peak or live.peak,
         "seconds_per_step": full_seconds,
@@ -72,25 +77,22 @@ def profile(training: Training, seconds: float = 60.0) -> dict[str, Any]:
         "overhead_ratio": statistics.median(full[1] / bare[1] for full, bare in pairs) if warm else None,
         "data_wait_fraction": statistics.median(waits) / full_seconds,
         "images_per_second": sum(planner.batch for planner in training.planners.values()) / full_seconds,
-        "model_flops_utilisation": used,
+        "ceiling_flops_per_second": can,
+        "model_flops_utilisation": state.flops / own_seconds / can if can and state.flops else None,
         "wall_seconds": sum(full[0] + bare[0] for full, bare in pairs),
     }
 
 
-def fractions(training: Training, steps: int, step_seconds: float) -> dict[str, Any]:
-    """Seconds by part, the device's ceiling, and the share of a whole run that is neither training nor reading back."""
-    parts = seconds_by_part(training, steps)
-    stepping = training.steps * step_seconds
-    evaluating = min(training.evaluator.settings.times, training.steps) * parts["evaluation"]
-    saving = (stepping + evaluating) / CHECKPOINT_SECONDS * parts["checkpoint"]
-    ours = sum(parts[name] for name in HARNESS)
-    return {
-        "seconds_by_part": parts,
-        "overhead_by_parts": 1 + ours / (sum(parts[name] for name in PARTS) - ours),
-        "ceiling_flops_per_second": ceiling(training.device, training.spec.values["train.precision"]),
-        "evaluation_fraction": evaluating / (stepping + evaluating + saving),
-        "checkpoint_fraction": saving / (stepping + evaluating + saving),
-    }
+def ceiling(device: torch.device, precision: str) -> float:
+    """Floating-point operations a second of a large matrix product in this precision (bf16: inputs in bfloat16).
+
+    Convolutions may beat it: an algorithm that multiplies less than the operations that are counted.
+    """
+    kind = torch.bfloat16 if precision == "bf16" else DTYPES[precision]
+    side = SIDE[device.type]
+    one, other = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
+    times = [devices.own_seconds(device, lambda: one @ other) for _ in range(8)]
+    return 2 * side**3 / min(times)  # the best: other work on the machine only ever slows one down
 
 
 class Nowhere:
@@ -177,3 +179,24 @@ class LiveTensors(TorchDispatchMode):
         """A storage was freed."""
         self.known.discard(key)
         self.now -= size
+
+
+def trace(training: Training, path: Path, steps: int = 3) -> None:
+    """A Chrome trace of some steps, after two that warm up; UserError where it cannot be written."""
+    if path.is_dir():
+        raise UserError(f"--trace {path}: is a folder; name a file, as in --trace trace.json")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it would complain of every GPU that is not there
+    from torch.profiler import ProfilerActivity, profile
+
+    kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (training.device.type == "cuda")
+    plans = training.plans(0, steps + 2)
+    for plan in plans[:2]:
+        training.step(plan)
+    with profile(activities=kinds) as recorded:
+        for plan in plans[2:]:
+            training.step(plan)
+        devices.settle(training.device)
+    with tempfile.TemporaryDirectory() as folder:  # the exporter takes names alone
+        exported = Path(folder) / "trace.json"
+        recorded.export_chrome_trace(str(exported))
+        write_bytes(path, exported.read_bytes())

@@ -14,16 +14,13 @@ from benchmark.errors import CHECK_FAILED, UserError, suggest
 from benchmark.files import write_text
 from benchmark.paths import CONFIGS
 from benchmark.protocols import PROTOCOLS
-from benchmark.report.against import against
-from benchmark.report.compare import difference_table
-from benchmark.report.csv_export import comma_separated
-from benchmark.report.gap import gap_table, waterfall_table
-from benchmark.report.latex import document
-from benchmark.report.markdown import escape, markdown
+from benchmark.report.compare import difference_table, gap_table, waterfall_table
+from benchmark.report.gather import warnings_of
+from benchmark.report.published import against
+from benchmark.report.render import Table, comma_separated, latex_document, markdown
+from benchmark.report.render import escape_markdown as escape
 from benchmark.report.results_frame import METRICS, Group
-from benchmark.report.table import Table
 from benchmark.report.tables import class_table, cost_tables, failure_table, object_table, score_table, subset_tables
-from benchmark.report.warnings import warnings_of
 
 TEXTS, FIGURES, PAGE = ("md", "tex", "csv"), ("png", "pdf"), ("html",)
 FORMATS = (*TEXTS, *FIGURES, *PAGE)
@@ -95,18 +92,15 @@ def check_owner(group: Group, results: Path, command: str) -> None:
     if found is None:
         return
     here, there = _experiment(command), _experiment(found["command"])
-    other_file = here and there and here != there and there.is_file() and not there.samefile(here)
+    other_file = here.is_file() and there.is_file() and not there.samefile(here)
     if other_file or found["title"].partition(": ")[0] != " ".join(group.title.split()).partition(": ")[0]:
         raise UserError(f"{path}: this is a table of '{found['title']}', made by '{found['command']}'; rename one of "
                         "the two experiments, or move its files away")
 
 
-def _experiment(command: str) -> Path | None:
-    """The file of the experiment that a command names; None where it names none."""
-    words = shlex.split(command)
-    name = words[4] if len(words) > 4 and words[3] == "report" and not words[4].startswith("-") else None
-    if name is None:
-        return None
+def _experiment(command: str) -> Path:
+    """The file of the experiment that a command names; one that is not there where it names none."""
+    name = next(iter(shlex.split(command)[4:]), "")  # after `python -m benchmark report`
     return Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / "experiments" / f"{name}.yaml"
 
 
@@ -123,7 +117,7 @@ def group_texts(
         parts += [*(f"**Careful:** {escape(warning)}\n" for warning in warnings), *map(markdown, mine)]
         parts.append(f"Made by `{command}`. {escape(provenance(group))}\n")
         found[Path("tables", f"{stem}.md")] = "\n".join(parts)
-        found[Path("tables", f"{stem}.tex")] = document(mine, comments, stem, warnings)
+        found[Path("tables", f"{stem}.tex")] = latex_document(mine, comments, stem, warnings)
         found[Path("tables", f"{group.name}.csv")] = comma_separated(group, digest(group))  # all protocols
     return found
 
@@ -137,18 +131,11 @@ def origin(groups: Sequence[Group], command: str) -> str:
 def group_tables(group: Group, protocol: str) -> list[Table]:
     """All tables of a group that have rows."""
     strict = protocol == "strict"
-    tables: list[Table | None] = [
-        *(score_table(group, protocol, metric) for metric in METRICS),
-        difference_table(group) if strict else None,
-        against(group).table,
-        class_table(group) if strict else None,
-        *(subset_tables(group) if strict else []),
-        object_table(group) if strict else None,
-        gap_table(group),
-        waterfall_table(group),
-        *cost_tables(group),
-        failure_table(group),
-    ]
+    tables: list[Table | None] = [score_table(group, protocol, metric) for metric in METRICS]
+    tables += [difference_table(group)] if strict else []
+    tables += [against(group).table]
+    tables += [class_table(group), *subset_tables(group), object_table(group)] if strict else []
+    tables += [gap_table(group), waterfall_table(group), *cost_tables(group), failure_table(group)]
     return [table for table in tables if table and table.rows]
 
 

@@ -1,23 +1,24 @@
-"""Which records make which table: of an experiment, or of whatever records there are."""
+"""Which records make which table, of an experiment or of whatever there is; and which do not belong together."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.config.compose import compose
 from benchmark.errors import UserError
-from benchmark.plugins import portable, short
-from benchmark.registry import METHODS
-from benchmark.report.results_frame import ExpectedRun, Group, Run
-from benchmark.runs.records import read_counts, read_record, record_files
+from benchmark.registry import METHODS, portable, short
+from benchmark.report.results_frame import CELL, DRAW, ExpectedRun, Group, Run
+from benchmark.runs.run_files import read_counts, read_record, record_files
 
 if TYPE_CHECKING:
     from benchmark.runs.experiment import Experiment
@@ -192,3 +193,55 @@ def _usual(spec: Mapping[str, Any]) -> dict[str, str]:
 def safe_name(*parts: str) -> str:
     """A name that is safe in any file system."""
     return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)
+
+
+def warnings_of(group: Group) -> list[str]:
+    """What a reader must know before trusting a table, a sentence each: records that do not belong together, or
+    contradict themselves; none when the runs may be compared."""
+    told = []
+    if group.other_data_count:
+        told.append(f"{group.other_data_count} runs of this experiment were made from other data, and are in a table "
+                    "of their own.")  # fmt: skip
+    if group.runs:
+        told += _mixed(group)
+    return told + [f"The scores in record {run.record['run_id']} are not those of its counts; the counts are shown."
+                   for run in group.done if not _agree(run)]  # fmt: skip
+
+
+def _mixed(group: Group) -> Iterator[str]:
+    """Versions, lists, devices and draws that should be one and are several."""
+    facts = pd.DataFrame([
+        {**run.place, "done": run.done, "device": run.device, "lists": str(run.record["data"].get("split_fingerprint")),
+         "engine": str(run.record["numerics"].get("engine")), "method": str(run.record["numerics"].get("method"))}
+        for run in group.runs
+    ])  # fmt: skip
+    engines = facts.engine.unique()
+    if len(engines) > 1:
+        yield f"These runs were made by {len(engines)} versions of the engine whose numbers differ ({_all(engines)})."
+    for row, versions in facts.groupby("row", sort=False).method.unique().items():
+        if len(versions) > 1:
+            name = group.display(str(row))
+            yield f"The runs of {name} were made by {len(versions)} versions of the method ({_all(versions)})."
+    for (ratio, fold), number in facts.groupby(["ratio", "fold"]).lists.nunique().items():
+        if number > 1:
+            yield f"At {ratio} %, fold {fold}, the runs used {number} different lists of images."
+    done = facts[facts.done]
+    devices = done.groupby("device").size()  # kernels differ between models of a device (docs/findings.md)
+    if len(devices) > 1:
+        named = ", ".join(f"{number} on {name}" for name, number in devices.items())
+        models = f"{len(devices)} models of a device ({named})"
+        yield f"These runs were made on {models}, and one run differs between models."
+    for (row, ratio), found in done[done.duplicated([*CELL, *DRAW])].groupby(CELL, sort=False):
+        twice = set(zip(found.fold, found.seed, strict=True))
+        yield f"{group.display(row)} at {ratio} % has several records of the same (fold, seed): {_all(twice)}."
+
+
+def _agree(run: Run) -> bool:
+    """Whether the stored Dice of every protocol is that of the counts; a protocol that is not stored agrees."""
+    stored = {protocol: scores.get("dice") for protocol, scores in run.record["scores"].items() if scores}
+    pairs = [(value, run.scores[protocol]["dice"]) for protocol, value in stored.items() if protocol in run.scores]
+    return all(old == new or (None not in (old, new) and math.isclose(old, new, abs_tol=1e-9)) for old, new in pairs)
+
+
+def _all(values: Iterable[Any]) -> str:
+    return ", ".join(sorted(map(str, values)))

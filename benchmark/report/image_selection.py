@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import zipfile
-import zlib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,10 @@ from PIL import Image
 
 from benchmark.data.dataset import IGNORE
 from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from benchmark.files import write_text
+from benchmark.files import DAMAGED, write_text
 from benchmark.report.results_frame import DRAW, Group
-from benchmark.runs.folder import folder_of, load_masks
+from benchmark.runs.run_files import folder_of, load_masks
 
 FOUND, INVENTED, MISSED, CONFUSED = "#009E73", "#E69F00", "#0072B2", "#CC79A7"  # TP, FP, FN: Okabe and Ito (2008)
 OPACITY = {FOUND: 0.45, INVENTED: 0.8, MISSED: 0.8, CONFUSED: 0.8}
@@ -62,14 +60,13 @@ def choose_images(scores: pd.DataFrame) -> dict[str, str]:
     common = scores.dropna().sort_index()
     ordered = common.mean(axis=1).sort_values(kind="stable").index
     place, last = pd.Series(range(len(ordered)), ordered), len(ordered) - 1
-    wishes = {f"{rule}": (place - last // part).abs() for rule, part in (("median", 2), ("worst decile", 10))}
+    wishes = {"median": (place - last // 2).abs(), "worst decile": (place - last // 10).abs()}
     if len(scores.columns) > 1:
         wishes["largest disagreement"] = (common.min(axis=1) - common.max(axis=1)).round(12)
     chosen: dict[str, str] = {}
     for rule, wish in wishes.items():
-        free = [name for name in wish.sort_values(kind="stable").index if name not in chosen.values()]
-        if free:
-            chosen[rule] = str(free[0])
+        if len(free := wish.drop(list(chosen.values()))):
+            chosen[rule] = str(free.sort_values(kind="stable").index[0])
     return chosen
 
 
@@ -78,71 +75,65 @@ def select_images(group: Group, results: Path) -> tuple[Selection | None, str]:
 
     Of all (ratio, draw) the one where most rows have their masks; the smallest of equals. Scores are that draw's own.
     """
-    kept: dict[tuple[int, int, int], dict[str, Path]] = {}
+    try:
+        return _select(group, results), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def _select(group: Group, results: Path) -> Selection:
+    kept: dict[tuple[int, int, int], dict[str, Path]] = defaultdict(dict)
     for run in group.done:
         masks = folder_of(results, run.record["run_id"]) / "masks.npz"
         if masks.is_file():
-            kept.setdefault((run.spec["ratio"], run.spec["fold"], run.spec["seed"]), {}).setdefault(run.row, masks)
+            kept[run.spec["ratio"], run.spec["fold"], run.spec["seed"]].setdefault(run.row, masks)
     if not kept:
-        return None, "no finished run has its masks here"
+        raise UserError("no finished run has its masks here")
     (ratio, *draw), files = min(kept.items(), key=lambda found: (-len(found[1]), found[0]))
     rows = [row for row in group.rows if row in files]
     size = next(run.spec["values"]["data.size"] for run in group.done if run.row == rows[0])
     try:
         prepared = load_prepared(group.source, size, prepare=False)
     except (UserError, KeyError) as error:
-        return None, f"the images are not here ({error})"
+        raise UserError(f"the images are not here ({error})") from None
     if prepared.fingerprint != group.fingerprint:
-        return None, "the prepared images are not those of the runs"
+        raise UserError("the prepared images are not those of the runs")
     mine = group.images[(group.images.ratio == ratio) & group.images.row.isin(rows)].set_index(DRAW).loc[tuple(draw)]
     scores = mine.pivot_table("dice", "image", "row", dropna=False)[rows]
-    rules = {name: rule for rule, name in choose_images(scores).items()}
-    if not rules:
-        return None, "no test image is common to all rows"
-    found: dict[str, dict[str, Masks]] = {}
+    chosen = choose_images(scores)
+    if not chosen:
+        raise UserError("no test image is common to all rows")
+    found: dict[str, dict[str, Masks]] = {name: {} for name in chosen.values()}
     for row in rows:
         try:
             stored = load_masks(files[row])
-            found[row] = {name: stored[name] for name in rules}
-        except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-            return None, f"the masks of {files[row].parent.name} are damaged ({error})"
-    try:
-        shown = tuple(
-            _shown(prepared, name, rule, {row: found[row][name] for row in rows}, dict(scores.loc[name]))
-            for name, rule in rules.items()
-        )
-    except UserError as error:
-        return None, f"the images are not here ({error})"
-    return Selection(group.title, ratio, (draw[0], draw[1]), {row: group.display(row) for row in rows}, shown), ""
-
-
-def _shown(
-    prepared: PreparedData, name: str, rule: str, masks: Mapping[str, Masks], dice: Mapping[str, float]
-) -> Shown:
-    truth = prepared.native(name) > 0
-    if len(prepared.classes) > 2:
-        classes = prepared.native_classes(name)
-        truth = np.where(classes == IGNORE, 0, classes)
-    if any(mask.shape != truth.shape for mask in masks.values()):
-        raise UserError(f"{name}: masks of another size than the image's")
-    return Shown(name, rule, np.asarray(prepared.picture(name)[0]), truth, masks, dice)
+            for name in found:
+                found[name][row] = stored[name]
+        except DAMAGED as error:
+            raise UserError(f"the masks of {files[row].parent.name} are damaged ({error})") from None
+    shown = []
+    for rule, name in chosen.items():
+        classes = prepared.native_classes(name) if len(prepared.classes) > 2 else prepared.native(name)
+        truth = np.where(classes == IGNORE, 0, classes) if len(prepared.classes) > 2 else classes > 0
+        if any(mask.shape != truth.shape for mask in found[name].values()):
+            raise UserError(f"{name}: masks of another size than the image's")
+        image = np.asarray(prepared.picture(name)[0])
+        shown.append(Shown(name, rule, image, truth, found[name], dict(scores.loc[name])))
+    return Selection(group.title, ratio, (draw[0], draw[1]), {row: group.display(row) for row in rows}, tuple(shown))
 
 
 def pixel_kinds(found: Masks, truth: Masks) -> dict[str, NDArray[np.bool_]]:
     """Which pixels [H, W] have each of the colours of OPACITY; CONFUSED is one class where another is."""
-    right = found == truth
+    there, predicted, right = truth > 0, found > 0, found == truth
     return {
-        FOUND: (truth > 0) & right,
-        INVENTED: (found > 0) & (truth == 0),
-        MISSED: (truth > 0) & (found == 0),
-        CONFUSED: (found > 0) & (truth > 0) & ~right,
-    }
+        FOUND: there & right, INVENTED: predicted & ~there, MISSED: there & ~predicted,
+        CONFUSED: there & predicted & ~right,
+    }  # fmt: skip
 
 
 def faded(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Light grey, three channels: the stain's own colours would hide those of an overlay."""
-    grey = (255 + image.mean(-1, keepdims=True)) / 2
-    return grey.repeat(3, -1).astype(np.uint8)
+    return ((255 + image.mean(-1, keepdims=True)) / 2).repeat(3, -1).astype(np.uint8)
 
 
 def thumbnails(shown: Shown) -> tuple[bytes, bytes, dict[str, bytes]]:

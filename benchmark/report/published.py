@@ -1,23 +1,31 @@
-"""Numbers that a publication prints, as configs/paper keeps them: cells in CSV, and what is known of them in YAML."""
+"""Numbers that a publication prints, beside ours: the difference of every cell, and whether spread explains it.
+
+configs/paper keeps them: cells in CSV, and what is known of them in YAML.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pandas as pd
-from pydantic import BaseModel, StringConstraints, model_validator
+from pydantic import StringConstraints, model_validator
 
 from benchmark.config import yaml_files
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
+from benchmark.protocols import MEANING
+from benchmark.report.render import DASH, Table, cell, number, signed
+from benchmark.report.results_frame import Group, Run
 
 FOLDER = CONFIGS / "paper"
 PLACE = ["dataset", "row", "ratio"]
+HEADER = ("method", "labels", "measure", "published", "ours", "difference", "tolerance", "set-up", "result")
 
 
-class Quantity(BaseModel, extra="forbid"):
+class Quantity(yaml_files.Strict):
     """What is compared: `value` is scores.<metric> or cost.<key> of a run, times `factor` in the printed unit.
 
     tolerance: the least difference that counts, in the printed unit. not_compared: why no difference counts, or empty.
@@ -38,7 +46,7 @@ class Quantity(BaseModel, extra="forbid"):
         return self
 
 
-class Description(BaseModel, extra="forbid"):
+class Description(yaml_files.Strict):
     """What is known of a published table.
 
     protocol: the view on our counts that it is compared with; None where it holds no scores. copied: row -> why its
@@ -52,7 +60,7 @@ class Description(BaseModel, extra="forbid"):
     notes: list[str] = []
 
 
-class Index(BaseModel, extra="forbid"):
+class Index(yaml_files.Strict):
     """The file tables.yaml. setup: what it is called -> our settings, as published."""
 
     source: str = ""
@@ -104,3 +112,114 @@ def _cells(path: Path, quantities: Mapping[str, Quantity]) -> pd.DataFrame:
         for name in mine
     ]
     return pd.concat(parts).dropna(subset=["mean"]).sort_index(kind="stable")
+
+
+class Comparison(NamedTuple):
+    """The table, how many of its cells were compared, and how many of these differ from what is published."""
+
+    table: Table
+    compared: int
+    differing: int
+
+
+def against(group: Group, name: str | None = None, folder: Path = FOLDER) -> Comparison:
+    """A row for every cell that the published table has of this data set; no row where it has none, or there is none.
+
+    `name` is that of a table in `folder`, the group's own by default. A difference counts when it is above
+    max(2 sqrt(sd1^2 + sd2^2), the quantity's tolerance), all as printed, so that a reader can repeat it. UserError:
+    there is no such table.
+    """
+    name = name or group.published
+    if name is None:
+        return Comparison(Table("Against published numbers", "None belong to these runs.", HEADER, []), 0, 0)
+    table = read(name, folder)
+    about, quantities = table.about, table.file.quantities
+    cells = [entry for entry in table.cells.itertuples() if entry.dataset in ("", group.dataset)]
+    setups: dict[str, str] = {}  # what differs -> its mark
+    rows = [_row(group, table, entry, setups) for entry in cells]
+    results = [row[-1].split(" (")[0] for row in rows]
+    compared, differing = sum(result != "not compared" for result in results), results.count("differs")
+    ours = f"Ours: protocol {about.protocol}: {MEANING[about.protocol]}. " if about.protocol else ""
+    used = [quantities[key] for key in table.cells.quantity.unique()]
+    least = [f"{quantity.tolerance:g} for {quantity.title}" for quantity in used if not quantity.not_compared]
+    caption = (
+        f"Published: {table.file.source}, {about.title}: {about.about}. {ours}Mean ± sd (ddof 1) over draws, n draws, "
+        "or (k/n) where only k of n have a value. A cell differs where |difference| is above the tolerance, max(2 "
+        f"sqrt(sd1² + sd2²), {', '.join(least)}); a spread that is not known counts as 0. Cells compared: {compared}, "
+        f"differing: {differing}."
+    )
+    notes = _notes(group, table, cells, setups)
+    return Comparison(Table(f"Against the published {about.title}", caption, HEADER, rows, notes), compared, differing)
+
+
+def _row(group: Group, table: Published, entry: Any, setups: dict[str, str]) -> list[str]:
+    """One published cell beside ours."""
+    quantity = table.file.quantities[entry.quantity]
+    places = [place for place in group.cells.index if place[0] == entry.row and entry.ratio in (None, place[1])]
+    places = [place for place in places if group.cells.finished[place] or group.cells.states[place]]
+    runs = [run for place in places for run in group.finished(*place)]
+    values = pd.Series([_value(run, table, quantity) for run in runs], dtype=float).dropna()
+    printed = f"{entry.mean:g}" if quantity.value.startswith("cost.") else number(entry.mean)
+    printed += "" if math.isnan(entry.sd) else f" ± {number(entry.sd)}"
+    row = [group.display(entry.row), DASH if entry.ratio is None else f"{entry.ratio} %", quantity.title, printed]
+    devices = {run.record["environment"].get("device") for run in runs} if quantity.by_device else set()
+    if values.empty or len(devices) > 1:
+        states = sorted({state for place in places for state in group.cells.states[place]})
+        why = "our runs have no such value" if runs else "nothing measured" + f": {', '.join(states)}" * bool(states)
+        why = f"{len(devices)} devices" if len(devices) > 1 else why
+        return [*row, *DASH * 4, f"not compared ({why})"]
+    expected = int(group.cells.expected[places].sum())
+    ours, spread = round(values.mean(), 2), 0.0 if len(values) < 2 else round(values.std(), 2)
+    difference = round(ours - entry.mean, 2)
+    row.append(cell({"mean": values.mean(), "sd": values.std(), "n": len(values), "expected": expected}))
+    row.append(signed(difference))
+    mark = _setup(table, runs, setups)
+    if entry.row in table.about.copied or quantity.not_compared:
+        why = "copied" if entry.row in table.about.copied else "not comparable"
+        return [*row, DASH, mark, f"not compared ({why})"]
+    theirs = 0.0 if math.isnan(entry.sd) else entry.sd
+    tolerance = round(max(2 * math.hypot(spread, theirs), quantity.tolerance or 0.0), 2)
+    result = "differs" if abs(difference) > tolerance else "agrees"
+    if len(values) < expected:
+        result += f" (incomplete: {len(values)} of {expected} draws)"
+    return [*row, number(tolerance), mark, result]
+
+
+def _value(run: Run, table: Published, quantity: Quantity) -> float | None:
+    """A finished run's value in the printed unit."""
+    kind, key = quantity.value.split(".", 1)
+    value = run.scores[table.about.protocol or ""].get(key) if kind == "scores" else run.record["cost"].get(key)
+    return None if value is None else quantity.factor * value
+
+
+def _setup(table: Published, runs: Sequence[Run], setups: dict[str, str]) -> str:
+    """`as published`, or the mark of what any of the runs does otherwise."""
+    parts = []
+    for words, settings in table.file.setup.items():
+        other = {
+            f"{key} {'unset' if value is None else value}, not {'unset' if expected is None else expected}"
+            for run in runs
+            for key, expected in settings.items()
+            if (value := {**run.spec, **run.spec["values"]}.get(key)) != expected
+        }
+        if other:
+            parts.append(f"{words} ({'; '.join(sorted(other))})")
+    return setups.setdefault(", ".join(parts), f"other ({len(setups) + 1})") if parts else "as published"
+
+
+def _notes(group: Group, table: Published, cells: Sequence[Any], setups: dict[str, str]) -> list[str]:
+    about, quantities = table.about, table.file.quantities
+    reasons = {group.display(entry.row): about.copied.get(entry.row, "") for entry in cells}
+    reasons |= {quantities[entry.quantity].title: quantities[entry.quantity].not_compared for entry in cells}
+    notes = [f"Set-up {mark}: {what}." for what, mark in setups.items()]
+    notes += [f"{name} is not compared: {reason}." for name, reason in reasons.items() if reason]
+    if table.file.unpublished:
+        notes.append(f"Not published, and so not compared: {table.file.unpublished}.")
+    for entry in cells:
+        if entry.note:
+            place = entry.row if entry.ratio is None else f"{entry.row} at {entry.ratio} %"
+            notes.append(f"{place}, {quantities[entry.quantity].title} as printed: {entry.note}.")
+    notes += about.notes
+    if strangers := [group.display(row) for row in group.rows if row not in {entry.row for entry in cells}]:
+        notes.append(f"Not in the published table: {', '.join(strangers)}.")
+    return notes

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from benchmark import protocols
 from benchmark.metrics.counts import dice, jaccard
 from benchmark.report import stats
-from benchmark.runs.records import device_label
+from benchmark.runs.run_files import device_label
 
 CELL = ["row", "ratio"]
 DRAW = ["fold", "seed"]
-METRICS = ("dice", "jaccard")
+METRICS = {"dice": dice, "jaccard": jaccard}
 PIXELS = ("object_hausdorff", "hd95", "asd")
 OBJECTS = ("object_f1", "object_dice", *PIXELS)
 SUBSET = "test_groups_"  # of the arrays of counts that say what is known of the test images
@@ -187,43 +187,31 @@ class Group:
     def images(self) -> pd.DataFrame:
         """A line a finished run and test image: strict `dice` and `jaccard`, its `unit` (patient, else the image), and
         what the counts know of it (grade, set ...; missing where a run does not know it)."""
-        columns: dict[str, list[Any]] = {name: [] for name in (*CELL, *DRAW, "run_id", "image", "unit", *METRICS)}
-        known = sorted({key for run in self.done for key in run.counts if key.startswith(SUBSET)})
-        columns |= {key.removeprefix(SUBSET): [] for key in known}
+        frames = [pd.DataFrame(columns=[*CELL, *DRAW, "run_id", "image", "unit", *METRICS])] if not self.done else []
         for run in self.done:
             images = run.counts["test_ids"].astype(str)
             patients = run.counts.get(f"{SUBSET}patient", np.full(len(images), ""))
-            for name, value in run.place.items():
-                columns[name] += [value] * len(images)
-            columns["image"] += images.tolist()
-            columns["unit"] += [f"patient {p}" if p else f"image {i}" for p, i in zip(patients, images, strict=True)]
-            columns["dice"] += protocols.per_image(run.counts, dice).tolist()
-            columns["jaccard"] += protocols.per_image(run.counts, jaccard).tolist()
-            for key in known:
-                found = run.counts.get(key, [None] * len(images))
-                columns[key.removeprefix(SUBSET)] += [None if v is None else str(v) or UNKNOWN for v in found]
-        return pd.DataFrame(columns)
+            units = [f"patient {p}" if p else f"image {i}" for p, i in zip(patients, images, strict=True)]
+            scores = {metric: protocols.per_image(run.counts, score) for metric, score in METRICS.items()}
+            known = {key.removeprefix(SUBSET): np.where(of == "", UNKNOWN, of.astype(str))
+                     for key, of in run.counts.items() if key.startswith(SUBSET)}  # fmt: skip
+            frames.append(pd.DataFrame({**run.place, "image": images, "unit": units, **scores, **known}))
+        return pd.concat(frames, ignore_index=True)
 
     @property
     def subsets(self) -> list[str]:
         """What is known of the test images beside their patients, in order of the alphabet."""
-        known = [*CELL, *DRAW, "run_id", "image", "unit", "patient", *METRICS]
-        return sorted(set(self.images.columns) - set(known))
+        return sorted(set(self.images) - {*CELL, *DRAW, "run_id", "image", "unit", "patient", *METRICS})
 
     @cached_property
-    def _by_image(self) -> dict[Any, pd.DataFrame]:
-        """{(metric, row, ratio): strict scores, (unit, image) x (fold, seed)}; of several records their mean."""
-        wide = self.images.pivot_table(list(METRICS), ["unit", "image"], [*CELL, *DRAW])
-        places: dict[Any, list[int]] = defaultdict(list)
-        for number, (metric, row, ratio, *_) in enumerate(wide.columns):
-            places[metric, row, ratio].append(number)
-        cells = {key: wide.iloc[:, numbers].dropna(how="all") for key, numbers in places.items()}
-        return {key: cell.set_axis(cell.columns.droplevel([0, 1, 2]), axis=1) for key, cell in cells.items()}
+    def _by_image(self) -> pd.DataFrame:
+        """Strict scores, (unit, image) x (metric, row, ratio, fold, seed); of several records their mean."""
+        return self.images.pivot_table(list(METRICS), ["unit", "image"], [*CELL, *DRAW])
 
     def by_image(self, row: str, ratio: int, metric: str = "dice") -> pd.DataFrame:
         """A cell's strict scores as fractions: test images (unit, image) x draws (fold, seed); empty without any."""
         if self.done and (metric, row, ratio) in self._by_image:
-            return self._by_image[metric, row, ratio]
+            return self._by_image[metric, row, ratio].dropna(how="all")
         empty = [pd.MultiIndex.from_arrays([[], []], names=names) for names in (["unit", "image"], DRAW)]
         return pd.DataFrame(index=empty[0], columns=empty[1], dtype=float)
 

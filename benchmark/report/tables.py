@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
 from benchmark.protocols import MEANING, everything_is_foreground
 from benchmark.report.compare import best, resampled_units
+from benchmark.report.render import DASH, Bold, Table, between, cell, number
 from benchmark.report.results_frame import CELL, Group
-from benchmark.report.table import DASH, Bold, Table, between, cell, number
-from benchmark.report.warnings import made_on
 
 EVERYTHING = "everything is foreground (no model)"
 SUBSETS = range(2, 7)  # one value tells nothing apart; more than six are no table
@@ -53,7 +51,7 @@ def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
             rows += _everything(group)
     else:
         caption += " No interval: counts per image are kept for the last step only."
-    caption += made_on(group)
+    caption += _made_on(group)
     header = ["method", *(group.ratio_header(ratio) for ratio in group.ratios)]
     notes = [*_undefined(group, protocol), *_not_there(group)]
     return Table(f"{metric.capitalize()}, {protocol}", caption, header, rows, notes)
@@ -85,47 +83,46 @@ def class_table(group: Group, metric: str = "dice") -> Table | None:
         f"where the class is there or predicted, then {OVER_DRAWS} The tables above average an image over its classes "
         "first."
     )
-    rows = list(_columns(group, chosen.assign(value=100 * chosen.value), "class", names))
+    rows = _by_value(group, chosen.groupby([*CELL, "run_id", "class"]).value.first(), names)
     return Table(f"{metric.capitalize()} by class, strict", caption, ["method", "labels", *names], rows)
 
 
 def subset_tables(group: Group, metric: str = "dice") -> list[Table]:
     """A table for everything (patients left out) by which the runs' counts group the test images, if into 2 to 6."""
-    names = [name for name in group.subsets if group.images[name].nunique() in SUBSETS]
-    return [_subset_table(group, name, metric) for name in names]
+    tables = []
+    for name in group.subsets:
+        known = group.images.dropna(subset=[name])
+        values = sorted(known[name].unique())
+        if len(values) not in SUBSETS:
+            continue
+        caption = (
+            f"{metric.capitalize()} in percent of the test images with each value of {name}, under strict: mean over "
+            f"these images, then {OVER_DRAWS}"
+        )
+        sizes = known.groupby(["run_id", name]).size().unstack(fill_value=0).agg(["min", "max"])
+        header = ["method", "labels", *(f"{value} ({_how_many(*sizes[value])})" for value in values)]
+        undefined = int(known[metric].isna().sum())
+        note = f"{undefined} scores of single images are undefined (nothing there, nothing predicted), left out."
+        rows = _by_value(group, known.groupby([*CELL, "run_id", name])[metric].mean(), values)
+        title = f"{metric.capitalize()} by {name}, strict"
+        tables.append(Table(title, caption, header, rows, [note] if undefined else ()))
+    return tables
 
 
-def _subset_table(group: Group, name: str, metric: str) -> Table:
-    known = group.images.dropna(subset=[name])
-    each = 100 * known.groupby([*CELL, "run_id", name])[metric].mean()
-    values = sorted(known[name].unique())
-    caption = (
-        f"{metric.capitalize()} in percent of the test images with each value of {name}, under strict: mean over these "
-        f"images, then {OVER_DRAWS}"
-    )
-    sizes = known.groupby(["run_id", name]).size().unstack(fill_value=0)
-    header = ["method", "labels", *(f"{value} ({_how_many(sizes[value])})" for value in values)]
-    undefined = int(known[metric].isna().sum())
-    notes = [f"{undefined} scores of single images are undefined (nothing there, nothing predicted), left out."]
-    rows = list(_columns(group, each.rename("value").reset_index(), name, values))
-    return Table(f"{metric.capitalize()} by {name}, strict", caption, header, rows, notes if undefined else ())
-
-
-def _how_many(sizes: pd.Series) -> str:
+def _how_many(least: int, most: int) -> str:
     """Of images; where draws have test images of their own, from the fewest to the most."""
-    low, high = sizes.min(), sizes.max()
-    return "1 image" if low == high == 1 else f"{low} images" if low == high else f"{low} to {high} images"
+    span = f"{most}" if least == most else f"{least} to {most}"
+    return f"{span} image{'' if span == '1' else 's'}"
 
 
-def _columns(group: Group, values: pd.DataFrame, column: str, names: Sequence[Hashable]) -> Iterator[list[str]]:
-    """A line a cell with finished runs: for each of `names` in `column` the mean ± sd of `value` over draws."""
-    found = values.groupby([*CELL, column]).value.agg(mean="mean", sd="std", n="count")
-    for place, known in group.cells[group.cells.finished > 0].iterrows():
-        cells = [
-            found.loc[(*place, name)] if (*place, name) in found.index else {"n": 0, "mean": math.nan} for name in names
-        ]
-        texts = [cell({**one, "n": int(one["n"]), "expected": known.expected}) for one in cells]
-        yield [*group.line(place), *texts]
+def _by_value(group: Group, scores: pd.Series, names: Sequence[str]) -> list[list[str]]:
+    """A line a cell with finished runs: the mean ± sd over its draws for each of `names`, the last level of scores."""
+    found = (100 * scores).groupby(level=[0, 1, 3]).agg(mean="mean", sd="std", n="count")
+    rows = []
+    for place, expected in group.cells[group.cells.finished > 0].expected.items():
+        line = found.reindex([(*place, name) for name in names]).fillna({"n": 0}).astype({"n": int})
+        rows.append([*group.line(place), *(cell({**each, "expected": expected}) for each in line.to_dict("records"))])
+    return rows
 
 
 def object_table(group: Group) -> Table | None:
@@ -178,6 +175,20 @@ def failure_table(group: Group) -> Table | None:
         return None
     header = ["method", "labels", "fold", "seed", "status", "reason"]
     return Table("Runs without a score", "They are in no mean above.", header, rows)
+
+
+def _made_on(group: Group) -> str:
+    """Which processor made which draws, where the records know more of it than its name and no draw mixes several."""
+    places: dict[tuple[int, int], set[str]] = defaultdict(set)
+    for run in group.done:
+        places[run.spec["ratio"], run.spec["fold"]].add(run.device)
+    if not any(run.record["environment"].get("processor") for run in group.done) or max(map(len, places.values())) > 1:
+        return ""
+    by_device: dict[str, list[str]] = defaultdict(list)
+    for (ratio, fold), (device,) in sorted(places.items()):
+        by_device[device].append(f"{ratio} % draw {fold}")
+    told = [f"{device} for {', '.join(draws)}" for device, draws in by_device.items()]
+    return f" Made on {'; '.join(told) if len(told) > 1 else next(iter(by_device))}."
 
 
 def _everything(group: Group) -> list[Sequence[str]]:

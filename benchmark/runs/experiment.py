@@ -22,8 +22,7 @@ from pydantic import Field, field_validator, model_validator
 from benchmark.config import yaml_files
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
-from benchmark.plugins import short
-from benchmark.registry import METHODS
+from benchmark.registry import METHODS, short
 from benchmark.runs.request import Request
 
 AXES = ("preset", "split", "datasets", "ratios", "draws")
@@ -140,9 +139,9 @@ def read_experiment(name: str) -> Experiment:
 
 def _cells(file: _File, path: Path) -> Iterator[Cell]:
     """Every cell of every row."""
-    lines, unused = yaml_files.lines(path), set(range(len(file.exclude)))
+    unused = set(range(len(file.exclude)))
     for label, row in file.rows.items():
-        where = f"{path}, line {lines['rows', label]}"
+        where = yaml_files.where(path, "rows", label)
         given = {key: getattr(row if key in row.model_fields_set else file, key) for key in AXES}
         methods = _methods(row, where)
         classes = Counter(map(short, methods))
@@ -168,12 +167,10 @@ def _methods(row: _Row, where: str) -> list[str]:
     """The full names of a row's methods."""
     if row.methods == "all":
         return METHODS.names()
-    names = [row.method] if row.method is not None else row.methods or []
-    for name in names:
-        if not METHODS.knows(name):
-            near = suggest(name, [*METHODS.names(), *METHODS.outside()])
-            raise UserError(f"{where}: unknown method '{name}'.{near}")
     try:
+        for name in (names := [row.method] if row.method is not None else row.methods or []):
+            if not METHODS.knows(name):
+                raise UserError(f"unknown method '{name}'.{suggest(name, [*METHODS.names(), *METHODS.outside()])}")
         return [METHODS.full_name(name) for name in names]
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

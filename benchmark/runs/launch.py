@@ -14,21 +14,23 @@ import signal
 import sys
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import connection
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from benchmark.console import StopSignals, log_to_stderr
+from benchmark.data.load import load_prepared
 from benchmark.errors import DiskFull, Interrupted, RunLocked, UserError
-from benchmark.runs.folder import lock_of
-from benchmark.runs.lock import LockMonitor, read_lock, release_dead
+from benchmark.files import check_writable
+from benchmark.runs.lock import LockMonitor, read_lock, release
+from benchmark.runs.plan import Planned
 from benchmark.runs.request import Request
 from benchmark.runs.run import RunOptions, in_words, run_or_load
-from benchmark.runs.signals import StopSignals
+from benchmark.runs.run_files import folder_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,67 +45,73 @@ ENDINGS: dict[type[Exception], str] = {
 FAILURES = ("failed", "diverged", FULL, "refused", "crashed", DIED)
 
 
-@dataclass(frozen=True)
-class Job:
-    """A run to do. `expected_digest`: see `RunOptions`; `dead_holder`: of its lock, found dead."""
-
-    request: Request
-    run_id: str
-    expected_digest: str = ""
-    dead_holder: str = ""
-    tries: int = 1
-
-
 class Result(NamedTuple):
-    """How a job ended: its record's status, or what kept it from having one; and why."""
+    """How a run ended: its record's status, or what kept it from having one; and why."""
 
     status: str
     reason: str = ""
 
 
 class Queue:
-    """Jobs that are still to be given out."""
+    """Runs that are still to be given out."""
 
-    def __init__(self, jobs: Sequence[Job], results: Path) -> None:
-        self.results = results
-        self.waiting = deque(jobs)
-        self.locked: list[Job] = []  # by other processes
+    def __init__(self, runs: Sequence[Planned], options: RunOptions) -> None:
+        self.results = options.results
+        self.waiting = deque(runs)
+        self.locked: list[Planned] = []  # by other processes
         self.all_alive = False  # whether all of `locked` have been seen alive
         self.seen = "another process"  # one of those that hold a lock
+        self._died: Counter[str] = Counter()
         self._monitor = LockMonitor()
         self._looked = 0.0
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.locked)
 
-    def next(self) -> Job | None:
-        """A job that nobody has locked, or whose holder is dead; None for now."""
+    def next(self) -> Planned | None:
+        """A run that nobody has locked; None for now."""
         if time.monotonic() - self._looked > POLL_INTERVAL:
             self._looked, self.all_alive = time.monotonic(), True
             self.waiting.extendleft(reversed(self.locked))
             self.locked = []
         while self.waiting:
-            job = self.waiting.popleft()
-            if (free := self._if_free(job)) is not None:
-                return free
-            self.locked.append(job)
+            run = self.waiting.popleft()
+            if self.is_free(run):
+                return run
+            self.locked.append(run)
         return None
 
-    def _if_free(self, job: Job) -> Job | None:
-        lock = lock_of(self.results, job.run_id)
+    def is_free(self, run: Planned) -> bool:
+        """Whether nobody has locked the run; the lock of a dead process is released."""
+        lock = folder_of(self.results, run.spec.run_id) / "lock"
         try:
             status = read_lock(lock)
         except OSError:  # the file server is away: not for now
             self.all_alive = False
-            return None
+            return False
         except UserError:  # the run's process finds the same, and says so
-            status = None
-        if status is None:
-            return replace(job, dead_holder="")
-        self.seen = f"{status.holder} works on {job.run_id}"
-        state = self._monitor.state(lock, status)
+            return True
+        state = "dead" if status is None else self._monitor.state(lock, status)
+        if status is None or state == "dead":
+            release(lock, status and status.holder)
+            return True
+        self.seen = f"{status.holder} works on {run.spec.run_id}"
         self.all_alive &= state == "alive"
-        return replace(job, dead_holder=status.holder.name) if state == "dead" else None
+        return False
+
+    def take_back(self, run: Planned, result: Result) -> Result:
+        """Draw the consequences of how a run ended; the result, with what becomes of the run."""
+        if result.status == LOCKED:  # another process was faster
+            self.locked.append(run)
+        elif result.status == FULL:  # the next run would fare no better
+            self.clear()
+        elif result.status == DIED:
+            self.is_free(run)  # releases its lock
+            self._died[run.spec.run_id] += 1
+            if self._died[run.spec.run_id] < TRIES:
+                self.waiting.appendleft(run)
+                return result._replace(reason=f"{result.reason}; it is tried again")
+        return result
 
     def clear(self) -> None:
         """Give out nothing more."""
@@ -116,31 +124,31 @@ class Slot:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
-        self.job: Job | None = None
+        self.run: Planned | None = None
         self._process: Any = None
         self.pipe: Any = None
 
-    def start(self, job: Job, options: RunOptions) -> None:
-        """Fork a process for the job."""
+    def start(self, run: Planned, options: RunOptions) -> None:
+        """Fork a process for the run."""
         context = multiprocessing.get_context("forkserver")
         self.pipe, theirs = context.Pipe(duplex=False)
-        environment = {**os.environ, **self.environment}
-        self._process = context.Process(target=work, args=(theirs, job, options, environment), daemon=True)
-        self.job = job
+        options = replace(options, expected_digest=run.digest)
+        arguments = theirs, run.cell.request, options, {**os.environ, **self.environment}
+        self._process = context.Process(target=work, args=arguments, daemon=True)
+        self.run = run
         context.set_forkserver_preload([__name__, *(name for name in LIBRARIES if name in sys.modules)])
         with _inherited(self.environment):
             self._process.start()
         theirs.close()
 
-    def receive(self, asked_to_stop: bool) -> Result | None:
-        """The job's result, once it has ended; None where its process had only a message."""
-        with contextlib.suppress(EOFError, OSError):
-            if isinstance(said := self.pipe.recv(), Result):
-                self.end()
-                return said
-            logger.log(*said)
-            return None
-        code = self.end()
+    def receive(self, asked_to_stop: bool) -> Result:
+        """How the run has ended."""
+        try:
+            result: Result = self.pipe.recv()
+            self.end()
+            return result
+        except (EOFError, OSError):
+            code = self.end()
         cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return Result("interrupted" if asked_to_stop else DIED, f"its process ended with {cause}")
 
@@ -154,7 +162,7 @@ class Slot:
         if self._process.exitcode is None:
             self.kill()
         self.pipe.close()
-        self.job = None
+        self.run = None
         return int(self._process.exitcode)
 
     def kill(self) -> None:
@@ -180,26 +188,32 @@ def _inherited(environment: Mapping[str, str]) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def run_jobs(
-    jobs: Sequence[Job], environments: Sequence[Mapping[str, str]], options: RunOptions, *,
-    on_result: Callable[[Job, Result, int], None], asked_to_stop: Callable[[], bool], wait_for_others: bool = True,
-) -> list[Job]:
-    """Do all jobs, one process for each of `environments` at a time; returns the jobs that are left to others.
+def run_all(
+    runs: Sequence[Planned], environments: Sequence[Mapping[str, str]], options: RunOptions, *,
+    asked_to_stop: Callable[[], bool], wait_for_others: bool = True,
+) -> bool:
+    """Do all runs, one process for each of `environments` at a time, and say how each ends; whether one failed.
 
-    `on_result` hears how a job ended, and how many are left. `wait_for_others`: until a run that another process has
-    locked is done; where that process dies, it is done here. Asked to stop, every process saves its run and ends.
+    `wait_for_others`: until a run that another process has locked is done; where that process dies, it is done here.
+    Asked to stop, every process saves its run and ends.
     """
-    queue, slots, waiting = Queue(jobs, options.results), [Slot(environment) for environment in environments], False
+    for folder in ("runs", "records"):
+        check_writable(options.results / folder)
+    data = {(run.dataset.name, run.spec.values["data.size"]): run.dataset for run in runs}
+    for (_, size), dataset in sorted(data.items(), key=lambda item: item[0]):  # once, before many processes ask for it
+        load_prepared(dataset, size, raw=options.data)
+    queue, slots = Queue(runs, options), [Slot(each) for each in environments[: len(runs)]]
+    waiting, failed = False, {}
     try:
         while True:
             if asked_to_stop():
                 queue.clear()
             for slot in slots:
-                if slot.job is None and (job := queue.next()) is not None:
-                    slot.start(job, options)
-            busy = {slot.pipe: slot for slot in slots if slot.job}
+                if slot.run is None and (run := queue.next()) is not None:
+                    slot.start(run, options)
+            busy = {slot.pipe: slot for slot in slots if slot.run}
             if not busy and (not len(queue) or (queue.all_alive and not wait_for_others)):
-                return queue.locked
+                break
             if not busy and not waiting:
                 count = f"{len(queue)} run{'s' * (len(queue) > 1)}"
                 logger.info(f"waiting for {count} of other processes: {queue.seen}; Ctrl-C stops waiting")
@@ -212,55 +226,39 @@ def run_jobs(
                     slot.stop()  # again and again: a process that has just been forked does not listen yet
             for pipe in connection.wait(list(busy), timeout=0.5):
                 slot = busy[pipe]  # type: ignore[index]
-                job = slot.job
-                if job is None or (result := slot.receive(stopping)) is None:
+                run = slot.run
+                assert run is not None
+                result = queue.take_back(run, slot.receive(stopping))
+                if result.status == LOCKED:
                     continue
-                if result.status == LOCKED:  # another process was faster
-                    queue.locked.append(job)
-                    continue
-                if result.status == FULL:  # the next run would fare no better
-                    queue.clear()
-                if result.status == DIED:
-                    release_dead(lock_of(options.results, job.run_id))
-                if result.status == DIED and job.tries < TRIES:
-                    queue.waiting.appendleft(replace(job, tries=job.tries + 1))
-                    result = result._replace(reason=f"{result.reason}; it is tried again")
-                on_result(job, result, len(queue) + sum(slot.job is not None for slot in slots))
+                failed[run.spec.run_id] = result.status in FAILURES
+                place = f"{run.cell.row}, {run.spec.dataset} {run.spec.ratio} % draw {run.spec.fold}"
+                left = len(queue) + sum(slot.run is not None for slot in slots)
+                logger.info(f"{place}: {': '.join(filter(None, result))} ({left} left)")
     except BaseException:  # a second Ctrl-C, for one
         for slot in slots:
-            if slot.job:
+            if slot.run:
                 slot.kill()
         raise
+    if queue.locked:
+        logger.info(f"{len(queue.locked)} runs are left to the processes that work on them")
+    return any(failed.values())
 
 
-class _ToParent(logging.Handler):
-    """Sends messages through the pipe: the parent shows each of them once."""
-
-    def __init__(self, pipe: Any) -> None:
-        super().__init__()
-        self.pipe = pipe
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(OSError):
-            self.pipe.send((record.levelno, record.getMessage()))
-
-
-def work(pipe: Any, job: Job, options: RunOptions, environment: Mapping[str, str]) -> None:
-    """The life of a job's process."""
+def work(pipe: Any, request: Request, options: RunOptions, environment: Mapping[str, str]) -> None:
+    """The life of a run's process."""
     os.environ.clear()
     os.environ.update(environment)  # the server's is that of the first start
     os.dup2(2, 1)  # standard output is the parent's, for its one answer
-    suite = logging.getLogger("benchmark")
-    suite.handlers, suite.level = [_ToParent(pipe)], logging.INFO
+    log_to_stderr()
     stop = StopSignals(ctrl_c=False)
-    options = replace(options, expected_digest=job.expected_digest, dead_holder=job.dead_holder)
-    result = perform(job.request, options, lambda: stop.asked)
+    result = perform(request, options, lambda: stop.asked)
     with contextlib.suppress(OSError):  # the parent is gone
         pipe.send(result)
 
 
 def perform(request: Request, options: RunOptions, asked_to_stop: Callable[[], bool]) -> Result:
-    """Do one job, and say how it ended, whatever happens."""
+    """Do one run, and say how it ended, whatever happens."""
     try:
         record, was_there = run_or_load(request, options, asked_to_stop=asked_to_stop)
         status, reason = record["status"], record.get("reason") or ""
@@ -272,31 +270,20 @@ def perform(request: Request, options: RunOptions, asked_to_stop: Callable[[], b
         return Result("crashed", in_words(error))
 
 
-def slot_count(device: str, kind: str, slots: int | None, gpus: str | None) -> int:
-    """How many runs there will be side by side; for the arguments see `environments`."""
-    if slots:
-        return slots
-    if kind == "cpu":
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return len(gpus.split(",")) if gpus else 1 if ":" in device else max(1, torch.cuda.device_count())
-
-
-def environments(device: str, kind: str, slots: int | None, gpus: str | None) -> list[dict[str, str]]:
+def environments(device: torch.device, slots: int | None, gpus: str | None) -> list[dict[str, str]]:
     """The environment variables of every slot: one thread on a CPU, or the one GPU that it sees.
 
-    device, kind: as asked for, as resolved. slots: how many (None: one a GPU, or one a CPU core). gpus: "0,1".
+    device: with an index where it was asked for. slots: how many (None: one a GPU, or one a CPU core). gpus: "0,1".
     """
-    count = slot_count(device, kind, slots, gpus)
-    if kind == "cpu":
+    if device.type == "cpu":
         if gpus:
             raise UserError("--gpus: this grid runs on the CPU; leave it out, or use --device cuda")
-        return [ONE_THREAD] * count
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return [ONE_THREAD] * (slots or cores)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     there = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
-    if not there:
-        raise UserError(f"--device {device}: torch sees no CUDA device here; use --device cpu")
-    one = device.partition(":")[2]
-    chosen = gpus.split(",") if gpus else [there[int(one)]] if one else there
-    if unknown := [gpu for gpu in chosen if gpu not in there]:
+    chosen = gpus.split(",") if gpus else there if device.index is None else there[device.index :][:1]
+    if there and (unknown := [gpu for gpu in chosen if gpu not in there]):
         raise UserError(f"--gpus {gpus}: there is no {', '.join(unknown)}; there is {', '.join(there)}")
-    return [{"CUDA_VISIBLE_DEVICES": chosen[slot % len(chosen)]} for slot in range(count)]
+    chosen = chosen or ["0"]  # a plan for another machine, as this one has no GPU
+    return [{"CUDA_VISIBLE_DEVICES": chosen[slot % len(chosen)]} for slot in range(slots or len(chosen))]

@@ -1,10 +1,10 @@
 """Run locks: one process at a time works on a run, in a results folder that several machines may share.
 
 A lock is a folder with one file in it, and the file's name says who holds the lock. A lock is made by renaming a whole
-folder into place, and taken over by renaming the file. The file system lets one process do that and refuses all others,
-so a lock never has two holders. The holder rewrites the file every few seconds. A lock that does not change for
-HEARTBEAT_TIMEOUT is a dead process's. Only changes count, never times, so clocks may differ; where the holder is a
-process of this machine, the process table is asked instead and answers at once.
+folder into place, and a dead holder's is released by removing its file, by that name. The file system lets one process
+do either and refuses all others, so a lock never has two holders. The holder rewrites the file every few seconds. A
+lock that does not change for HEARTBEAT_TIMEOUT is a dead process's. Only changes count, never times, so clocks may
+differ; where the holder is a process of this machine, the process table is asked instead and answers at once.
 """
 
 from __future__ import annotations
@@ -104,16 +104,13 @@ def read_lock(folder: Path) -> LockStatus | None:
     raise RunLocked(f"{folder.parent.name}: the lock of this run keeps changing; try again")
 
 
-def release_dead(folder: Path) -> None:
-    """Remove the lock in `folder` where the process table says that its holder is dead, or where nobody holds it any
-    more: a process that is killed between its record and its lock's end leaves one. Another process may take it over
-    at the same time; then it stays."""
-    with contextlib.suppress(OSError, UserError):
-        status = read_lock(folder)
-        if status is None or status.holder.alive is False:
-            if status is not None:
-                (folder / status.holder.name).unlink()
-            folder.rmdir()
+def release(folder: Path, holder: Holder | None) -> None:
+    """Give back the lock of this holder, or of nobody: a process that is killed at its end leaves an empty folder.
+    Where another process has taken it meanwhile, it stays that one's."""
+    with contextlib.suppress(OSError):
+        if holder is not None:
+            (folder / holder.name).unlink()
+        folder.rmdir()
 
 
 class LockMonitor:
@@ -126,7 +123,7 @@ class LockMonitor:
         """`alive`, `dead`, or `unknown`: too early to tell."""
         if (alive := status.holder.alive) is not None:
             return "alive" if alive else "dead"
-        mark, now = (status.holder, status.content), _now()
+        mark, now = (status.holder, status.content), time.monotonic()
         before, since, moved = self._seen.get(folder, (mark, now, False))
         if before != mark:
             since, moved = now, before[0] == status.holder
@@ -140,22 +137,18 @@ class RunLock:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.progress: dict[str, Any] = {}  # what others are told; replace it, do not change it
-        self._file = folder
-        self._heartbeat, self._beaten, self._lost = 0, 0.0, False
-        self._stop = threading.Event()
+        self._holder = Holder.me()
+        self._file = folder / self._holder.name
 
     @contextlib.contextmanager
-    def acquire(
-        self, *, dead: str = "", wait: bool = False, asked_to_stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[None]:
+    def acquire(self, *, wait: bool = False, asked_to_stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Hold the lock for a while; RunLocked where another process holds it. A dead holder's lock is taken over.
 
-        dead: name of a holder that was found dead. wait: until it is known whether the holder is alive or dead;
-        Interrupted ends that where `asked_to_stop`.
+        wait: until it is known whether the holder is alive or dead; Interrupted ends that where `asked_to_stop`.
         """
         monitor, told = LockMonitor(), False
         try:
-            while (holder := self._take(dead, monitor, wait)) is not None:
+            while (holder := self._take(monitor, wait)) is not None:
                 if asked_to_stop():
                     raise Interrupted(f"stopped waiting for {holder}; the same command continues")
                 if not told:
@@ -165,44 +158,39 @@ class RunLock:
                 time.sleep(POLL_INTERVAL)
         except OSError as error:
             raise explain(error, self.folder) from None
-        beating = threading.Thread(target=self._keep_beating, daemon=True)
+        stop = threading.Event()
+        beating = threading.Thread(target=self._beat, args=(stop,), daemon=True)
         beating.start()
         try:
             yield
         finally:
-            self._stop.set()
+            stop.set()
             beating.join()
-            with contextlib.suppress(OSError):  # taken over, or the file server is away: others see no heartbeat
-                self._file.unlink()
-                self.folder.rmdir()
+            release(self.folder, self._holder)
 
     def check(self) -> None:
-        """RunLocked where the lock was lost: others saw no heartbeat for so long that they may have taken it over."""
-        if not self._lost and _now() - self._beaten > 2 * HEARTBEAT_INTERVAL:
-            self._beat()
-        if self._lost or (silent := _now() - self._beaten) > HEARTBEAT_TIMEOUT / 2:
-            how = "" if self._lost else f" (no heartbeat for {silent:.0f} s)"
-            raise RunLocked(f"lost the lock{how}; another process may have taken over {self.folder.parent.name}")
+        """RunLocked where the lock was lost: others saw no heartbeat for so long that they have taken it over."""
+        try:
+            open(self._file, "rb").close()  # an open file server asks; a look may be an old one
+        except FileNotFoundError:
+            raise RunLocked("lost the lock (no heartbeat for too long); another process may have taken over "
+                            f"{self.folder.parent.name}") from None
+        except OSError as error:
+            raise explain(error, self.folder) from None
 
-    def _take(self, dead: str, monitor: LockMonitor, wait: bool) -> Holder | None:
+    def _take(self, monitor: LockMonitor, wait: bool) -> Holder | None:
         """Take the lock, or return the holder that should be waited for."""
-        self._file = self.folder / Holder.me().name
         for _ in range(ATTEMPTS):
             status = read_lock(self.folder)
             if status is None:
-                taken = self._make()
-            elif status.holder.name == dead or (state := monitor.state(self.folder, status)) == "dead":
-                taken = False
-                with contextlib.suppress(FileNotFoundError):  # another process was faster
-                    os.rename(self.folder / status.holder.name, self._file)
-                    taken = True
+                if self._make():
+                    return None
+            elif (state := monitor.state(self.folder, status)) == "dead":
+                release(self.folder, status.holder)
             elif state == "unknown" and wait:
                 return status.holder
             else:
                 raise RunLocked(f"run {self.folder.parent.name} is locked by {status.holder}; wait for it, or stop it")
-            if taken:
-                self._beat()
-                return None
         raise RunLocked(f"{self.folder.parent.name}: could not get the lock after {ATTEMPTS} attempts")
 
     def _make(self) -> bool:
@@ -220,22 +208,20 @@ class RunLock:
             return False  # another process was faster, or holds the lock already and has removed `made` as unfinished
         return True
 
-    def _beat(self) -> None:
-        self._heartbeat += 1
-        text = json.dumps({"heartbeat": self._heartbeat} | self.progress)
-        try:
-            with open(self._file, "r+b") as stream:  # not "wb": that would bring a lost lock back
-                stream.write(text.encode())
-                stream.truncate()
-            self._beaten = _now()
-        except FileNotFoundError:
-            self._lost = True
-        except OSError:  # the file server is away; `check` gives up in time
-            pass
-
-    def _keep_beating(self) -> None:
-        while not self._stop.wait(HEARTBEAT_INTERVAL) and not self._lost:
-            self._beat()
+    def _beat(self, stop: threading.Event) -> None:
+        """Rewrite the lock's file now and then, until `stop`, or the lock is lost."""
+        number = 0
+        while not stop.wait(HEARTBEAT_INTERVAL if number else 0):
+            number += 1
+            text = json.dumps({"heartbeat": number} | self.progress)
+            try:
+                with open(self._file, "r+b") as file:  # not "wb": that would bring a lost lock back
+                    file.write(text.encode())
+                    file.truncate()
+            except FileNotFoundError:
+                return
+            except OSError:  # the file server is away
+                continue
 
 
 def _machine() -> str:
@@ -253,8 +239,3 @@ def _started(pid: int) -> int | None:
     except OSError:
         return None
     return None if fields[0] in "ZX" else int(fields[19])
-
-
-def _now() -> float:
-    """Seconds on a clock that also runs while the machine sleeps, where there is one."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

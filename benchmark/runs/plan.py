@@ -1,14 +1,15 @@
-"""The plan of an experiment: the specification of each of its runs, and how far it is."""
+"""How far runs are: the plan of an experiment, what is running or was interrupted, and how long the rest will take."""
 
 from __future__ import annotations
 
-import re
+import contextlib
+import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import chain, islice, zip_longest
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -17,16 +18,12 @@ from benchmark.data.dataset import Dataset
 from benchmark.data.splits import Split
 from benchmark.errors import UserError, suggest
 from benchmark.runs.experiment import Cell, Experiment
-from benchmark.runs.folder import lock_of
 from benchmark.runs.lock import read_lock
-from benchmark.runs.records import read_with_digest, staleness
 from benchmark.runs.request import ResolvedRun, Specifier
+from benchmark.runs.run_files import device_label, read_with_digest, record_of, staleness
 from benchmark.spec import Spec
-from benchmark.training.code_versions import code_versions
-from benchmark.training.setup import build_method
+from benchmark.training.setup import build_method, code_versions
 
-BUILT_FROM = re.compile(r"(method|net)\.|data\.size$|train\.(loss|batch_\w+)$")  # settings of a method's object
-BUILDS = 32  # methods that are built to check their settings
 STATES = ("done", "running", "skipped", "diverged", "failed", "stale", "excluded", "missing")
 
 
@@ -63,16 +60,22 @@ def plan(
         if run.spec.run_id in entries:
             raise UserError(f"{cell.where}: '{cell.row}' is the same run as '{entries[run.spec.run_id][0].row}'")
         entries[run.spec.run_id] = cell, run
-    planned = []
+    planned, running = [], {entry["run_id"] for entry in running_runs(results)}
     for cell, run in list(entries.values())[shard[0] - 1 :: shard[1]]:
         state, record, digest = "excluded", None, ""
-        if not cell.reason:
-            state, record, digest = state_of(run, results, versions(run.spec.method, run.dataset), fingerprint_of)
+        path = record_of(results, run.spec.run_id)
+        if not cell.reason and path.exists():
+            record, digest = read_with_digest(path)
+            now = versions(run.spec.method, run.dataset)
+            stale = staleness(record, now, run.split, fingerprint_of(run.dataset))
+            state = "stale" if stale else record["status"]
+        elif not cell.reason:
+            state = "running" if run.spec.run_id in running else "missing"
         planned.append(Planned(cell, run.spec, run.split, run.dataset, state, record, digest))
     return planned
 
 
-def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> Iterable[Cell]:
+def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> list[Cell]:
     """The cells that `only` (row, method, dataset, ratio or draw -> value) lets through; UserError where none does."""
     places = [
         {"row": c.row, "method": c.request.method, "dataset": c.request.dataset, "ratio": str(c.request.ratio),
@@ -87,40 +90,16 @@ def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> Iterable[Cell]:
             raise UserError(f"--only {key}={value}: there is {', '.join(values)}.{suggest(value, values)}")
     found = [cell for cell, place in zip(cells, places, strict=True) if only.items() <= place.items()]
     if not found:
-        wanted = ", ".join(f"{key}={value}" for key, value in only.items())
-        raise UserError(f"--only {wanted}: no run has all of these")
+        raise UserError(f"--only {', '.join(map('='.join, only.items()))}: no run has all of these")
     return found
 
 
-def state_of(
-    run: ResolvedRun, results: Path, versions: dict[str, int | str],
-    fingerprint_of: Callable[[Dataset], str | None] = lambda _: None,
-) -> tuple[str, dict[str, Any] | None, str]:
-    """What the results folder says of a run, its record and that one's digest; `versions`: of the code of today."""
-    path = results / "records" / f"{run.spec.run_id}.json"
-    if path.exists():
-        record, digest = read_with_digest(path)
-        stale = staleness(record, versions, run.split, fingerprint_of(run.dataset))
-        return "stale" if stale else record["status"], record, digest
-    try:
-        status = read_lock(lock_of(results, run.spec.run_id))
-    except (UserError, OSError):  # a lock that cannot be read costs its own run, whose process says why
-        status = None
-    return "missing" if status is None or status.holder.alive is False else "running", None, ""
-
-
 def check_hyperparameters(planned: Iterable[Planned]) -> None:
-    """Build the methods of the plan, without memory; UserError with file and line for a mistake.
+    """Build the method of each row once, without memory; UserError with file and line for a mistake.
 
-    Names, types and ranges have been checked for every run by now. Building finds settings that do not go together, and
-    takes a while: it is done for at most BUILDS different settings, those of as many methods as possible.
+    Names, types and ranges have been checked for every run by now. Building finds settings that do not go together.
     """
-    different: dict[str, dict[Any, Planned]] = defaultdict(dict)
-    for entry in planned:
-        built_from = [(key, value) for key, value in sorted(entry.spec.values.items()) if BUILT_FROM.match(key)]
-        different[entry.spec.method].setdefault((len(entry.dataset.classes), repr(built_from)), entry)
-    in_turn = chain.from_iterable(zip_longest(*(entries.values() for entries in different.values())))
-    for entry in islice(filter(None, in_turn), BUILDS):
+    for entry, *_ in by_row(planned).values():
         labelled, unlabelled = len(entry.split.labelled), len(entry.split.unlabelled)
         try:
             with torch.device("meta"):
@@ -143,3 +122,78 @@ def by_row(planned: Iterable[Planned]) -> dict[str, list[Planned]]:
     for entry in planned:
         rows[entry.cell.row].append(entry)
     return rows
+
+
+def estimate(planned: Iterable[Planned], missing: Sequence[Planned]) -> tuple[float, str] | None:
+    """Seconds for all of `missing`, one after the other, and the device that was timed; None where no run is done.
+
+    Each takes the median of the finished runs of its row in `planned`, else of all rows.
+    """
+    times: dict[str, list[float]] = defaultdict(list)
+    devices = []
+    for entry in planned:
+        if entry.record is not None and entry.record["status"] == "done":
+            times[entry.cell.row].append(entry.record["cost"]["wall_seconds"])
+            devices.append(entry.record["environment"]["device"])
+    if not times:
+        return None
+    by_row = {row: median(seconds) for row, seconds in times.items()}
+    others = median(by_row.values())
+    return sum(by_row.get(entry.cell.row, others) for entry in missing), max(sorted(set(devices)), key=devices.count)
+
+
+def mixed_lists(planned: Iterable[Planned], chosen: Sequence[Planned], here: Mapping[str, Any]) -> list[str]:
+    """The labelled lists whose runs would be made on several models of processor, a line each: a table compares them.
+
+    chosen: what would be run now. here: this machine's `environment`, as records have it.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    now = set(map(id, chosen))
+    for entry in planned:
+        place = f"{entry.spec.dataset}, {entry.spec.split}, {entry.spec.ratio} % draw {entry.spec.fold}"
+        if id(entry) in now:
+            found[place].append(here)
+        elif entry.record is not None and entry.record["status"] == "done":
+            found[place].append(entry.record["environment"])
+    mixed = []
+    for place, environments in found.items():
+        brands = {environment["device"] for environment in environments}
+        models = {device_label(each) for each in environments if each.get("processor")}  # an old record has none
+        if len(brands) > 1 or len(models) > 1:
+            mixed.append(f"{place}: {'; '.join(sorted({device_label(each) for each in environments}))}")
+    return mixed
+
+
+def running_runs(results: Path) -> list[dict[str, Any]]:
+    """All runs that are locked, in order of their names, but for those of dead processes of this machine.
+
+    Of each: run_id, host, process, and where they are known step, steps, seconds_per_step and seconds_left; of another
+    machine's the seconds since its last heartbeat, silent_seconds.
+    """
+    found = []
+    for lock in sorted((results / "runs").glob("*/lock")):
+        try:
+            status = read_lock(lock)
+        except (UserError, OSError):  # whoever wants to lock it gets the message
+            continue
+        if status is None or status.holder.alive is False:
+            continue
+        run: dict[str, Any] = {key: status.progress.get(key) for key in ("step", "steps", "seconds_per_step")}
+        left = None if None in run.values() else (run["steps"] - run["step"]) * run["seconds_per_step"]
+        found.append(run | {
+            "run_id": lock.parent.name, "host": status.holder.host, "process": status.holder.pid, "seconds_left": left,
+            "silent_seconds": 0.0 if status.holder.alive else status.silent_seconds,
+        })
+    return found
+
+
+def interrupted_runs(results: Path, others: Collection[str] = ()) -> dict[str, int | None]:
+    """Runs with a checkpoint, other than `others` (recorded, or running), and the last step in their log."""
+    found: dict[str, int | None] = {}
+    for path in sorted((results / "runs").glob("*/checkpoint.pt")):
+        if path.parent.name not in others:
+            found[path.parent.name] = None
+            with contextlib.suppress(OSError, ValueError, IndexError, KeyError, TypeError):
+                last = path.with_name("log.jsonl").read_text(encoding="utf-8").splitlines()[-1]
+                found[path.parent.name] = int(json.loads(last)["step"])
+    return found

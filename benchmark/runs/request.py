@@ -39,12 +39,11 @@ class Request:
     @property
     def command(self) -> str:
         """The command line that asks for this."""
-        parts = ["python -m benchmark run", f"--method {shlex.quote(self.method)}"]
-        parts.append(f"--dataset {shlex.quote(self.dataset)}")
+        method, dataset = shlex.quote(self.method), shlex.quote(self.dataset)
+        parts = [f"python -m benchmark run --method {method} --dataset {dataset}"]
         parts += [f"--split {self.split}"] if self.split else []
         parts += [f"--ratio {self.ratio}"] if self.ratio else []
-        parts.append(f"--fold {self.fold} --seed {self.seed}")
-        parts.append(f"--preset {self.preset}")
+        parts.append(f"--fold {self.fold} --seed {self.seed} --preset {self.preset}")
         for key, value in {**self.experiment, **self.overrides}.items():
             text = ",".join(map(str, value)) if isinstance(value, list | tuple) else json.dumps(value).strip('"')
             parts.append("--set " + shlex.quote(f"{key}={text}"))
@@ -62,37 +61,6 @@ class ResolvedRun(NamedTuple):
     request: Request
 
 
-def recorded(record: Mapping[str, Any], spec: Spec, folder: Path) -> Request:
-    """What asks for a record's own specification, whatever its command says; a labelled list of the user's own is
-    written into `folder`. UserError where that list is neither in the record nor where the command has it."""
-    weights.recall(record["command"])
-    split, _, mark = spec.split.partition("+")
-    file = _labelled_list(record, folder) if mark else None
-    return Request(
-        spec.method, spec.source or spec.dataset, split, spec.ratio, spec.fold, spec.seed, spec.preset,
-        dict(spec.values), file,
-    )
-
-
-def _labelled_list(record: Mapping[str, Any], folder: Path) -> Path:
-    ids = record["data"].get("labelled_ids")
-    if ids is not None:
-        file = folder / "labelled.txt"
-        file.write_text("".join(f"{name}\n" for name in ids), encoding="utf-8")
-        return file
-    words = shlex.split(record["command"])  # of a record that was made before records held the list
-    file = Path(words[words.index("--labelled") + 1]) if "--labelled" in words[:-1] else Path("the labelled list")
-    if not file.is_file():
-        raise UserError(f"{file}: the labelled list of {record['run_id']} is not here, and its record does not hold "
-                        "it; put the file back")
-    return file
-
-
-def specify(request: Request, device_kind: str) -> ResolvedRun:
-    """The resolved specification, split and data set of a request; every mistake in it is a UserError here."""
-    return Specifier(device_kind).specify(request)
-
-
 class Specifier:
     """Specifies many requests on one kind of device; what several of them share is worked out once."""
 
@@ -105,27 +73,26 @@ class Specifier:
         self._known: dict[str, dict[str, Any]] = {}
 
     def specify(self, request: Request) -> ResolvedRun:
-        """As the function of this name."""
-        dataset = self._dataset(request.dataset)
-        self._method(request.method)
+        """The resolved specification, split and data set of a request; a mistake in it is a UserError."""
+        dataset, method = self._dataset(request.dataset), self._method(request.method)
         name = request.split or self._default_split(dataset)
         split = self._split(dataset, name, request.ratio, request.fold, labelled_file=request.labelled_file)
         if request.seed < 0:
             raise UserError(f"--seed must not be negative, it is {request.seed}")
-        spec = Spec(
-            request.method, dataset.name, split.name, split.ratio, split.fold, request.seed, request.preset,
-            self._values(request, dataset.name), dataset.source if dataset.source != dataset.name else "",
-        )
-        return ResolvedRun(spec, split, dataset, replace(request, split=name, ratio=split.ratio))
-
-    def _values(self, request: Request, dataset: str) -> dict[str, Any]:
         layers = dict(request.overrides), dict(request.experiment)
-        key = json.dumps([request.method, dataset, request.preset, *layers], default=str)
+        key = json.dumps([request.method, dataset.name, request.preset, *layers], default=str)
         if key not in self._known:
-            values = compose(
-                request.method, self._method(request.method), dataset, request.preset, *layers
-            ).values()
+            values = compose(request.method, method, dataset.name, request.preset, *layers).values()
             values.update(devices.resolve(values, self.device_kind))
             values.update(weights.resolve(values))
             self._known[key] = values
-        return self._known[key]
+        spec = Spec(
+            request.method, dataset.name, split.name, split.ratio, split.fold, request.seed, request.preset,
+            self._known[key], dataset.source if dataset.source != dataset.name else "",
+        )
+        return ResolvedRun(spec, split, dataset, replace(request, split=name, ratio=split.ratio))
+
+
+def specify(request: Request, device_kind: str) -> ResolvedRun:
+    """What `request` comes to on this kind of device."""
+    return Specifier(device_kind).specify(request)

@@ -7,27 +7,43 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from benchmark.config.machine_limits import check_machine
+from benchmark.config.schema import check_machine
 from benchmark.data.load import current_fingerprint, load_prepared
-from benchmark.data.splits import check_split_matches_data
+from benchmark.data.splits import Split, check_split_matches_data
+from benchmark.data.store import PreparedData
 from benchmark.errors import Interrupted, NotApplicable, UserError
-from benchmark.models import info as model
-from benchmark.runs.compile_record import RunInputs, compile_record, weights_digest
-from benchmark.runs.folder import RunFolder
-from benchmark.runs.records import archive_record, digest, read_counts, read_record, staleness, write_record
+from benchmark.files import write_text
+from benchmark.protocols import scores
 from benchmark.runs.request import Request, ResolvedRun, specify
+from benchmark.runs.run_files import (
+    SCHEMA,
+    RunFolder,
+    archive,
+    digest,
+    read_counts,
+    read_record,
+    record_of,
+    staleness,
+    write_record,
+)
 from benchmark.spec import Spec
 from benchmark.training import device as devices
-from benchmark.training.code_versions import code_versions
-from benchmark.training.setup import build_training
+from benchmark.training import model_file
+from benchmark.training.setup import build_training, code_versions
 from benchmark.training.trainer import CHECKPOINT_SECONDS, StaleCheckpoint, TrainResult, train
 
 logger = logging.getLogger(__name__)
 
+HINTS = {
+    "more than 1 value per channel": ("BatchNorm cannot work on one value a channel",
+                                      "Use larger batches or a larger data.size."),
+    "captur": ("a step cannot be captured in a CUDA graph", "Use train.capture=off, or see `check`."),
+    "deterministic": ("an operation has no deterministic kernel here", "Use train.deterministic=false."),
+}  # part of a message of torch: what it means, and what to do
 OnProgress = Callable[[int, int, dict[str, float], float], None]  # step, steps, mean losses, seconds so far
 
 
@@ -37,7 +53,7 @@ class RunOptions:
 
     results, data: folders of the results and of raw data sets. overwrite: archive a record that is there and run again.
     expected_digest: of the record that is to be replaced, "" for none; another record that is there is returned.
-    keep: what stays in the run's folder (nothing, weights, all). wait_for_lock, dead_holder: see `RunLock.acquire`.
+    keep: what stays in the run's folder (nothing, weights, all). wait_for_lock: see `RunLock.acquire`.
     """
 
     results: Path
@@ -48,7 +64,16 @@ class RunOptions:
     keep: str = "weights"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     wait_for_lock: bool = False
-    dead_holder: str = ""
+
+
+class RunInputs(NamedTuple):
+    """All that decides a run's numbers; `versions`: of the code that runs it."""
+
+    spec: Spec
+    prepared: PreparedData
+    split: Split
+    device: torch.device
+    versions: dict[str, int | str]
 
 
 def run_or_load(
@@ -66,7 +91,7 @@ def run_or_load(
     check_machine(spec.values)
     if request.split is None and run.request.split != "official":
         logger.info(f"split: {run.request.split}")
-    path = options.results / "records" / f"{spec.run_id}.json"
+    path = record_of(options.results, spec.run_id)
     before = digest(path)
     if before and not _may_run(path, before, options):
         return existing_record(path, run, current_fingerprint(run.dataset, raw=options.data)), True
@@ -74,14 +99,14 @@ def run_or_load(
     for warning in check_split_matches_data(split, prepared):
         logger.warning(warning)
     folder = RunFolder(options.results, spec)
-    with folder.locked(dead=options.dead_holder, wait=options.wait_for_lock, asked_to_stop=asked_to_stop):
+    with folder.locked(wait=options.wait_for_lock, asked_to_stop=asked_to_stop):
         if digest(path) != before:  # another process had the lock before us, and finished
             return existing_record(path, run, prepared.fingerprint), True
         if before and (options.overwrite or options.expected_digest):
             archive_run(folder, path)
 
         def tell(step: int, steps: int, means: dict[str, float], seconds: float) -> None:
-            folder.tell(step, steps, seconds)
+            folder.lock.progress = {"step": step, "steps": steps, "seconds_per_step": seconds / max(1, step)}
             on_progress(step, steps, means, seconds)
 
         versions = code_versions(spec.method, run.dataset)  # once: a file may change meanwhile
@@ -89,19 +114,20 @@ def run_or_load(
         result, weights = train_or_record_failure(
             inputs, folder, asked_to_stop=asked_to_stop, tell=tell, checkpoint_seconds=options.checkpoint_seconds
         )
-        done = result.status == "done"
-        sha256 = weights_digest(weights) if done else None
+        record = compile_record(inputs, result, run.request.command)
         folder.lock.check()
-        if sha256:
-            folder.save_masks(result.masks)
-            if options.keep != "nothing":
-                folder.save_weights(weights)
-                model.write(folder.path, model.describe(spec, prepared, split, sha256))
-        record = compile_record(inputs, result, sha256, run.request.command)
+        if result.status != "done":
+            return write_record(path.parent, record, None), False
+        record["weights_sha256"] = model_file.weights_digest(weights)
+        if options.keep != "nothing":
+            model_file.write(folder.path, model_file.describe(spec, prepared, split, record["weights_sha256"]))
+            folder.save_weights(weights)
+        folder.save_masks(result.masks)
         folder.lock.check()
-        record = write_record(options.results / "records", record, result.counts if done else None)
-        if done:
-            folder.finish(options.keep)
+        record = write_record(path.parent, record, result.counts)
+        (folder.path / "error.txt").unlink(missing_ok=True)
+        if options.keep != "all":
+            folder.checkpoint.unlink(missing_ok=True)
         return record, False
 
 
@@ -122,14 +148,13 @@ def existing_record(path: Path, run: ResolvedRun, fingerprint: str | None) -> di
             other = f". If it is of another data set, give this one another name in {run.dataset.home / 'dataset.yaml'}"
         raise UserError(f"{run.spec.run_id} is stale: {how}{other}; --overwrite runs it again "
                         "and keeps the old record as .old1")
-    if record["status"] == "done":
-        read_counts(path, record)
+    read_counts(path, record)
     return record
 
 
 def archive_run(folder: RunFolder, path: Path) -> None:
     """Archive the record at `path`, so that its run, which this process has locked, starts anew."""
-    archive_record(path)
+    archive(path.with_suffix(".npz"), path)
     folder.checkpoint.unlink(missing_ok=True)
 
 
@@ -138,12 +163,11 @@ def train_or_record_failure(
 ) -> tuple[TrainResult, dict[str, torch.Tensor]]:
     """Train; `loop` is for the training loop. What training raises is a result, too, and its traceback is kept."""
     try:
-        devices.clear(inputs.device)
         training = build_training(*inputs)
         try:
             result = train(training, folder, **loop)
         except StaleCheckpoint as error:
-            logger.warning(f"{error} and is kept as {folder.set_checkpoint_aside()}; the run starts anew")
+            logger.warning(f"{error} and is kept as {archive(folder.checkpoint)}; the run starts anew")
             result = train(training, folder, **loop)
         return result, {name: tensor.cpu() for name, tensor in training.method.state_dict().items()}
     except NotApplicable as reason:
@@ -152,7 +176,8 @@ def train_or_record_failure(
         raise
     except Exception as error:
         if (hint := known_failure_hint(error, inputs.spec)) is None:
-            report = folder.keep_traceback(traceback.format_exc())
+            report = folder.path / "error.txt"
+            write_text(report, traceback.format_exc())
             hint = f"{in_words(error)} (traceback in {report.relative_to(folder.path.parent)})"
         return TrainResult("failed", hint), {}
 
@@ -170,10 +195,36 @@ def known_failure_hint(error: Exception, spec: Spec) -> str | None:
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in cause:
         half = max(1, spec.values["train.batch_labelled"] // 2)
         return f"out of memory: {cause} Try train.batch_labelled={half}, or a smaller net.name or data.size."
-    if "more than 1 value per channel" in cause:
-        return f"BatchNorm cannot work on one value a channel: {cause}. Use larger batches or a larger data.size."
-    if "captur" in cause:  # "operation not permitted when stream is capturing", and its kin
-        return f"a step cannot be captured in a CUDA graph: {cause} Use train.capture=off, or see `check`."
-    if "deterministic" in cause:
-        return f"an operation has no deterministic kernel here: {cause} Use train.deterministic=false."
+    for sign, (about, advice) in HINTS.items():
+        if sign in cause:
+            return f"{about}: {cause} {advice}"
     return None
+
+
+def compile_record(inputs: RunInputs, result: TrainResult, command: str) -> dict[str, Any]:
+    """The record of a run that `command` asked for, but for the digests of weights and counts."""
+    spec, prepared, split, device, versions = inputs
+    return {
+        "schema": SCHEMA,
+        "run_id": spec.run_id,
+        "status": result.status,
+        "reason": result.reason,
+        "exact": device.type == "cpu" or bool(spec.values["train.deterministic"]),
+        "spec": spec.to_json(),
+        "data": {
+            "fingerprint": prepared.fingerprint,
+            "arrays_fingerprint": prepared.arrays_fingerprint,
+            "split_fingerprint": split.fingerprint,
+            "labelled": len(split.labelled),
+            "unlabelled": len(split.unlabelled),
+            "validation": len(split.validation),
+            "test": len(split.test),
+        } | ({"labelled_ids": list(split.labelled)} if "+" in split.name else {}),  # of a list that is the user's own
+        "scores": scores(result.counts) if result.status == "done" else {},
+        "cost": result.cost,
+        "weights_sha256": None,
+        "numerics": versions,
+        "environment": devices.environment(device),
+        "history": result.history,
+        "command": command,
+    }

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import write_text
+from benchmark.runs.plan import Planned
+from benchmark.runs.run import archive_run
+from benchmark.runs.run_files import RunFolder, digest, record_of
 
 WARNING = 120  # seconds before the time limit at which a task is asked to save; SLURM is up to a minute early
 
@@ -76,16 +79,22 @@ def quoted(option: str) -> str:
     return f'{name}{equals}"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
 
 
-def check() -> None:
-    """UserError where nothing can be submitted."""
+def submit(text: str, path: Path, chosen: Sequence[Planned], results: Path) -> str:
+    """Archive the records that `chosen` are to replace, write the script to `path` and hand it to sbatch; its answer.
+
+    UserError where that cannot be done.
+    """
     if shutil.which("sbatch") is None:
         raise UserError("--launcher slurm: there is no sbatch on this machine; --print shows the script")
-
-
-def submit(text: str, path: Path) -> str:
-    """Write the script to `path` and hand it to sbatch; its answer. UserError where that cannot be done."""
+    for entry in chosen:
+        if entry.digest:  # not left to the tasks: each would try again what another has just tried
+            folder, record = RunFolder(results, entry.spec), record_of(results, entry.spec.run_id)
+            with folder.locked(wait=True):
+                if digest(record) == entry.digest:
+                    archive_run(folder, record)
     write_text(path, text)
     done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"sbatch refused {path}: {' '.join(done.stderr.split())}", RUN_FAILED)
+        aside = "; the old records are archived by now, the same command goes on" * any(each.digest for each in chosen)
+        raise UserError(f"sbatch refused {path}: {' '.join(done.stderr.split())}{aside}", RUN_FAILED)
     return done.stdout.strip()

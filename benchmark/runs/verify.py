@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmark.data.load import load_dataset
 from benchmark.errors import Interrupted, UserError
+from benchmark.nets import weights
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.plan import plan
-from benchmark.runs.records import read_counts, read_record, spec_of
-from benchmark.runs.request import recorded, specify
+from benchmark.runs.request import Request
 from benchmark.runs.run import RunOptions, run_or_load
+from benchmark.runs.run_files import read_counts, read_record, record_of, spec_of
+from benchmark.spec import Spec
 from benchmark.training import device as devices
-from benchmark.training.code_versions import code_versions
+from benchmark.training.setup import code_versions
 
 FINGERPRINTS = ("fingerprint", "arrays_fingerprint", "split_fingerprint")
 SHOWN = 3  # differences of one aspect that a line has room for
@@ -37,10 +40,6 @@ class Comparison:
     def equal(self) -> bool:
         return not any(self.differences.values())
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"run_id": self.run_id, "equal": self.equal, "caveats": self.caveats, "differences": self.differences}
-
 
 def sample(experiment: str, number: int, seed: int, results: Path, device_kind: str) -> list[Path]:
     """The records of `number` finished runs of an experiment, taken at random; UserError where there are fewer."""
@@ -51,7 +50,7 @@ def sample(experiment: str, number: int, seed: int, results: Path, device_kind: 
     if number > len(done):
         raise UserError(f"--sample {number}: {results / 'records'} holds {len(done)} finished runs of {experiment} "
                         f"made on {device_kind}")
-    return [results / "records" / f"{name}.json" for name in sorted(random.Random(seed).sample(done, number))]
+    return [record_of(results, name) for name in sorted(random.Random(seed).sample(done, number))]
 
 
 def caveats_of(record: Mapping[str, Any], device_name: str) -> list[str]:
@@ -77,20 +76,16 @@ def caveats_of(record: Mapping[str, Any], device_name: str) -> list[str]:
 def verify(path: Path, device_name: str, *, raw: str | None = None, **callbacks: Any) -> Comparison:
     """Make the run that the record at `path` specifies again, in a temporary folder, and compare."""
     record = read_record(path)
-    comparison, spec = Comparison(record["run_id"], caveats_of(record, device_name)), spec_of(record)
-    before = _counts(path, record)
-    kind = record["environment"].get("device_type", "cpu")
+    comparison, before = Comparison(record["run_id"], caveats_of(record, device_name)), read_counts(path, record)
+    device = record["environment"].get("device_type", "cpu") if device_name == "auto" else device_name
     with tempfile.TemporaryDirectory(prefix="semihisto-verify-") as folder:
-        results, request = Path(folder) / "results", recorded(record, spec, Path(folder))
-        if (found := specify(request, kind).spec.split) != spec.split:
-            raise UserError(f"{request.labelled_file}: not the list that {spec.run_id} was given: with it the split is "
-                            f"{found}; put the file back as it was")
+        results = Path(folder) / "results"
+        request = recorded(record, spec_of(record), Path(folder) / "labelled.txt")
         try:
-            device = kind if device_name == "auto" else device_name
             again, _ = run_or_load(request, RunOptions(results, raw, device, keep="nothing"), **callbacks)
         except Interrupted:
             raise Interrupted("stopped; nothing was changed, and the same command starts this run anew") from None
-        after = _counts(results / "records" / f"{again['run_id']}.json", again)
+        after = read_counts(record_of(results, again["run_id"]), again)
     comparison.differences = {
         "specification": None if again["run_id"] == record["run_id"] else
         f"the record's specification is that of {again['run_id']}: it was edited",
@@ -103,9 +98,17 @@ def verify(path: Path, device_name: str, *, raw: str | None = None, **callbacks:
     return comparison
 
 
-def _counts(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
-    """The counts beside a record; none where the run did not end well."""
-    return read_counts(path, record) if record["status"] == "done" else {}
+def recorded(record: Mapping[str, Any], spec: Spec, file: Path) -> Request:
+    """What asks for a record's own specification, whatever its command says; a labelled list of the user's own is
+    written into `file`."""
+    weights.recall(record["command"])
+    split, _, mark = spec.split.partition("+")
+    if mark:
+        file.write_text("".join(f"{name}\n" for name in record["data"].get("labelled_ids", ())), encoding="utf-8")
+    return Request(
+        spec.method, spec.source or spec.dataset, split, spec.ratio, spec.fold, spec.seed, spec.preset,
+        dict(spec.values), file if mark else None,
+    )
 
 
 def count_differences(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray]) -> str | None:
@@ -114,35 +117,22 @@ def count_differences(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarra
     for name in sorted(old.keys() | new.keys()):
         if name not in old or name not in new or old[name].shape != new[name].shape:
             found.append(f"{name} has another shape")
-        elif old[name].dtype.kind not in "iuf":
-            found += [f"{name} has other values"] * (not np.array_equal(old[name], new[name]))
-        elif (differ := ~np.isclose(old[name], new[name], rtol=0, atol=0, equal_nan=True)).any():
-            gaps = np.abs(old[name].astype(np.float64) - new[name].astype(np.float64))[differ]
-            found.append(f"{name} in {gaps.size} of {differ.size} numbers, at most by {np.nanmax(gaps):g}")
+        elif not np.array_equal(old[name], new[name], equal_nan=old[name].dtype.kind == "f"):
+            differ = old[name] != new[name]
+            found.append(f"{name} in {differ.sum()} of {differ.size} values")
+            if old[name].dtype.kind in "iuf":
+                found[-1] += f", at most by {np.nanmax(np.abs(old[name].astype(float) - new[name].astype(float))):g}"
     return listed(found)
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """Which values of two trees differ."""
-    before, now = _flat(old), _flat(new)
-    return listed(f"{key} was {_short(before.get(key))}, now {_short(now.get(key))}"
+    before, now = (pd.json_normalize(dict(tree)).iloc[0].to_dict() for tree in (old, new))
+    return listed(f"{key} was {before.get(key)}, now {now.get(key)}"
                   for key in sorted(before | now) if before.get(key) != now.get(key))
-
-
-def _short(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def listed(differences: Iterable[str]) -> str | None:
     """The first few differences in one line, None where there are none."""
     found = list(differences)
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return "; ".join(found[:SHOWN]) + more if found else None
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return flat
+    return "; ".join(found[:SHOWN]) + f"; and {len(found) - SHOWN} more" * (len(found) > SHOWN) or None

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.method import Method
-from benchmark.training.measure import flop_counter
-from benchmark.training.step import Plan, TrainStep
+from benchmark.training.step import Plan, TrainStep, flop_counter
 
 WARM_UP = 3
 

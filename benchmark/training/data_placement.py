@@ -1,21 +1,21 @@
 """Where a run's images lie: all on the device, or in the memory-mapped file, from which each block's are streamed.
 
 It is no setting, since it moves no number: a run streams where its images would take more than a share of the device.
+The planner draws the same plans; a streamed block brings along, as further fields, what the renderer would otherwise
+have found on the device, and a captured step copies them into its static buffers with the rest of the plan.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmark.batches.augment import Augment
-from benchmark.batches.host_streaming import Stream
-from benchmark.batches.render import Renderer, compact
+from benchmark.batches.render import PIXELS, Renderer, compact
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.losses import IGNORE
@@ -24,66 +24,84 @@ from benchmark.numerics import Normalisation, Numerics
 from benchmark.targets import TARGETS
 from benchmark.training import device as devices
 
-SHARE = 0.25  # of the device's memory; SEMIHISTO_RESIDENT says otherwise
+SHARE = "0.25"  # of the device's memory; SEMIHISTO_RESIDENT says otherwise
 PIXEL = 4  # bytes of a pixel of an image, or of a target
 
 
-def share() -> float:
-    """The share of the device's memory that images may take."""
-    text = os.environ.get("SEMIHISTO_RESIDENT") or SHARE
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise UserError(f"SEMIHISTO_RESIDENT={text}: the share of the device's memory that images may take, 0 to 1")
-    return value
+class StreamedImages:
+    """One stream's images where they were prepared: `images` uint8 [N, S, S, 3], `masks` uint8 [N, S, S].
+
+    `positions` are the images of the stream, `targets` [positions, ...] those made from their whole masks, in the
+    host's memory. `masks` is None for an unlabelled stream.
+    """
+
+    def __init__(
+        self, images: np.ndarray, masks: np.ndarray | None, positions: Sequence[int], targets: Mapping[str, np.ndarray],
+    ) -> None:
+        self.images, self.masks, self.targets = images, masks, targets
+        self.places = np.full(len(images), -1)
+        self.places[list(positions)] = np.arange(len(positions))
+
+    def gather(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """For plans of the images `index` [count, B]: `pixels` int32 [count, B, S, S], and every target by its name."""
+        rows = index.ravel()
+        packed = np.zeros((len(rows), *self.images.shape[1:3], 4), dtype=np.uint8)
+        for slot, row in enumerate(rows):  # one image after the other, as they lie in the file
+            packed[slot, ..., :3] = self.images[row]
+            if self.masks is not None:
+                packed[slot, ..., 3] = self.masks[row]
+        fields = {PIXELS: packed.view(np.int32)[..., 0]}
+        fields |= {name: held[self.places[rows]] for name, held in self.targets.items()}
+        return {name: values.reshape(*index.shape, *values.shape[1:]) for name, values in fields.items()}
 
 
 def why_streamed(prepared: PreparedData, method: Method, device: torch.device) -> str:
     """One line for the user where the images are too many for the device; empty where they may lie there."""
     needed = prepared.masks.size * PIXEL * (len(method.views) + len(method.targets))
-    allowed = share() * devices.memory(device)
+    allowed = _share() * devices.memory(device)
     if needed <= allowed:
         return ""
     sizes = f"{needed / 2**30:.2f} GiB, allowed are {allowed / 2**30:.2f}"
     return f"the images of {prepared.name} are streamed from {prepared.folder} (on the device they would take {sizes})"
 
 
+def _share() -> float:
+    text = os.environ.get("SEMIHISTO_RESIDENT") or SHARE
+    with suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise UserError(f"SEMIHISTO_RESIDENT={text}: the share of the device's memory that images may take, 0 to 1")
+
+
 def renderers(
     prepared: PreparedData, lists: Mapping[str, list[int]], method: Method, streamed: bool, augment: Augment,
     normalisation: Normalisation, numerics: Numerics,
-) -> tuple[dict[str, Renderer], dict[str, Stream]]:
+) -> tuple[dict[str, Renderer], dict[str, StreamedImages]]:
     """The renderer of every stream that the method wants, and where `streamed`, what their plans take pixels from.
 
     lists: the rows of each stream.
     """
-    device = numerics.device
     labelled, streams = lists["labelled"], {}
-    made = labelled_targets(prepared, labelled, method.targets)
+    known = torch.from_numpy(np.array(prepared.masks[labelled])).long()
+    made = {name: TARGETS[name](known) for name in method.targets}  # [labelled images, ...]
     if streamed:
         kept = {key: compact(values).numpy() for key, values in made.items()}
-        streams = {name: Stream(prepared.images, None, lists[name], {}) for name in method.views}
-        streams["labelled"] = Stream(prepared.images, prepared.masks, labelled, kept)
+        streams = {name: StreamedImages(prepared.images, None, lists[name], {}) for name in method.views}
+        streams["labelled"] = StreamedImages(prepared.images, prepared.masks, labelled, kept)
         images, masks, held = prepared.images[:0], prepared.masks[:0], {key: t[:0] for key, t in made.items()}
     else:
-        images, masks = prepared.images, visible(prepared.masks, labelled)
-        held = {key: spread(values, labelled, len(masks)) for key, values in made.items()}
-    pixels = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C")).to(device)
-    truth = torch.from_numpy(np.array(masks)).to(device)
-    targets = {key: values.to(device) for key, values in held.items()}
+        images, masks, held = prepared.images, visible(prepared.masks, labelled), {}
+        for key, values in made.items():  # at the labelled images' places among all, 0 elsewhere
+            held[key] = torch.zeros((len(masks), *values.shape[1:]), dtype=values.dtype)
+            held[key][labelled] = values
+    pixels = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C")).to(numerics.device)
+    truth = torch.from_numpy(np.array(masks)).to(numerics.device)
+    targets = {key: values.to(numerics.device) for key, values in held.items()}
     found = {}
     for name, views in method.views.items():
-        known = name == "labelled"
-        mask, made = (truth, targets) if known else (None, {})
+        mask, made = (truth, targets) if name == "labelled" else (None, {})
         found[name] = Renderer(pixels, mask, made, views, augment, normalisation, numerics)
     return found, streams
-
-
-def labelled_targets(prepared: PreparedData, labelled: Sequence[int], names: Sequence[str]) -> dict[str, Tensor]:
-    """Targets [labelled images, ...] by name, made from the whole masks of these images."""
-    known = torch.from_numpy(np.array(prepared.masks[list(labelled)])).long()
-    return {name: TARGETS[name](known) for name in names}
 
 
 def visible(masks: np.ndarray, labelled: Sequence[int]) -> np.ndarray:
@@ -91,10 +109,3 @@ def visible(masks: np.ndarray, labelled: Sequence[int]) -> np.ndarray:
     shown = np.full(masks.shape, IGNORE, dtype=masks.dtype)
     shown[list(labelled)] = masks[list(labelled)]
     return shown
-
-
-def spread(made: Tensor, labelled: Sequence[int], images: int) -> Tensor:
-    """Targets of the labelled images at their places among all `images`, 0 elsewhere."""
-    whole = torch.zeros((images, *made.shape[1:]), dtype=made.dtype)
-    whole[list(labelled)] = made
-    return whole

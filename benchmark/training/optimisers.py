@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,8 +11,7 @@ from torch import Tensor
 
 from benchmark.config.schema import Optimiser
 from benchmark.errors import UserError, suggest
-from benchmark.method import Method
-from benchmark.training.phases import schedule_spans
+from benchmark.method import Method, Phase
 
 SCHEDULES = ("cosine", "step", "poly", "constant")
 KINDS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
@@ -30,6 +30,13 @@ def factor(schedule: str, settings: Optimiser, step: int, steps: int) -> float:
     if schedule == "step":
         return settings.decay ** int((step - warmup) / (settings.decay_every * steps))
     return 1.0
+
+
+def schedule_spans(phases: Mapping[str, Phase], steps: int) -> list[range]:
+    """The steps of every run of the learning rates' schedules: one of all, unless a phase has a fresh one."""
+    starts = {0, *(math.ceil(phase.start * steps) for phase in phases.values() if phase.fresh_schedule)}
+    ordered = sorted(starts)
+    return [range(first, end) for first, end in zip(ordered, [*ordered[1:], steps], strict=True)]
 
 
 class Optimisers:

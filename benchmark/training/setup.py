@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.batches.host_streaming import Stream
+from benchmark.batches.batch import Batch
 from benchmark.batches.plan import Planner
-from benchmark.batches.render import step_of, to_device
+from benchmark.batches.render import Renderer, step_of, to_device
+from benchmark.data.dataset import Dataset
 from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
 from benchmark.errors import NotApplicable, UserError
-from benchmark.method import Clock, Method, Task
+from benchmark.files import sha256
+from benchmark.method import Clock, Method, Phase, Task
 from benchmark.nets import weights
 from benchmark.nets.network import Network
 from benchmark.numerics import Normalisation, Numerics
 from benchmark.randomness import derive
-from benchmark.registry import METHODS
+from benchmark.registry import METHODS, is_path, split_path
 from benchmark.spec import Spec
-from benchmark.training import data_placement as pixels
+from benchmark.training import data_placement
 from benchmark.training import device as devices
-from benchmark.training.code_versions import code_versions
 from benchmark.training.cuda_graph import CudaGraphStep, why_eager
 from benchmark.training.evaluate import Evaluator
 from benchmark.training.optimisers import Optimisers
-from benchmark.training.phases import check_phases, phase_spans, whole_images
 from benchmark.training.step import TrainStep
+
+ENGINE = 1  # bump when the same specification no longer gives the same numbers in every method
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +57,7 @@ class Training:
     evaluator: Evaluator
     steps: int
     versions: dict[str, int | str]  # of the code that was loaded, whatever becomes of its files
-    streams: dict[str, Stream] = field(default_factory=dict)  # of images that do not lie on the device
+    streams: dict[str, data_placement.StreamedImages] = field(default_factory=dict)  # where not on the device
 
     def plans(self, first: int, count: int) -> list[dict[str, dict[str, Tensor]]]:
         """The plans of `count` steps from `first`, drawn at once and moved to the device together."""
@@ -97,6 +102,42 @@ class Training:
         """The first step that belongs to a later phase than `step` does, or the end."""
         starts = [steps.start for steps in phase_spans(self.method.phases, self.steps).values()]
         return min([start for start in starts if start > step] + [self.steps])
+
+
+def phase_spans(phases: Mapping[str, Phase], steps: int) -> dict[str, range]:
+    """The steps of every phase by its name; none of one that starts with the step at which the next one does."""
+    starts = [math.ceil(phase.start * steps) for phase in phases.values()]
+    return {name: range(first, end) for name, first, end in zip(phases, starts, [*starts[1:], steps], strict=True)}
+
+
+def check_phases(phases: Mapping[str, Phase], method: str) -> None:
+    """UserError where phases do not cover training in order."""
+    starts = [phase.start for phase in phases.values()]
+    if starts != sorted(starts) or not starts or starts[0] != 0 or starts[-1] >= 1:
+        raise UserError(f"{method}: phases must start at 0 and rise, below 1: {dict(zip(phases, starts, strict=True))}")
+
+
+def whole_images(
+    renderer: Renderer, stream: data_placement.StreamedImages | None, rows: np.ndarray, count: int
+) -> Iterator[Batch]:
+    """The images `rows` as they are stored, normalised, in batches of `count`; nothing is turned, cropped or mixed."""
+    for first in range(0, len(rows), count):
+        index = rows[first : first + count]
+        plan = {"index": index, "code": np.zeros(len(index), dtype=np.int64)}
+        plan["crop"] = np.tile(np.asarray([0, 0, renderer.size], dtype=np.float32), (len(index), 1))
+        plan |= stream.gather(index) if stream is not None else {}
+        with torch.no_grad():
+            yield renderer(to_device(plan, renderer.pixels.device))
+
+
+def code_versions(method: str, dataset: Dataset) -> dict[str, int | str]:
+    """Hand-bumped versions of engine, method and data set; of a method from outside also the digest of its file."""
+    kind: type[Method] = METHODS.load(method)
+    versions: dict[str, int | str] = {"engine": ENGINE, "method": kind.numerics, "dataset": dataset.version}
+    if method not in METHODS.names():
+        file = split_path(method)[0] if is_path(method) else Path(inspect.getfile(kind))
+        versions["source"] = sha256(file)[:16]
+    return versions
 
 
 def total_steps(spec: Spec, split: Split) -> int:
@@ -166,6 +207,7 @@ def build_training(
     """
     versions = versions or code_versions(spec.method, prepared.dataset)
     train = spec.section("train")
+    devices.clear(device)
     devices.configure(device, train.threads, train.deterministic)
     lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
     sizes = (len(lists["labelled"]), len(lists["unlabelled"]), len(prepared.images))
@@ -181,11 +223,9 @@ def build_training(
         stream: Planner(derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views)
         for stream, views in method.views.items()
     }
-    if why := pixels.why_streamed(prepared, method, device):
+    if why := data_placement.why_streamed(prepared, method, device):
         logger.info(why)
-    renderers, streams = pixels.renderers(
-        prepared, lists, method, bool(why), augment, normalisation, numerics
-    )
+    renderers, streams = data_placement.renderers(prepared, lists, method, bool(why), augment, normalisation, numerics)
     step: Any = TrainStep(method, clock, renderers, optimisers, numerics)
     if train.capture == "on" and device.type == "cuda":
         if method.cuda_graph:
@@ -194,8 +234,7 @@ def build_training(
             logger.warning(why_eager(spec.method, method))
     evaluator = Evaluator(prepared, split, spec.section("evaluate"), normalisation, numerics)
     return Training(
-        spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions,
-        streams,
+        spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions, streams
     )
 
 

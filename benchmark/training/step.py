@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from benchmark.errors import UserError
 from benchmark.method import Clock, Method
@@ -92,3 +93,19 @@ class TrainStep:
         self.optimisers.zero_grad()
         self.method.logged.clear()
         return self.update(self.learn(self.batches(plan)), plan["optimiser"]["rates"])
+
+
+def flop_counter() -> FlopCounterMode:
+    """Counts floating-point operations while it is entered; right for grouped convolutions, as torch's own is not."""
+    return FlopCounterMode(display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward})
+
+
+def _convolution_backward(
+    gradient_shape: list[int], x_shape: list[int], weight_shape: list[int], _bias: Any, _stride: Any, _padding: Any,
+    _dilation: Any, transposed: bool, _output_padding: Any, _groups: int, output_mask: list[bool], **_: Any,
+) -> int:
+    """The gradient of the input and that of the weight take as many operations as the convolution itself, each.
+
+    A weight's shape holds the channels of one group, so groups need no further care.
+    """
+    return conv_flop_count(x_shape, weight_shape, gradient_shape, transposed) * sum(output_mask[:2])

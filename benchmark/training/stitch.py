@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmark.data.tiles import Box
+from benchmark.data.dataset import Box
 
 SIGMA = 1 / 8  # of a tile's side, as in nnU-Net
 

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from benchmark.errors import Interrupted, UserError
+from benchmark.method import Method, named_logits
 from benchmark.training.cuda_graph import CudaGraphStep
-from benchmark.training.measure import flop_counter, reached_parameters
 from benchmark.training.setup import Training, as_cpu
+from benchmark.training.step import flop_counter
 
 BLOCK = 16  # steps between two looks at the losses
 CHECKPOINT = 1  # of the checkpoint's own form
@@ -76,12 +77,12 @@ def train(
     `tell` hears after every block: step, all steps, mean losses since the last evaluation, seconds so far with
     evaluations.
     """
+    evaluations = evaluation_steps(training.steps, training.evaluator.settings.times)
     training.evaluator.check(training.method)
     state = resume(training, store)
     begun = saved_at = time.perf_counter()
     wall_before, pause = state.wall_seconds, checkpoint_seconds
     per_image: dict[str, np.ndarray] = {}
-    evaluations = evaluation_steps(training.steps, training.evaluator.settings.times)
     training.method.train()
     while state.step < training.steps:
         goal = next(step for step in evaluations if step > state.step)
@@ -229,3 +230,29 @@ def cost(training: Training, state: TrainState) -> dict[str, Any]:
         "wall_seconds": state.wall_seconds,
         "steps": state.step,
     }
+
+
+def reached_parameters(method: Method, size: int, device: torch.device) -> int | None:
+    """How many parameters the official output of `predict` depends on, found by asking autograd; None if it cannot say.
+
+    It cannot for a method that shuts off gradients in `predict` itself.
+    """
+    parameters = list(method.parameters())
+    wanted = [parameter.requires_grad for parameter in parameters]
+    training = method.training
+    method.eval()
+    dtype = parameters[0].dtype if parameters else torch.float32
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        image = torch.zeros(1, 3, size, size, device=device, dtype=dtype)
+        with torch.enable_grad():
+            official = next(iter(named_logits(method.predict(image)).values()))
+            if not official.requires_grad:
+                return None
+            reached = torch.autograd.grad(official.sum(), parameters, allow_unused=True)
+    finally:
+        for parameter, flag in zip(parameters, wanted, strict=True):
+            parameter.requires_grad_(flag)
+        method.train(training)
+    return sum(p.numel() for p, gradient in zip(parameters, reached, strict=True) if gradient is not None)

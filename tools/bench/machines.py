@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.runs.records import read_records
+from benchmark.runs.run_files import read_record, record_files
 
 
 def main(one: Path, other: Path) -> None:
     """Print the differences of strict Dice, in points, beside the spread over draws."""
-    theirs = {record["run_id"]: record for record, _ in read_records(other / "records")}
+    theirs = {path.stem: read_record(path) for path in record_files(other / "records")}
     pairs = [
         (record, theirs[record["run_id"]])
-        for record, _ in read_records(one / "records")
+        for record in map(read_record, record_files(one / "records"))
         if record["run_id"] in theirs and record["status"] == theirs[record["run_id"]]["status"] == "done"
     ]
     pairs = [

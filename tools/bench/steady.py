@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from benchmark.data.load import load_prepared
-from benchmark.runs.folder import RunFolder
 from benchmark.runs.request import Request, specify
+from benchmark.runs.run_files import RunFolder
 from benchmark.training.setup import build_training
 from benchmark.training.trainer import train
 

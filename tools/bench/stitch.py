@@ -13,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
+from benchmark.data.dataset import boxes
+from benchmark.data.images import resize
 from benchmark.data.load import load_dataset
-from benchmark.data.prepare import resize
 from benchmark.data.splits import load_split
-from benchmark.data.tiles import boxes
 from benchmark.losses import cross_entropy, dice_loss
 from benchmark.nets import build
 from benchmark.numerics import Normalisation, Normaliser, Numerics

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.data.dataset import Dataset, Item, locate
-from benchmark.data.images import EXTENSIONS
+from benchmark.data.dataset import Dataset, Item, locate, numbered, paired
 from benchmark.errors import UserError
 
 SETS = {"train": "train", "valid": "test"}  # the release's folder -> our set
 PARTS = ("Images", "Annotation")
-NAME = re.compile(r"\D*(\d+)")
-WHERE = ("CRAG is the Colorectal Adenocarcinoma Gland data set of MILD-Net (University of Warwick; for research only, "
-         "not commercial)")
 
 
 class CRAG(Dataset):
@@ -31,41 +26,17 @@ class CRAG(Dataset):
     published_statistics = ((0.83066, 0.72237, 0.85730), (0.11995, 0.15235, 0.09136))
 
     def find(self, raw: Path) -> Path:
-        found = locate(raw, ("crag",), lambda folder: all((folder / name / PARTS[0]).is_dir() for name in SETS))
+        wanted = [Path(place, part) for place in SETS for part in PARTS]
+        found = locate(raw, ("crag",), lambda folder: all((folder / each).is_dir() for each in wanted))
         if found is None:
-            raise UserError(f"no CRAG images under {raw}. {WHERE}; put its folder (train/Images, train/Annotation, "
-                            f"valid/Images, valid/Annotation) or its zip at {raw / 'crag'}, or name the place with "
+            raise UserError(f"no CRAG images under {raw}. CRAG is the Colorectal Adenocarcinoma Gland data set of "
+                            "MILD-Net (University of Warwick; for research only, not commercial); put its folder "
+                            f"({', '.join(map(str, wanted))}) or its zip at {raw / 'crag'}, or name the place with "
                             "--data FOLDER or SEMIHISTO_DATA")
         return found
 
     def items(self, folder: Path) -> Iterator[Item]:
         for place, name in SETS.items():
-            images, masks = (_numbered(folder / place / part) for part in PARTS)
-            if not images:
-                raise UserError(f"{folder / place / PARTS[0]}: no images in it; expected {name}_1.png and so on")
-            for numbers, path, lack in (
-                (images.keys() - masks.keys(), images, f"its mask is missing from {folder / place / PARTS[1]}"),
-                (masks.keys() - images.keys(), masks, f"a mask without its image in {folder / place / PARTS[0]}"),
-            ):
-                if numbers:
-                    more = f" (and {len(numbers) - 1} more)" if len(numbers) > 1 else ""
-                    raise UserError(f"{path[min(numbers)]}: {lack}{more}")
-            for number in sorted(images):
-                yield Item(f"{name}_{number}", images[number], masks[number], {"set": name})
-
-
-def _numbered(folder: Path) -> dict[int, Path]:
-    """The number at the end of a file's name -> file. UserError for other names, and where two have one number."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is missing; the release has {' and '.join(PARTS)} in train and in valid")
-    found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() not in EXTENSIONS:
-            continue
-        match = NAME.fullmatch(path.stem)
-        if match is None:
-            raise UserError(f"{path}: not a name of the release, which ends in the image's number, as in train_1.png")
-        other = found.setdefault(int(match[1]), path)
-        if other != path:
-            raise UserError(f"{path}: a second file for number {int(match[1])} beside {other.name}; keep one")
-    return found
+            images, masks = (numbered(folder / place / part, r"\D*(\d+)") for part in PARTS)
+            for number, image, mask in paired(images, masks):
+                yield Item(f"{name}_{number}", image, mask, {"set": name})

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from benchmark.report.figures.gap_and_cost import cost, gap
-from benchmark.report.figures.panel import panel
-from benchmark.report.figures.scores import forest, ratio_curves, rows_at, scatter
-from benchmark.report.figures.style import FORMATS, save, styled
+from benchmark.report.figures.scores import cost, forest, gap, ratio_curves, rows_at, scatter
+from benchmark.report.figures.style import FORMATS, SIZE, SMALL, save, sheet, short, styled, wrapped
 from benchmark.report.figures.training import learning, losses, unlabelled, watched
-from benchmark.report.image_selection import images_shareable, local_folder, select_images
+from benchmark.report.image_selection import (
+    CONFUSED,
+    FOUND,
+    INVENTED,
+    MISSED,
+    OPACITY,
+    Masks,
+    Selection,
+    Shown,
+    faded,
+    images_shareable,
+    local_folder,
+    pixel_kinds,
+    select_images,
+)
 from benchmark.report.results_frame import Group
 
+ACROSS = 8  # pictures of a panel beside each other
+CELL = 1.42  # inches, the width of a picture
 logger = logging.getLogger(__name__)
-
-KINDS: dict[str, Callable[[Group, int], Figure | None]] = {  # drawn at the ratio that most rows have
-    "cost": cost, "learning": learning, "losses": losses, "watched": watched, "unlabelled": unlabelled,
-    "scatter": scatter, "gap": gap,
-}  # fmt: skip
 
 
 def draw_all(
@@ -29,30 +42,77 @@ def draw_all(
 ) -> list[Path]:
     """Write `folder/<group.name>-<kind>.<format>` for every kind of figure that the records allow.
 
-    A ratio with two rows or more has a forest: `forest`, or `forest-10` and so on where there are several. Pictures of
-    data that may not be shared go into `folder/local`, which git ignores; `results` is where the runs' masks are.
-    provenance: kept in every file, as a PNG's `Description` and a PDF's `Subject`. The same records and provenance give
-    the same bytes with the same versions of matplotlib and fonts.
+    A ratio with two rows or more has a forest: `forest`, or `forest-10` and so on where there are several. Most others
+    are drawn at the ratio that most rows have. Pictures of data that may not be shared go into `folder/local`, which
+    git ignores; `results` is where the runs' masks are. provenance: kept in every file, as a PNG's `Description` and a
+    PDF's `Subject`. The same records and provenance give the same bytes with the same versions of matplotlib and fonts.
     """
-    paths: list[Path] = []
-    with styled():
-        for kind, figure in _figures(group).items():
-            if figure is not None:
-                paths += save(figure, folder / f"{group.name}-{kind}", formats, provenance)
-        selection, reason = select_images(group, results)
-        if selection is None:
-            logger.info(f"{group.name}: no panel of images, {reason}")
-        else:
-            place = folder if images_shareable(group.source) else local_folder(folder)
-            paths += save(panel(selection), place / f"{group.name}-panel", formats, provenance)
-    return paths
-
-
-def _figures(group: Group) -> dict[str, Figure | None]:
     finished = group.cells[group.cells.finished > 0].groupby("ratio").size()
     if finished.empty:
-        return {}
-    several = [ratio for ratio in group.ratios if len(rows_at(group, ratio)) > 1]
-    found = {"forest" if len(several) == 1 else f"forest-{ratio}": forest(group, ratio) for ratio in several}
-    found["ratio"] = ratio_curves(group)
-    return found | {kind: draw(group, int(finished.idxmax())) for kind, draw in KINDS.items()}
+        return []
+    usual, several = int(finished.idxmax()), [ratio for ratio in group.ratios if len(rows_at(group, ratio)) > 1]
+    with styled():
+        figures = {"forest" if len(several) == 1 else f"forest-{ratio}": forest(group, ratio) for ratio in several}
+        figures["ratio"] = ratio_curves(group)
+        for draw in (cost, learning, losses, watched, unlabelled, scatter, gap):
+            figures[draw.__name__] = draw(group, usual)
+        places = {folder / f"{group.name}-{kind}": figure for kind, figure in figures.items() if figure}
+        selection, reason = select_images(group, results)
+        if selection:
+            place = folder if images_shareable(group.source) else local_folder(folder)
+            places[place / f"{group.name}-panel"] = panel(selection)
+        else:
+            logger.info(f"{group.name}: no panel of images, {reason}")
+        return [path for stem, figure in places.items() for path in save(figure, stem, formats, provenance)]
+
+
+def panel(selection: Selection) -> Figure:
+    """Image, truth and one picture a row: what was found, invented and missed, with the outline of the truth.
+
+    More than eight pictures go into several bands, at most 12 inches wide.
+    """
+    bands = -(-(len(selection.names) + 2) // ACROSS)
+    across = -(-(len(selection.names) + 2) // bands)  # bands of one length
+    heights: list[float] = []
+    for shown in selection.images:
+        tall, wide = shown.truth.shape
+        heights += [0.01] + [CELL * min(max(tall / wide, 0.4), 2.5)] * bands  # a line for the caption, the bands
+    about = "{} % of the labels, draw {}, seed {}".format(selection.ratio, *selection.draw)
+    figure, cells = sheet(
+        (selection.title, f"{about} · strict Dice of each picture in percent", ""), [CELL] * across, heights,
+        left=0.08, right=max(0.1, 4.9 - across * CELL), below=0.32, titles=1, gap=(0.05, 0.34),
+    )  # fmt: skip
+    for axes in cells:
+        axes.set_axis_off()
+    for shown in selection.images:
+        cells[0].text(0, 0, short(f"{shown.rule}: {shown.id}", 15 * across), fontsize=SIZE)
+        titles = [f"{wrapped(name, 24, 1)}\n{100 * shown.dice[row]:.1f}" for row, name in selection.names.items()]
+        masks = [None, shown.truth, *shown.masks.values()]
+        for axes, found, title in zip(cells[across:], masks, ["image", "truth", *titles], strict=False):
+            _show(axes, shown, found, title)
+        cells = cells[across * (1 + bands) :]
+    legend = {"found (TP)": FOUND, "invented (FP)": INVENTED, "missed (FN)": MISSED}
+    if any(shown.truth.dtype != bool for shown in selection.images):
+        legend["another class"] = CONFUSED
+    handles = [Patch(color=colour, alpha=OPACITY[colour], label=name) for name, colour in legend.items()]
+    figure.legend(handles=handles, loc="lower left", ncols=len(handles), fontsize=SIZE - 0.5, frameon=False,
+                  bbox_to_anchor=(0, 0), borderaxespad=0.2)  # fmt: skip
+    return figure
+
+
+def _show(axes: Axes, shown: Shown, found: Masks | None, title: str) -> None:
+    """The image alone (found: None), or in grey under what was found, and the outline of the truth."""
+    truth = shown.truth
+    extent = 0, truth.shape[1], truth.shape[0], 0
+    axes.imshow(shown.image if found is None else faded(shown.image), extent=extent, interpolation="bilinear")
+    axes.set_aspect("auto")
+    axes.set_title(title, fontsize=SMALL, pad=2.5, linespacing=1.1)
+    if found is None:
+        return
+    overlay = np.zeros((*truth.shape, 4))  # RGBA, transparent where nothing is
+    for colour, pixels in pixel_kinds(found, truth).items():
+        overlay[pixels] = (*to_rgb(colour), OPACITY[colour])
+    axes.imshow(overlay, extent=extent, interpolation="nearest", aspect="auto")
+    for one in (truth == kind for kind in range(1, int(truth.max()) + 1)):
+        if one.any() and not one.all():
+            axes.contour(one, levels=[0.5], colors="black", linewidths=0.55, extent=extent, origin="upper")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+from seaborn import heatmap
 
 from benchmark.report import stats
-from benchmark.report.compare import compare
-from benchmark.report.figures.names import name_ends
+from benchmark.report.compare import compare, left_out, protocol_gaps
 from benchmark.report.figures.style import (
     BLUE,
     COLOURS,
@@ -20,22 +23,30 @@ from benchmark.report.figures.style import (
     PALE,
     SMALL,
     VERMILION,
-    figure_of,
     limits,
+    list_rows,
+    name_ends,
+    name_points,
     outer_labels,
     sheet,
     short,
     small_multiples,
     with_gaps,
 )
+from benchmark.report.render import part, signed, spread
 from benchmark.report.results_frame import Group
 from benchmark.report.stats import draws_in_words
-from benchmark.report.table import part, spread
 
 LINE = 0.235  # inches a row
 LETTER = 0.072  # inches a letter of a row's name
 TOGETHER = 5  # rows that one pair of axes takes
 MARKERS = ("o", "s", "^", "D", "v", "P")
+GAP_TITLES = ("official\noutput", "last\nstep", "threshold\n0.5", "mean over\nimages", "native\nsize", "together")
+COST_AXES = {  # key of the record's cost -> what the axis says, a unit, and whether it depends on the device
+    "flops_per_step": ("GFLOPs a training step", 1e9, False),
+    "parameters_trained": ("million trained parameters", 1e6, False),
+    "seconds_per_step": ("seconds a step", 1.0, True),
+}
 
 
 def rows_at(group: Group, ratio: int) -> pd.DataFrame:
@@ -64,15 +75,16 @@ def forest(group: Group, ratio: int) -> Figure | None:
     rows, reference = rows_at(group, ratio), str(group.reference)
     if len(rows) < 2:
         return None
+    paired, named = reference in rows.index, short(group.display(reference), 20)
     bounds = [found for other in group.ratios if other > ratio and len(found := rows_at(group, other)) == 1]
     for bound in bounds:
-        bound["name"] = [f"{short(group.display(row), 26)}, {at} % {lacking}".strip()
-                         for row, at, lacking in zip(bound.row, bound.ratio, bound.part, strict=True)]  # fmt: skip
+        names = zip(bound.row, bound.ratio, bound.part, strict=True)
+        bound["name"] = [f"{short(group.display(row), 26)}, {at} % {lacking}".strip() for row, at, lacking in names]
         bound["shade"] = GREY
     every = pd.concat([*bounds, rows])
     note = "Small circles: draws. " if (rows.n > 1).any() else ""
     note += "Bar: 95 % interval over patients (images where there are none)."
-    if reference in rows.index:
+    if paired:
         note += (
             f" Right: mean difference to {short(group.display(reference))} in the draws that both have, paired by "
             "image, and its own 95 % interval; filled where that leaves out zero, not adjusted for the number of rows. "
@@ -81,14 +93,16 @@ def forest(group: Group, ratio: int) -> Figure | None:
     if without := [row for row, other in group.cells.index if other == ratio and row not in rows.index]:
         note += f" Without a score here: {', '.join(short(group.display(row)) for row in without)}."
     about = f"{group.title} · strict protocol · {draws_in_words(rows.n)} a row"
-    widths, right = ([3.3, 2.0], 0.15) if reference in rows.index else ([4.4], 1.15)
-    left, *others = sheet(
-        (f"Dice with {ratio} % of the labels", about, note), widths, [LINE * len(every) + 0.1],
-        left=0.25 + LETTER * every.name.str.len().max(), right=right, gap=(1.15, 0),
+    figure, (left, *others) = sheet(
+        (f"Dice with {ratio} % of the labels", about, note), [3.3, 2.0] if paired else [4.4], [LINE * len(every) + 0.1],
+        left=0.25 + LETTER * every.name.str.len().max(), right=0.15 if paired else 1.15, gap=(1.15, 0),
     )  # fmt: skip
-    draws, values = group.draw_scores("dice")["strict"], [*every.low, *every.high]
+    draws, values, seen = group.draw_scores("dice")["strict"], [*every.low, *every.high], [0.0]
+    text: dict[str, Any] = {"transform": left.get_yaxis_transform(), "va": "center"}
+    for axes in others:
+        left.axvline(rows["mean"][reference], color=VERMILION, lw=0.7, ls=(0, (4, 3)))
+        axes.axvline(0, color=VERMILION, lw=0.7, ls=(0, (4, 3)))
     for place, row in enumerate(every.itertuples()):
-        text: dict[str, Any] = {"transform": left.get_yaxis_transform(), "va": "center"}
         ink = VERMILION if row.shade == VERMILION else INK
         left.text(-0.015, place, row.name, ha="right", color=ink, gid="name", **text)
         left.text(1.015, place, spread(row._asdict()), fontsize=SMALL, color=GREY, gid="score", **text)
@@ -97,16 +111,12 @@ def forest(group: Group, ratio: int) -> Figure | None:
         left.plot(single, [place] * len(single), "o", ms=3.6, mfc="white", mec=GREY, mew=0.7, zorder=3, gid="draws")
         left.plot(row.mean, place, "D" if row.shade == GREY else "o", ms=5.2, color=row.shade, zorder=4, gid="mean")
         values += single
+        if paired and row.row != reference and row.ratio == ratio:
+            seen += _difference(others[0], place, compare(group, row.row, reference, ratio).mean(axis=1))
     list_rows(left, len(every), "Dice (%)", values)
     for axes in others:
-        left.axvline(rows["mean"][reference], color=VERMILION, lw=0.7, ls=(0, (4, 3)))
-        axes.axvline(0, color=VERMILION, lw=0.7, ls=(0, (4, 3)))
-        seen = [0.0]
-        for place, (row, at) in enumerate(zip(every.row, every.ratio, strict=True)):
-            if row != reference and at == ratio:
-                seen += _difference(axes, place, compare(group, row, reference, ratio).mean(axis=1))
-        list_rows(axes, len(every), f"points above {short(group.display(reference), 20)}", seen)
-    return figure_of(left)
+        list_rows(axes, len(every), f"points above {named}", seen)
+    return figure
 
 
 def _difference(axes: Axes, place: int, difference: pd.Series) -> list[float]:
@@ -119,13 +129,6 @@ def _difference(axes: Axes, place: int, difference: pd.Series) -> list[float]:
     axes.plot([low, high], [place] * 2, color=BLUE, lw=1.2, gid="interval")
     axes.plot(middle, place, "o", ms=4.6, mfc=fill, mec=BLUE, mew=1.0, zorder=3, gid="mean")
     return [middle, low, high]
-
-
-def list_rows(axes: Axes, number: int, label: str, values: list[float]) -> None:
-    """Rows from above, without an axis of their own."""
-    axes.set(ylim=(number - 0.5, -0.5), yticks=[], xlim=limits(values), xlabel=label)
-    axes.spines["left"].set_visible(False)
-    axes.grid(False, axis="y")
 
 
 def scatter(group: Group, ratio: int) -> Figure | None:
@@ -144,7 +147,7 @@ def scatter(group: Group, ratio: int) -> Figure | None:
         note += f" {names[1]} has the highest mean of {len(pairs)} rows on these very images, so it looks better here "
         note += "than it is."
     about = f"{group.title} · strict protocol · {draws_in_words([len(difference.columns)])}"
-    (axes,) = sheet((f"Image by image, {ratio} % of the labels", about, note), [3.9], [3.9], left=0.65, right=0.25)
+    figure, (axes,) = sheet((f"Image by image, {ratio} % of the labels", about, note), [3.9], [3.9], right=0.25)
     ends = limits([*x, *y], 0.04)
     axes.plot(ends, ends, color=GREY, lw=0.8)
     kinds = _subsets(group, x.index)
@@ -158,7 +161,7 @@ def scatter(group: Group, ratio: int) -> Figure | None:
     if kinds.nunique() > 1:
         axes.legend(fontsize=SMALL, loc="upper left", bbox_to_anchor=(0, 0.95), frameon=False, handletextpad=0.1,
                     borderaxespad=0.1)  # fmt: skip
-    return figure_of(axes)
+    return figure
 
 
 def _subsets(group: Group, images: pd.Index) -> pd.Series:
@@ -188,38 +191,37 @@ def ratio_curves(group: Group) -> Figure | None:
     if cells.part.any():
         note += " Hollow: only some of the wanted draws have a score."
     about = f"{group.title} · strict protocol · {draws_in_words(cells.n)} a point"
-    heading, ends = "Dice against the share of labelled images", []
-    if len(lines) <= TOGETHER:
+    words, together = ("Dice against the share of labelled images", about), len(lines) <= TOGETHER
+    if together:
         right = 0.35 + 0.075 * max(len(short(group.display(row))) for row in lines)
-        pictures = sheet((heading, about, note), [4.6], [3.1], left=0.65, right=right)
-        left = [shade for shade in COLOURS if shade != VERMILION or group.reference not in lines]
-        for number, (row, line) in enumerate(lines.items()):
-            shade = VERMILION if row == group.reference else left.pop(0)
-            line = line.assign(x=line.x + 0.3 * ((number + 0.5) / len(lines) - 0.5), shade=shade)
-            _curve(pictures[0], line, MARKERS[number])
-            ends.append((line.x.iloc[-1], line["mean"].iloc[-1], short(group.display(row)), shade))
+        figure, pictures = sheet((*words, note), [4.6], [3.1], right=right)
         pictures[0].set(xlabel="labelled training images", ylabel="Dice (%)")
     else:
         single = len(lines) - len(several)
-        note += " Grey: all other rows"
-        note += f"; small dots are {single} rows that have one ratio only." if single else "."
-        pictures = small_multiples((heading, about, note), len(several), (1.65, 1.35), 5, gap=(0.2, 0.34))
-        everything = with_gaps([(line.x, line["mean"]) for line in lines.values()])
-        for axes, row in zip(pictures, several, strict=True):
-            axes.plot(*everything, color=PALE, lw=0.8, zorder=1.5)
-            for line in lines.values():
-                if len(line) == 1:
-                    fill = "white" if line.part.any() else PALE
-                    axes.plot(line.x, line["mean"], color=PALE, marker=".", ms=4, mfc=fill, zorder=1.5)
-            _curve(axes, lines[row], "o")
-            axes.set_title(short(group.display(row), 24), fontsize=8, loc="left", pad=3, color=INK)
+        note += f" Grey: all other rows{f'; small dots are {single} rows that have one ratio only' if single else ''}."
+        figure, pictures = small_multiples((*words, note), len(several), (1.65, 1.35), 5, left=0.6, gap=(0.2, 0.34))
         outer_labels(pictures, "labelled images", "Dice (%)")
     for axes in pictures:
         axes.set_xticks(range(len(ratios)), [f"{ratio} %" for ratio in ratios])
         axes.set(xlim=(-0.3, len(ratios) - 0.7), ylim=limits([*cells["mean"], *cells.low, *cells.high]))
         axes.grid(False, axis="x")
-    name_ends(pictures[0], ends)
-    return figure_of(pictures[0])
+    if together:
+        ends, free = [], [shade for shade in COLOURS if shade != VERMILION or group.reference not in lines]
+        for number, (row, line) in enumerate(lines.items()):
+            shade = VERMILION if row == group.reference else free.pop(0)
+            line = line.assign(x=line.x + 0.3 * ((number + 0.5) / len(lines) - 0.5), shade=shade)
+            _curve(pictures[0], line, MARKERS[number])
+            ends.append((line.x.iloc[-1], line["mean"].iloc[-1], short(group.display(row)), shade))
+        name_ends(pictures[0], ends)
+        return figure
+    everything = with_gaps([(line.x, line["mean"]) for line in lines.values()])
+    dots = cells[~cells.row.isin(several)]
+    for axes, row in zip(pictures, several, strict=True):
+        axes.plot(*everything, color=PALE, lw=0.8, zorder=1.5)
+        axes.plot(dots.x, dots["mean"], ".", color=PALE, ms=4, zorder=1.5)
+        _curve(axes, lines[row], "o")
+        axes.set_title(short(group.display(row), 24), fontsize=8, loc="left", pad=3, color=INK)
+    return figure
 
 
 def _curve(axes: Axes, line: pd.DataFrame, marker: str) -> None:
@@ -228,3 +230,71 @@ def _curve(axes: Axes, line: pd.DataFrame, marker: str) -> None:
     axes.errorbar(line.x, line["mean"], yerr=errors, lw=1.4, elinewidth=0.9, capsize=2, gid="row", **style)
     lacking = line[line.part != ""]
     axes.plot(lacking.x, lacking["mean"], ls="", mfc="white", zorder=3, gid="incomplete", **style)
+
+
+def gap(group: Group, ratio: int) -> Figure | None:
+    """`paper` and `strict` of every row, and what each choice that is taken back changes; None without a waterfall."""
+    found = sorted((gap for gap in protocol_gaps(group) if gap.ratio == ratio), key=lambda gap: (gap.whole, gap.row))
+    if not found:
+        return None
+    names = [short(group.display(each.row), 34, part(each.n, each.expected)) for each in found]
+    note = (
+        "Left: hollow, best output, step and threshold chosen on the test images; filled, strict. Right: points gained "
+        "(blue) or lost (orange) as one choice after the other is taken back, in this order."
+    )
+    draws = draws_in_words(each.n for each in found)
+    words = (
+        f"From the paper's protocol to the strict one, {ratio} % of the labels",
+        f"{group.title} · Dice in percent, mean over {draws} · the greatest fall first",
+        " ".join([note, *left_out(group, found, [ratio])]),
+    )
+    widths, start = [2.6, 0.68 * len(GAP_TITLES) - 0.05], 0.25 + LETTER * max(map(len, names))
+    figure, (left, right) = sheet(words, widths, [LINE * len(found) + 0.1], left=start, gap=(0.1, 0))
+    ends, places = np.array([(each.stops[0], each.stops[-1]) for each in found]), range(len(found))
+    left.hlines(places, ends[:, 1], ends[:, 0], color=GREY, lw=1.1, zorder=2)
+    left.plot(ends[:, 0], places, "o", ms=5, mfc="white", mec=VERMILION, mew=1.3, zorder=3, gid="paper")
+    left.plot(ends[:, 1], places, "o", ms=5, color=BLUE, zorder=3, gid="strict")
+    list_rows(left, len(found), "Dice (%)", [*ends.ravel()])
+    left.set_yticks(places, names)
+    left.tick_params(axis="y", length=0)
+    changes = np.array([[*each.changes, each.whole] for each in found])
+    texts = [[signed(value).replace("-", "\N{MINUS SIGN}") if value else "0" for value in row] for row in changes]
+    shades = np.sign(changes) * 0.75 * np.sqrt(np.abs(changes) / (np.abs(changes).max() or 1.0))
+    colours = LinearSegmentedColormap.from_list("", [VERMILION, "white", BLUE])
+    heatmap(shades, annot=np.array(texts), fmt="", cmap=colours, vmin=-1, vmax=1, cbar=False, linewidths=2, ax=right,
+            annot_kws={"size": SMALL, "color": INK}, xticklabels=GAP_TITLES, yticklabels=False)  # fmt: skip
+    right.tick_params(length=0, labelsize=SMALL)
+    return figure
+
+
+def cost(group: Group, ratio: int) -> Figure | None:
+    """Strict Dice against each cost that at least two rows know, medians over draws; None where there is none. Times
+    are those of the device that most runs were timed on."""
+    rows = rows_at(group, ratio)
+    known = group.costs[(group.costs.ratio == ratio) & group.costs.row.isin(rows.index)]
+    device = known.device.value_counts().sort_index().idxmax() if len(known) else ""
+    shown = {}
+    for key, (label, unit, timed) in COST_AXES.items():
+        mine = (known[known.device == device] if timed else known).reindex(columns=["row", key]).set_index("row")[key]
+        medians = (mine.astype(float).replace(0, math.nan).dropna() / unit).groupby("row").median()
+        if len(medians) > 1:
+            shown[f"{label}\n{short(device, 46)}" if timed else label] = medians.reindex(rows.index).dropna()
+    if not shown:
+        return None
+    note = "Medians over draws; logarithmic axes. Operations are counted, not timed, and are the same on every device."
+    about = f"{group.title} · strict protocol · {draws_in_words(rows.n)} a row"
+    words = f"Dice against cost, {ratio} % of the labels", about, note
+    figure, pictures = small_multiples(words, len(shown), (3.8, 3.6), 2, left=0.6, gap=(0.2, 0.7), below=0.65, titles=0)
+    for number, (axes, (label, values)) in enumerate(zip(pictures, shown.items(), strict=True)):
+        low, high = (10**end for end in limits(np.log10(values), 0.16, 0.5))
+        axes.set(xscale="log", xlim=(low, high), ylim=limits(rows["mean"], 0.13), xlabel=label)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
+        found = rows.loc[values.index]
+        axes.scatter(values, found["mean"], 25, found.shade, edgecolor="white", linewidth=0.5, zorder=3, gid="row")
+        names = [short(group.display(row), 28, lacking) for row, lacking in found.part.items()]
+        name_points(axes, list(zip(values, found["mean"], names, found.shade.replace(BLUE, GREY), strict=True)))
+        axes.tick_params(labelleft=number % 2 == 0)
+        axes.set_ylabel("" if number % 2 else "Dice (%)")
+    return figure

@@ -1,7 +1,6 @@
-"""What all figures share: colours that colour-blind readers can tell apart (Okabe and Ito 2008), layout, files.
+"""What all figures share: colours that colour-blind readers can tell apart (Okabe and Ito 2008), layout, names, files.
 
-Layout is in inches: names beside curves are placed by it, it is the same with every backend, and several times faster
-than a solver's.
+Layout is in inches: names beside curves are placed by it, and it is several times faster than a solver's.
 """
 
 from __future__ import annotations
@@ -19,19 +18,17 @@ from typing import Any
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
 from seaborn import axes_style
 
 from benchmark.files import write_atomically
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#9A8700")  # last: dark yellow
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))  # for more curves than colours
 BLUE, VERMILION = COLOURS[:2]
 INK, GREY, PALE = "#222222", "#6E6E6E", "#C9C9C9"
 DPI = 130
-LEAST = 4.4  # inches, that small multiples fill together
 SIZE, SMALL = 9.0, 7.5  # points
 FORMATS = ("png", "pdf")
 METADATA: dict[str, dict[str, Any]] = {  # nothing in a file tells when, or with which version, it was drawn
@@ -46,8 +43,10 @@ OURS: dict[str, Any] = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E4E4E4",
     "grid.linewidth": 0.6, "axes.axisbelow": True, "pdf.fonttype": 42, "xtick.major.size": 3,
     "ytick.major.size": 3, "xtick.major.width": 0.7, "ytick.major.width": 0.7, "xtick.major.pad": 2.5,
-    "ytick.major.pad": 2.5, "axes.unicode_minus": True,
+    "ytick.major.pad": 2.5,
 }  # fmt: skip
+Words = tuple[str, str, str]  # a figure's heading, a line about it, and a footnote
+Named = Sequence[tuple[float, float, str, str]]  # x, y, name, colour
 
 
 @contextmanager
@@ -55,16 +54,15 @@ def styled() -> Iterator[None]:
     """Our settings, whatever the user's own are; a dollar sign in a name starts no formula, and a letter that our font
     lacks makes no noise."""
     with style.context(["default", axes_style("ticks") | OURS]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # an unusual name is no reason to talk
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         yield
 
 
 def sheet(
-    words: tuple[str, str, str], widths: Sequence[float], heights: Sequence[float], *, left: float = 0.6,
-    right: float = 0.15, below: float = 0.5, titles: int = 0, gap: tuple[float, float] = (0.2, 0.2),
-) -> list[Axes]:
-    """Axes in rows and columns (whose titles have so many lines) of a new figure with a heading, a line about it and a
-    footnote; in inches."""
+    words: Words, widths: Sequence[float], heights: Sequence[float], *, left: float = 0.65, right: float = 0.15,
+    below: float = 0.5, titles: int = 0, gap: tuple[float, float] = (0.2, 0.2),
+) -> tuple[Figure, list[Axes]]:
+    """A new figure with axes in rows and columns (whose titles have so many lines); in inches."""
     across, down = sum(widths) + gap[0] * (len(widths) - 1), sum(heights) + gap[1] * (len(heights) - 1)
     width = left + across + right
     heading, about, note = (wrapped(t, int(width * places)) for t, places in zip(words, (12, 16, 19.5), strict=True))
@@ -81,26 +79,21 @@ def sheet(
     under = 1 - (0.31 + 0.2 * heading.count("\n")) / height
     figure.text(0.1 / width, under, about, fontsize=SIZE - 0.5, color=GREY, va="top", **place)
     figure.text(0.1 / width, 0.06 / height, note, fontsize=SMALL - 0.3, color=GREY, va="bottom", **place)
-    return figure.axes
+    return figure, figure.axes
 
 
 def small_multiples(
-    words: tuple[str, str, str], number: int, cell: tuple[float, float], columns: int, **options: Any
-) -> list[Axes]:
-    """`number` axes of the same size in at most `columns` columns of a new figure."""
-    columns = -(-number // -(-number // columns))  # rows of nearly one length
-    wider = min(max(1.0, LEAST / (columns * cell[0])), 2.2)
+    words: Words, number: int, cell: tuple[float, float], columns: int, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """`number` axes of the same size in at most `columns` columns of a new figure; few of them are larger."""
     rows = -(-number // columns)
-    cells = sheet(words, [cell[0] * wider] * columns, [cell[1] * min(wider, 1.6)] * rows, **{"titles": 1} | options)
+    columns = -(-number // rows)  # rows of nearly one length
+    wider = min(max(1.0, 4.4 / (columns * cell[0])), 2.2)
+    widths, heights = [cell[0] * wider] * columns, [cell[1] * min(wider, 1.6)] * rows
+    figure, cells = sheet(words, widths, heights, **{"titles": 1} | options)
     for axes in cells[number:]:
         axes.remove()
-    return cells[:number]
-
-
-def figure_of(axes: Axes) -> Figure:
-    """The figure that axes belong to."""
-    assert isinstance(axes.figure, Figure)
-    return axes.figure
+    return figure, cells[:number]
 
 
 def outer_labels(cells: Sequence[Axes], below: str, beside: str) -> None:
@@ -113,15 +106,19 @@ def outer_labels(cells: Sequence[Axes], below: str, beside: str) -> None:
         axes.set(xlabel=below if lowest else "", ylabel=beside if first else "")
 
 
+def list_rows(axes: Axes, number: int, label: str, values: Sequence[float]) -> None:
+    """Rows from above, without an axis of their own."""
+    axes.set(ylim=(number - 0.5, -0.5), yticks=[], xlim=limits(values), xlabel=label)
+    axes.spines["left"].set_visible(False)
+    axes.grid(False, axis="y")
+
+
 def save(figure: Figure, stem: Path, formats: Sequence[str] = FORMATS, provenance: str = "") -> list[Path]:
     """Write `stem`.png, `stem`.pdf: the same figure gives the same bytes. Each keeps its provenance as metadata."""
-    FigureCanvasAgg(figure)
-    paths = []
-    for kind in formats:
-        path = stem.with_name(f"{stem.name}.{kind}")
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in formats]
+    for kind, path in zip(formats, paths, strict=True):
         metadata = METADATA[kind] | ({PROVENANCE[kind]: provenance} if provenance else {})
         write_atomically(path, partial(figure.savefig, format=kind, dpi=DPI, metadata=metadata))
-        paths.append(path)
     return paths
 
 
@@ -152,3 +149,59 @@ def limits(values: ArrayLike, share: float = 0.06, least: float = 1.0) -> tuple[
 def with_gaps(lines: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[list[float], list[float]]:
     """Many lines (x, y) as one with gaps: a page of small multiples has them in each, and one is drawn far sooner."""
     return [x for line in lines for x in (*line[0], math.nan)], [y for line in lines for y in (*line[1], math.nan)]
+
+
+def name_ends(axes: Axes, ends: Named, size: float = SMALL) -> None:
+    """Write the names of curves right of the axes, beside their last points and never on top of each other. The limits
+    must be set already."""
+    low, high = axes.get_ylim()
+    unit = (high - low) / (axes.get_window_extent().height / DPI * 72)  # a point on the axis
+    order = np.argsort([y for _, y, _, _ in ends], kind="stable")
+    steps = np.arange(len(ends)) * size * 1.25 * unit
+    apart = isotonic_regression([ends[place][1] - step for place, step in zip(order, steps, strict=True)]).x
+    places = np.clip(apart, low, max(low, high - steps[-1])) + steps
+    for (x, y, name, colour), place in zip((ends[place] for place in order), places, strict=True):
+        line = {"arrowstyle": "-", "color": colour, "lw": 0.5, "shrinkA": 0, "shrinkB": 1.5, "relpos": (0, 0.5)}
+        axes.annotate(
+            name, (x, y), xytext=(1.045, (place - low) / (high - low)), textcoords="axes fraction", fontsize=size,
+            color=colour, va="center", annotation_clip=False, arrowprops=line,
+        )  # fmt: skip
+
+
+def name_points(axes: Axes, points: Named) -> None:
+    """Write names near points where there is room; a thin line leads to a name further away.
+
+    Point by point, those with the most neighbours first, each takes the place that covers least and is nearest. The
+    limits must be set already.
+    """
+    unit = axes.figure.dpi / 72  # pixels a point
+    room, spots = axes.get_window_extent(), axes.transData.transform([(x, y) for x, y, _, _ in points])
+    grid = np.meshgrid(np.arange(5, 90, 3.5), np.radians(np.arange(0, 360, 20)), indexing="ij")
+    reach, across, up = grid[0].ravel(), np.cos(grid[1]).ravel(), np.sin(grid[1]).ravel()
+    taken = [np.hstack([spots - 3.6 * unit, spots + 3.6 * unit])]  # boxes: left, bottom, right, top
+    halo = np.array([9, 6]) * unit  # a name in it looks like that of another point
+    near = (np.abs(spots[:, None] - spots) < np.array([60, 20]) * unit).all(-1).sum(1)
+    for place in np.argsort(-near, kind="stable"):
+        (x, y, name, shade), spot = points[place], spots[place]
+        text = axes.annotate(name, (x, y), (0, 0), textcoords="offset points", fontsize=SMALL, zorder=4,
+                             va="bottom", color=INK if shade == GREY else shade)  # fmt: skip
+        wide, tall = text.get_window_extent().size
+        left = spot[0] + reach * unit * across - (wide + 2 * unit) * np.clip(0.5 - across * 5, 0, 1)
+        bottom = spot[1] + reach * unit * up - tall / 2 + tall / 2 * up
+        boxes = np.stack([left, bottom, left + wide + 2 * unit, bottom + tall], 1)
+        outside = ((boxes[:, :2] < room.min) | (boxes[:, 2:] > room.max)).any(1)
+        covered = _common(boxes, np.concatenate(taken))
+        crowded = _common(boxes, np.delete(np.hstack([spots - halo, spots + halo]), place, 0))
+        best = np.argmin(1.5 * reach + 1e6 * outside + (25 * covered + 2 * crowded) / unit**2)
+        box = boxes[best]
+        taken.append(box[None])
+        text.set_position((box[:2] - spot) / unit)
+        ends = np.array([spot, np.clip(spot, box[:2], box[2:])])
+        if math.dist(*ends) > 5.5 * unit:
+            axes.plot(*axes.transData.inverted().transform(ends).T, color=shade, alpha=0.7, lw=0.6, zorder=1.5)
+
+
+def _common(one: NDArray[np.float64], two: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The area that each of the boxes [C, 4] shares with all of the boxes [n, 4], [C]."""
+    sides = np.minimum(one[:, None, 2:], two[None, :, 2:]) - np.maximum(one[:, None, :2], two[None, :, :2])
+    return np.asarray(np.clip(sides, 0, None).prod(2).sum(1))

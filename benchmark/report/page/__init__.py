@@ -8,22 +8,22 @@ import json
 import logging
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from benchmark.files import write_text
-from benchmark.plugins import portable
 from benchmark.protocols import MEANING, PROTOCOLS
+from benchmark.registry import portable
+from benchmark.report.gather import warnings_of
 from benchmark.report.image_selection import Shown, images_shareable, local_folder, select_images, thumbnails
+from benchmark.report.render import DASH, Bold, Table, between, number, part
 from benchmark.report.results_frame import METRICS, Group, Run
-from benchmark.report.table import Bold, Table, between, number, part
 from benchmark.report.tables import COSTS, score_table
-from benchmark.report.warnings import warnings_of
 
 PARTS = Path(__file__).parent
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
@@ -72,18 +72,21 @@ def render(
     The same arguments give the same text. The page's own policy forbids it any request, and any script but its own.
     """
     found = data(groups, provenance)
-    for group, entry in zip(groups, found["groups"], strict=True):
-        found_there = pictures.get(group.name, ())  # their own pixels stand in the gallery
-        entry["pictures"] = [{key: value for key, value in shown.items() if key != "image"} for shown in found_there]
     script = '"use strict";\n(() => {\n' + (PARTS / "page.js").read_text(encoding="utf-8") + "})();"
     environment = Environment(
         loader=FileSystemLoader(PARTS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["breakable"] = lambda text: Markup("<wbr>").join(re.split(r"(?<=[_=+.])(?=.)", str(text)))
+    environment.filters |= {
+        "breakable": lambda text: Markup("<wbr>").join(re.split(r"(?<=[_=+.])(?=.)", str(text))),
+        "ratio": lambda text: (re.match(r"(\d+) %", text) or {1: ""})[1],
+    }
     environment.tests["bold"] = lambda text: isinstance(text, Bold)
+    environment.globals |= {"number": number, "part": part, "between": between}
     text = environment.get_template("page.html.j2").render(
         groups=[
-            (group, entry, warnings_of(group), _others(tables.get(group.name, ())), pictures.get(group.name, ()))
+            {"group": group, "views": _views(group), "warnings": warnings_of(group),
+             "runs": _run_table(group, entry["runs"]), "tables": _others(tables.get(group.name, ())),
+             "pictures": pictures.get(group.name, ())}
             for group, entry in zip(groups, found["groups"], strict=True)
         ],
         datasets=list(dict.fromkeys(group.dataset for group in groups)),
@@ -97,98 +100,53 @@ def render(
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=Markup(_as_json(found).replace("<", "\\u003c")),
-    )
+    )  # fmt: skip
     return text.rstrip() + "\n"
 
 
 def current(text: str, groups: Sequence[Group], provenance: str) -> bool:
-    """Whether a page's data are those of these groups and this provenance, to the last digit; its pictures may differ.
+    """Whether a page's runs are those of these groups and this provenance, to the last digit; its pictures may differ.
 
     Nothing is rendered for it. What is no page, or one without data, is not current.
     """
     block = DATA.search(text)
-    try:
-        found = json.loads(block[1]) if block else None
-        for entry in found["groups"] if isinstance(found, dict) else ():
-            entry.pop("pictures")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return False
-    return block is not None and _as_json(found) == _as_json(data(groups, provenance))
+    return block is not None and block[1] == _as_json(data(groups, provenance)).replace("<", "\\u003c")
 
 
 def data(groups: Sequence[Group], provenance: str = "") -> dict[str, Any]:
-    """What the page's script works with, ready for JSON: scores of every cell, and every run with its circumstances.
+    """What the page's script works with, ready for JSON: every run with its circumstances.
 
     What runs have in common (settings, data, environments) stands once, and is referred to by its place.
     """
     shared: dict[str, int] = {}
-    entries = [
-        {
-            "name": group.name, "dataset": group.dataset, "rows": [group.display(row) for row in group.rows],
-            "ratios": list(group.ratios), "headers": [group.ratio_header(ratio) for ratio in group.ratios],
-            "reference": group.display(group.reference) if group.reference else None,
-            "scores": {metric: _scores(group, metric) for metric in METRICS}, **_runs(group, shared),
-        }
-        for group in groups
-    ]  # fmt: skip
+    entries = [{"name": group.name, "runs": _runs(group, shared)} for group in groups]
     return {"groups": entries, "shared": [json.loads(text) for text in shared], "provenance": provenance}
 
 
-def _scores(group: Group, metric: str) -> dict[str, Any]:
-    """{axis, views: {protocol: {caption, notes, cells, extra rows}}}; cells [rows][ratios] of (value, HTML).
+def _views(group: Group) -> list[dict[str, Any]]:
+    """A table of scores for every metric and protocol, its cells by (row, ratio), and the axis of the bars in percent.
 
-    The axis in percent holds all cells, whatever the protocol, so that a switch shows how they move.
+    The axis holds all cells, whatever the protocol, so that a switch shows how they move.
     """
-    draws = group.draw_scores(metric)
-    summary = {protocol: group.cell_scores(protocol, metric) for protocol in PROTOCOLS}
-    bounds = summary["strict"][["low", "high"]].dropna().to_numpy().ravel().tolist()
-    points = [*(point for cells in draws.values() for values in cells.values() for point in values), *bounds]
-    low, high = (STEP * math.floor(min(points) / STEP), STEP * math.ceil(max(points) / STEP)) if points else (0, 100)
-    low = low if high > low else low - STEP
-    views = {}
-    for protocol, cells in summary.items():
-        table = score_table(group, protocol, metric)
-        views[protocol] = {
-            "caption": table.caption, "notes": list(table.notes),
-            "cells": [
-                [_cell(cells, draws[protocol], (row, ratio), text, low, high)
-                 for ratio, text in zip(group.ratios, line[1:], strict=True)]
-                for row, line in zip(group.rows, table.rows, strict=False)
-            ],
-            "extra": [list(row) for row in table.rows[len(group.rows) :]],
-        }  # fmt: skip
-    return {"views": views, "axis": [low, high]}
+    views = []
+    for metric in METRICS:
+        draws = group.draw_scores(metric)
+        bounds = group.cell_scores("strict", metric)[["low", "high"]].dropna().to_numpy().ravel().tolist()
+        points = [*(point for cells in draws.values() for values in cells.values() for point in values), *bounds]
+        points = points or [0, 100]
+        low, high = STEP * math.floor(min(points) / STEP), STEP * math.ceil(max(points) / STEP)
+        for protocol in PROTOCOLS:
+            scored = group.cell_scores(protocol, metric).to_dict("index")
+            cells = {place: scored[place] | {"draws": values} for place, values in draws[protocol].items()}
+            table = score_table(group, protocol, metric)
+            axis = low if high > low else low - STEP, high
+            views.append({"protocol": protocol, "metric": metric, "table": table, "cells": cells, "axis": axis})
+    return views
 
 
-def _cell(
-    cells: pd.DataFrame, draws: Mapping[Any, Sequence[float]], place: tuple[str, int], text: str, low: int, high: int
-) -> tuple[float | None, str]:
-    """Value and HTML: mean ± sd, n and interval, and a bar: a dot, the interval, thin marks for single draws. A cell
-    without a score is what the table says."""
-
-    def at(value: float) -> float:
-        return round(100 * (value - low) / (high - low), 1)
-
-    if place not in draws:
-        return None, str(Markup('<span class="none">{}</span>').format(text))
-    found = cells.loc[place]
-    mean, lacking = number(found["mean"]), part(found.n, found.expected)
-    mean = f"<strong>{mean}</strong>" if isinstance(text, Bold) else mean
-    sd = f'<span class="sd"> ± {number(found.sd)}</span>' if found.n > 1 else ""
-    n = f'<span class="part">{lacking}</span>' if lacking else f"n={found.n}"
-    marks = [f'<i class="draw" style="left:{at(value)}%"></i>' for value in draws[place]]
-    if between(found):
-        left, right = at(found.low), round(100 - at(found.high), 1)
-        marks.append(f'<i class="whisker" style="left:{left}%;right:{right}%"></i>')
-    return round(found["mean"], 6), (
-        f'<span class="cell"><span class="figures"><span class="mean">{mean}</span>{sd}<br>'
-        f'<span class="small">{n}{between(found)}</span></span><span class="bar" aria-hidden="true">'
-        f'{"".join(marks)}<i class="dot" style="left:{at(found["mean"])}%"></i></span></span>'
-    )
-
-
-def _runs(group: Group, shared: dict[str, int]) -> dict[str, Any]:
-    """All runs, compactly, and the settings that all have in common."""
+def _runs(group: Group, shared: dict[str, int]) -> list[dict[str, Any]]:
+    """All runs, their circumstances and settings as titled blocks, each a place in `shared`; a run without a record has
+    none."""
 
     def index(value: Any) -> int:
         return shared.setdefault(json.dumps(value, sort_keys=True), len(shared))
@@ -197,31 +155,53 @@ def _runs(group: Group, shared: dict[str, int]) -> dict[str, Any]:
     common = dict(set.intersection(*(set(own.items()) for own in values))) if values else {}
     runs = []
     for run, own in zip(group.runs, values, strict=True):
-        record = run.record
+        record, costs = run.record, run.costs
+        blocks = _run_scores(run) | {
+            "Cost": {COSTS[key][0]: COSTS[key][1](costs[key]) for key in COSTS if costs.get(key) is not None},
+            "Environment": record["environment"], "Data": record["data"],
+            "Identity": {
+                "run": record["run_id"], "preset": run.spec["preset"], "counts": record.get("counts_sha256"),
+                "weights": record.get("weights_sha256"), "versions of numbers": json.dumps(record["numerics"]),
+            },
+        }  # fmt: skip
+        settings = {
+            "Not the same in every run of this table": dict(set(own.items()) - set(common.items())),
+            "The same in every run of this table": common,
+        }
         runs.append(run.place | {
-            "preset": run.spec["preset"], "status": str(record["status"]), "reason": record.get("reason"),
-            "command": record.get("command"), "scores": _run_scores(run) if run.done else None,
-            "cost": [(COSTS[key][0], COSTS[key][1](run.costs[key])) for key in COSTS if run.costs.get(key) is not None],
-            "settings": index({key: value for key, value in own.items() if key not in common}),
-            "data": index(record["data"]), "environment": index(record["environment"]),
-            "numerics": index(record["numerics"]), "counts": record.get("counts_sha256"),
-            "weights": record.get("weights_sha256"),
+            "status": str(record["status"]), "reason": record.get("reason"), "command": record.get("command"),
+            "blocks": [(title, index(block)) for title, block in blocks.items() if block],
+            "settings": [(title, index(block)) for title, block in settings.items() if block],
         })  # fmt: skip
     runs += [
-        {**entry.place, "run_id": entry.run_id, "preset": entry.spec["preset"], "status": entry.missing,
-         "reason": entry.reason} for entry in group.expected if entry.missing
+        entry.place | {"status": entry.missing, "reason": entry.reason, "command": None, "blocks": [], "settings": []}
+        for entry in group.expected if entry.missing
     ]  # fmt: skip
-    compact = [{key: value for key, value in run.items() if value is not None} for run in runs]
-    return {"common": common, "runs": [run | {"row": group.rows.index(run["row"])} for run in compact]}
+    return [run | {"row": group.display(run["row"])} for run in runs]
 
 
-def _run_scores(run: Run) -> list[tuple[str, list[tuple[str, str]]]]:
-    """(protocol, its scores as text), in their order; what is undefined is left out."""
+def _run_scores(run: Run) -> dict[str, dict[str, str]]:
+    """The scores of every protocol as text; what is undefined is left out."""
 
     def text(key: str, value: Any) -> str:
         return number(100 * value) if key in PERCENT else number(value) if isinstance(value, float) else str(value)
 
-    return [(p, [(k, text(k, v)) for k, v in found.items() if v is not None]) for p, found in run.scores.items()]
+    return {
+        f"Scores, {protocol}": {key: text(key, value) for key, value in found.items() if value is not None}
+        for protocol, found in (run.scores.items() if run.done else ())
+    }
+
+
+def _run_table(group: Group, runs: Sequence[Mapping[str, Any]]) -> Table:
+    dice = {run.record["run_id"]: number(100 * run.scores["strict"]["dice"]) for run in group.done}
+    header = ["method", "labels", "fold", "seed", "status", "strict Dice", "reason"]
+    rows = [
+        [run["row"], f"{run['ratio']} %", str(run["fold"]), str(run["seed"]), run["status"],
+         dice.get(run.get("run_id", ""), DASH), textwrap.shorten(run["reason"] or "", 160, placeholder=" …")]
+        for run in runs
+    ]  # fmt: skip
+    width = 7 if any(row[-1] for row in rows) else 6
+    return Table("Runs", "", header[:width], [row[:width] for row in rows])
 
 
 def _picture(shown: Shown, names: Mapping[str, str]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from benchmark.config.machine_limits import GIB, cores, memory
+from benchmark.config.schema import GIB, cores, memory
 from benchmark.conformance.checks import check_method
-from benchmark.data.folder_schema import FILE
+from benchmark.data.folder_dataset import FILE
 from benchmark.data.load import load_dataset
 from benchmark.errors import UserError
 from benchmark.paths import prepared_folder, raw_folder, results_folder

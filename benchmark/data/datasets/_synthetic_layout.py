@@ -1,4 +1,4 @@
-"""Generated H&E-like colon tissue, part one: who the patients are and where their glands lie.
+"""Where the glands of the synthetic data set lie, and who its patients are; chance that is the same in every NumPy.
 
 Sizes are in pixels of the native image (192 x 256), in which a nucleus is some 8 x 4 pixels: about a third of
 the resolution of GlaS. Everything is float64 and keyed by (VERSION, seed, image): no image depends on others.
@@ -6,12 +6,18 @@ the resolution of GlaS. Everything is float64 and keyed by (VERSION, seed, image
 
 from __future__ import annotations
 
+import hashlib
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import ndimage
+from scipy.special import ndtri
 
-from benchmark.data.synthesis.random_stream import Array, Stream
+from benchmark.randomness import uniform
+
+Array = np.ndarray
 
 VERSION = 1
 HEIGHT, WIDTH = 192, 256
@@ -19,28 +25,54 @@ MARGIN = 16  # drawn around the image and cut off, so that glands continue beyon
 GRADES = ("benign", "malignant")
 GLAND, VESSEL, FOLLICLE, BUNDLE = range(4)  # what a blob is; all but the first are stroma in disguise
 
-TRAINING_PATIENTS, TEST_PATIENTS, IMAGES_PER_PATIENT = 15, 6, 4
+
+class Stream:
+    """An independent sequence named by its words, so that a new stream never shifts an old one.
+
+    Raw words of Philox (Salmon et al., SC 2011) and our own distributions: NumPy promises those alone."""
+
+    def __init__(self, *words: str | int) -> None:
+        digest = hashlib.sha256("/".join(map(str, words)).encode()).digest()
+        self._bits = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+
+    def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Array:
+        """Float64 in the open interval (low, high), from the upper 53 bits of each word."""
+        return (low + (high - low) * uniform(self._bits.random_raw(math.prod(shape)), 0.5)).reshape(shape)
+
+    def number(self, low: float = 0.0, high: float = 1.0) -> float:
+        """One uniform number."""
+        return float(self.uniform(low, high))
+
+    def integer(self, low: int, high: int) -> int:
+        """One of low, ..., high - 1."""
+        return int(self.number(low, high))
+
+    def normal(self, shape: tuple[int, ...] = ()) -> Array:
+        """Standard normal float64, by the inverse distribution function."""
+        return ndtri(self.uniform(shape=shape))
+
+    def field(self, shape: tuple[int, int], scale: float) -> Array:
+        """Smooth noise [H,W] of zero mean and about unit variance; `scale` is the knot spacing in pixels."""
+        (row, down), (column, across) = (_spline(length, scale) for length in shape)
+        knots = self.normal((int(row[-1]) + 4, int(column[-1]) + 4))
+        # Sums of four terms, written out: a matrix product's order of additions depends on the machine.
+        wide = across[0] * knots[:, column]
+        for tap in range(1, 4):
+            wide += across[tap] * knots[:, column + tap]
+        total = down[0][:, None] * wide[row]
+        for tap in range(1, 4):
+            total += down[tap][:, None] * wide[row + tap]
+        return total
 
 
-@dataclass(frozen=True)
-class Slide:
-    """One image of the set: its id and where it belongs."""
-
-    id: str
-    patient: int
-    grade: str
-    set: str
-
-
-def slides() -> list[Slide]:
-    """The 60 training and 24 test images in order. Patients take turns, and none is in both sets."""
-    made = []
-    parts = (("train", 0, TRAINING_PATIENTS), ("test", TRAINING_PATIENTS, TEST_PATIENTS))
-    for part, first, patients in parts:
-        for number in range(patients * IMAGES_PER_PATIENT):
-            patient = first + number % patients
-            made.append(Slide(f"{part}_{number + 1}", patient, GRADES[patient % 2], part))
-    return made
+@lru_cache(64)
+def _spline(length: int, scale: float) -> tuple[Array, Array]:
+    """Cubic B-splines: a pixel's first knot [length], and weights [4,length] of that and the next three."""
+    position = np.arange(length) / scale
+    first = position.astype(np.int64)
+    t = position - first
+    weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (t + t**2 - t**3) + 1, t**3]) / 6
+    return first, weights / 0.479**0.5  # 0.479 is the mean over t of their squares' sum
 
 
 @dataclass(frozen=True)
@@ -49,7 +81,7 @@ class Patient:
 
     haematoxylin: Array  # optical density [3] of one unit of stain
     eosin: Array
-    amounts: tuple[float, float]  # concentration factors of the two stains
+    amounts: Array  # [2]: concentration factors of the two stains
     white: Array  # colour [3] of the empty slide, 0 to 1
     focus: float  # sigma of the blur
     nuclei: float  # density of stromal nuclei, 0 to 1
@@ -69,16 +101,12 @@ class Patient:
         amounts = np.exp(stream.uniform(-0.45, 0.45, (2,)))
         malignant = grade == "malignant"
         return cls(
-            haematoxylin=vectors[0],
-            eosin=vectors[1],
-            amounts=(float(amounts[0]), float(amounts[1])),
+            haematoxylin=vectors[0], eosin=vectors[1], amounts=amounts,
             white=stream.number(0.90, 0.98) * (1 - np.abs(stream.normal((3,))) * 0.02),
             focus=stream.number(0.45, 1.1),
             nuclei=stream.number(0.25, 0.95),
             size=stream.number(0.85, 1.15) * (1.12 if malignant else 1.0),
-            goblets=stream.number(0.0, 1.0),
-            clefts=stream.number(0.0, 1.0),
-            mucin=stream.number(0.0, 1.0),
+            goblets=stream.number(), clefts=stream.number(), mucin=stream.number(),
             pitch=stream.number(80, 110) if malignant else stream.number(52, 72),
         )
 
@@ -91,15 +119,10 @@ class Layout:
     kinds: Array  # int64 [blobs + 1]: what each blob is; entry 0 is unused
     depth: Array  # float64 [h,w]: pixels to the blob's edge, negative outside
 
-    @property
-    def glands(self) -> Array:
-        """bool [h,w]: whether a gland covers the pixel."""
-        return (self.blobs > 0) & (self.kinds[self.blobs] == GLAND)
-
 
 def lay_out(stream: Stream, patient: Patient, grade: str) -> Layout:
     """Place blobs on a jittered hexagonal grid and grow them until glands cover their share; some touch."""
-    shape = (HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN)
+    shape = HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN
     malignant = grade == "malignant"
     bend, coarse, fine = (7.0, 30.0, 1.6) if malignant else (3.0, 34.0, 0.7)
     warp = [bend * stream.field(shape, coarse) + fine * stream.field(shape, 7.0) for _ in range(2)]
@@ -127,7 +150,8 @@ def lay_out(stream: Stream, patient: Patient, grade: str) -> Layout:
 
 def truth(layout: Layout) -> Array:
     """Gland instance ids uint8 [HEIGHT,WIDTH]: 0 is background, ids are contiguous from 1."""
-    inside = np.where(layout.glands, layout.blobs, 0)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    glands = layout.kinds[layout.blobs] == GLAND  # of stroma, too, whose id is 0
+    inside = np.where(glands, layout.blobs, 0)[MARGIN:-MARGIN, MARGIN:-MARGIN]
     index = np.unique(np.append(inside, 0), return_inverse=True)[1]
     return index.reshape(-1)[:-1].reshape(inside.shape).astype(np.uint8)
 
@@ -146,7 +170,7 @@ def _grid(stream: Stream, shape: tuple[int, int], pitch: float) -> Array:
 
 def _lobes(stream: Stream, centre: Array, pitch: float, malignant: bool) -> Array:
     """Ellipses [n,5] (y, x, long and short semi-axis, angle) of one blob; a malignant gland branches."""
-    count = stream.integer(2, 5) if malignant else 1 + stream.chance(0.15)
+    count = stream.integer(2, 5) if malignant else 1 + (stream.number() < 0.15)
     angle = stream.number(0, 2 * np.pi)
     radius = pitch * (stream.number(0.27, 0.38) if malignant else stream.number(0.36, 0.46))
     y, x = centre
@@ -160,9 +184,7 @@ def _lobes(stream: Stream, centre: Array, pitch: float, malignant: bool) -> Arra
     return np.array(lobes)
 
 
-def _level(
-    lobes: Array, warp: list[Array], shape: tuple[int, int], pitch: float
-) -> tuple[tuple[slice, slice], Array]:
+def _level(lobes: Array, warp: list[Array], shape: tuple[int, int], pitch: float) -> tuple[tuple[slice, ...], Array]:
     """Height over the blob's edge, about in pixels, in the window of the canvas that the blob may reach."""
     reach = lobes[:, 2].max() + 0.35 * pitch + 12
     low = np.clip(np.floor(lobes[:, :2].min(0) - reach), 0, shape).astype(int)
@@ -193,7 +215,6 @@ def _largest_parts(blobs: Array) -> Array:
 
 def _depth(blobs: Array) -> Array:
     """Exact distance to the edge: positive within a blob (also to a touching one), negative in the stroma."""
-    size = (3, 3)
-    edge = ndimage.maximum_filter(blobs, size) != ndimage.minimum_filter(blobs, size)
+    edge = ndimage.maximum_filter(blobs, (3, 3)) != ndimage.minimum_filter(blobs, (3, 3))
     inside = ndimage.distance_transform_edt((blobs > 0) & ~edge)
     return np.where(blobs > 0, inside, -ndimage.distance_transform_edt(blobs == 0))

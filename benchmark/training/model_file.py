@@ -1,7 +1,8 @@
-"""What a network expects and answers: `model.json` beside its weights, so that using them needs no training data."""
+"""What a trained network expects and answers: `model.json` beside its weights, so that using them needs no data."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import TypeAdapter
 
 from benchmark.data.images import PixelDecoding
@@ -99,3 +101,13 @@ def read(folder: Path) -> Model:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: missing or damaged ({type(error).__name__}); restore the file, or make the run again "
                         "with --overwrite") from None
+
+
+def weights_digest(weights: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of the weights, in order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
