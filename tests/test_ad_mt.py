@@ -9,7 +9,7 @@ import torch
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.ad_mt import ADMT, weighted_mean
-from tests.batches import batch, gradients, only_labels_teach, task, terms
+from tests.batches import batch, gradients, task, terms
 from tests.test_fixmatch import mixed, pasted
 
 
@@ -96,8 +96,7 @@ def test_exactly_one_teacher_follows_in_each_step_and_turns_alternate_with_lengt
     assert set(np.diff(switches)) == {1, 2, 3, 4}
 
 
-def test_teachers_get_no_gradient_and_weight_0_leaves_the_supervised_one():
+def test_teachers_get_no_gradient():
     method = learner()
     sum(terms(method, batch(), images(), Clock(10)).values()).backward()
     assert gradients(method.net) and not gradients(method.first) and not gradients(method.second)
-    assert only_labels_teach(learner(weight=0.0), images(), Clock(10))

@@ -14,7 +14,7 @@ from benchmark.method import Clock
 from methods._boxes import beta_shares, random_boxes
 from methods._intensity import OPERATIONS, change
 from methods.augseg import AugSeg, sureness
-from tests.batches import batch, gradients, only_labels_teach, task, terms, unlabelled
+from tests.batches import batch, gradients, task, terms, unlabelled
 from tests.test_fixmatch import nll
 
 
@@ -129,8 +129,9 @@ def test_pasted_pixels_are_taught_the_pseudo_label_of_their_image(learned):
     assert (labels != own).any() and found["strong"].item() == pytest.approx(nll(logits, labels), rel=1e-5)
 
 
-def test_weight_0_leaves_the_supervised_gradient_and_the_teacher_has_none():
-    method = AugSeg(task(), weight=0.0)
-    assert only_labels_teach(method, unlabelled(), Clock(10)) and not gradients(method.teacher)
+def test_the_teacher_has_no_gradient_and_an_unknown_operation_is_refused():
+    method = AugSeg(task())
+    sum(terms(method, batch(), unlabelled(), Clock(10)).values()).backward()
+    assert gradients(method.net) and not gradients(method.teacher)
     with pytest.raises(UserError, match="unknown sharpen"):
         AugSeg(task(), operations=("sharpen",))

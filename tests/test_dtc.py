@@ -11,7 +11,7 @@ from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from benchmark.targets import signed_distance
 from methods.dtc import DTC, mask_of
-from tests.batches import batch, blobs, gradients, only_labels_teach, task, terms, unlabelled
+from tests.batches import batch, blobs, gradients, task, terms, unlabelled
 
 
 def test_a_steep_slope_gives_the_mask_itself_and_half_on_its_inner_border():
@@ -81,9 +81,6 @@ def test_a_steep_slope_teaches_the_distance_near_its_zero_level_alone():
     assert distance.grad[far].abs().max() < 1e-9 < distance.grad[~far].abs().max()
     assert (logits.grad[far.expand_as(logits)] != 0).all()
 
-
-def test_without_its_weights_only_labels_teach():
-    assert only_labels_teach(DTC(task(), weight=0.0, distance_weight=0.0), unlabelled(), Clock(10))
 
 
 def test_more_than_two_classes_are_declined():

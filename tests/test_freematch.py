@@ -9,7 +9,7 @@ import torch
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.freematch import FreeMatch
-from tests.batches import only_labels_teach, task
+from tests.batches import task
 from tests.test_fixmatch import mixed, nll, pasted, spied
 
 
@@ -76,7 +76,3 @@ def test_fairness_is_finite_without_a_confident_pixel_or_with_one_class_only():
         value = method.unfairness(logits, torch.full((1, 4, 4), sure))
         value.backward()
         assert torch.isfinite(value) and torch.isfinite(logits.grad).all()
-
-
-def test_weight_0_leaves_the_supervised_gradient_alone():
-    assert only_labels_teach(FreeMatch(task(), weight=0.0), mixed(), Clock(10))

@@ -8,7 +8,7 @@ import torch
 
 from benchmark.method import Clock
 from methods.ict import ICT
-from tests.batches import batch, gradients, only_labels_teach, task, terms, train, unlabelled
+from tests.batches import batch, gradients, task, terms, train, unlabelled
 
 
 def learner(share=None, **more):
@@ -71,7 +71,3 @@ def test_the_teacher_predicts_the_unblended_images():
     method.teacher.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     terms(method, batch(), images, Clock(10))
     assert len(seen) == 1 and seen[0] is images.weak
-
-
-def test_weight_0_leaves_the_supervised_gradient_alone():
-    assert only_labels_teach(ICT(task(), weight=0.0), unlabelled(), Clock(10))

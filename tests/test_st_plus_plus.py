@@ -9,7 +9,7 @@ import torch
 from benchmark.conformance.testbed import advance
 from benchmark.losses import IGNORE
 from methods.st_plus_plus import STPlusPlus, mean_iou
-from tests.batches import batch, blobs, only_labels_teach, task, terms, unlabelled
+from tests.batches import batch, blobs, task, terms, unlabelled
 from tests.factories import method_testbed
 
 
@@ -107,10 +107,3 @@ def test_a_box_without_label_is_cut_and_labels_follow_the_image():
                                                             images.weak[~cut[:, None].expand_as(view)])
     label = torch.where(cut, IGNORE, batch(seed=5).mask)
     assert found.item() == pytest.approx(method.task.criterion(logits, label).item(), rel=1e-6)
-
-
-def test_weight_0_leaves_the_supervised_gradient_alone():
-    method, images = STPlusPlus(task(), weight=0.0), unlabelled()
-    images.photometric = images.weak
-    method.phase = "all"
-    assert only_labels_teach(method, images, None)

@@ -101,12 +101,3 @@ def test_the_contrast_teaches_the_student_alone_and_only_real_classes_count():
     features, logits = torch.randn(1, 64, 4, 4), torch.randn(1, 2, 4, 4)
     nothing = torch.full((1, 4, 4), IGNORE)
     assert learner().contrastive(features, features, logits, nothing, 1).item() == 0
-
-
-def test_without_its_weights_only_labels_teach():
-    method = learner(weight=0.0, contrast=0.0)
-    sum(terms(method, batch(), mixed(), Clock(10)).values()).backward()
-    ours = gradients(method.student.net)
-    method.zero_grad()
-    method.task.criterion(method.student.net(batch().weak), batch().mask).backward()
-    assert all(torch.allclose(ours[name], alone, atol=1e-7) for name, alone in gradients(method.student.net).items())

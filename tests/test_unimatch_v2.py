@@ -9,7 +9,7 @@ import torch
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.unimatch_v2 import UniMatchV2, complementary_dropout
-from tests.batches import batch, gradients, only_labels_teach, task, terms, train
+from tests.batches import batch, gradients, task, terms, train
 from tests.test_fixmatch import labels_of, mixed, nll, pasted, taught
 
 
@@ -94,7 +94,3 @@ def test_the_teacher_labels_without_gradient_in_evaluation_mode_and_follows():
     train(method, clock, 1, mixed())
     for old, now, student in zip(before, method.teacher.parameters(), method.net.parameters(), strict=True):
         assert torch.allclose(now, 0.996 * old + 0.004 * student, atol=1e-6)
-
-
-def test_weight_0_leaves_the_supervised_gradient_alone():
-    assert only_labels_teach(learner(weight=0.0), mixed(), Clock(10))
