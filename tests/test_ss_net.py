@@ -91,6 +91,12 @@ def test_the_memory_holds_the_best_ranked_of_correct_pixels_and_nothing_else(kee
     assert torch.equal(method.memory, before)
 
 
+def test_pixels_that_are_predicted_wrong_are_not_remembered():
+    method, last, label = SSNet(task()), torch.randn(1, 16, 32, 32), blobs(1)
+    method.compact(last, label, label == 0)
+    assert method.filled[0].all() and not method.filled[1].any()
+
+
 def test_an_empty_memory_and_ignored_masks_cost_nothing():
     method = SSNet(task())
     assert method.compact(torch.randn(1, method.net.width, 8, 8), torch.full((1, 8, 8), IGNORE)).item() == 0
