@@ -6,7 +6,7 @@ Shapes: logits and probabilities [B, C, H, W]; targets int64 [B, H, W]; results 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -97,20 +97,12 @@ def mse(first: Tensor, second: Tensor) -> Tensor:
     return (_wide(first) - _wide(second)).square().mean()
 
 
-def linear_ramp(fraction: Tensor) -> Tensor:
-    """0 to 1 in a straight line, then 1."""
-    return fraction.clamp(0, 1)
-
-
 def sigmoid_ramp(fraction: Tensor) -> Tensor:
     """exp(-5 (1 - f)^2), then 1 (Laine and Aila 2017; `sigmoid_rampup` of the published code bases)."""
     return torch.exp(-5 * (1 - fraction.clamp(0, 1)).square())
 
 
-def no_ramp(fraction: Tensor) -> Tensor:
-    """1 from the start."""
-    return torch.ones_like(fraction)
-
-
-RAMPS = {"linear": linear_ramp, "sigmoid": sigmoid_ramp, "constant": no_ramp}
+RAMPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": lambda fraction: fraction.clamp(0, 1), "sigmoid": sigmoid_ramp, "constant": torch.ones_like,
+}
 CRITERIA = {"ce_dice": ce_dice, "dice": dice_loss}

@@ -1,7 +1,8 @@
-"""Rendered batches made by hand, for tests of methods."""
+"""Rendered batches made by hand, and second implementations in NumPy, for tests of methods."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from benchmark.batches.batch import Batch
@@ -59,3 +60,18 @@ def train(method, clock, steps, without_label) -> None:
 def gradients(net) -> dict[str, torch.Tensor]:
     """The gradient of every parameter that has one, copied."""
     return {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+
+def softmax(logits: torch.Tensor) -> np.ndarray:
+    """Probabilities [B, C, H, W], in NumPy."""
+    z = logits.detach().double().numpy()
+    power = np.exp(z - z.max(1, keepdims=True))
+    return power / power.sum(1, keepdims=True)
+
+
+def dice(logits: torch.Tensor, label: torch.Tensor) -> float:
+    """Soft Dice loss in NumPy: per image and class, squared masses, 1 added to both sides; then the mean."""
+    p = softmax(logits)
+    y = np.moveaxis(np.eye(p.shape[1])[label.numpy()], -1, 1)
+    overlap = 2 * (p * y).sum((2, 3)) + 1
+    return float((1 - overlap / ((p**2).sum((2, 3)) + y.sum((2, 3)) + 1)).mean())

@@ -12,7 +12,7 @@ from benchmark.errors import UserError
 from benchmark.method import Clock
 from methods._cct_decoders import light_decoder
 from methods.cct import CCT
-from tests.batches import batch, task, terms, unlabelled
+from tests.batches import batch, softmax, task, terms, unlabelled
 
 NONE = {
     "vat": 0, "dropout": 0, "cutout": 0, "context_mask": 0, "object_mask": 0, "feature_drop": 0, "feature_noise": 0,
@@ -23,11 +23,6 @@ PUBLISHED = {"decoders": "full", "supervise_auxiliary": True, "detach": False}
 def few(**more):
     """One decoder of every kind."""
     return CCT(task(), **(dict.fromkeys(NONE, 1) | more))
-
-
-def softmax(logits):
-    power = np.exp(logits.detach().double().numpy())
-    return power / power.sum(1, keepdims=True)
 
 
 def watch_auxiliary(method):

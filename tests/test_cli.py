@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.cli.main import build_parser
+from benchmark.cli.main import build_parser, main
 from benchmark.paths import prepared_folder
 from tests.conftest import ROOT, command, invoke, one_line_error, tiny_settings
 
@@ -171,3 +171,17 @@ def test_progress_shows_losses_from_its_first_line_and_new_ones_each_time(tmp_pa
     run_or_load(Request("supervised", "synthetic", preset="demo", overrides=small), RunOptions(tmp_path),
                 on_progress=lambda step, steps, means, seconds: heard.append(tuple(means.items())))
     assert len(heard) == len(set(heard)) == 3 and all(dict(means).keys() == {"supervised"} for means in heard)
+
+
+def test_what_nobody_foresaw_is_one_line_and_a_traceback_only_on_demand(monkeypatch, capsys):
+    def fails(arguments):
+        raise KeyError("size")
+
+    monkeypatch.setattr("benchmark.cli.main.run", fails)
+    monkeypatch.delenv("SEMIHISTO_DEBUG", raising=False)
+    assert main(["list"]) == 1
+    line = capsys.readouterr().err
+    assert line.startswith("error: KeyError: 'size' (test_cli.py:") and line.count("\n") == 1
+    monkeypatch.setenv("SEMIHISTO_DEBUG", "1")
+    with pytest.raises(KeyError):
+        main(["list"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,22 +12,9 @@ from benchmark.method import Clock
 from benchmark.nets.swin_unet import SwinUNet
 from benchmark.nets.unet import UNet
 from methods.cross_teaching import CrossTeaching
-from tests.batches import batch, task, terms, unlabelled
+from tests.batches import batch, dice, task, terms, unlabelled
 
 SMALL = {"transformer": "swin_unet_small"}
-
-
-def dice(logits: torch.Tensor, label: torch.Tensor) -> float:
-    """1 - (2 sum p y + 1) / (sum p^2 + sum y^2 + 1), mean over images and classes, in NumPy."""
-    z, y = logits.detach().double().numpy(), label.numpy()
-    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
-    values = []
-    for image in range(len(p)):
-        for kind in range(p.shape[1]):
-            truth = (y[image] == kind).astype(float)
-            above = 2 * (p[image, kind] * truth).sum() + 1
-            values.append(1 - above / ((p[image, kind] ** 2).sum() + (truth**2).sum() + 1))
-    return float(np.mean(values))
 
 
 def gradients(module: torch.nn.Module) -> list[torch.Tensor]:

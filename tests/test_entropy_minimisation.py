@@ -30,18 +30,6 @@ def test_the_term_is_the_weighted_ramped_mean_entropy_of_unlabelled_images():
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_step_along_the_term_makes_the_network_surer():
-    method, clock = EntropyMinimisation(task(), weight=1.0, ramp="constant"), Clock(10)
-    image = unlabelled().weak
-    before = method.normalised_entropy(method.net(image)).item()
-    optimiser = torch.optim.SGD(method.parameters(), lr=0.1)
-    for _ in range(5):
-        optimiser.zero_grad()
-        terms(method, batch(), unlabelled(), clock)["entropy"].backward()
-        optimiser.step()
-    assert method.normalised_entropy(method.net(image)).item() < before - 0.01
-
-
 def test_gradient_flows_through_every_factor():
     """d/dz of the entropy itself, not of a cross-entropy to a frozen belief: -p (log p + H) for each class."""
     logits = torch.randn(1, 3, 1, 1, dtype=torch.float64, requires_grad=True)

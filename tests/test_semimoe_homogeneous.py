@@ -8,12 +8,7 @@ import torch
 
 from benchmark.method import Clock
 from methods.semimoe_homogeneous import SemiMoEHomogeneous, imbalance
-from tests.batches import batch, task, terms, unlabelled
-
-
-def probabilities(logits: torch.Tensor) -> np.ndarray:
-    z = np.exp(logits.detach().double().numpy())
-    return z / z.sum(1, keepdims=True)
+from tests.batches import batch, softmax, task, terms, unlabelled
 
 
 def test_experts_are_equal_in_kind_and_different_in_weights():
@@ -23,11 +18,11 @@ def test_experts_are_equal_in_kind_and_different_in_weights():
     assert len({sum(p.numel() for p in net.parameters()) for net in method.nets}) == 1
 
 
-def test_the_mixture_is_the_gated_sum_of_probabilities():
+def test_the_mixture_is_the_gated_sum_of_softmax():
     method, image = SemiMoEHomogeneous(task(), experts=3).eval(), unlabelled().weak
     mixture, logits, gate = method.mixture([net.last_map(image) for net in method.nets])
     g = gate.detach().double().numpy()
-    expected = sum(g[:, k, None, None, None] * probabilities(z) for k, z in enumerate(logits))
+    expected = sum(g[:, k, None, None, None] * softmax(z) for k, z in enumerate(logits))
     assert np.allclose(g.sum(1), 1, atol=1e-6)
     assert np.allclose(mixture.exp().detach().numpy(), expected, atol=1e-5)
     assert torch.allclose(method.predict(image), mixture)
@@ -54,7 +49,7 @@ def test_the_balance_term_drives_the_gate_toward_equal_shares():
 def test_consistency_is_the_mean_squared_difference_between_pairs():
     method = SemiMoEHomogeneous(task(), experts=3, weight=2.0, ramp="constant")
     found = terms(method, batch(), unlabelled(), Clock(10))["consistency"].item()
-    p = [probabilities(net(unlabelled().weak)) for net in method.nets]
+    p = [softmax(net(unlabelled().weak)) for net in method.nets]
     pairs = [((p[a] - p[b]) ** 2).mean() for a, b in ((0, 1), (0, 2), (1, 2))]
     assert found == pytest.approx(2.0 * np.mean(pairs), rel=1e-4)
 

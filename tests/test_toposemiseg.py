@@ -10,7 +10,7 @@ from benchmark.batches.batch import Batch
 from benchmark.method import Clock, Phase
 from methods._persistence import topological_terms
 from methods.toposemiseg import TopoSemiSeg, foregrounds
-from tests.batches import batch, task, terms, train, unlabelled
+from tests.batches import batch, softmax, task, terms, train, unlabelled
 
 
 def two_views():
@@ -31,11 +31,6 @@ def gradients(method, term):
     return [p.grad.clone() for p in method.net.parameters()]
 
 
-def softmax(logits):
-    exponent = np.exp(logits - logits.max(1, keepdims=True))
-    return exponent / exponent.sum(1, keepdims=True)
-
-
 def test_student_sees_the_photometric_view_and_teacher_the_weak_one():
     method, data, seen = TopoSemiSeg(task()), two_views(), {"student": [], "teacher": []}
     method.net.register_forward_pre_hook(lambda _, given: seen["student"].append(given[0]))
@@ -53,7 +48,7 @@ def test_pixel_consistency_is_the_cross_entropy_to_the_teacher_s_probabilities_t
     with torch.no_grad():
         for parameter in method.teacher.parameters():
             parameter.mul_(1.1)
-        student, teacher = (softmax(net(image).double().numpy()) for net, image in (
+        student, teacher = (softmax(net(image)) for net, image in (
             (method.net, data.photometric), (method.teacher, data.weak)))
     share = np.exp(-5 * 0.6**2) if ramp == "sigmoid" else 1.0
     expected = 0.3 * share * -(teacher * np.log(student)).sum(1).mean()

@@ -10,12 +10,7 @@ from benchmark.errors import NotApplicable
 from benchmark.method import Clock, Task
 from benchmark.nets.unet import UNet
 from methods.urpc import URPC, rectified
-from tests.batches import batch, task, terms, unlabelled
-
-
-def softmax(logits):
-    power = np.exp(logits.detach().double().numpy())
-    return power / power.sum(1, keepdims=True)
+from tests.batches import batch, softmax, task, terms, unlabelled
 
 
 def second(scales, kl):

@@ -16,14 +16,14 @@ Side = Annotated[float, Range("[0.01, 1]")]
 class Augment:
     """Probabilities and strengths of the random changes to an image.
 
-    Geometry (shared by every view): `flip` is the probability of each of the horizontal and the vertical
-    flip, `transpose` of a transposition, `rotate` of a random multiple of 90 degrees, `crop` of a square crop
-    with `crop_scale` of the image's side, resized back to the whole side (224/256 in published code for
-    GlaS). Strong views: `jitter` is the probability of the four colour changes; their strengths mean what
-    they mean in torchvision's ColorJitter. `grey` and `blur` are probabilities; the blur's sigma is uniform,
-    in pixels at 256 px, and scales with the image. `cutmix` is the probability that a rectangle of another
-    image is pasted: between `cutmix_min` and `cutmix_max` of the area, height to width between `cutmix_ratio`
-    and its inverse. The strengths of strong views are those of Yang et al., CVPR 2023.
+    Geometry (shared by every view): `flip` is the probability of each of the horizontal and the vertical flip,
+    `transpose` of a transposition, `rotate` of a random multiple of 90 degrees, `crop` of a square crop with
+    `crop_scale` of the image's side, resized back to the whole side (224/256 in published code for GlaS). Strong views:
+    `jitter` is the probability of the four colour changes; their strengths mean what they mean in torchvision's
+    ColorJitter. `grey` and `blur` are probabilities; the blur's sigma is uniform, in pixels at 256 px, and scales with
+    the image. `cutmix` is the probability that a rectangle of another image is pasted: between `cutmix_min` and
+    `cutmix_max` of the area, height to width between `cutmix_ratio` and its inverse. The strengths of strong views are
+    those of Yang et al., CVPR 2023.
     """
 
     flip: Share = 0.5

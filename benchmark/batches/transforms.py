@@ -142,11 +142,8 @@ def shift_hue(image: Tensor, turns: Tensor) -> Tensor:
     chroma = value - image.amin(1, keepdim=True)
     unit = chroma + (chroma == 0)
     # sixths of the circle from red; grey has no hue, and no chroma to show it with
-    hue = torch.where(
-        value == red,
-        (green - blue) / unit,
-        torch.where(value == green, 2 + (blue - red) / unit, 4 + (red - green) / unit),
-    )
+    rest = torch.where(value == green, 2 + (blue - red) / unit, 4 + (red - green) / unit)
+    hue = torch.where(value == red, (green - blue) / unit, rest)
     # each channel is `value` less `chroma` times one trapezium over the circle, put at 5, 3 and 1 sixths
     # (made on the device: Python numbers would have to be copied there, which a CUDA graph forbids)
     start = 5 - 2 * torch.arange(3, device=image.device, dtype=image.dtype).view(1, 3, 1, 1)

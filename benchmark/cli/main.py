@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from benchmark import __version__
@@ -97,6 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         _drop_output()
         return _tell(f"error: {error.filename or 'writing the output'}: {error.strerror or error}", RUN_FAILED)
+    except Exception as error:
+        if os.environ.get("SEMIHISTO_DEBUG"):
+            raise
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return _tell(f"error: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno}); "
+                     "SEMIHISTO_DEBUG=1 shows the traceback", RUN_FAILED)
 
 
 def run(arguments: Sequence[str] | None) -> int:

@@ -21,13 +21,11 @@ NAMES: dict[str, str] = {
     "smp/<arch>-<encoder>": "any of segmentation_models_pytorch, e.g. smp/unet-resnet34; timm's as tu-NAME",
 }
 
-LITE: dict[str, tuple[str, dict[str, Any]]] = {
-    "unet_lite": (f"smp/unet-{PACKAGED_ENCODER}", {"decoder_channels": (64, 48, 32, 24, 16)}),
-    "unet_lite_half": (
-        f"smp/unet-{PACKAGED_ENCODER}", {"decoder_channels": (64, 48, 32, 24, 16), "ends_at_half": True}
-    ),
+NARROW = {"decoder_channels": (64, 48, 32, 24, 16)}
+LITE: dict[str, tuple[str, dict[str, Any]]] = {  # name -> the library's name, and options
+    "unet_lite": (f"smp/unet-{PACKAGED_ENCODER}", NARROW),
+    "unet_lite_half": (f"smp/unet-{PACKAGED_ENCODER}", NARROW | {"ends_at_half": True}),
 }
-"""Networks of segmentation_models_pytorch that have a name of their own: the library's name, and options."""
 
 
 def build(
@@ -35,21 +33,17 @@ def build(
 ) -> Network:
     """Build network `name` on the default device; its weights are drawn from PyTorch's global generator.
 
-    `channels` and `classes` are those of input and output; `weights` is None (random), "package", "imagenet" or the
-    digest of a file (see benchmark/nets/weights.py; of `unet_lite` and smp networks only); `size` is the side of the
-    images in pixels, checked when given.
-    Raises UserError for an unknown name, weights that cannot be had, or a size the network cannot take.
+    `weights` is None (random), "package", "imagenet" or the digest of a file (see benchmark/nets/weights.py; of
+    `unet_lite` and smp networks only); `size` is the side of the images in pixels, checked when given. Raises UserError
+    for an unknown name, weights that cannot be had, or a size the network cannot take.
     """
     library_name, options = LITE.get(name, (name, {}))
     if not library_name.startswith("smp/"):
-        network = _own(name, channels, classes, weights)
-        _check_size(network, name, size)
-        return network
+        return _of_size(_own(name, channels, classes, weights), name, size)
 
     from benchmark.nets import smp
 
-    network = smp.build(library_name, channels, classes, weights, size, **options)
-    _check_size(network, name, size)
+    network = _of_size(smp.build(library_name, channels, classes, weights, size, **options), name, size)
     if size is not None:
         smp.rehearse(network, name, channels, size)
     return network
@@ -79,11 +73,11 @@ def _own(name: str, channels: int, classes: int, weights: str | None) -> Network
     return UNet(channels, classes)
 
 
-def _check_size(network: Network, name: str, size: int | None) -> None:
+def _of_size(network: Network, name: str, size: int | None) -> Network:
+    """The network, where it can take images of this size."""
     step = network.divisor
     if size is not None and (size < step or size % step):
         below = max(size // step, 1) * step
-        raise UserError(
-            f"size {size} does not fit network '{name}': sides must be multiples of {step},"
-            f" such as {below} or {below + step}"
-        )
+        raise UserError(f"size {size} does not fit network '{name}': sides must be multiples of {step}, "
+                        f"such as {below} or {below + step}")
+    return network

@@ -10,7 +10,7 @@ import logging
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Never
+from typing import Any
 
 import segmentation_models_pytorch as library
 import timm
@@ -23,8 +23,7 @@ from benchmark.errors import NotApplicable, UserError, suggest
 from benchmark.nets import weights as pretrained
 from benchmark.nets.network import Network
 
-LEVELLED = ("unet", "unetplusplus", "manet", "linknet")
-"""Architectures whose decoder ends at full resolution."""
+LEVELLED = ("unet", "unetplusplus", "manet", "linknet")  # their decoders end at full resolution
 
 
 def build(
@@ -124,10 +123,8 @@ def _parse(name: str) -> tuple[str, str]:
     else:
         known = encoder in encoders
     if not known:
-        raise UserError(
-            f"unknown encoder '{encoder}' in '{name}'.{suggest(encoder, encoders)}"
-            " Write smp/<arch>-<encoder>, such as smp/unet-resnet34, and timm's encoders as tu-NAME"
-        )
+        raise UserError(f"unknown encoder '{encoder}' in '{name}'.{suggest(encoder, encoders)} Write "
+                        "smp/<arch>-<encoder>, such as smp/unet-resnet34, and timm's encoders as tu-NAME")
     return arch, encoder
 
 
@@ -243,23 +240,12 @@ class Whole(Network):
         self.divisor = 2 ** (len(model.encoder.out_channels) - 1)
 
     def __getattr__(self, name: str) -> Any:
-        if name in Whole.PARTS:
-            self._decline()
+        if name in Whole.PARTS:  # `encode` and `decode` ask for them, too
+            raise NotApplicable(
+                f"'{self.name}' does not decode to full resolution level by level, which is needed here; choose among "
+                f"smp/{', smp/'.join(LEVELLED)}"
+            )
         return super().__getattr__(name)
-
-    def _decline(self) -> Never:
-        raise NotApplicable(
-            f"'{self.name}' does not decode to full resolution level by level, which is needed here;"
-            f" choose among smp/{', smp/'.join(LEVELLED)}"
-        )
-
-    def encode(self, x: Tensor) -> list[Tensor]:
-        """Declines."""
-        self._decline()
-
-    def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
-        """Declines."""
-        self._decline()
 
     def forward(self, x: Tensor) -> Tensor:
         """Image [B, channels, H, W] -> logits [B, classes, H, W]."""
