@@ -50,6 +50,13 @@ def propagate(
     A region takes a class where the share of its pixels that are confident reaches `threshold`, and the share of these
     that have this class is above it. Where such regions of several classes meet, most of them win.
     """
+    with torch.autocast(label.device.type, enabled=False):  # shares are compared with a threshold near 1
+        return _propagate(label, confident, region, classes, threshold)
+
+
+def _propagate(
+    label: Tensor, confident: Tensor, region: Tensor, classes: int, threshold: Tensor
+) -> tuple[Tensor, Tensor]:
     side = math.isqrt(region.shape[-1])
     step = label.shape[-1] // side
     kinds = torch.arange(classes, device=label.device).view(1, -1, 1, 1)

@@ -44,9 +44,17 @@ def autocontrast(image: Tensor, strength: Tensor) -> Tensor:
 
 
 def equalise(image: Tensor, strength: Tensor) -> Tensor:
-    """Every channel's values by their rank."""
-    ranks = image.flatten(2).argsort(dim=-1, stable=True).argsort(dim=-1, stable=True)
-    return (ranks / (ranks.shape[-1] - 1)).to(image.dtype).view(image.shape)
+    """Every channel's 8-bit values by the share of its pixels below, as Pillow; a channel of one value stays."""
+    values = (image * 255).round().flatten(2)
+    below = torch.searchsorted(values.sort(-1).values, values).view(image.shape)
+    most = below.amax((2, 3), keepdim=True)
+    return torch.where(most > 0, below.to(image.dtype) / most.clamp(min=1), image)
+
+
+def soften(image: Tensor) -> Tensor:
+    """Pillow's SMOOTH: (1, 1, 1; 1, 5, 1; 1, 1, 1) / 13, the border unchanged."""
+    inner = image[..., 1:-1, 1:-1]
+    return image + F.pad((9 * F.avg_pool2d(image, 3, 1) + 4 * inner) / 13 - inner, (1, 1, 1, 1))
 
 
 def posterise(image: Tensor, strength: Tensor) -> Tensor:
@@ -72,7 +80,7 @@ OPERATIONS = {
     "contrast": lambda image, strength: towards(image, grey(image).mean((2, 3), keepdim=True), strength),
     "brightness": lambda image, strength: towards(image, torch.zeros_like(image), strength),
     "colour": lambda image, strength: towards(image, grey(image), strength),
-    "sharpness": lambda image, strength: towards(image, F.avg_pool2d(image, 3, 1, 1, False, False), strength),
+    "sharpness": lambda image, strength: towards(image, soften(image), strength),
     "posterize": posterise,
     "solarize": lambda image, strength: torch.where(image >= strength, 1 - image, image),
     "hue": hue,

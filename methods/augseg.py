@@ -18,7 +18,7 @@ from methods._intensity import OPERATIONS, change
 def sureness(logits: Tensor) -> Tensor:
     """rho of every image: the mean over pixels of (1 - H / log C) max p, between 0 and 1: [B]."""
     normalised = entropy(logits) / math.log(logits.shape[1])
-    return ((1 - normalised) * logits.softmax(1).amax(1)).mean((1, 2))
+    return ((1 - normalised) * logits.to(normalised.dtype).softmax(1).amax(1)).mean((1, 2))
 
 
 class AugSeg(Method):
@@ -34,7 +34,8 @@ class AugSeg(Method):
     Args:
         weight: of the unsupervised term. 1 in the paper.
         threshold: on max q. 0.95 in the paper.
-        operations: what may happen. The paper also has equalize, posterize and solarize, which change what a stain is.
+        operations: what may happen. The paper also has equalize, posterize, solarize and hue; they are left out
+            because they change what a stain's colour means: hue makes pink green.
         most: how many at most. 3 in the paper.
         decay: of the teacher. 0.999 in the paper.
         bn_stats: BatchNorm of the teacher: averaged as in the authors' code, copied, or its own.
@@ -42,6 +43,8 @@ class AugSeg(Method):
     Differs from published code:
         - It draws operations with replacement and in any order; here each at most once, in the order of the list.
         - Its boxes may reach over the image's edge, and have one area a batch.
+        - Its hue is Pillow's, in HSV, here a rotation about the grey axis; it posterizes to 4 to 7 bits, here 4 to 8.
+        - Its teacher equals the student throughout the first epoch, and is the network that it selects and saves.
     """
 
     display = "AugSeg"
@@ -50,7 +53,7 @@ class AugSeg(Method):
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, threshold: Share = 0.95,
         operations: tuple[str, ...] = (
-            "identity", "autocontrast", "blur", "contrast", "brightness", "colour", "sharpness", "hue"),
+            "identity", "autocontrast", "blur", "contrast", "brightness", "colour", "sharpness"),
         most: Count = 3, decay: Share = 0.999, bn_stats: BNStats = "ema",
     ) -> None:
         super().__init__()
@@ -68,7 +71,8 @@ class AugSeg(Method):
 
     def strong(self, image: Tensor) -> Tensor:
         """Normalised images with other intensities."""
-        pixels = change((image * self.std + self.mean).clamp(0, 1), self.operations, self.most)
+        with torch.autocast(image.device.type, enabled=False):
+            pixels = change((image * self.std + self.mean).clamp(0, 1), self.operations, self.most)
         return (pixels - self.mean) / self.std
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:

@@ -31,12 +31,14 @@ class FreeMatch(Method):
     Args:
         weight: of both unsupervised terms. 1 in the paper.
         fairness: of the second of them. 0.01 in the authors' code.
-        momentum: of the averages. 0.999 in the paper, over a million steps; at 400 steps that would hardly move.
+        momentum: of the averages. 0.999 in the paper, over a million steps; 0.99 is ours, for some hundred steps.
         ramp: of the weight. None in the paper.
 
     Differs from published code:
         - The strong view is CutMixed as well, and labels go with it, as in UniMatch's FixMatch.
-        - A class that no confident pixel is given has no part in the fairness; there it adds a constant.
+        - A class that no confident pixel of the strong view is predicted as has no part in the fairness; there it
+          adds a constant.
+        - Its options use_quantile and clip_thresh, off by default, are not offered.
     """
 
     display = "FreeMatch"
@@ -59,7 +61,7 @@ class FreeMatch(Method):
     @torch.no_grad()
     def labels(self, image: Tensor) -> Tensor:
         """Pseudo-labels, 255 below their class's threshold; the averages follow."""
-        prob = self.net(image).softmax(1).to(self.prob.dtype)
+        prob = self.net(image).to(self.prob.dtype).softmax(1)
         confidence, label = prob.max(1)
         share = torch.stack([(label == kind).to(prob.dtype).mean() for kind in range(prob.shape[1])])
         for average, new in (
@@ -71,7 +73,7 @@ class FreeMatch(Method):
 
     def unfairness(self, logits: Tensor, sure: Tensor) -> Tensor:
         """sum_c a_c log b_c of the pixels [B, H, W] that are `sure`."""
-        prob, label = logits.softmax(1).to(self.prob.dtype), logits.argmax(1)
+        prob, label = logits.to(self.prob.dtype).softmax(1), logits.argmax(1)
         pixels = sure.sum().clamp(min=1)
         mean = (prob * sure.unsqueeze(1)).sum((0, 2, 3)) / pixels
         share = torch.stack([(sure & (label == kind)).sum() / pixels for kind in range(prob.shape[1])])

@@ -48,7 +48,7 @@ def adversarial(net: Callable[[Tensor], Tensor], image: Tensor, prob: Tensor, le
     """r of this length, along the gradient of the soft Dice to `prob` at a random direction of length `probe`."""
     with torch.enable_grad():
         place = of_length(torch.rand_like(image) - 0.5, probe).requires_grad_()
-        (slope,) = torch.autograd.grad(soft_dice(net(image + place).softmax(1), prob).sum(), place)
+        (slope,) = torch.autograd.grad(soft_dice(net(image + place).to(prob.dtype).softmax(1), prob).sum(), place)
     return of_length(slope, length)
 
 
@@ -65,8 +65,9 @@ class SSNet(Method):
         L_vat = mean (1 - Dice(softmax f(x + r), softmax f(x))), no gradient through f(x), |r| = length, along the
             gradient at a random direction of length `probe`; of all images
         L_c = mean_c mean_ij w_i w_j (1 - cos(g(h(z_i)), m_j)), z_i: pixels of class c on the last map, at most 1,024;
-            h, g: small networks; m_j: 32 vectors h(z) of labelled pixels of class c that are predicted right, those of
-            largest weight in this step; w: learned by a small network a class, mean 1
+            h, g: small networks; m_j: 32 vectors h(z), those of largest weight among at most 1,024 labelled pixels of
+            class c that are predicted right in this step; where they are fewer, older ones stay; w: mean 1, learned by
+            two small networks a class
 
     Args:
         weight: of both. 0.1 in the authors' code, beside Dice alone.
@@ -80,6 +81,7 @@ class SSNet(Method):
     Differs from published code:
         - It compares all pixels, and has BatchNorm in h, g and the weights.
         - It computes cross-entropy and does not use it; here the supervised loss is the configured one.
+        - Its Dice losses are of the whole batch; here of every image, with 1 added to both sides.
         - Though named so, nothing pushes classes apart, there as here.
     """
 
@@ -106,7 +108,7 @@ class SSNet(Method):
     @torch.no_grad()
     def remember(self, row: int, vectors: Tensor, right: Tensor) -> None:
         """Replace a class's memory by those of the `vectors` [N, WIDTH] that are `right` and rank first."""
-        rank = self.memory_weights[row](vectors).sigmoid().squeeze(1)
+        rank = self.pixel_weights[row](vectors).sigmoid().squeeze(1)
         rank = torch.where(right, rank if self.keep == "highest" else 1 - rank, -1)
         best, places = rank.topk(min(PROTOTYPES, len(rank)))
         real, held = best >= 0, self.memory[row, : len(places)]
@@ -115,26 +117,31 @@ class SSNet(Method):
 
     def compact(self, last: Tensor, label: Tensor, right: Tensor | None = None) -> Tensor:
         """L_c of a map [B, width, H, W] and labels [B, H, W]; `right` ones are remembered first."""
+        with torch.autocast(last.device.type, enabled=False):
+            return self._compact(last.to(self.memory.dtype), label, right)
+
+    def _compact(self, last: Tensor, label: Tensor, right: Tensor | None) -> Tensor:
         pixels, terms = last.movedim(1, -1).flatten(0, 2), []
         for row, kind in enumerate(self.kinds):
-            places, real = sample((label == kind).flatten(), PIXELS)
-            vectors = self.project(pixels[places])
             if right is not None:
-                self.remember(row, vectors, real & right.flatten()[places])
-            held, filled = self.memory[row].to(vectors.dtype, copy=True), self.filled[row].clone()
-            own = self.pixel_weights[row](vectors.detach()).sigmoid().squeeze(1) * real
+                places, real = sample(((label == kind) & right).flatten(), PIXELS)
+                self.remember(row, self.project(pixels[places].detach()), real)
+            places, real = sample((label == kind).flatten(), PIXELS)
+            foreseen = self.foresee(self.project(pixels[places]))
+            held, filled = F.normalize(self.memory[row], dim=1), self.filled[row].clone()
+            own = self.pixel_weights[row](foreseen.detach()).sigmoid().squeeze(1) * real
             theirs = self.memory_weights[row](held).sigmoid().squeeze(1) * filled
-            cosine = F.normalize(self.foresee(vectors), dim=1) @ F.normalize(held, dim=1).T
+            cosine = F.normalize(foreseen, dim=1) @ held.T
             # weights of mean 1: the weighted mean over all pairs of the two
             terms.append(own @ (1 - cosine) @ theirs / (own.sum() * theirs.sum()).clamp(min=1e-6))
         return torch.stack(terms).mean()
 
     def smoothness(self, image: Tensor, logits: Tensor) -> Tensor:
         """What r changes of every image's prediction: [B]."""
-        prob = logits.detach().softmax(1)
+        prob = logits.detach().to(self.memory.dtype).softmax(1)
         with frozen_statistics(self.net):
             r = adversarial(self.net, image, prob, self.length, self.probe)
-            return soft_dice(self.net(image + r).softmax(1), prob)
+            return soft_dice(self.net(image + r).to(prob.dtype).softmax(1), prob)
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         last_l, last_u = self.net.last_map(labelled.weak), self.net.last_map(unlabelled.weak)

@@ -30,20 +30,23 @@ class STPlusPlus(Method):
         first: L = L_sup of labelled images
         second: L = L_sup + weight L_sup(f(strong), y), y = argmax of the first stage's network, of the `reliable` share
             of images; reliability: mean IoU of its predictions at a third and two thirds of the stage with its last
-        third: the same with all images, labelled anew by the second stage's network
+        third: the same with all images; those without a label get it from the second stage's network
         strong: other colours and blur, and with probability `cutout` a box of 0.02 to 0.4 of the area without label
 
     Args:
         weight: of pseudo-labelled images. 1 in the paper.
-        reliable: share of the second stage's images. 0.5 in the paper; with 1 it selects none: ST, made twice.
+        reliable: share of the second stage's images. 0.5 in the paper; with 1 the third stage repeats
+            the second: plain self-training, made twice.
         cutout: probability of the box. 0.5 in the authors' code.
 
     Differs from published code:
         - It starts each stage from the weights that were best on the test images; here from the last.
         - Every stage has the whole budget there; here a third, so that all methods train equally long.
-        - It trains on one set of both kinds, the labelled images repeated; here each step has as many of both, and of
-          images that are not selected the second stage learns nothing.
-        - It fills the box with random values; here with the mean colour.
+        - It trains on one set of both kinds, the labelled images repeated; here each step has as many of both.
+          Images that are not selected still pass through the network, BatchNorm included; they have no part in
+          cross-entropy, and a Dice loss of 0, so that Dice weighs half in the second stage.
+        - It rounds the half down; here to the nearest.
+        - Its box has sides of 0.3 to 3.3 to one and random values; here it is a square of the mean colour.
     """
 
     display = "ST++"
@@ -73,22 +76,26 @@ class STPlusPlus(Method):
         elif name == "labels, last third":
             self.middle.net.load_state_dict(self.net.state_dict())
         elif name != "labels":
-            self.label(images["unlabelled"], self.reliable if name == "reliable" else 1.0)
+            self.label(images["unlabelled"], self.reliable if name == "reliable" else None)
             self.net.load_state_dict(self.task.network().state_dict())
 
-    def label(self, batches: Iterable[Batch], share: float) -> None:
-        """Label the images anew, but only the most reliable share of them."""
+    def label(self, batches: Iterable[Batch], share: float | None) -> None:
+        """Label the images that have no label; with a `share` only the most reliable ones."""
         self.net.eval()
         rows, scores = [], []
         for batch in batches:
-            label = pseudo_label(self.net(batch.weak))
+            label, old = pseudo_label(self.net(batch.weak)), self.pseudo_mask[batch.index]
+            new = (old == IGNORE).flatten(1).all(1).view(-1, 1, 1)
+            self.pseudo_mask[batch.index] = torch.where(new, label.to(torch.uint8), old)
+            if share is None:
+                continue
             earlier = (pseudo_label(network(batch.weak)) for network in (self.early, self.middle))
             scores.append(torch.stack([mean_iou(other, label, self.task.classes) for other in earlier]).mean(0))
-            self.pseudo_mask[batch.index] = label.to(torch.uint8)
             rows.append(batch.index)
         self.net.train()
-        order = torch.cat(rows)[torch.cat(scores).argsort(descending=True, stable=True)]
-        self.pseudo_mask[order[max(1, round(share * len(order))) :]] = IGNORE
+        if share is not None:
+            order = torch.cat(rows)[torch.cat(scores).argsort(descending=True, stable=True)]
+            self.pseudo_mask[order[max(1, round(share * len(order))) :]] = IGNORE
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
         yield {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}

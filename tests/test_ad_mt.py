@@ -10,11 +10,14 @@ from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.ad_mt import ADMT, weighted_mean
 from tests.batches import batch, gradients, task, terms
-from tests.test_fixmatch import mixed, pasted
+from tests.test_fixmatch import mixed
+
+BOX = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+BOX[..., 5:20, 9:30] = True
 
 
 def images():
-    """Three unlabelled images with a photometric view and the rectangles of a strong one."""
+    """Three unlabelled images with a photometric view."""
     found = mixed()
     found.photometric = 0.7 * found.weak
     return found
@@ -60,16 +63,16 @@ def test_labels_are_the_teachers_unless_the_student_differs_and_is_surer():
 
 
 @pytest.mark.parametrize("turn", [0, 1])
-def test_the_view_changes_with_the_turn_and_labels_are_mixed_with_it(turn):
+def test_the_view_changes_with_the_turn_and_labels_are_mixed_with_it(turn, monkeypatch):
+    monkeypatch.setattr("methods.ad_mt.random_boxes", lambda image, area: BOX.expand(3, 1, 32, 32))
     method, batch_u, seen = learner(turn, threshold=0.55, weight=3.0), images(), []
     labels, _ = expected_labels(method, batch_u.weak)
     method.net.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
     found = terms(method, batch(), batch_u, Clock(10))["taught"].item()
     view, logits = seen[-1]
     if turn:
-        labels = pasted(labels, "strong")
-        wanted = np.stack([pasted(batch_u.weak[:, k].numpy(), "strong") for k in range(3)], 1)
-        assert np.array_equal(view.numpy(), wanted)
+        labels = np.where(BOX[:, 0], np.roll(labels, -1, 0), labels)
+        assert torch.equal(view, torch.where(BOX, batch_u.weak[[1, 2, 0]], batch_u.weak))
     else:
         assert torch.equal(view, batch_u.photometric)
     p, valid = softmax(logits), labels != IGNORE
@@ -94,6 +97,38 @@ def test_exactly_one_teacher_follows_in_each_step_and_turns_alternate_with_lengt
         followed.append(turn)
     switches = np.flatnonzero(np.diff(followed))
     assert set(np.diff(switches)) == {1, 2, 3, 4}
+
+
+def test_the_first_turn_has_a_drawn_length_too():
+    lengths = set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        method, steps = learner(period=4), 0
+        method.net, method.first.net, method.second.net = (torch.nn.Linear(1, 1) for _ in range(3))
+        while method.turn == 0:
+            method.after_step(Clock(10))
+            steps += 1
+        lengths.add(steps)
+    assert lengths == {1, 2, 3, 4}
+
+
+def test_a_teacher_copies_at_its_first_update_however_late_and_averages_by_its_own_number_of_updates():
+    method, clock = learner(period=50, decay=0.99), Clock(500)
+    method.net, method.first.net, method.second.net = (torch.nn.Linear(1, 1) for _ in range(3))
+    for turn, teacher in ((0, method.first), (1, method.second)):
+        method.turn.fill_(turn), method.left.fill_(50)
+        seen = []
+        for _ in range(4):  # 1 - 1 / (n + 1) makes the plain mean
+            torch.nn.init.normal_(method.net.weight)
+            seen.append(method.net.weight.item())
+            method.after_step(clock)
+            clock.step += 1
+            assert teacher.net.weight.item() == pytest.approx(np.mean(seen), rel=1e-4, abs=1e-6)
+    before = method.second.net.weight.item()
+    clock.stopped.fill_(True)
+    torch.nn.init.normal_(method.net.weight)
+    method.after_step(clock)
+    assert method.second.net.weight.item() == before and method.updates.tolist() == [4, 4]
 
 
 def test_teachers_get_no_gradient():

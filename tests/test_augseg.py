@@ -33,6 +33,7 @@ def pillow(image):
     ("brightness", lambda x: ImageEnhance.Brightness(x).enhance(0.5)),
     ("colour", lambda x: ImageEnhance.Color(x).enhance(0.5)),
     ("autocontrast", ImageOps.autocontrast), ("posterize", lambda x: ImageOps.posterize(x, 6)),
+    ("equalize", ImageOps.equalize), ("sharpness", lambda x: ImageEnhance.Sharpness(x).enhance(0.5)),
     ("solarize", lambda x: ImageOps.solarize(x, 128)), ("identity", lambda x: x),
 ])
 def test_operations_are_those_of_pillow(name, theirs):
@@ -40,6 +41,16 @@ def test_operations_are_those_of_pillow(name, theirs):
     found = OPERATIONS[name](image, torch.full((1, 1, 1, 1), 0.5))
     wanted = np.asarray(theirs(pillow(image))).transpose(2, 0, 1) / 255
     np.testing.assert_allclose(found[0], wanted, atol=0.02)
+
+
+def test_equalizing_keeps_equal_values_equal():
+    image = picture(size=256)
+    image[..., :20, :] = 1
+    found = OPERATIONS["equalize"](image, None)
+    assert (found[..., :20, :] == 1).all()
+    wanted = np.asarray(ImageOps.equalize(pillow(image))).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(found[0], wanted, atol=0.02)
+    assert torch.equal(OPERATIONS["equalize"](image[..., :20, :], None), image[..., :20, :])
 
 
 def test_blur_agrees_with_scipy():
@@ -127,6 +138,35 @@ def test_pasted_pixels_are_taught_the_pseudo_label_of_their_image(learned):
         pasted = (mixed[row] != images.weak[row]).any(0).numpy()
         labels[row][pasted] = own[(row + 1) % 3][pasted]
     assert (labels != own).any() and found["strong"].item() == pytest.approx(nll(logits, labels), rel=1e-5)
+
+
+def test_the_strong_view_changes_true_intensities_and_returns_to_the_normalised_scale():
+    settings = task(mean=(0.7, 0.5, 0.6), std=(0.2, 0.25, 0.1))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (settings.mean, settings.std))
+    image = (picture(count=3) - mean) / std
+    assert torch.allclose(AugSeg(settings, operations=("identity",)).strong(image), image, atol=1e-5)
+    method = AugSeg(settings, operations=("brightness",))
+    with torch.autocast("cpu", torch.bfloat16):
+        ratio = (method.strong(image) * std + mean) / picture(count=3).clamp(min=1e-3)
+    bright = ratio[picture(count=3) > 0.1]
+    assert bright.min() > 0.04 and bright.max() < 0.96  # towards true black, by a factor
+    seen = []
+    method.net.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    images = unlabelled(count=3)
+    images.weak = image
+    terms(method, batch(), images, Clock(10))
+    assert not any((seen[-1] == image[k]).all(1).any() for k in range(3))
+
+
+def test_help_from_labels_is_drawn_for_every_image(monkeypatch):
+    method, helped = AugSeg(task(), operations=("identity",)), []
+    method.strong = lambda image: image
+    monkeypatch.setattr("methods.augseg.sureness", lambda logits: torch.tensor([1.0, 0.0, 1.0]))
+    monkeypatch.setattr("methods.augseg.random_boxes", lambda image, area: torch.ones(3, 1, 32, 32, dtype=torch.bool))
+    method.net.register_forward_hook(lambda module, inputs, output: helped.append(inputs[0]))
+    images = unlabelled(count=3)
+    terms(method, batch(), images, Clock(10))
+    assert torch.equal(helped[-1], torch.stack([batch().weak[1], images.weak[2], images.weak[0]]))
 
 
 def test_the_teacher_has_no_gradient_and_an_unknown_operation_is_refused():

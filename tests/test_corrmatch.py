@@ -71,6 +71,18 @@ def test_a_region_of_mixed_classes_takes_none():
     assert torch.equal(found, label) and confident.all()
 
 
+def test_spreading_is_the_same_under_autocast():
+    label, region = torch.ones(1, 64, 64, dtype=torch.int64), torch.ones(1, 1, 256, dtype=torch.bool)
+    sure = torch.ones_like(label, dtype=torch.bool)
+    sure[0, 0, :44] = False  # 0.9893 of the region, 0.9883 or 0.9922 in bfloat16
+    for threshold in (0.989, 0.9895):
+        plain = spread(label, sure, region, threshold)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = spread(label, sure, region, threshold)
+        assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
+        assert plain[1].all() == (threshold < 0.9893)
+
+
 def test_spreading_never_takes_confidence_away_and_a_constant_image_stays_constant():
     generator = torch.Generator().manual_seed(0)
     region = torch.rand(2, 20, 16, generator=generator) < 0.4
@@ -97,17 +109,18 @@ def test_the_threshold_is_an_average_of_the_largest_confidence_of_each_predicted
     assert seen == sorted(seen) and seen[0] == pytest.approx(0.5 + 0.001 * rise, abs=1e-5)
 
 
-def test_terms_agree_with_numpy_and_both_views_are_mixed_before_they_are_compared():
+def test_terms_agree_with_numpy_and_both_views_are_mixed_before_they_are_compared(monkeypatch):
     images, method, clock = mixed(), CorrMatch(task(), weight=3.0, ramp="linear", momentum=1.0, dropout=0.0), Clock(10)
     clock.step.fill_(4)
     method.correlation.eval()
     method.threshold.fill_(moderate(method, images))
-    found, logits = spied(method, images, clock)
-    weak, strong = method.net(images.weak).detach(), logits.get("strong")
-    strong = method.both(images.strong)[0].detach() if strong is None else strong.detach()
+    monkeypatch.setattr("methods.corrmatch.propagate", lambda label, sure, *rest: (1 - label, sure | (label == 0)))
+    found, _ = spied(method, images, clock)
+    weak = method.net(images.weak).detach()
+    strong, carried_s = (value.detach() for value in method.both(images.strong))
     threshold = method.threshold.item()
     plain = labels_of(weak, threshold)
-    sure = pasted((plain != IGNORE)[..., :], "strong")
+    sure = pasted(plain != IGNORE, "strong")
     q, p = (softmax(z.double().numpy()) for z in (weak, strong))
     q = np.stack([pasted(q[:, kind], "strong") for kind in (0, 1)], 1)
     kl = ((q * np.log(q / p)).sum(1) * sure).mean()
@@ -115,6 +128,10 @@ def test_terms_agree_with_numpy_and_both_views_are_mixed_before_they_are_compare
     assert found["features"].item() == pytest.approx(0.5 * 0.5 * 3 * nll(weak, plain), rel=1e-3)
     carried = method.both(images.weak)[1]
     assert found["weak/correlated"].item() == pytest.approx(0.25 * 0.5 * 3 * nll(carried, plain), rel=1e-3)
+    label = weak.argmax(1).numpy()
+    spread = pasted(np.where((plain != IGNORE) | (label == 0), 1 - label, IGNORE), "strong")
+    assert found["strong"].item() == pytest.approx(0.5 * 0.5 * 3 * nll(strong, spread), rel=1e-3)
+    assert found["strong/correlated"].item() == pytest.approx(0.25 * 0.5 * 3 * nll(carried_s, spread), rel=1e-3)
     assert method.logged["confident, spread"] >= method.logged["confident"]
 
 

@@ -81,7 +81,7 @@ def test_the_memory_holds_the_best_ranked_of_correct_pixels_and_nothing_else(kee
     method, vectors = SSNet(task(), keep=keep), torch.randn(100, 32)
     right = torch.rand(100, generator=torch.Generator().manual_seed(0)) < 0.6
     method.remember(1, vectors, right)
-    rank = method.memory_weights[1](vectors).squeeze(1)
+    rank = method.pixel_weights[1](vectors).squeeze(1)
     order = rank.argsort(descending=keep == "highest")
     best = [k for k in order.tolist() if right[k]][:32]
     assert {tuple(row) for row in method.memory[1].tolist()} == {tuple(vectors[k].tolist()) for k in best}
@@ -95,6 +95,39 @@ def test_pixels_that_are_predicted_wrong_are_not_remembered():
     method, last, label = SSNet(task()), torch.randn(1, 16, 32, 32), blobs(1)
     method.compact(last, label, label == 0)
     assert method.filled[0].all() and not method.filled[1].any()
+
+
+def test_a_step_remembers_labelled_pixels_and_has_running_statistics_of_plain_images_alone():
+    method, plain, clock = SSNet(task(), weight=2.0, ramp="linear"), SSNet(task()), Clock(10)
+    plain.load_state_dict(method.state_dict())
+    clock.step.fill_(4)
+    calls, smooth = [], method.smoothness
+    method.smoothness = lambda image, logits: calls.append(smooth(image, logits)) or calls[-1]
+    found = terms(method, batch(), unlabelled(), clock)
+    plain.net(batch().weak), plain.net(unlabelled().weak)
+    for (name, now), wanted in zip(method.net.named_buffers(), plain.net.buffers(), strict=True):
+        assert "running" not in name or torch.allclose(now, wanted, atol=1e-6)
+    assert found["smooth"].item() == pytest.approx(2 * 0.5 * torch.cat(calls).mean().item(), rel=1e-5)
+    kept = method.memory.clone()
+    method.compact(method.net.last_map(unlabelled().weak), blobs())
+    assert kept.any() and torch.equal(kept, method.memory)
+
+
+def test_r_points_along_the_gradient_and_the_clean_prediction_has_none():
+    weight = torch.tensor([[1.0, 0.0, -1.0], [-1.0, 0.5, 0.0]])
+    net, image = (lambda x: torch.einsum("kc,bchw->bkhw", weight, x)), unlabelled().weak
+    prob = net(image).softmax(1)
+    torch.manual_seed(3)
+    r = adversarial(net, image, prob, 0.01, 0.5)
+    torch.manual_seed(3)
+    start = torch.rand_like(image) - 0.5
+    start = (0.5 * start / start.flatten(1).norm(dim=1).view(-1, 1, 1, 1)).requires_grad_()
+    soft_dice(net(image + start).softmax(1), prob).sum().backward()
+    cosine = torch.cosine_similarity(r.flatten(1), start.grad.flatten(1))
+    assert torch.allclose(cosine, torch.ones(2), atol=1e-4)
+    method, logits = SSNet(task()), torch.randn(2, 2, 32, 32, requires_grad=True)
+    method.smoothness(image, logits).sum().backward()
+    assert logits.grad is None and gradients(method.net)
 
 
 def test_an_empty_memory_and_ignored_masks_cost_nothing():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.batches.transforms import Geometry
 from benchmark.conformance.testbed import advance
 from benchmark.losses import IGNORE
 from methods.st_plus_plus import STPlusPlus, mean_iou
@@ -32,13 +33,14 @@ class Fixed(torch.nn.Module):
         self.bound = bound
 
     def forward(self, image):
+        assert not self.training
         return torch.stack([torch.zeros_like(image[:, 0]), image[:, 0] - self.bound], 1)
 
 
 def labelled_by(early, middle, last, share=0.5):
     """A method after its labelling of eight images, in batches of three, where networks have these bounds."""
     method = STPlusPlus(task())
-    method.net, method.early, method.middle = Fixed(last), Fixed(early), Fixed(middle)
+    method.net, method.early, method.middle = Fixed(last), Fixed(early).eval(), Fixed(middle).eval()
     ramp = torch.linspace(0, 1, 32 * 32).view(1, 1, 32, 32)
     image = torch.cat([ramp ** (1 + k) for k in range(8)]).expand(8, 3, 32, 32)
     rows = torch.arange(4, 12)
@@ -66,7 +68,18 @@ def test_the_half_whose_predictions_moved_least_is_labelled_by_the_last_network(
 def test_equal_checkpoints_are_fully_reliable_and_with_share_1_all_are_labelled():
     assert mean_iou(blobs(2), blobs(2), 2).tolist() == [1, 1]
     method, image = labelled_by(0.3, 0.4, 0.5, share=1.0)
-    assert torch.equal(method.pseudo_mask[4:].long(), (image[:, 0] > 0.5).long())
+    assert torch.equal(method.pseudo_mask[4:].long(), (image[:, 0] > 0.5).long()) and method.net.training
+
+
+def test_the_last_stage_labels_only_images_that_have_no_label():
+    method, image = labelled_by(0.3, 0.4, 0.5)
+    first, method.net = method.pseudo_mask.clone(), Fixed(0.7)
+    method.early = method.middle = None  # not asked
+    method.label([batch_of(image, torch.arange(4, 12))], None)
+    for k in range(8):
+        had = (first[4 + k] != IGNORE).all()
+        wanted = first[4 + k].long() if had else (image[k, 0] > 0.7).long()
+        assert torch.equal(method.pseudo_mask[4 + k].long(), wanted)
 
 
 def test_stages_keep_two_earlier_networks_and_start_from_a_fresh_one():
@@ -97,7 +110,8 @@ def test_half_of_the_images_teach_in_the_second_stage_and_all_in_the_third():
 
 
 def test_a_box_without_label_is_cut_and_labels_follow_the_image():
-    method, images, seen = STPlusPlus(task(), cutout=1.0), unlabelled(), []
+    method, seen = STPlusPlus(task(), cutout=1.0), []
+    images = unlabelled(geometry=Geometry(torch.tensor([1, 6]), None, 32))
     images.photometric = images.weak
     method.phase = "all"
     method.pseudo_mask[:2] = batch(seed=5).mask.to(torch.uint8)
@@ -107,5 +121,5 @@ def test_a_box_without_label_is_cut_and_labels_follow_the_image():
     cut = (view == 0).all(1)
     assert 0.01 < cut.float().mean() < 0.45 and torch.equal(view[~cut[:, None].expand_as(view)],
                                                             images.weak[~cut[:, None].expand_as(view)])
-    label = torch.where(cut, IGNORE, batch(seed=5).mask)
+    label = torch.where(cut, IGNORE, images.apply(batch(seed=5).mask))
     assert found.item() == pytest.approx(method.task.criterion(logits, label).item(), rel=1e-6)
