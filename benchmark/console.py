@@ -54,8 +54,8 @@ class StopSignals:
             for stream in self._terminals:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         elif self._tells:
-            text = "stopping at the next step, with everything saved"
-            os.write(2, f"{text} (Ctrl-C again: at once, back to the last checkpoint)\n".encode())
+            text = "stopping after the next step; the run is saved"
+            os.write(2, f"{text} (Ctrl-C again stops at once; only the last checkpoint is kept)\n".encode())
 
 
 class ProgressDisplay:

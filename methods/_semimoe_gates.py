@@ -1,4 +1,4 @@
-"""Semi-MoE's gates and its adaptive loss: what its method file would be too long with."""
+"""Semi-MoE's gates and its adaptive loss."""
 
 from __future__ import annotations
 

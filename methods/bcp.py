@@ -31,7 +31,7 @@ class BCP(Method):
     Loss:
         first phase: L = L_sup over the box + L_sup over the rest, of a labelled image with another one in the box
         then: L = L_in + L_out, each L_sup over the labelled region + weight L_sup over the unlabelled one, by regions
-        in: a labelled image with an unlabelled one in the box; out: the unlabelled one with the labelled one in it
+        in = a labelled image with an unlabelled one in the box, out = the unlabelled one with the labelled one in it
         the unlabelled one's label is argmax f', f' a moving average as in Mean Teacher; every pixel teaches
 
     Args:
@@ -40,7 +40,7 @@ class BCP(Method):
             unlabelled image is seen; with weight 0 they are still pasted.
         box: its side, of the image's. 2/3 in the paper; one box a step, at a random place.
         keep: of the pseudo-label's components. The authors keep the `largest` of each class: right for a heart; of
-            glands, a third of their pixels. `largest` runs on the host.
+            glands it keeps a third of the pixels. `largest` runs on the host.
         decay: of the teacher. 0.99 in the paper.
         bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its own; the authors average it and predict in
             training mode.
@@ -48,6 +48,8 @@ class BCP(Method):
     Differs from published code:
         - It halves the batch: one half of the labelled images goes in, the other out. Here all go both ways, in pairs.
         - It starts the second phase from the first one's best weights on validation images; here from its last.
+        - Its average has the full decay from the first step of the second phase; here it warms up as it does anywhere.
+        - It halves CE + Dice, a factor on the learning rate; its Dice is of the whole batch, without a smoothing term.
         - It logs a consistency weight that no loss has.
     """
 
@@ -89,8 +91,9 @@ class BCP(Method):
             logits, other = self.net(torch.where(box, image.roll(-1, 0), image)), mask.roll(-1, 0)
             yield {"supervised": self.region_loss(logits, mask, ~box) + self.region_loss(logits, other, box)}
             return
-        partner = torch.arange(len(image), device=image.device) % len(unlabelled.weak)
-        image_u = unlabelled.weak[partner]
+        pair = torch.arange(max(len(image), len(unlabelled.weak)), device=image.device)
+        image_u = unlabelled.weak[pair % len(unlabelled.weak)]
+        image, mask = image[pair % len(image)], mask[pair % len(mask)]
         label = pseudo_label(self.teacher(image_u))
         if self.keep == "largest":
             label = largest_components(label)

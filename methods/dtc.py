@@ -32,7 +32,9 @@ class DTC(Method):
         ramp: of the weight. Sigmoid in the authors' code.
 
     Differs from published code:
-        - Its distance is negative inside, with slope -1500: the same mask.
+        - Its distance is negative inside, with slope -1500: the same mask. Of an image without an object it is 0
+          everywhere, here -1.
+        - Ignored pixels (255) count as background where the distance is measured, so they can move a border nearby.
         - It computes cross-entropy and does not use it; here the supervised loss is the configured one.
     """
 

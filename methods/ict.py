@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 from torch.distributions import Beta
@@ -9,7 +11,7 @@ from torch.distributions import Beta
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import mse
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
-from benchmark.ranges import NonNegative, Positive, Share
+from benchmark.ranges import NonNegative, Range, Share
 
 
 def blend(values: Tensor, share: Tensor) -> Tensor:
@@ -34,14 +36,16 @@ class ICT(Method):
 
     Differs from published code:
         - The paper's code has one l a batch; SSL4MIS blends the first half of a batch with the second.
+        - The paper's code also mixes labelled images, blends the teacher's logits instead of its probabilities, and
+          ends its ramp after a quarter of the epochs.
     """
 
     display = "ICT"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
 
     def __init__(
-        self, task: Task, *, weight: NonNegative = 0.2, alpha: Positive = 0.2, decay: Share = 0.99,
-        ramp: Ramp = "sigmoid", bn_stats: BNStats = "ema",
+        self, task: Task, *, weight: NonNegative = 0.2, alpha: Annotated[float, Range("[0.01, inf)")] = 0.2,
+        decay: Share = 0.99, ramp: Ramp = "sigmoid", bn_stats: BNStats = "ema",
     ) -> None:
         super().__init__()
         self.task, self.weight, self.alpha, self.decay, self.ramp = task, weight, alpha, decay, ramp

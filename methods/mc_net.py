@@ -39,12 +39,14 @@ class MCNet(Method):
         weight: of the consistency. 0.1 in the authors' code, beside Dice alone.
         decoders: 2 in MC-Net, 3 in MC-Net+.
         temperature: T. 0.1 in the authors' code.
-        detach: no gradient through the sharpened target. False in the authors' code: each side also moves its target.
+        detach: no gradient through the sharpened target, as for any other pseudo-label. False in the authors' code: each
+            side also moves its target.
         ramp: of the weight. Sigmoid in the authors' code.
 
     Differs from published code:
-        - It enlarges by transposed convolutions, bilinearly and to the nearest; here the configured decoder's own way
-          comes first, then two others of bilinear, nearest and bicubic, for any encoder.
+        - Its first decoder enlarges bilinearly, the next by transposed convolutions and to the nearest; here the
+          configured decoder's own way comes first, then others of bilinear, nearest and bicubic, for any decoder that
+          interpolates.
         - For more than two classes its sharpened probabilities do not sum to 1.
         - It computes cross-entropy and does not use it; here the supervised loss is the configured one.
     """

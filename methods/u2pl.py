@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, cross_entropy, entropy, pseudo_label
-from benchmark.method import Batch, Clock, Logits, Method, Parts, Task
+from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, Parts, Task
 from benchmark.nets.network import Network
 from benchmark.ranges import Count, NonNegative, Share, ShareBelow1
 from methods._pixel_memory import PixelMemory, sample
@@ -17,17 +17,19 @@ WIDTH, ANCHORS, NEGATIVES, TEMPERATURE, CONFIDENT = 64, 256, 50, 0.5, 0.3
 
 
 class Represented(nn.Module):
-    """A network with a second head: features of a quarter of the image's side, for comparing pixels."""
+    """A network with a second head: features of its third finest map, for comparing pixels."""
 
     def __init__(self, net: Network) -> None:
         super().__init__()
+        if len(net.map_widths) < 3:
+            raise NotApplicable("u2pl compares pixels of the third finest map, and this network has fewer")
         width = net.map_widths[-3]
         self.net = net
         self.project = nn.Sequential(
             nn.Conv2d(width, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.Conv2d(WIDTH, WIDTH, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, C, S, S] and features [B, WIDTH, S / 4, S / 4]."""
+        """Logits [B, C, S, S] and features [B, WIDTH, h, w]; a quarter of the side in a U-Net."""
         maps = self.net.decode(self.net.encode(image))
         return self.net.head(maps[-1]), self.project(maps[-3])
 
@@ -62,11 +64,16 @@ class U2PL(Method):
         unreliable: the share dropped at the start. 0.2 in the paper.
         rank: 3 in the paper, for 19 or 21 classes; at most C - 1, as beyond that no dropped pixel is a negative.
         memory: features kept of each class. 30,000 in the paper, 50,000 of the background.
-        decay: of the teacher. 0.99 in the authors' code, 0.999 in the paper.
-        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own`, as in the authors' code.
+        decay: of the teacher. 0.99 in the authors' code.
+        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own`: the authors label the weak view in
+            evaluation mode, and take entropy and features in training mode.
 
     Differs from published code:
-        - Its first epoch is supervised alone, its anchors are the most certain 20 % (falling), and it ends at rank 20.
+        - Its negatives of class c must themselves be labelled c, so that labelled pixels never are any; here as in the
+          paper.
+        - Its mean over classes counts classes without memory as 0.
+        - Its first epoch is supervised alone, and its anchors are the most certain 20 % (falling). Classes beyond the
+          20th rank do not count.
         - Its strong view is CutMix alone, in half of the steps; here it also has other colours and blur.
         - Its features have 256 channels.
     """
@@ -119,7 +126,7 @@ class U2PL(Method):
         return torch.stack(losses).sum() / torch.stack(valid).sum().clamp(min=1)
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
-        label = unlabelled.cutmix("strong", pseudo_label(self.teacher.net.net(unlabelled.weak)))
+        label = unlabelled.cutmix("strong", pseudo_label(self.teacher(unlabelled.weak)[0]))
         teacher_l, features_l = self.teacher(labelled.weak)
         teacher_u, features_u = self.teacher(unlabelled.strong)
         kept = most_certain(teacher_u, 1 - self.unreliable * (1 - clock.fraction))

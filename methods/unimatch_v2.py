@@ -11,15 +11,13 @@ from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
 from benchmark.ranges import NonNegative, Share
 
 
-def complementary_dropout(feature: Tensor) -> Tensor:
+def complementary_dropout(feature: Tensor, whole: Tensor) -> Tensor:
     """Features [2 B, C, h, w] of B images in two views: of every channel one view sees the double, the other nothing.
 
-    Half of the images, drawn anew, keep all channels in both views.
+    Images that are `whole` (bool [B, 1]) keep all channels in both views.
     """
-    count = len(feature) // 2
-    mask = 2.0 * (torch.rand(count, feature.shape[1], device=feature.device) < 0.5)
-    intact = torch.rand(count, 1, device=feature.device).argsort(0) < count // 2
-    mask = torch.where(intact, 1.0, mask)
+    mask = 2.0 * (torch.rand(len(whole), feature.shape[1], device=feature.device) < 0.5)
+    mask = torch.where(whole, 1.0, mask)
     return feature * torch.cat([mask, 2 - mask])[:, :, None, None].to(feature.dtype)
 
 
@@ -27,13 +25,14 @@ class UniMatchV2(Method):
     """UniMatch V2 (Yang et al. 2025, TPAMI): a teacher labels, and two strong views share out their channels.
 
     Its authors change the encoder as well (DINOv2, 518 px); this is their scheme, on any encoder. They find FixMatch as
-    good on the same one: read the two rows side by side.
+    good with the same encoder: compare the two rows.
 
     Loss:
         L = L_sup + weight ramp (1/2 L_s1 + 1/2 L_s2), each L_ = sum_i m_i CE(p_i, y_i) / N over all N pixels
         y = argmax q, m = [max q >= threshold], q = softmax f'(weak); f' a moving average as in Mean Teacher
         s1, s2: strong views, CutMixed by rectangles of their own; of every channel of the encoder's features one view
-            has the double, the other nothing (complementary dropout), but for half of the images, which keep all
+            has the double, the other nothing (complementary dropout); half of the images, drawn for every step, keep
+            all channels of all features
 
     Args:
         weight: of the unsupervised terms. 1 in the paper.
@@ -68,7 +67,9 @@ class UniMatchV2(Method):
         yield {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
         features = self.net.encode(torch.cat([unlabelled.strong, unlabelled.strong2]))
         if self.drop:
-            features = [complementary_dropout(feature) for feature in features]
+            count = len(unlabelled.strong)
+            whole = torch.rand(count, 1, device=unlabelled.strong.device).argsort(0) < count // 2
+            features = [complementary_dropout(feature, whole) for feature in features]
         pred_s1, pred_s2 = self.net.logits(features).chunk(2)
         weight = 0.5 * self.weight * clock.ramp(self.ramp)
         yield {

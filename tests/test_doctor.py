@@ -59,5 +59,5 @@ def test_a_nearly_full_disk_is_warned_of_and_a_file_in_place_of_a_folder_is_brok
     (tmp_path / "file").write_text("")
     doctor.look_at_folders(found := Diagnosis(), {"results": tmp_path / "results", "prepared": tmp_path / "file"})
     assert len(found.warnings) == 2 and all("1.0 GiB free" in line and "clean" in line for line in found.warnings)
-    assert len(found.broken) == 1 and f"{tmp_path / 'file'} is no folder" in found.broken[0]
+    assert len(found.broken) == 1 and f"{tmp_path / 'file'} is not a writable folder" in found.broken[0]
     assert not (tmp_path / "results").exists(), "looking leaves nothing behind"

@@ -70,7 +70,7 @@ def test_every_figure_that_the_records_allow_is_drawn_and_a_missing_panel_is_tol
 ) -> None:
     caplog.set_level("INFO", "benchmark")
     found = draw_all(several(ratios=(10, 20)), tmp_path, tmp_path / "figures", ("png",))
-    kinds = ["forest-10", "forest-20", "ratio", "cost", "learning", "losses", "unlabelled", "scatter", "gap"]
+    kinds = ["forest-10", "forest-20", "ratio", "cost", "learning", "losses", "unlabelled", "scatter", "gap", "ranks"]
     assert [path.name for path in found] == [f"made-official-quick-{kind}.png" for kind in kinds]
     assert caplog.messages == ["made-official-quick: no panel of images, no finished run has its masks here"]
     assert draw_all(only(record(status="diverged", reason="nan")), tmp_path, tmp_path / "none") == []

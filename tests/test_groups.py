@@ -33,9 +33,9 @@ def opened(folder: Path) -> PreparedData:
     return load_prepared(str(folder), SIZE)
 
 
-def sides(folder: Path, split: str = "folds") -> list[set[str]]:
+def sides(folder: Path) -> list[set[str]]:
     """Of each fold, the first letters of the images that are on both sides."""
-    content = json.loads((folder / "splits" / f"{split}.json").read_text())
+    content = json.loads((folder / "splits" / "folds.json").read_text())
     return [{name[0] for name in fold["train"]} & {name[0] for name in fold["test"]} for fold in content["folds"]]
 
 

@@ -51,7 +51,8 @@ def test_a_section_added_later_changes_no_name(monkeypatch):
 def test_a_hyperparameter_added_later_changes_no_name(monkeypatch):
     path = next(path for path in RECORDS if path.stem.startswith("semimoe-"))
     entry = METHODS.describe("semimoe")
-    monkeypatch.setattr(METHODS, "describe", lambda name: dataclasses.replace(entry, later={"gates": "default"}))
+    later = {**entry.later, "gates": "default"}
+    monkeypatch.setattr(METHODS, "describe", lambda name: dataclasses.replace(entry, later=later))
     assert spec_of(path, **{"method.gates": "default"}).run_id == path.stem
     assert spec_of(path, **{"method.gates": "kaiming"}).run_id != path.stem
 

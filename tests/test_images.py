@@ -105,7 +105,7 @@ def test_bilevel_and_colour_masks(tmp_path: Path) -> None:
     coloured[5, 7] = coloured[20, 3] = 201, 2, 0
     coloured[2, 2] = 9, 9, 9
     text = complaint(read_colour_mask, write(tmp_path / "d.png", coloured), colours)
-    assert "(201, 2, 0) in 2 pixels, of 2 such colours" in text
+    assert "2 colours are no class, such as (201, 2, 0) in 2 pixels" in text
     assert "nearest colour of a class is (200, 0, 0)" in text and str(tmp_path / "d.png") in text
 
 

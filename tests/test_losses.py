@@ -14,11 +14,10 @@ from benchmark.method import Clock
 RNG = np.random.Generator(np.random.PCG64(7))
 
 
-def example(classes=2, ignore=True):
+def example(classes=2):
     logits = RNG.normal(size=(3, classes, 5, 6))
     target = RNG.integers(0, classes, size=(3, 5, 6))
-    if ignore:
-        target[0, :2, :3] = 255
+    target[0, :2, :3] = 255
     return logits, target
 
 

@@ -176,7 +176,7 @@ def test_the_list_shows_what_is_installed_and_a_broken_one_is_one_line(packages)
     about = {name: row["about"] for name, row in rows.items()}
     assert about["fine"] == about["packaged"] == "Nobody 2026: supervised learning under another name."
     assert "broken: no module abroad_gone" in about["gone"] and about["wrong"].startswith("broken: ")
-    assert "abroad_fine has no class Absent" in about["nobody"] and "hidden by our own" in about["supervised"]
+    assert "abroad_fine has no class Absent" in about["nobody"] and "hidden by the built-in" in about["supervised"]
     text = invoke("list", "datasets").stdout
     assert "Tiles from abroad. [abroad 1.2]" in text and len(text.splitlines()) == len(DATASETS.names()) + 1
 

@@ -170,12 +170,12 @@ def test_names_and_paths(folder: Path, monkeypatch: pytest.MonkeyPatch):
 YAML_MISTAKES = {
     "name: x": "dataset.yaml: classes is missing",
     "name: x\nmasks: instance\nclasses: [a, b]": "line 2: masks must be 'classes' or 'instances', not 'instance'. Did",
-    "classes: [a, b]\nname: glas": "line 2: name must not be 'glas', a data set of ours",
+    "classes: [a, b]\nname: glas": "line 2: name must not be 'glas', the name of a built-in data set",
     "classes: [a, a]": "line 1: classes must be 2 to 255 different names",
     "classes:\n  a: 0\n  b: #ff0000": "line 3: b must be a number of the masks, 0 to 65535, a colour",
     "classes: {a: 0, b: {from: 0}}": "line 1: classes must have different values; 'b' has another class's, 0",
     "classes:\n  a: 0\n  b: [255, 0, 0]": "line 1: classes must be all numbers or all colours",
-    "masks: instances\nclasses: {a: 0, b: 1}": "line 2: classes must be two names alone where masks are of instances",
+    "masks: instances\nclasses: {a: 0, b: 1}": "line 2: classes must be exactly two names if masks are instances",
     "classes: {a: 0, b: 1}\nignore: 1": "line 2: ignore must not be 1, which is a class",
     "classes: {a: 0, b: 1}\nignore: [0, 0, 0]": "line 2: ignore must be a number",
     "classes: {a: 0, b: 1}\nrange: [9, 3]": "line 2: range must be [low, high]",
@@ -183,7 +183,7 @@ YAML_MISTAKES = {
     "classes: {a: 0, b: 1}\npattern: '(?P<patient>'": "line 2: pattern must be a regular expression",
     "classes: {a: 0, b: 1}\npattern: '[A-Z]'": "line 2: pattern must have a named group",
     "classes: {a: 0, b: 1}\nimage_files: '{g}/{name}'": "mask_files must have the same names in braces as image_files",
-    "classes: {a: 0, b: 1}\nsplits: {official: {train: a, test: b}}": "'official', which is one that the suite makes",
+    "classes: {a: 0, b: 1}\nsplits: {official: {train: a, test: b}}": "'official', which is a name that the suite uses",
     "classes: {a: 0, b: 1}\nsplits:\n  mine: [{train: a, test: b, tets: c}]": "line 3: unknown key 'tets'. Did you",
     "classes: [a, b]\nrange: [0, " + "9" * 5000 + "]": "line 2: entry 2 of range must be a whole number, not '9999",
 }
@@ -370,7 +370,7 @@ def test_what_was_added_after_the_lists_were_made_is_said(folder: Path):
     split = load_split(data.dataset, "folds", 20, 0)
     shutil.copy(folder / "masks" / "A_0.png", folder / "masks" / "B_16.png")
     (remark,) = check_split_matches_data(split, opened(folder))
-    assert "is not what the split 'folds' was made from" in remark and f"data split {folder} --write" in remark
+    assert "have changed since the split 'folds' was made" in remark and f"data split {folder} --write" in remark
     (folder / "masks" / f"{split.labelled[0]}.png").unlink()
     with pytest.raises(UserError, match=f"needs the mask of {split.labelled[0]}, which is not there any more"):
         check_split_matches_data(split, opened(folder))
@@ -385,7 +385,7 @@ def test_prepare_sets_the_tiling_once(folder: Path):
     assert "added tile: {size: 32, overlap: 8}" in told.stderr and "20 images in 80 tiles" in told.stdout
     assert (folder / "dataset.yaml").read_text() == YAML + "tile: {size: 32, overlap: 8}\n"
     again = invoke("data", "prepare", folder, "--size", SIZE, "--tile", "32", "--overlap", "8")
-    assert "says so already" in again.stderr
+    assert "already has tile" in again.stderr
     wrong = one_line_error(invoke("data", "prepare", folder, "--size", SIZE, "--tile", "64"))
     assert "has tile: {size: 32, overlap: 8}; change it there" in wrong
     assert "is prepared whole" in one_line_error(invoke("data", "prepare", "synthetic", "--tile", "64"))

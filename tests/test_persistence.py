@@ -33,10 +33,10 @@ def flooded(image):
     return pairs | {(int(image.argmax()), -1)}
 
 
-def bumps(*peaks, floor=0.05, size=(9, 15), row=4):
+def bumps(*peaks, floor=0.05):
     """Single pixels of given heights in a row, three apart, on a flat floor."""
-    image = np.full(size, floor, dtype=np.float32)
-    image[row, 2 : 2 + 3 * len(peaks) : 3] = peaks
+    image = np.full((9, 15), floor, dtype=np.float32)
+    image[4, 2 : 2 + 3 * len(peaks) : 3] = peaks
     return image
 
 

@@ -22,9 +22,9 @@ from tests.conftest import invoke, one_line_error
 from tests.made_records import a_thousand_records, expected, made_counts, native, of_experiment, only, record, tenths
 
 
-def made(results: Path, protocol: str = "strict", formats: tuple[str, ...] = ("md",)) -> Any:
+def made(results: Path, protocol: str = "strict") -> Any:
     """A report of all records in a results folder."""
-    return build(group_runs(check_records(results)), results, "the command", protocol, formats)
+    return build(group_runs(check_records(results)), results, "the command", protocol, ("md",))
 
 
 def texts(group: Group, ratio: int = 20, protocol: str = "strict") -> dict[str, str]:

@@ -39,17 +39,29 @@ def spied(method, images, clock=None):
 def test_of_every_channel_one_view_has_the_double_and_half_of_the_images_keep_all():
     for seed in range(5):
         torch.manual_seed(seed)
-        first, second = complementary_dropout(torch.ones(12, 40, 3, 3)).numpy().reshape(2, 6, 40, 9)
+        whole = torch.tensor([[True], [False], [True], [False], [False], [True]])
+        first, second = complementary_dropout(torch.ones(12, 40, 3, 3), whole).numpy().reshape(2, 6, 40, 9)
         assert (first + second == 2).all() and (first == first[..., :1]).all()
         kept = (first == 1).all((1, 2))
-        assert kept.sum() == 3 and set(np.unique(first[~kept])) == {0, 2}
+        assert (kept == whole[:, 0].numpy()).all() and set(np.unique(first[~kept])) == {0, 2}
         assert 0.3 < (first[~kept] == 0).mean() < 0.7
 
 
-def test_which_images_keep_all_is_drawn_anew():
-    torch.manual_seed(0)
-    masks = [complementary_dropout(torch.ones(4, 8, 1, 1))[:2] for _ in range(20)]
-    assert {tuple((mask == 1).all(1).flatten().tolist()) for mask in masks} == {(True, False), (False, True)}
+def test_the_images_that_keep_all_keep_it_at_every_scale_and_are_drawn_anew(monkeypatch):
+    method, images, drawn = learner(), mixed(), []
+
+    def spy(feature, whole):
+        drawn.append(whole.flatten().tolist())
+        return complementary_dropout(feature, whole)
+
+    monkeypatch.setattr("methods.unimatch_v2.complementary_dropout", spy)
+    scales = len(method.net.feature_widths)
+    for seed in range(8):
+        torch.manual_seed(seed)
+        terms(method, batch(), images, Clock(10))
+    steps = [drawn[start : start + scales] for start in range(0, len(drawn), scales)]
+    assert scales > 1 and all(step == [step[0]] * scales and sum(step[0]) == 1 for step in steps)
+    assert len({tuple(step[0]) for step in steps}) > 1
 
 
 @pytest.mark.parametrize("drop", [True, False])

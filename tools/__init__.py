@@ -1,1 +1,1 @@
-"""Generators of documents and goldens, and benches."""
+"""Commands that write documents and golden losses, and benchmarks of speed and memory."""

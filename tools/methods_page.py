@@ -31,22 +31,25 @@ INTRODUCTION = """# Methods
 
 <!-- Written by `python -m tools.methods_page` from methods/, configs/presets/, tests/ and results/; CI keeps it so. -->
 
-One file each in `methods/`. The defaults are each original paper's idea done right, with its values where it gives any
-for such a setting, else those of published code, untuned; what published code does otherwise is an option, and behind a
-published table a recipe of the `paper` preset, with its source (`unknown`: a guess). Parameters are counted under
-`paper` at 256 px. A mechanism is *proven* by tests of its own; beside them every method passes the conformance suite
-(`python -m benchmark check all`).
+Each method is one file in `methods/`. Its defaults follow the original paper. Where the paper gives no value for such
+a setting, they are those of published code. No default is tuned. Where published code differs from the paper, its way
+is an option. The preset `paper` has the settings behind the published tables, each with its source (`unknown`: a
+guess). Parameters are counted under `paper` at 256 px. Every mechanism has tests of its own, and every method passes
+the conformance suite (`python -m benchmark check all`).
 """
 LOWER = "supervised"
 QUICK = """Made by `python -m benchmark grid quick` (96 px, small networks, 200 steps on a CPU: far from the papers'
-scale). Labels for 17 of 85 images, three draws of them; `upper bound`: all 85. Dice in percent at the last step, mean
-± sd over draws; the difference to the lower bound is paired by image, its interval resamples GlaS's 12 test patients
-(few: it covers less than it says). Other output: the Dice of a second branch, network or teacher of the same runs.
-Supervised loss: the sum of a method's supervised terms, semimoe's with the learned weights and their regulariser;
-mean over the first and over the last quarter of training. Foreground: least and most that was predicted of any test
-image. `ensemble` is the control for capacity: three supervised networks, averaged."""
-EXAMINED = """Made by `python -m benchmark grid examined`: one thing changed at a time, to explain, not to tune; no
-default was changed by it. What was concluded: [findings](findings.md)."""
+scale). 17 of 85 images are labelled, in three draws; `upper bound` has all 85 labels. Dice is in percent at the last
+step, mean ± sd over draws. The difference to the lower bound is paired by image. Its interval resamples the 12 test
+patients of GlaS; with so few, it covers less than 95 %. `ensemble`, three averaged supervised networks, is the control
+for capacity.
+
+- *Other output*: the Dice of a second branch, network or teacher of the same runs.
+- *Supervised loss*: the sum of a method's supervised terms (of semimoe with the learned weights and their regulariser),
+  mean over the first and over the last quarter of training.
+- *Foreground*: the least and the most that was predicted of any test image."""
+EXAMINED = """Made by `python -m benchmark grid examined`: one setting is changed at a time. This explains the
+results; no default was changed after it. The conclusions are in [findings](findings.md)."""
 
 
 def page() -> str:

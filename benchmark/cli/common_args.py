@@ -28,9 +28,9 @@ def percent(text: str) -> int:
     except ValueError:
         number = 0
     if 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no number of percent; is {100 * number:g} meant?")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole percentage; did you mean {100 * number:g}?")
     if not 1 <= number <= 100 or number != int(number):
-        raise argparse.ArgumentTypeError(f"expected a whole number of percent from 1 to 100, not '{text}'")
+        raise argparse.ArgumentTypeError(f"expected a whole percentage from 1 to 100, not '{text}'")
     return int(number)
 
 
@@ -84,7 +84,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "--only": {"type": key_value, "action": "append", "default": [], "metavar": "KEY=VALUE",
                "help": "cells with this row, method, dataset, ratio or draw"},
     "--shard": {"type": shard, "default": (1, 1), "metavar": "I/N",
-                "help": "the I-th of N parts, where machines share no folder; see `records merge`"},
+                "help": "only the I-th of N parts, for machines without a common folder; see `records merge`"},
     "run": {"metavar": "RUN", "help": "a run's id or its beginning, its record or folder, or an export's folder"},
 }
 

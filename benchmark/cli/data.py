@@ -40,7 +40,7 @@ def add(verbs: shared.Verbs) -> None:
     for action in (preparing, checking, shown, split):
         action.add_argument("name", help=shared.DATASET)
         source = action.add_mutually_exclusive_group()
-        source.add_argument("--from", dest="source", metavar="FOLDER_OR_ZIP", help="the raw data themselves")
+        source.add_argument("--from", dest="source", metavar="FOLDER_OR_ZIP", help="folder or archive of the raw data")
         shared.add_options(source, "--data")
         action.add_argument("--size", type=int, default=256, help="working size in pixels (default: 256)")
     shared.add_options(checking, "--json")

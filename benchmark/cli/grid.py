@@ -1,4 +1,4 @@
-"""`grid`, `status`: what of an experiment is missing, running it, here or on a cluster, and how far it is."""
+"""`grid`, `status`: run all missing runs of an experiment, here or on a cluster, and show its progress."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ PART = ("experiment", "--only", "--shard", "--device", "--results", "--json")
 
 def add(verbs: shared.Verbs) -> None:
     """Describe the verbs."""
-    parser = shared.add_verb(verbs, "grid", "run what is missing of an experiment", grid, *PART, "--data", "--keep")
+    parser = shared.add_verb(verbs, "grid", "run all missing runs of an experiment", grid, *PART, "--data", "--keep")
     parser.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
     parser.add_argument("--retry", choices=tuple(RETRY), action="append", default=[],
-                        help="run failed (and diverged) or stale cells anew; old records are set aside")
+                        help="also repeat failed (and diverged) or stale runs; old records are archived")
     parser.add_argument("--slots", type=int, metavar="N",
                         help=f"runs side by side (default: one a GPU, or one a CPU core; {TASKS} tasks with slurm)")
     parser.add_argument("--gpus", metavar="0,1", help="the GPUs to use (default: all there are)")
     parser.add_argument("--no-wait", action="store_true",
-                        help="leave runs that other grids are at to them, instead of waiting for their end")
+                        help="do not wait for runs that other `grid` processes have locked")
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local",
                         help="where workers run: here, or as an array of SLURM tasks (default: local)")
     parser.add_argument("--sbatch", action="append", default=[], metavar="OPTION",
                         help="one more option for sbatch, as in --sbatch=--partition=gpu --sbatch=--time=08:00:00")
     parser.add_argument("--print", dest="show", action="store_true", help="print the SLURM script, submit nothing")
-    parser = shared.add_verb(verbs, "status", "how far an experiment, or everything, is", status, *PART[1:])
+    parser = shared.add_verb(verbs, "status", "show the progress of an experiment, or of all runs", status, *PART[1:])
     parser.add_argument("experiment", nargs="?", **shared.SHARED["experiment"])
 
 
@@ -122,7 +122,7 @@ def _check(arguments: argparse.Namespace) -> None:
         if arguments.gpus:
             raise UserError("--gpus: SLURM hands out the GPUs; leave it out, and see --sbatch")
         if arguments.show and arguments.retry:
-            raise UserError("--print with --retry: a script sets no old records aside; leave out --print to submit it")
+            raise UserError("--print with --retry: a script cannot archive the old records; leave out --print")
     elif arguments.show or arguments.sbatch:
         raise UserError(f"{'--print' if arguments.show else '--sbatch'} goes with --launcher slurm")
 
@@ -161,7 +161,7 @@ def _submit(name: str, chosen: list[Planned], arguments: argparse.Namespace, kin
     else:
         print(answer)
     ask = shlex.join(["python", "-m", "benchmark", "status", *shared.part_of(arguments)])
-    logger.info(f"{workers} workers; their output is in {logs}; how far they are: {ask}")
+    logger.info(f"{workers} workers; their output is in {logs}; see their progress with '{ask}'")
     return OK
 
 

@@ -1,4 +1,4 @@
-"""`list`, `explain`, `doctor`: what there is, what a run is set to, and whether this machine can run it."""
+"""`list`, `explain`, `doctor`: list methods and data sets, show a run's settings, check this machine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ KINDS = ("methods", "datasets", "nets", "presets", "splits", "experiments")
 
 def add(verbs: shared.Verbs) -> None:
     """Describe the verbs."""
-    about = "what there is: methods, datasets, nets, presets, splits or experiments"
+    about = "list methods, datasets, nets, presets, splits or experiments"
     listing = shared.add_verb(verbs, "list", about, show_list, "--json")
     listing.add_argument("kind", nargs="?", choices=KINDS, default="methods", help="default: methods")
-    about = "every setting of a run, the layer that set it, and its source; takes the options of `run`"
+    about = "show every setting of a run, the layer that set it, and its source; takes the options of `run`"
     shared.add_verb(verbs, "explain", about, explain, *shared.CELL, "--device", "--results", "--data", "--json")
-    about = "versions, device, memory, disk and data; with a short self-test"
+    about = "check versions, device, memory, disk and data, with a short self-test"
     shared.add_verb(verbs, "doctor", about, doctor, "--device", "--results", "--data", "--json")
 
 
@@ -80,7 +80,7 @@ def _method(entry: Entry) -> dict[str, Any]:
 
 def _installed(registry: Registry) -> list[dict[str, Any]]:
     """What installed packages offer; a broken or hidden one says so in its own line."""
-    ours, hidden = registry.names(), f"hidden by our own {registry.kind} of this name"
+    ours, hidden = registry.names(), f"hidden by the built-in {registry.kind} of this name"
     return [{"name": name, "from": entry.package, "about": hidden if name in ours else entry.about()}
             for name, entry in registry.outside().items()]
 

@@ -1,4 +1,4 @@
-"""The command line: verbs in groups, heavy imports inside the verbs, every mistake one line and an exit code."""
+"""The command line: all commands in groups, their help, and exit codes. Commands import torch only when they run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clean`, `records`: care of a results folder."""
+"""`clean`, `records`: remove files of a results folder, and merge records."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from benchmark.cli import common_args as shared
 from benchmark.errors import OK
 from benchmark.paths import results_folder
 
-CLEAN = """Lists archived records and checkpoints (*.old1, ...), checkpoints of finished runs, and temporary files that
-are older than a day; with --yes they are removed. Records and running runs are never removed."""
+CLEAN = """list files that are not needed any more; with --yes, remove them
+
+These are archived records and checkpoints (*.old1, ...), checkpoints of finished runs, and temporary files older than a
+day. Records and running runs are never removed."""
 
 
 def add(verbs: shared.Verbs) -> None:

@@ -38,7 +38,7 @@ def add(verbs: shared.Verbs) -> None:
     checking = shared.add_verb(verbs, "check", about, check, "--device", "--json")
     checking.add_argument("method", help="a name from `list methods`, path/to/file.py:Class, or all")
 
-    about = "parameters, operations, memory and time of a method, or of all (--method all)"
+    about = "measure parameters, operations, memory and time of a method, or of all (--method all)"
     cell = [option for option in shared.CELL if option != "--dataset"]
     profiling = shared.add_verb(verbs, "profile", about, profile, *cell, "--device", "--data", "--json")
     profiling.add_argument("--dataset", default="synthetic", help=f"{shared.DATASET} (default: synthetic)")

@@ -1,4 +1,4 @@
-"""`predict`, `evaluate`, `export`: what a trained model is used for."""
+"""`predict`, `evaluate`, `export`: use a trained model."""
 
 from __future__ import annotations
 

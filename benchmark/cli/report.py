@@ -27,9 +27,9 @@ def add(verbs: shared.Verbs) -> None:
     parser.add_argument("--format", default="md,tex,csv,png,html", metavar="md,tex,...",
                         help="which files to write, also pdf (default: md,tex,csv,png,html)")
     parser.add_argument("--check", action="store_true",
-                        help="write nothing; exit code 4 where the tables there are not those of the records")
+                        help="write nothing; exit code 4 if a file does not match the records")
     parser.add_argument("--against", choices=("paper",),
-                        help="compare with the published numbers; exit code 4 where they differ")
+                        help="compare with the published numbers; exit code 4 if any differ")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                         help="whose runs (default: those of the kind of device that has more records)")
 
@@ -64,7 +64,7 @@ def _groups(arguments: argparse.Namespace, results: Path) -> list[Group]:
 
     if arguments.experiment is None:
         if arguments.only:
-            raise UserError("--only: name the experiment whose cells these are")
+            raise UserError("--only selects a part of an experiment; name the experiment, too")
         if groups := group_runs(check_records(results)):
             return groups
         raise UserError(f"{results / 'records'}: no records to report; make one with 'python -m benchmark run'")
@@ -92,5 +92,5 @@ def _against(groups: list[Group]) -> int:
         print(markdown(comparison.table))
         print(f"{group.title}: {comparison.compared} cells compared, {comparison.differing} differ", file=sys.stderr)
     if not any(comparison.compared for _, comparison in found):
-        raise UserError("--against paper: nothing that is published there has been measured here", GRID_INCOMPLETE)
+        raise UserError("--against paper: none of the published numbers has been measured here", GRID_INCOMPLETE)
     return CHECK_FAILED if any(comparison.differing for _, comparison in found) else OK

@@ -1,4 +1,4 @@
-"""`run`, `verify`: make a run, or those of records again, to see whether the same comes out."""
+"""`run`, `verify`: make a run; make recorded runs again and compare them with their records."""
 
 from __future__ import annotations
 

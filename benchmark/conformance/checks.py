@@ -1,4 +1,4 @@
-"""What every method must do, ours or a stranger's: run by `check METHOD` and by the test suite.
+"""The checks that every method must pass: `check METHOD` and the test suite run them.
 
 A check takes a `MethodTestbed` and returns nothing, or raises `Failure` with one line that says what and where. Most
 look at one and the same run; whole runs are made anew only for resuming and for scrambled data.

@@ -37,7 +37,7 @@ def hidden_masks_and_test_images_are_unused(testbed: MethodTestbed) -> None:
         if not changed and not what:
             return
         if changed and what:
-            raise Failure(f"'{changed[0]}' depends on {what}: a method may know its task and its batches alone")
+            raise Failure(f"'{changed[0]}' depends on {what}: a method may use only its task and its batches")
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def look_at_folders(found: Diagnosis, folders: dict[str, Path]) -> None:
         if free < LITTLE:
             found.warnings.append(f"{folder}: only {free / GIB:.1f} GiB free; see 'python -m benchmark clean'")
         if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-            found.broken.append(f"{nearest} is no folder that can be written to, which {folder} needs")
+            found.broken.append(f"{nearest} is not a writable folder, so {folder} cannot be used")
 
 
 def look_at_data(found: Diagnosis, raw: Path, prepared: Path) -> None:

@@ -1,1 +1,1 @@
-"""Data: raw files to prepared arrays, splits, plans and rendered batches. Nothing here imports torch but render."""
+"""The data sets: raw files, prepared arrays, splits. Nothing here imports torch."""

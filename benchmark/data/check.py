@@ -99,6 +99,9 @@ def _set(prepared: PreparedData, ids: Sequence[str], patient: Mapping[str, str])
             named = zip(groups[kind], ids, strict=True)
             pairs = {(value.strip(), patient[name]) for value, name in named if value.strip().lower() not in BLANK}
             found[f"{kind}s"] = len(pairs)
+    if {"grade", "patient"} <= groups.keys():
+        of = {(grade, patient[name]) for grade, name in zip(groups["grade"], ids, strict=True)}
+        found["patients_by_grade"] = dict(sorted(Counter(grade for grade, _ in of).items()))
     return found
 
 
@@ -176,6 +179,8 @@ def _images(name: str, found: Facts) -> str:
         line += f" ({', '.join(f'{count} {grade}' for grade, count in found['grades'].items())})"
     of = [_count(found[f"{kind}s"], kind) for kind in ("patient", "slide") if f"{kind}s" in found]
     line += f" of {' and '.join(of)}" if of else ""
+    if len(by_grade := found.get("patients_by_grade", {})) > 1:
+        line += f" (patients: {', '.join(f'{count} {grade}' for grade, count in by_grade.items())})"
     if found["unlabelled"]:
         means = "can only be unlabelled training images" if name == TRAIN else "cannot be scored"
         line += f"; {found['unlabelled']} without a mask, which {means}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import model_validator
@@ -26,6 +26,7 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 
 Source = Path | Callable[[], np.ndarray]
 Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+Key = TypeVar("Key", int, str)
 Box = tuple[int, int, int, int]  # y, x, height, width in pixels of the image
 
 
@@ -86,6 +87,7 @@ class Dataset:
     version: int | str = 1  # bumped by hand when the same files would give other arrays
     instances: bool = True  # masks hold object ids; False: class indices, 255 = ignore
     may_lack_masks: bool = False  # an item without a mask is an unlabelled training image; False: a mistake
+    threshold: int | None = None  # of grey masks of two classes, maybe in JPEG: from this value on it is the second
     tile: Tile | None = None  # images are cut at native size before they are resized
     decoding: PixelDecoding = images.PLAIN  # how files become pixels, for images that a run predicts later
     home: Path | None = None  # the folder of a data set of one's own
@@ -93,6 +95,8 @@ class Dataset:
     publishable: bool = False  # whether pictures of it may lie in a repository
     own_lists: Mapping[str, Sequence[Any]] = {}  # split -> the files of ids of each fold, of a folder of one's own
     stratified: bool = True  # lists are drawn within grades or, where none is known, classes that occur
+    list_key: str = ""  # where given, lists follow from it and the patients' names alone, the same in every subset
+    parts: Mapping[str, Callable[[str], bool]] = {}  # split -> whether a patient is in it, of lists of a subset
     licence: str = "not stated; ask who made the images"  # a sentence for the card of what is trained on them
 
     @property
@@ -130,7 +134,8 @@ class Dataset:
         if item.mask is None:
             raise UserError(f"{self.name}: image {item.id} has no mask; every image of this data set needs one")
         where = f"{self.name}: the generated mask {item.id}" if callable(item.mask) else str(item.mask)
-        mask = item.mask() if callable(item.mask) else images.read_mask(item.mask)
+        mask = item.mask() if callable(item.mask) else images.read_mask(item.mask, lossy=self.threshold is not None)
+        mask = mask if self.threshold is None else mask >= self.threshold
         images.check_mask(mask, None if self.instances else len(self.classes), where)
         return mask.astype(np.uint16)
 
@@ -165,27 +170,35 @@ def locate(raw: Path, prefixes: tuple[str, ...], holds: Callable[[Path], bool]) 
 
 
 def numbered(folder: Path, name: str) -> dict[int, Path]:
-    """The number in a file's name -> image file, of all that are called like the expression `name`, with its number in
-    brackets, and have any extension of an image. UserError where two files have one number."""
-    found: dict[int, Path] = {}
+    """The number in a file's name -> image file; see `keyed`."""
+    return keyed(folder, name, int, "number")
+
+
+def keyed(folder: Path, name: str, key: Callable[[str], Key], what: str) -> dict[Key, Path]:
+    """The `key` of a part of a file's name -> image file, of all that are called like the expression `name`, with that
+    part in brackets, and have any extension of an image. UserError where two files have one key."""
+    found: dict[Key, Path] = {}
     for path in sorted(folder.iterdir()):
         match = re.fullmatch(name, path.stem)
         if match is None or path.name.startswith(".") or path.suffix.lower() not in images.EXTENSIONS:
             continue
-        other = found.setdefault(int(match[1]), path)
+        other = found.setdefault(key(match[1]), path)
         if other != path:
-            raise UserError(f"{path}: a second file for number {int(match[1])} beside {other.name}; keep one")
+            raise UserError(f"{path}: a second file for {what} {key(match[1])} beside {other.name}; keep one")
     return found
 
 
-def paired(pictures: Mapping[int, Path], masks: Mapping[int, Path]) -> Iterator[tuple[int, Path, Path]]:
-    """Numbers, images and masks in order. UserError for an image or a mask without the other."""
+def paired(
+    pictures: Mapping[Key, Path], masks: Mapping[Key, Path], *, may_lack: bool = False
+) -> Iterator[tuple[Key, Path, Path | None]]:
+    """Keys, images and masks in order. UserError for a mask without its image, and, unless it `may_lack` one (None), an
+    image without its mask."""
     for lone, paths, lack in (
-        (pictures.keys() - masks.keys(), pictures, "its mask is missing"),
+        (pictures.keys() - masks.keys() if not may_lack else (), pictures, "its mask is missing"),
         (masks.keys() - pictures.keys(), masks, "a mask without its image"),
     ):
         if lone:
             more = f" (and {len(lone) - 1} more)" if len(lone) > 1 else ""
             raise UserError(f"{paths[min(lone)]}: {lack}{more}")
-    for number in sorted(pictures):
-        yield number, pictures[number], masks[number]
+    for key in sorted(pictures):
+        yield key, pictures[key], masks.get(key)

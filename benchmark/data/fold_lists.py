@@ -112,6 +112,32 @@ def make_fold(
     } | ({"unmasked": unmasked} if unmasked else {})
 
 
+def lists_by_patient(images: Sequence[ImageInfo], key: str) -> tuple[dict[int, list[str]], list[str]]:
+    """Of training images with masks: nested labelled lists by ratio, and one for validation, of whole patients.
+
+    Patients are in the order of sha256(key/patient), which a subset of them keeps. Labelled are the fewest first ones
+    that have at least the ratio of the images, and the last ones, HELD percent, are for validation."""
+    of: dict[str, list[str]] = {}
+    for image in images:
+        of.setdefault(image.patient, []).append(image.id)
+    order, place = shuffled(of, key), {image.id: number for number, image in enumerate(images)}
+
+    def first(patients: Iterable[str], ratio: int) -> list[str]:
+        found: list[str] = []
+        for patient in patients:
+            if len(found) < percent(ratio, len(images)):
+                found += of[patient]
+        return sorted(found, key=place.__getitem__)
+
+    labelled = {ratio: first(order, ratio) for ratio in RATIOS}
+    return labelled, first((patient for patient in reversed(order) if not {*of[patient]} & {*labelled[HELD]}), HELD)
+
+
+def fold_by_key(patient: str, folds: int, key: str) -> int:
+    """The patient's fold, whoever the others are."""
+    return int(hashlib.sha256(f"{key}/{patient}".encode()).hexdigest(), 16) % folds
+
+
 def percent(ratio: int, total: int) -> int:
     """`ratio` percent of `total`, halves up, at least one."""
     return max(1, (2 * ratio * total + 100) // 200)

@@ -81,8 +81,8 @@ def _folds(given: Any) -> Any:
         return given
     for name in map(str, given):
         if MADE.fullmatch(name) or not re.fullmatch(r"\w+", name, re.A):
-            what = "is one that the suite makes" if MADE.fullmatch(name) else "is not a plain name"
-            raise ValueError(f"must not have a split '{name}', which {what}; call it otherwise")
+            what = "is a name that the suite uses" if MADE.fullmatch(name) else "is not a plain name"
+            raise ValueError(f"must not have a split '{name}', which {what}; choose another name")
     return {str(name): folds if isinstance(folds, list) else [folds] for name, folds in given.items()}
 
 
@@ -129,16 +129,16 @@ class Description(yaml_files.Strict):
     @classmethod
     def _check_name(cls, name: str) -> str:
         if name in DATASETS.names():
-            raise ValueError(f"must not be '{name}', a data set of ours")
+            raise ValueError(f"must not be '{name}', the name of a built-in data set")
         if name and not NAME.fullmatch(name):
-            raise ValueError(f"must have letters, digits, _ and . alone, unlike '{name}'")
+            raise ValueError(f"may have only letters, digits, _ and ., not '{name}'")
         return name
 
     @field_validator("classes", mode="before")
     @classmethod
     def _named(cls, given: Any, info: ValidationInfo) -> Any:
         if info.data.get("masks") == "instances" and (not isinstance(given, list) or len(given) != 2):
-            raise ValueError("must be two names alone where masks are of instances: [background, gland]")
+            raise ValueError("must be exactly two names if masks are instances: [background, gland]")
         named = {str(name): value for value, name in enumerate(given)} if isinstance(given, list) else given
         if not isinstance(named, dict) or not 2 <= len(named) <= MOST_CLASSES or len(named) < len(given):
             raise ValueError(f"must be 2 to {MOST_CLASSES} different names, in order, the background first, as in "

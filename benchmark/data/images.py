@@ -104,8 +104,8 @@ def read_colour_mask(path: Path, colours: Sequence[Colour]) -> np.ndarray:
     strange, counts = np.unique(pixels[~known], return_counts=True)
     wrong = _unpacked(strange[counts.argmax()])
     nearest = min(colours, key=lambda candidate: math.dist(candidate, wrong))
-    raise UserError(f"{path}: the colour {wrong} in {counts.max()} pixels, of {len(strange)} such colours, is of no "
-                    f"class; the nearest colour of a class is {nearest}; name its class, or save the mask without loss")
+    raise UserError(f"{path}: {len(strange)} colours are no class, such as {wrong} in {counts.max()} pixels; the "
+                    f"nearest colour of a class is {nearest}; name its class, or save the mask without loss")
 
 
 def colour_numbers(path: Path) -> np.ndarray:

@@ -17,6 +17,8 @@ from benchmark.data.fold_lists import (
     ImageInfo,
     Strata,
     assign_patients_to_folds,
+    fold_by_key,
+    lists_by_patient,
     make_fold,
     patients,
 )
@@ -52,6 +54,12 @@ ABOUT = {
     "folds": "Cross-validation over all images that have a mask. No patient (or slide, or image where neither is "
              "known) is in both training and test; folds are balanced in images, in grades or classes, and in "
              "patients.",
+    "keyed": "Cross-validation by patient: the fold of a patient, and the order in which patients are labelled, follow "
+             "from the patient's name alone, so any subset of the patients has the same. Labelled lists are of whole "
+             "patients.",
+    "quarter": "A quarter of the patients: those whose name has a sha256 that 4 divides. Cross-validation by patient: "
+               "the fold of a patient, and the order in which patients are labelled, follow from the patient's name "
+               "alone.",
     "published": "The only id lists published for this task (arXiv 2604.09169). Validation images are held out of "
                  "training.",
 }
@@ -75,16 +83,24 @@ def make_all(prepared: PreparedData, more_folds: Collection[int] = ()) -> dict[s
         made[name] = {
             "dataset": prepared.name, "split": name, "about": about, "made_by": split_command(dataset).strip("'"),
             "dataset_fingerprint": prepared.fingerprint, "made_from": made_from(prepared, name, folds),
-            "validation_held_out": held_out, "draws": name == "official", "strata": strata if drawn else None,
+            "validation_held_out": held_out, "draws": name == "official" and drawn,
+            "strata": strata if drawn else None,
             "folds": folds,
         }
 
     sets = {name: [image.id for image in images if image.set == name] for name in (TRAIN, VALIDATION)}
     test = [image.id for image in images if image.set not in sets]
     if test:
-        draws = [make_fold(sets[TRAIN], test, strata, f"{dataset.name}/official/{number}", sets[VALIDATION] or None)
+        draws = [_fold(dataset, images, sets[TRAIN], test, strata, f"official/{number}", sets[VALIDATION] or None)
                  for number in range(FOLDS)]
-        add("official", ABOUT["official"], draws, bool(sets[VALIDATION]))
+        add("official", ABOUT["official"], draws, bool(sets[VALIDATION]), not dataset.list_key)
+    for name, holds in dataset.parts.items():
+        part = [image for image in images if holds(image.patient)]
+        if len({fold_by_key(image.patient, FOLDS, f"{dataset.list_key}/folds") for image in part}) < FOLDS:
+            continue  # too few patients
+        add(name, ABOUT[name], _cross_validation(dataset, "folds", part, strata, FOLDS), drawn=False)
+        if len(part) == len(images):
+            return made
     for name, lists in dataset.own_lists.items():
         folds = [_own_fold(dataset, fold, images, strata, f"{dataset.name}/{name}/{number}")
                  for number, fold in enumerate(lists)]
@@ -93,10 +109,11 @@ def make_all(prepared: PreparedData, more_folds: Collection[int] = ()) -> dict[s
     kind = "patients" if test else "folds"
     tested = {image.patient for image in images if image.set not in sets}
     wanted = {f"{kind}_{number}": number for number in more_folds}
-    if any(image.patient in tested for image in images if image.set in sets) or not (test or made):
+    if any(image.patient in tested for image in images if image.set in sets) or not (test or dataset.own_lists):
         wanted = {kind: FOLDS} | wanted
     for name, number in wanted.items():
-        add(name, ABOUT[kind], _cross_validation(dataset.name, name, images, strata, number))
+        about = ABOUT["keyed" if dataset.list_key else kind]
+        add(name, about, _cross_validation(dataset, name, images, strata, number), drawn=not dataset.list_key)
     numbers = PUBLISHED.get(prepared.name, {})
     named = {key: [f"train_{number}" for number in part] for key, part in numbers.items()}
     if named and {name for part in named.values() for name in part} <= {*prepared.ids}:
@@ -117,18 +134,36 @@ def _images(prepared: PreparedData) -> list[ImageInfo]:
             for name, chosen, stratum, patient in zip(ids, groups["set"], strata, patients(ids, groups), strict=True)]
 
 
-def _cross_validation(dataset: str, split: str, images: Sequence[ImageInfo], strata: Strata, folds: int) -> list[Fold]:
+def _fold(
+    dataset: Dataset, images: Sequence[ImageInfo], train: list[str], test: list[str], strata: Strata, name: str,
+    validation: list[str] | None = None,
+) -> Fold:
+    """One fold; its labelled lists are of images, or of whole patients where the data set has a key for them."""
+    if not dataset.list_key:
+        return make_fold(train, test, strata, f"{dataset.name}/{name}", validation)
+    learnt = [image for image in images if image.masked and image.id in set(train)]
+    labelled, held = lists_by_patient(learnt, f"{dataset.list_key}/{name}")
+    return make_fold(train, test, strata, f"{dataset.name}/{name}", validation or held, labelled)
+
+
+def _cross_validation(
+    dataset: Dataset, split: str, images: Sequence[ImageInfo], strata: Strata, folds: int
+) -> list[Fold]:
     """Folds that are disjoint in patients; each image that has a mask is tested once."""
     tested = [image for image in images if image.masked]
     if folds < 2 or len({image.patient for image in tested}) < folds:
-        raise UserError(f"{dataset}: {folds} folds need {max(2, folds)} patients (or slides, or images) with masks; "
-                        "name test images by a column `set` of the groups, or give lists of your own under `splits`")
-    fold_of = assign_patients_to_folds(tested, folds, f"{dataset}/{split}")
+        raise UserError(f"{dataset.name}: {folds} folds need {max(2, folds)} patients (or slides, or images) with "
+                        "masks; name test images by a column `set` of the groups, or give lists of your own under "
+                        "`splits`")
+    if dataset.list_key:
+        fold_of = {image.patient: fold_by_key(image.patient, folds, f"{dataset.list_key}/{split}") for image in images}
+    else:
+        fold_of = assign_patients_to_folds(tested, folds, f"{dataset.name}/{split}")
     made = []
     for number in range(folds):
         train = [image.id for image in images if fold_of.get(image.patient) != number]
         test = [image.id for image in tested if fold_of[image.patient] == number]
-        made.append(make_fold(train, test, strata, f"{dataset}/{split}/{number}"))
+        made.append(_fold(dataset, images, train, test, strata, f"{split}/{number}"))
     return made
 
 

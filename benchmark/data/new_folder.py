@@ -68,9 +68,9 @@ def set_tile(folder: Path, tile: Tile) -> str:
     """Write the tiling into a dataset.yaml that has none, and say so. UserError where another stands there."""
     path, there = folder / FILE, describe(folder).tile
     if there == tile:
-        return f"{path}: says so already {_shown(tile)}"
+        return f"{path}: already has {_shown(tile)}"
     if there:
-        raise UserError(f"{path} has {_shown(there)}; change it there, as it makes other data of it")
+        raise UserError(f"{path} has {_shown(there)}; change it there; it makes other data")
     write_text(path, f"{path.read_text(encoding='utf-8').rstrip()}\n{_shown(tile)}\n")
     return f"{path}: added {_shown(tile)}"
 

@@ -1,5 +1,5 @@
-"""Masks for eyes: a contact sheet of prepared images with the outlines of their masks, which shows at one look whether
-the data are right; and predicted classes as a mask with a palette and as outlines on their image."""
+"""Pictures of masks: a contact sheet of prepared images with the outlines of their masks, to see whether the data are
+right; and predicted classes, as a mask with a palette and as outlines on their image."""
 
 from __future__ import annotations
 

@@ -181,8 +181,8 @@ def check_split_matches_data(split: Split, prepared: PreparedData) -> list[str]:
         return []
     marks = f"({prepared.fingerprint[:12]}, not {content['dataset_fingerprint'][:12]})"
     if prepared.dataset.home:
-        return [f"{prepared.name} is not what the split '{split.name}' was made from {marks}: {again} makes the lists "
-                "again, with what was added"]
+        return [f"the images of {prepared.name} have changed since the split '{split.name}' was made {marks}: {again} "
+                "makes the lists again, with new images"]
     return [f"your copy of {prepared.name} does not have the pixels that the split '{split.name}' was made from "
             f"{marks}: results may differ"]
 

@@ -114,8 +114,8 @@ def warn_of_scale(model: Model, here: tuple[int, int]) -> None:
         if model.tile:
             size, overlap = model.tile
             advice = f"; tile: {{size: {size}, overlap: {overlap}}} in dataset.yaml cuts images as in training"
-        logger.warning("image scale differs from training: what is resized to %d px has %d x %d px here (median) and "
-                       "had %d x %d px in training%s", model.size, *here[::-1], *there[::-1], advice)
+        logger.warning("image scale differs from training: before resizing to %d px, images have %d x %d px here "
+                       "(median) and had %d x %d px in training%s", model.size, *here[::-1], *there[::-1], advice)
 
 
 def counts_of(finished: Finished, prepared: PreparedData, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:

@@ -181,15 +181,15 @@ class LiveTensors(TorchDispatchMode):
         self.now -= size
 
 
-def trace(training: Training, path: Path, steps: int = 3) -> None:
-    """A Chrome trace of some steps, after two that warm up; UserError where it cannot be written."""
+def trace(training: Training, path: Path) -> None:
+    """A Chrome trace of three steps, after two that warm up; UserError where it cannot be written."""
     if path.is_dir():
         raise UserError(f"--trace {path}: is a folder; name a file, as in --trace trace.json")
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # it would complain of every GPU that is not there
     from torch.profiler import ProfilerActivity, profile
 
     kinds = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (training.device.type == "cuda")
-    plans = training.plans(0, steps + 2)
+    plans = training.plans(0, 5)
     for plan in plans[:2]:
         training.step(plan)
     with profile(activities=kinds) as recorded:

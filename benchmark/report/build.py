@@ -20,7 +20,15 @@ from benchmark.report.published import against
 from benchmark.report.render import Table, comma_separated, latex_document, markdown
 from benchmark.report.render import escape_markdown as escape
 from benchmark.report.results_frame import METRICS, Group
-from benchmark.report.tables import class_table, cost_tables, failure_table, object_table, score_table, subset_tables
+from benchmark.report.tables import (
+    class_table,
+    cost_tables,
+    failure_table,
+    object_table,
+    rank_table,
+    score_table,
+    subset_tables,
+)
 
 TEXTS, FIGURES, PAGE = ("md", "tex", "csv"), ("png", "pdf"), ("html",)
 FORMATS = (*TEXTS, *FIGURES, *PAGE)
@@ -47,7 +55,7 @@ def build(
         _known("format", name, FORMATS)
     for group in groups:
         check_owner(group, results, command)
-    tables = {group.name: group_tables(group, protocol) for group in groups}
+    tables = {group.name: group_tables(group, protocol, groups) for group in groups}
     texts = {results / path: text for path, text in group_texts(groups, tables, command, protocol).items()}
     paths = [path for path in texts if path.suffix[1:] in formats]
     for path in paths:
@@ -60,8 +68,9 @@ def build(
     if "html" in formats:
         from benchmark.report.page import publish
 
-        strict = tables if protocol == "strict" else {group.name: group_tables(group, "strict") for group in groups}
-        paths += publish(groups, strict, results, origin(groups, command))
+        if protocol != "strict":
+            tables = {group.name: group_tables(group, "strict", groups) for group in groups}
+        paths += publish(groups, tables, results, origin(groups, command))
     return Report(paths, "\n".join(text for path, text in texts.items() if path.suffix == ".md"))
 
 
@@ -72,7 +81,7 @@ def check(groups: Sequence[Group], results: Path, command: str, protocol: str = 
     """
     from benchmark.report.page import current, page_of
 
-    tables = {group.name: group_tables(group, protocol) for group in groups}
+    tables = {group.name: group_tables(group, protocol, groups) for group in groups}
     texts = {results / path: text for path, text in group_texts(groups, tables, command, protocol).items()}
     outdated = [path for path, text in texts.items() if not path.is_file() or path.read_bytes() != text.encode()]
     page = page_of(groups, results)
@@ -80,7 +89,7 @@ def check(groups: Sequence[Group], results: Path, command: str, protocol: str = 
         outdated.append(page)
     if outdated:
         names = ", ".join(map(str, outdated))
-        raise UserError(f"not what these records come to: {names}; write them anew with '{command}'", CHECK_FAILED)
+        raise UserError(f"not the files of these records: {names}; write them again with '{command}'", CHECK_FAILED)
     return [*texts, page]
 
 
@@ -118,7 +127,7 @@ def group_texts(
         parts.append(f"Made by `{command}`. {escape(provenance(group))}\n")
         found[Path("tables", f"{stem}.md")] = "\n".join(parts)
         found[Path("tables", f"{stem}.tex")] = latex_document(mine, comments, stem, warnings)
-        found[Path("tables", f"{group.name}.csv")] = comma_separated(group, digest(group))  # all protocols
+        found[Path("tables", f"{group.name}.csv")] = comma_separated(group, digest(group), groups)  # all protocols
     return found
 
 
@@ -128,11 +137,11 @@ def origin(groups: Sequence[Group], command: str) -> str:
     return "\n".join([command, *(f"{group.title}: {provenance(group)}" for group in groups)])
 
 
-def group_tables(group: Group, protocol: str) -> list[Table]:
-    """All tables of a group that have rows."""
+def group_tables(group: Group, protocol: str, groups: Sequence[Group] = ()) -> list[Table]:
+    """All tables of a group that have rows. groups: with what other data its experiment has."""
     strict = protocol == "strict"
     tables: list[Table | None] = [score_table(group, protocol, metric) for metric in METRICS]
-    tables += [difference_table(group)] if strict else []
+    tables += [difference_table(group), rank_table(group, groups)] if strict else []
     tables += [against(group).table]
     tables += [class_table(group), *subset_tables(group), object_table(group)] if strict else []
     tables += [gap_table(group), waterfall_table(group), *cost_tables(group), failure_table(group)]

@@ -49,11 +49,11 @@ def best(group: Group, ratio: int, protocol: str = "strict", metric: str = "dice
     return first if whole else None
 
 
-def difference_table(group: Group, metric: str = "dice") -> Table | None:
+def difference_table(group: Group) -> Table | None:
     """Every row against the group's reference at every ratio; None without a reference or anything to compare."""
     if group.reference is None:
         return None
-    every = {(row, ratio): compare(group, row, group.reference, ratio, metric)
+    every = {(row, ratio): compare(group, row, group.reference, ratio)
              for row, ratio in group.cells.index if row != group.reference}  # fmt: skip
     found = {place: difference for place, difference in every.items() if len(difference)}
     if not found:
@@ -90,7 +90,7 @@ def difference_table(group: Group, metric: str = "dice") -> Table | None:
         told = "; ".join(f"at {ratio} % {', '.join(names)}" for ratio, names in sorted(by_ratio.items()))
         notes.append(f"Not compared, having no finished draw in common with {reference}: {told}.")
     header = ["method", "labels", "difference", "95 % interval", "draws", "p", "p (Holm)"]
-    return Table(f"{metric.capitalize()}, strict, against {reference}", caption, header, rows, notes)
+    return Table(f"Dice, strict, against {reference}", caption, header, rows, notes)
 
 
 def signs(difference: pd.DataFrame) -> str:

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 REASONS = {
     "stale": "its record was made by other code, or with other lists; `grid --retry stale` makes it anew",
-    "running": "somebody is at it",
+    "running": "a process is working on it",
 }
 KINDS = ("cpu", "cuda")  # a run's precision, and so its identity, is resolved for one of them
 Records = Iterable[tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]]]

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.registry import portable
+from benchmark.report import ranks
 from benchmark.report.results_frame import CELL, METRICS, PIXELS, Group
 
 DASH = "–"
@@ -167,20 +168,27 @@ def _latex_row(cells: Sequence[str]) -> str:
 # CSV
 
 
-def comma_separated(group: Group, records: str) -> str:
+def comma_separated(group: Group, records: str, groups: Sequence[Group] = ()) -> str:
     """The group's summary, a line a cell, protocol and metric, as fractions; what is not defined is empty.
 
     A cell without any score is one line for Dice and Jaccard of each protocol, with n = 0 and what became of its runs.
-    records: what tells the records from others.
+    Below, the ranks under `strict`, shares of first places, and Kendall's tau of orders, whose n counts rows.
+    records: what tells the records from others. groups: all of the experiment.
     """
-    table = group.summary.join(_facts(group), on=CELL).sort_values("order", kind="stable")
+    facts = _facts(group)
+    table = group.summary.join(facts, on=CELL).sort_values("order", kind="stable")
     table = table[(table.n > 0) | table.metric.isin(METRICS)]
     table = table.assign(
         dataset=group.dataset, split=group.split, records=records, wanted=table.expected,
         status=table.states.str.join("; "), resampled_units=table.units.astype("Int64"),
         unit=table.metric.isin(PIXELS).map({True: "pixels", False: "fraction"}),
     )  # fmt: skip
-    return table[list(CSV_COLUMNS)].to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    text = table[list(CSV_COLUMNS)].to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    ranked = ranks.as_frame(group, groups)
+    if ranked.empty:
+        return text
+    ranked = ranked.join(facts, on=CELL).assign(split=group.split, records=records).reindex(columns=CSV_COLUMNS)
+    return text + ranked.to_csv(index=False, header=False, float_format="%.6f", lineterminator="\n")
 
 
 def _facts(group: Group) -> pd.DataFrame:

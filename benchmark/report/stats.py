@@ -40,7 +40,7 @@ def interval(values: pd.Series) -> Interval | None:
     totals, sizes = _by_unit(values)
     if len(totals) < 2:
         return None
-    times = _multiplicities(len(totals))
+    times = multiplicities(len(totals))
     means = (times @ totals) / (times @ sizes)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(totals.sum() / sizes.sum()), float(low), float(high), len(totals))
@@ -100,7 +100,7 @@ def _flips(units: int) -> NDArray[np.float64]:
 
 
 @lru_cache(16)
-def _multiplicities(units: int) -> NDArray[np.float64]:
+def multiplicities(units: int) -> NDArray[np.float64]:
     """How often each unit is drawn in each resample, [resamples, units].
 
     Raw Philox words and our own rounding: NumPy promises the words in every version, not its distributions.

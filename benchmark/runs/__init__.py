@@ -1,1 +1,1 @@
-"""Runs as folders and records: where they lie, who works on them, what is kept."""
+"""Runs: requests, folders, locks, records, experiments and grids."""

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 POLL_INTERVAL = 1.0  # seconds between two looks at the runs of others
 TRIES = 3  # of a run whose process dies: the next may be luckier
 LIBRARIES = ("segmentation_models_pytorch", "timm")  # of networks, imported once where the plan has needed them
+DETERMINISM = "torch._inductor.config"  # `torch.use_deterministic_algorithms` imports it, for a second
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 LOCKED, FULL, DIED = "locked", "disk full", "died"
 ENDINGS: dict[type[Exception], str] = {
@@ -136,7 +137,8 @@ class Slot:
         arguments = theirs, run.cell.request, options, {**os.environ, **self.environment}
         self._process = context.Process(target=work, args=arguments, daemon=True)
         self.run = run
-        context.set_forkserver_preload([__name__, *(name for name in LIBRARIES if name in sys.modules)])
+        libraries = [name for name in LIBRARIES if name in sys.modules]
+        context.set_forkserver_preload([__name__, DETERMINISM, *libraries])
         with _inherited(self.environment):
             self._process.start()
         theirs.close()

@@ -1,4 +1,4 @@
-"""Care of a results folder: removing what is not needed any more, and copying records from other folders."""
+"""Maintenance of a results folder: remove files that are not needed any more, and copy records from other folders."""
 
 from __future__ import annotations
 

@@ -22,9 +22,9 @@ WARNING = 120  # seconds before the time limit at which a task is asked to save;
 SCRIPT = """#!/bin/bash
 # {runs} runs of the experiment {name}, by {workers} workers. Written by:
 #   {written_by}
-# Every task is a worker of the same grid. Locks in the results folder settle who does what, so that tasks may start
-# late, fail, be cancelled or be requeued one by one; the others go on. Shortly before its time is up a task is sent
-# SIGUSR1: it saves its run, has itself requeued, and then continues it where it was.
+# Every task is a worker of the same grid. Locks in the results folder give each run to one task. So a task may start
+# late, fail, be cancelled or be requeued; the others continue. Shortly before its time limit a task receives
+# SIGUSR1: it saves its run, is requeued, and continues the run later.
 {directives}
 
 cd {folder} || exit 2
@@ -95,6 +95,6 @@ def submit(text: str, path: Path, chosen: Sequence[Planned], results: Path) -> s
     write_text(path, text)
     done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True)
     if done.returncode:
-        aside = "; the old records are archived by now, the same command goes on" * any(each.digest for each in chosen)
+        aside = "; the old records are archived; give the same command again" * any(each.digest for each in chosen)
         raise UserError(f"sbatch refused {path}: {' '.join(done.stderr.split())}{aside}", RUN_FAILED)
     return done.stdout.strip()

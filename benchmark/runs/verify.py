@@ -48,8 +48,8 @@ def sample(experiment: str, number: int, seed: int, results: Path, device_kind: 
         if entry.record is not None and entry.record["status"] == "done"
     )
     if number > len(done):
-        raise UserError(f"--sample {number}: {results / 'records'} holds {len(done)} finished runs of {experiment} "
-                        f"made on {device_kind}")
+        raise UserError(f"--sample {number}: {results / 'records'} holds only {len(done)} finished runs of "
+                        f"{experiment} made on {device_kind}")
     return [record_of(results, name) for name in sorted(random.Random(seed).sample(done, number))]
 
 

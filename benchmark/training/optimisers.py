@@ -1,4 +1,4 @@
-"""Optimisers and schedules: fused kernels, learning rates as tensors, and a latch that holds everything still."""
+"""Optimisers and schedules: fused kernels, learning rates as tensors, and a latch that stops updates at a bad loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The predictions of an image's tiles, put together at native size: the only way, for scores and for `predict`."""
+"""The predictions of an image's tiles, put together at native size, in one way for scores and for `predict`."""
 
 from __future__ import annotations
 

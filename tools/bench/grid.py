@@ -1,9 +1,9 @@
 """What a grid costs beside its runs: `python -m tools.bench.grid [--runs 6 --steps 120]`, a few minutes on one core.
 
-One worker does all runs, one after the other. A run's own time is what its record says, from its first step to its
-last score. All else between the first record and the last is the grid's: handing out the next run, claiming it, reading
-the data, building networks, writing. Process start, paid once a slot, is told apart. The share is given for runs of a
-minute, since what a run costs does not depend on its length.
+The grid has one slot and does one run after the other, each in a process of its own. A run's own time is what its
+record says, from its first step to its last score. All other time between the first record and the last is the grid's:
+it plans, forks a process, locks the run, reads the data, builds networks, and writes. The start of the grid is printed
+separately. The share is given for runs of a minute, because the cost does not depend on a run's length.
 """
 
 from __future__ import annotations

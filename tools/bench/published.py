@@ -108,8 +108,8 @@ class PlainLoop:
     def step(self, image: Tensor, mask: Tensor, unseen: Tensor) -> None:
         self.optimiser.zero_grad()
         with torch.no_grad():
-            belief = self.teacher(unseen + NOISE * torch.randn_like(unseen).clamp(-2, 2)).softmax(1)
-        consistency = ((self.net(unseen).softmax(1) - belief) ** 2).mean()
+            teacher_prob = self.teacher(unseen + NOISE * torch.randn_like(unseen).clamp(-2, 2)).softmax(1)
+        consistency = ((self.net(unseen).softmax(1) - teacher_prob) ** 2).mean()
         weighed = WEIGHT * min(1.0, (self.done + 1) / self.steps) * consistency
         weighed.backward(retain_graph=True)
         supervised = soft_dice(self.net(image), mask)

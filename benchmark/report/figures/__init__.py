@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from benchmark.report.figures.rankings import ranks
 from benchmark.report.figures.scores import cost, forest, gap, ratio_curves, rows_at, scatter
 from benchmark.report.figures.style import FORMATS, SIZE, SMALL, save, sheet, short, styled, wrapped
 from benchmark.report.figures.training import learning, losses, unlabelled, watched
@@ -54,7 +55,7 @@ def draw_all(
     with styled():
         figures = {"forest" if len(several) == 1 else f"forest-{ratio}": forest(group, ratio) for ratio in several}
         figures["ratio"] = ratio_curves(group)
-        for draw in (cost, learning, losses, watched, unlabelled, scatter, gap):
+        for draw in (cost, learning, losses, watched, unlabelled, scatter, gap, ranks):
             figures[draw.__name__] = draw(group, usual)
         places = {folder / f"{group.name}-{kind}": figure for kind, figure in figures.items() if figure}
         selection, reason = select_images(group, results)

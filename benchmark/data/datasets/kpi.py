@@ -1,0 +1,46 @@
+"""KPIs 2024, patches: a folder a set, kind of mouse and slide, with JPEG images and JPEG masks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmark.data.dataset import Dataset, Item, keyed, locate, paired
+from benchmark.errors import UserError
+
+SETS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}  # folder -> our set
+
+
+class KPI(Dataset):
+    """KPIs 2024, task 1: glomeruli in PAS patches of mouse kidneys; untested on the real files.
+
+    The release has train, validation (or val) and test, in each <kind>/<slide>/img and mask of 2048 x 2048 pixels, all
+    JPEG; masks are cut at 128. This adapter was written from that description and tried on a made-up tree alone: the
+    real files were not at hand. Paper: arXiv 2502.07288.
+    Groups: set (train, validation, test), slide, grade (the kind of mouse: 56Nx, DN, NEP25, normal).
+    """
+
+    classes = ("background", "glomerulus")
+    instances = False
+    threshold = 128
+    list_key = "kpi"  # patches of a slide overlap, so lists are of whole slides
+    licence = "not stated in what could be read of the release; ask its organisers"
+
+    def find(self, raw: Path) -> Path:
+        found = locate(raw, ("kpi", "task1", "data"), lambda folder: any((folder / "train").glob("**/img")))
+        if found is None:
+            raise UserError(f"no KPIs images under {raw}. KPIs 2024 is Synapse syn54077668 (free account; see "
+                            "sites.google.com/view/kpis2024); put its folder Task1_patch_level (train, validation and "
+                            f"test) at {raw / 'kpi'}, or name the place with --data FOLDER or SEMIHISTO_DATA")
+        return found
+
+    def items(self, folder: Path) -> Iterator[Item]:
+        for place, name in SETS.items():
+            for img in sorted((folder / place).glob("**/img")):
+                slide, kind, mask = img.parent.name, img.parent.parent.name, img.parent / "mask"
+                if not mask.is_dir():
+                    raise UserError(f"{mask}: no such folder; it has the masks of {img}")
+                images = keyed(img, "(.+?)(?:_img)?", str, "patch")
+                masks = keyed(mask, "(.+?)(?:_mask|_img)?", str, "patch")
+                for patch, image, truth in paired(images, masks):
+                    yield Item(patch, image, truth, {"set": name, "slide": slide, "grade": kind})
