@@ -39,7 +39,7 @@ class MCNet(Method):
         weight: of the consistency. 0.1 in the authors' code, beside Dice alone.
         decoders: 2 in MC-Net, 3 in MC-Net+.
         temperature: T. 0.1 in the authors' code.
-        detach: no gradient through the sharpened target, as for any other pseudo-label. False in the authors' code: each
+        detach: no gradient through the sharpened target, as for any pseudo-label. False in the authors' code: each
             side also moves its target.
         ramp: of the weight. Sigmoid in the authors' code.
 
