@@ -25,7 +25,7 @@ def test_every_cell_of_every_experiment_can_be_specified(name, tmp_path):
 
 def test_rows_axes_and_draws():
     quick = read_experiment("quick").cells
-    assert {cell.row for cell in quick} == {*METHODS.names(), "upper bound"}
+    assert {cell.row for cell in read_experiment("demo").cells} == {*METHODS.names(), "upper bound"}
     assert [(c.request.fold, c.request.seed) for c in quick if c.row == "upper bound"] == [(0, 0), (1, 1), (2, 2)]
     assert [(c.request.fold, c.request.seed) for c in quick if c.row == "supervised"] == [(0, 0), (1, 0), (2, 0)]
     assert {c.request.ratio for c in quick if c.row == "upper bound"} == {100}

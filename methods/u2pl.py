@@ -1,0 +1,152 @@
+"""Using unreliable pseudo-labels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.ema import BNStats, Teacher
+from benchmark.losses import IGNORE, cross_entropy, entropy, pseudo_label
+from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, Parts, Task
+from benchmark.nets.network import Network
+from benchmark.ranges import Count, NonNegative, Share, ShareBelow1
+from methods._pixel_memory import PixelMemory, sample
+
+WIDTH, ANCHORS, NEGATIVES, TEMPERATURE, CONFIDENT = 64, 256, 50, 0.5, 0.3
+
+
+class Represented(nn.Module):
+    """A network with a second head: features of its third finest map, for comparing pixels."""
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        if len(net.map_widths) < 3:
+            raise NotApplicable("u2pl compares pixels of the third finest map, and this network has fewer")
+        width = net.map_widths[-3]
+        self.net = net
+        self.project = nn.Sequential(
+            nn.Conv2d(width, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.Conv2d(WIDTH, WIDTH, 1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, C, S, S] and features [B, WIDTH, h, w]; a quarter of the side in a U-Net."""
+        maps = self.net.decode(self.net.encode(image))
+        return self.net.head(maps[-1]), self.project(maps[-3])
+
+
+def most_certain(logits: Tensor, share: Tensor) -> Tensor:
+    """The share of all pixels that has the least entropy: bool [B, H, W]."""
+    uncertainty = entropy(logits).flatten()
+    return (uncertainty.argsort().argsort() < share * uncertainty.numel()).view(len(logits), *logits.shape[2:])
+
+
+def info_nce(anchors: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:
+    """-log e^(cos(a, z+) / T) / (e^(cos(a, z+) / T) + sum e^(cos(a, z-) / T)): [A, D], [D], [A, K, D] -> [A]."""
+    others = torch.cat([positive.expand(len(anchors), 1, -1), negatives], 1)
+    similarity = F.cosine_similarity(anchors.unsqueeze(1), others, dim=2) / TEMPERATURE
+    return similarity.logsumexp(1) - similarity[:, 0]
+
+
+class U2PL(Method):
+    """U2PL (Wang et al. 2022, CVPR): pixels too uncertain for a pseudo-label still tell which classes they are not.
+
+    Loss:
+        L = L_sup + weight (N / N_kept) CE(f(strong), y) + contrast mean_c mean_a InfoNCE(a, z+, z-), temperature 0.5
+        y = argmax f'(weak), f' a moving average as in Mean Teacher; dropped: the share unreliable (1 - t / steps) of
+            most entropy under f'
+        a: 256 pixels of class c by the mask, or by a kept y, with f'_c > 0.3; z+: mean of f' features of class c
+        z-: 50 of a memory of f' features: dropped pixels with c beyond the `rank` most likely classes, and labelled
+            pixels of another class with c among these
+
+    Args:
+        weight: of the pseudo-labels. 1 in the paper.
+        contrast: weight of InfoNCE. 1 in the authors' code.
+        unreliable: the share dropped at the start. 0.2 in the paper.
+        rank: 3 in the paper, for 19 or 21 classes; at most C - 1, as beyond that no dropped pixel is a negative.
+        memory: features kept of each class. 30,000 in the paper, 50,000 of the background.
+        decay: of the teacher. 0.99 in the authors' code.
+        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own`: the authors label the weak view in
+            evaluation mode, and take entropy and features in training mode.
+
+    Differs from published code:
+        - Its negatives of class c must themselves be labelled c, so that labelled pixels never are any; here as in the
+          paper.
+        - Its mean over classes counts classes without memory as 0.
+        - Its first epoch is supervised alone, and its anchors are the most certain 20 % (falling). Classes beyond the
+          20th rank do not count.
+        - Its strong view is CutMix alone, in half of the steps; here it also has other colours and blur.
+        - Its features have 256 channels.
+    """
+
+    display = "U2PL"
+    views = {"labelled": ("weak",), "unlabelled": ("weak", "strong")}
+
+    def __init__(
+        self, task: Task, *, weight: NonNegative = 1.0, contrast: NonNegative = 1.0, unreliable: ShareBelow1 = 0.2,
+        rank: Count = 3, memory: Count = 4096, decay: Share = 0.99, bn_stats: BNStats = "ema",
+    ) -> None:
+        super().__init__()
+        self.task, self.weight, self.contrast, self.unreliable = task, weight, contrast, unreliable
+        self.rank, self.decay = min(rank, task.classes - 1), decay
+        net = task.network()
+        with task.init_seed():
+            self.student = Represented(net)
+        self.teacher = Teacher(self.student, bn_stats)
+        self.memory = PixelMemory(task.classes, memory, WIDTH)
+
+    def negatives(self, kind: int, order: Tensor, label: Tensor, dropped: Tensor, labelled: Tensor) -> Tensor:
+        """Pixels that are not of class `kind`: bool [N].
+
+        `order` [N, C]: classes, the most likely first; `label` [N]; `dropped` [N]: unlabelled pixels without a label;
+        `labelled` [N]: pixels of labelled images with a known mask.
+        """
+        likely = (order[:, : self.rank] == kind).any(1)
+        return (dropped & ~likely) | (labelled & (label != kind) & likely)
+
+    def contrastive(self, student: Tensor, teacher: Tensor, logits: Tensor, label: Tensor, known: int) -> Tensor:
+        """Of features [B, D, h, w], teacher logits [B, C, h, w] and labels [B, h, w], the first `known` images' true.
+
+        Label 255 of the other images says that the pixel was dropped.
+        """
+        own, others = (z.movedim(1, -1).flatten(0, 2) for z in (student, teacher))
+        prob, pixels = logits.softmax(1).movedim(1, -1).flatten(0, 2), label[0].numel()
+        label, labelled = label.flatten(), torch.arange(label.numel(), device=label.device) < known * pixels
+        dropped, order = ~labelled & (label == IGNORE), prob.argsort(1, descending=True)
+        losses, valid = [], []
+        for kind in range(self.task.classes):
+            negative = self.negatives(kind, order, label, dropped, labelled & (label != IGNORE))
+            self.memory.add(kind, others, negative, ANCHORS)
+            member = (label == kind).to(others.dtype)
+            positive = member @ others / member.sum().clamp(min=1)
+            places, real = sample((label == kind) & (prob[:, kind] > CONFIDENT), ANCHORS)
+            against = self.memory.draw(kind, len(places) * NEGATIVES).view(len(places), NEGATIVES, WIDTH)
+            real = real & (self.memory.stored[kind] > 0)
+            losses.append((info_nce(own[places], positive, against) * real).sum() / real.sum().clamp(min=1))
+            valid.append(real.any())
+        return torch.stack(losses).sum() / torch.stack(valid).sum().clamp(min=1)
+
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
+        label = unlabelled.cutmix("strong", pseudo_label(self.teacher(unlabelled.weak)[0]))
+        teacher_l, features_l = self.teacher(labelled.weak)
+        teacher_u, features_u = self.teacher(unlabelled.strong)
+        kept = most_certain(teacher_u, 1 - self.unreliable * (1 - clock.fraction))
+        label = torch.where(kept, label, IGNORE)
+        pred_l, own_l = self.student(labelled.weak)
+        pred_u, own_u = self.student(unlabelled.strong)
+        coarse = labelled.mask.shape[-1] // own_l.shape[-1]
+        contrast = self.contrastive(
+            torch.cat([own_l, own_u]), torch.cat([features_l, features_u]),
+            torch.cat([teacher_l, teacher_u])[..., ::coarse, ::coarse],
+            torch.cat([labelled.mask, label])[..., ::coarse, ::coarse], len(own_l))
+        taught = cross_entropy(pred_u, label) * label.numel() / kept.sum()
+        yield {
+            "supervised": self.task.criterion(pred_l, labelled.mask),
+            "reliable": self.weight * taught,
+            "contrast": self.contrast * contrast,
+        }
+
+    def after_step(self, clock: Clock) -> None:
+        self.teacher.ema_update(self.student, clock.ema(self.decay))
+
+    def predict(self, image: Tensor) -> Logits:
+        return {"student": self.student.net(image), "teacher": self.teacher.net.net(image)}

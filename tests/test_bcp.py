@@ -1,0 +1,140 @@
+"""BCP's mechanism, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.losses import IGNORE, ce_dice
+from benchmark.method import Clock
+from methods.bcp import BCP, largest_components
+from tests.batches import batch, gradients, task, terms, unlabelled
+from tests.factories import method_testbed
+
+
+def learner(phase="both", **more):
+    """A method in a phase, its teacher another network than its student."""
+    method = BCP(task(), **more)
+    method.phase = phase
+    with torch.no_grad():
+        for parameter in method.teacher.parameters():
+            parameter.mul_(0.8).add_(0.01)
+    return method
+
+
+def seen(method, labelled, images, step=0):
+    """All terms of a step, the images that the student saw, and its logits, whose gradient will be kept."""
+    inputs, outputs = [], []
+
+    def keep(module, given, output):
+        output.retain_grad()
+        inputs.append(given[0])
+        outputs.append(output)
+
+    handle = method.net.register_forward_hook(keep)
+    torch.manual_seed(step)
+    found = terms(method, labelled, images, Clock(10))
+    handle.remove()
+    return found, inputs, outputs
+
+
+def box_of(method, step=0):
+    torch.manual_seed(step)
+    return method.random_box(torch.zeros(1, 3, 32, 32))
+
+
+def test_the_box_is_two_thirds_of_the_side_and_everywhere():
+    method = learner()
+    boxes = torch.stack([box_of(method, step) for step in range(200)]).numpy()
+    assert (boxes.sum((1, 2)) == 21**2).all()
+    covered = boxes.any(0)
+    assert covered[16].all() and covered[:, 16].all() and len(np.unique(boxes.reshape(200, -1), axis=0)) > 50
+    assert all(box[box.any(1)][:, box.any(0)].all() for box in boxes)
+
+
+def test_images_go_into_each_other_in_both_directions_at_the_same_box():
+    method, labelled, images = learner(), batch(), unlabelled()
+    _, (inwards, outwards), _ = seen(method, labelled, images)
+    box = box_of(method)
+    for mixed, inside, outside in ((inwards, images.weak, labelled.weak), (outwards, labelled.weak, images.weak)):
+        assert torch.equal(mixed[..., box], inside[..., box]) and torch.equal(mixed[..., ~box], outside[..., ~box])
+
+
+def test_each_region_is_taught_by_its_own_label_averaged_over_itself():
+    method, labelled, images = learner(weight=0.3), batch(), unlabelled()
+    found, _, logits = seen(method, labelled, images)
+    box, truth = box_of(method).numpy(), labelled.mask.numpy()
+    pseudo = method.teacher(images.weak).argmax(1).numpy()
+    for name, z, labelled_region in (("in", logits[0], ~box), ("out", logits[1], box)):
+        for term, label, region, weight in (
+            (f"supervised/{name}", truth, labelled_region, 1.0), (f"unlabelled/{name}", pseudo, ~labelled_region, 0.3),
+        ):
+            p = np.exp(z.detach().double().numpy())
+            p /= p.sum(1, keepdims=True)
+            hot = np.stack([label == 0, label == 1], 1)
+            nll = -np.log((p * hot).sum(1))[:, region].mean()
+            overlap, squares = (p * hot)[..., region].sum(-1), (p**2 + hot)[..., region].sum(-1)
+            dice = (1 - (2 * overlap + 1) / (squares + 1)).mean()
+            assert found[term].item() == pytest.approx(weight * (nll + dice), rel=1e-5), term
+
+
+def test_an_unlabelled_region_weighs_half_and_labels_are_the_teachers():
+    method, images = learner(), unlabelled()
+    _, (mixed, _), _ = seen(method, batch(), images)
+    box = box_of(method)
+    label = method.teacher(images.weak).argmax(1)
+    assert (label != method.net(images.weak).argmax(1)).float().mean() > 0.01
+    found, _, _ = seen(method, batch(), images)
+    alone = ce_dice(method.net(mixed), torch.where(box, label, IGNORE))
+    assert found["unlabelled/in"].item() == pytest.approx(0.5 * alone.item(), rel=1e-5)
+    sum(found.values()).backward()
+    assert gradients(method.net) and not gradients(method.teacher)
+
+
+def test_with_labelled_images_in_both_places_and_a_perfect_teacher_all_is_supervised():
+    labelled = batch()
+    method = learner(weight=1.0)
+    method.teacher.forward = lambda image: 20 * torch.stack([1 - labelled.mask, labelled.mask], 1).float()
+    found, (inwards, _), (logits, _) = seen(method, labelled, unlabelled(seed=0))
+    assert torch.equal(inwards, labelled.weak)
+    box = box_of(method)
+    both = sum(ce_dice(logits, torch.where(region, labelled.mask, IGNORE)) for region in (box, ~box))
+    assert (found["supervised/in"] + found["unlabelled/in"]).item() == pytest.approx(both.item(), rel=1e-5)
+
+
+def test_the_first_phase_pastes_labelled_images_into_each_other_and_sees_no_other():
+    method, labelled = learner("labelled"), batch(count=3)
+    found, (mixed,), (logits,) = seen(method, labelled, None)
+    box, order = box_of(method), [1, 2, 0]
+    assert torch.equal(mixed[..., box], labelled.weak[order][..., box])
+    assert torch.equal(mixed[..., ~box], labelled.weak[..., ~box])
+    inside, outside = (torch.where(box, *pair) for pair in (
+        (labelled.mask[order], IGNORE), (IGNORE, labelled.mask)))
+    expected = ce_dice(logits, inside) + ce_dice(logits, outside)
+    assert found.keys() == {"supervised"} and found["supervised"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_second_phase_starts_from_the_weights_of_the_first():
+    training = method_testbed("bcp", method__pretrain=0.5).build()
+    for step, plan in enumerate(training.plans(0, 2)):
+        training.enter_step(step)
+        training.step(plan)
+    method = training.method
+    before = [p.clone() for p in method.net.parameters()]
+    training.enter_step(2)
+    pairs = list(zip(before, method.net.parameters(), method.teacher.net.parameters(), strict=True))
+    assert method.phase == "both" and all(torch.equal(a, b) and torch.equal(a, c) for a, b, c in pairs)
+
+
+def test_the_largest_component_of_every_class_may_be_all_that_is_kept():
+    label = torch.zeros(1, 6, 8, dtype=torch.int64)
+    label[0, 0, 0] = label[0, 1, 1] = label[0, 2, 2] = 1  # touch at corners
+    label[0, 4, :2] = 1
+    label[0, :2, 6:] = 2
+    label[0, 5, 5] = 2
+    expected = label.clone()
+    expected[0, 4, :2] = expected[0, 5, 5] = 0
+    assert torch.equal(largest_components(label), expected)
+    assert torch.equal(largest_components(torch.zeros_like(label)), torch.zeros_like(label))
+    assert BCP(task()).cuda_graph and not BCP(task(), keep="largest").cuda_graph

@@ -1,0 +1,88 @@
+"""DTC's mechanism, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.errors import NotApplicable
+from benchmark.losses import IGNORE
+from benchmark.method import Clock
+from benchmark.targets import signed_distance
+from methods.dtc import DTC, mask_of
+from tests.batches import batch, blobs, gradients, task, terms, unlabelled
+
+
+def test_a_steep_slope_gives_the_mask_itself_and_half_on_its_inner_border():
+    mask = blobs(3)
+    distance = signed_distance(mask)
+    smooth = mask_of(distance, 1e6).squeeze(1)
+    off_border = distance.squeeze(1) != 0
+    assert torch.equal(smooth[off_border], mask[off_border].float()) and 0 < mask.float().mean() < 1
+    assert (smooth[~off_border] == 0.5).all() and (mask[~off_border] == 1).all()
+
+
+def test_the_distance_is_positive_inside():
+    mask = blobs(3)
+    smooth = mask_of(signed_distance(mask), 10.0).squeeze(1)
+    assert smooth[mask == 1].min() >= 0.5 > smooth[mask == 0].max()
+
+
+def with_heads(method, logits, distance):
+    """The method with these predictions of the labelled and of the unlabelled batch."""
+    answers = iter([(logits[:2], distance[:2]), (logits[2:], distance[2:])])
+    method.both = lambda image: next(answers)
+    return method
+
+
+def test_all_terms_agree_with_numpy():
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(5, 2, 32, 32, generator=generator)
+    distance = torch.randn(5, 1, 32, 32, generator=generator).tanh()
+    method, clock, labelled = DTC(task(), weight=3.0, distance_weight=0.7, slope=4.0), Clock(10), batch()
+    labelled.mask[0, :7] = IGNORE
+    clock.step.fill_(5)
+    found = terms(with_heads(method, logits, distance), labelled, unlabelled(count=3), clock)
+    z, d = logits.double().numpy(), distance.double().numpy()
+    p = 1 / (1 + np.exp(z[:, :1] - z[:, 1:]))
+    consistency = ((1 / (1 + np.exp(-4 * d)) - p) ** 2).mean()
+    assert found["consistency"].item() == pytest.approx(3 * np.exp(-5 * 0.25) * consistency, rel=1e-5)
+    known = (labelled.mask != IGNORE).numpy()[:, None]
+    squared = (d[:2] - labelled.sdf.numpy()) ** 2
+    assert found["distance"].item() == pytest.approx(0.7 * squared[known].mean(), rel=1e-5)
+
+
+def test_a_consistent_pair_costs_nothing_and_another_does():
+    mask = blobs(4)
+    distance = signed_distance(mask)
+    foreground = mask_of(distance, 30.0)
+    logits = torch.cat([torch.zeros_like(foreground), torch.logit(foreground, 1e-7)], 1)
+    costs = []
+    for pair in ((logits, distance), (logits, -distance)):
+        method = with_heads(DTC(task(), slope=30.0, ramp="constant"), *pair)
+        costs.append(terms(method, batch(), unlabelled(), Clock(10))["consistency"].item())
+    assert costs[0] < 1e-6 and costs[1] > 0.5
+
+
+def test_the_consistency_teaches_both_heads():
+    method = DTC(task(), ramp="constant")
+    terms(method, batch(), unlabelled(), Clock(10))["consistency"].backward()
+    found = gradients(method)
+    assert found["net.head.weight"].abs().sum() > 0 and found["distance_head.weight"].abs().sum() > 0
+
+
+def test_a_steep_slope_teaches_the_distance_near_its_zero_level_alone():
+    distance = torch.linspace(-0.1, 0.1, 5 * 32 * 32).view(5, 1, 32, 32).requires_grad_()
+    logits = torch.zeros(5, 2, 32, 32, requires_grad=True)
+    method = with_heads(DTC(task(), ramp="constant"), logits, distance)
+    terms(method, batch(), unlabelled(count=3), Clock(10))["consistency"].backward()
+    far = distance.detach().abs() > 0.02
+    assert distance.grad[far].abs().max() < 1e-9 < distance.grad[~far].abs().max()
+    assert (logits.grad[far.expand_as(logits)] != 0).all()
+
+
+
+def test_more_than_two_classes_are_declined():
+    with pytest.raises(NotApplicable, match="two classes"):
+        DTC(task(classes=3))

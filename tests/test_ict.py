@@ -1,0 +1,73 @@
+"""ICT's mechanism, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.method import Clock
+from methods.ict import ICT
+from tests.batches import batch, gradients, task, terms, train, unlabelled
+
+
+def learner(share=None, **more):
+    """A method whose teacher differs from its student, with these shares of the blend for three images."""
+    method = ICT(task(), ramp="constant", **more)
+    with torch.no_grad():
+        for parameter in method.teacher.parameters():
+            parameter.mul_(1.1)
+    if share is not None:
+        method.shares = lambda image: torch.tensor(share).view(-1, 1, 1, 1)
+    return method
+
+
+def softmax(logits):
+    power = np.exp(logits.detach().double().numpy())
+    return power / power.sum(1, keepdims=True)
+
+
+def test_the_term_is_the_squared_distance_to_the_blended_predictions():
+    method, images, share = learner([0.3, 0.9, 0.5], weight=3.0), unlabelled(count=3), np.array([0.3, 0.9, 0.5])
+    found = terms(method, batch(), images, Clock(10))["consistency"].item()
+    x, share = images.weak.numpy(), share[:, None, None, None]
+    blended = share * x + (1 - share) * x[[1, 2, 0]]
+    q = softmax(method.teacher(images.weak))
+    p = softmax(method.net(torch.from_numpy(blended).float()))
+    assert found == pytest.approx(3 * ((p - share * q - (1 - share) * q[[1, 2, 0]]) ** 2).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("share", "order"), [(1.0, [0, 1, 2]), (0.0, [1, 2, 0])])
+def test_a_share_of_0_or_1_is_consistency_with_one_image(share, order):
+    method, images = learner([share] * 3, weight=1.0), unlabelled(count=3)
+    found = terms(method, batch(), images, Clock(10))["consistency"].item()
+    image = images.weak[order]
+    error = (method.net(image).softmax(1) - method.teacher(image).softmax(1)).square().mean()
+    assert found == pytest.approx(error.item(), rel=1e-5)
+
+
+def test_every_image_has_a_share_of_its_own_from_the_beta_distribution():
+    image = torch.zeros(4000, 1, 1, 1)
+    torch.manual_seed(0)
+    for alpha in (0.2, 5.0):
+        found = learner(alpha=alpha).shares(image)
+        assert found.shape == (4000, 1, 1, 1) and found.unique().numel() > 2000
+        assert found.mean().item() == pytest.approx(0.5, abs=0.03)
+        assert found.var().item() == pytest.approx(0.25 / (2 * alpha + 1), rel=0.1)
+
+
+def test_the_teacher_gets_no_gradient_and_follows():
+    method = learner()
+    terms(method, batch(), unlabelled(), Clock(10))["consistency"].backward()
+    assert not gradients(method.teacher) and gradients(method.net)
+    before = [p.clone() for p in method.teacher.parameters()]
+    train(method, Clock(10), 1, unlabelled())
+    pairs = zip(before, method.teacher.parameters(), method.net.parameters(), strict=True)
+    assert all(torch.allclose(now, student) for _, now, student in pairs)  # the first update copies
+
+
+def test_the_teacher_predicts_the_unblended_images():
+    method, images, seen = learner([0.5, 0.5, 0.5]), unlabelled(count=3), []
+    method.teacher.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    terms(method, batch(), images, Clock(10))
+    assert len(seen) == 1 and seen[0] is images.weak

@@ -1,0 +1,103 @@
+"""U2PL's mechanism, against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark.losses import IGNORE
+from benchmark.method import Clock
+from methods._pixel_memory import PixelMemory, sample
+from methods.u2pl import U2PL, info_nce, most_certain
+from tests.batches import batch, gradients, task, terms
+from tests.test_fixmatch import labels_of, mixed, nll, pasted
+
+
+def learner(**more):
+    """A method whose teacher is another network than its student."""
+    method = U2PL(task(), **more)
+    method.teacher.net.net.load_state_dict(method.task.network().state_dict())
+    return method
+
+
+@pytest.mark.parametrize(("step", "share"), [(0, 0.8), (5, 0.9), (10, 1.0)])
+def test_the_dropped_share_falls_to_nothing_and_the_weight_makes_up_for_it(step, share):
+    method, images, clock, logits = learner(weight=3.0), mixed(), Clock(10), {}
+    clock.step.fill_(step)
+    method.student.net.head.register_forward_hook(lambda module, inputs, output: logits.update(last=output))
+    found = terms(method, batch(), images, clock)["reliable"].item()
+    teacher = method.teacher.net.net
+    z = teacher(images.strong).double().numpy()
+    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    entropy = -(p * np.log(p)).sum(1)
+    kept = entropy < np.sort(entropy, axis=None)[min(int(share * entropy.size), entropy.size - 1)]
+    assert kept.mean() == pytest.approx(share, abs=1e-3)
+    labels = np.where(kept, pasted(labels_of(teacher(images.weak), 0.0), "strong"), IGNORE)
+    expected = nll(logits["last"], labels) / kept.mean() / kept.mean()
+    assert found == pytest.approx(3 * expected, rel=1e-3)
+
+
+def test_the_most_certain_pixels_are_exactly_that_share():
+    logits = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    kept = most_certain(logits, torch.tensor(0.75))
+    confidence = logits.softmax(1).amax(1)
+    assert kept.float().mean() == 0.75 and confidence[kept].mean() > confidence[~kept].mean()
+
+
+@pytest.mark.parametrize(("classes", "rank"), [(2, 3), (4, 3), (4, 2), (6, 3)])
+def test_a_dropped_pixel_is_a_negative_of_unlikely_classes_only_and_there_are_some(classes, rank):
+    method = U2PL(task(classes=classes), rank=rank)
+    order = torch.rand(500, classes, generator=torch.Generator().manual_seed(0)).argsort(1)
+    label, dropped = torch.full((500,), IGNORE), torch.arange(500) < 400
+    for kind in range(classes):
+        negative = method.negatives(kind, order, label, dropped, torch.zeros(500, dtype=torch.bool))
+        place = (order == kind).int().argmax(1)
+        assert torch.equal(negative, dropped & (place >= min(rank, classes - 1)))
+        assert negative.any() and (order[negative, 0] != kind).all()
+
+
+def test_a_labelled_pixel_is_a_negative_where_the_teacher_takes_it_for_that_class():
+    order, label = torch.tensor([[1, 0], [0, 1], [1, 0], [0, 1]]), torch.tensor([0, 0, 1, 1])
+    labelled, none = torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)
+    found = [learner().negatives(kind, order, label, none, labelled).tolist() for kind in (0, 1)]
+    assert found == [[False, False, False, True], [True, False, False, False]]
+
+
+def test_info_nce_agrees_with_numpy():
+    generator = torch.Generator().manual_seed(0)
+    anchors, positive = torch.randn(5, 8, generator=generator), torch.randn(8, generator=generator)
+    negatives = torch.randn(5, 3, 8, generator=generator)
+    a, z, n = (x.double().numpy() for x in (anchors, positive, negatives))
+    for row, found in enumerate(info_nce(anchors, positive, negatives).tolist()):
+        cosine = [a[row] @ other / np.linalg.norm(a[row]) / np.linalg.norm(other) for other in (z, *n[row])]
+        assert found == pytest.approx(-np.log(np.exp(2 * cosine[0]) / np.exp(2 * np.array(cosine)).sum()), rel=1e-5)
+
+
+def test_the_memory_replaces_the_oldest_and_draws_what_it_holds():
+    memory, features = PixelMemory(2, 4, 1), torch.arange(1.0, 7).unsqueeze(1)
+    memory.add(1, features, torch.tensor([True, True, False, False, False, False]), 3)
+    assert set(memory.rows[1].flatten().tolist()) == {0, 1, 2} and memory.stored.tolist() == [0, 2]
+    assert set(memory.draw(1, 50).flatten().tolist()) == {1, 2}
+    memory.add(1, features, torch.tensor([False, False, True, True, True, False]), 3)
+    held = memory.rows[1].flatten().tolist()
+    assert {3, 4, 5} < set(held) and len(set(held) & {1, 2}) == 1 and memory.rows[0].eq(0).all()
+
+
+def test_sampled_places_are_distinct_and_chosen():
+    chosen = torch.rand(100, generator=torch.Generator().manual_seed(0)) < 0.3
+    places, real = sample(chosen, 10)
+    assert real.all() and chosen[places].all() and len(set(places.tolist())) == 10
+    places, real = sample(chosen, 60)
+    assert real.sum() == chosen.sum() and torch.equal(real, chosen[places])
+
+
+def test_the_contrast_teaches_the_student_alone_and_only_real_classes_count():
+    method = learner()
+    found = terms(method, batch(), mixed(), Clock(10))["contrast"]
+    found.backward()
+    assert found.item() > 0 and gradients(method.student.project) and not gradients(method.teacher)
+    assert (method.memory.stored > 0).any()
+    features, logits = torch.randn(1, 64, 4, 4), torch.randn(1, 2, 4, 4)
+    nothing = torch.full((1, 4, 4), IGNORE)
+    assert learner().contrastive(features, features, logits, nothing, 1).item() == 0
