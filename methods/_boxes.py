@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Beta
+from torch.distributions import Gamma
 
 
 def beta_shares(image: Tensor, first: float, second: float) -> Tensor:
     """A number from Beta(first, second) for every image [B, ...]: [B]."""
     one = torch.ones(len(image), device=image.device)
-    return Beta(first * one, second * one, validate_args=False).sample()
+    x, y = (  # torch's own Beta cannot be captured
+        Gamma(shape * one, one, validate_args=False).sample() for shape in (first, second)
+    )
+    return x / (x + y)
 
 
 def random_boxes(image: Tensor, area: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import torch
 from torch import Tensor
-from torch.distributions import Beta
 
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import mse
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
 from benchmark.ranges import NonNegative, Range, Share
+from methods._boxes import beta_shares
 
 
 def blend(values: Tensor, share: Tensor) -> Tensor:
@@ -54,8 +54,7 @@ class ICT(Method):
 
     def shares(self, image: Tensor) -> Tensor:
         """l of every image: [B, 1, 1, 1]."""
-        alpha = torch.full((len(image), 1, 1, 1), self.alpha, device=image.device)
-        return Beta(alpha, alpha, validate_args=False).sample().to(image.dtype)
+        return beta_shares(image, self.alpha, self.alpha).view(-1, 1, 1, 1).to(image.dtype)
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
         image = unlabelled.weak
