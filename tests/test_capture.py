@@ -141,7 +141,8 @@ def forward_on_a_pretended_gpu(training) -> set[str]:
 def test_a_step_leaves_the_host_alone(method, monkeypatch):
     """A copy from the host, of as little as one number, cannot be captured; FakeTensorMode alone would let it pass."""
     training = method_testbed(method, train__steps=8, augment__crop=0.5).build()
-    monkeypatch.setattr(torch.autograd, "grad", lambda value, place, *_, **__: (torch.zeros_like(place),))  # needs a device
+    # the engine of a gradient within the losses needs a device
+    monkeypatch.setattr(torch.autograd, "grad", lambda value, place, *_, **__: (torch.zeros_like(place),))
     training.method.train()
     assert not forward_on_a_pretended_gpu(training)
 

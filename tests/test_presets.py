@@ -87,8 +87,10 @@ def test_presets_give_the_hyperparameters_that_runs_were_recorded_with():
         if "--set" not in record["command"]:
             values = compose(spec.method, METHODS.load(spec.method), spec.dataset, spec.preset).values()
             later = METHODS.later(spec.method)
-            now, then = ({key: value for key, value in given.items() if key.startswith("method.") and key[7:] not in later}
-                         for given in (values, spec.values))
+            now, then = (
+                {key: value for key, value in given.items() if key.startswith("method.") and key[7:] not in later}
+                for given in (values, spec.values)
+            )
             assert now == then, path.stem
             found += 1
     assert found > 150
