@@ -149,7 +149,7 @@ def test_states_are_those_of_the_records_and_of_the_locks(experiment, tmp_path, 
 
 
 def test_a_run_of_another_machine_is_left_to_it_while_it_lives(experiment, tmp_path, monkeypatch):
-    monkeypatch.setattr(lock_module, "HEARTBEAT_TIMEOUT", 3.0)
+    monkeypatch.setattr(lock_module, "HEARTBEAT_TIMEOUT", 6.0)
     spec, *_ = specify(read_experiment(str(experiment)).cells[0].request, "cpu")
     stranger, stop = replace(Holder.me(), host="node07", machine="another boot"), threading.Event()
     file = RunFolder(tmp_path, spec).path / "lock" / stranger.name
