@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 OK, RUN_FAILED, USAGE, GRID_INCOMPLETE, CHECK_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 75
 
@@ -43,3 +45,9 @@ def suggest(name: str, options: Iterable[str]) -> str:
     by_lower = {str(option).lower(): str(option) for option in options}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     return f" Did you mean '{by_lower[near[0]]}'?" if near else ""
+
+
+def raised_at(error: BaseException) -> tuple[str, str]:
+    """Where an exception was raised: "file.py:12", and the function."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}", frame.name

@@ -6,15 +6,13 @@ import argparse
 import contextlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import NoReturn
 
 from benchmark import __version__
 from benchmark.console import log_to_stderr
-from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, suggest
+from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, raised_at, suggest
 
 GROUPS = {
     "run an experiment": {"run": "run", "grid": "grid", "status": "grid", "clean": "maintenance"},
@@ -102,8 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("SEMIHISTO_DEBUG"):
             raise
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        return _tell(f"error: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno}); "
+        return _tell(f"error: {type(error).__name__}: {error} ({raised_at(error)[0]}); "
                      "SEMIHISTO_DEBUG=1 shows the traceback", RUN_FAILED)
 
 

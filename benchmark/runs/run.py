@@ -15,7 +15,7 @@ from benchmark.config.schema import check_machine
 from benchmark.data.load import current_fingerprint, load_prepared
 from benchmark.data.splits import Split, check_split_matches_data
 from benchmark.data.store import PreparedData
-from benchmark.errors import Interrupted, NotApplicable, UserError
+from benchmark.errors import Interrupted, NotApplicable, UserError, raised_at
 from benchmark.files import write_text
 from benchmark.protocols import scores
 from benchmark.runs.request import Request, ResolvedRun, specify
@@ -184,9 +184,9 @@ def train_or_record_failure(
 
 def in_words(error: BaseException) -> str:
     """An unforeseen exception in one line: what was raised, where, and its message where it has one."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place, function = raised_at(error)
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(":")
-    return f"{text}, raised at {Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+    return f"{text}, raised at {place} in {function}"
 
 
 def known_failure_hint(error: Exception, spec: Spec) -> str | None:
