@@ -100,11 +100,17 @@ class Clock:
         self.step = torch.zeros((), device=device)
         self.stopped = torch.zeros((), dtype=torch.bool, device=device)
 
+    def at(self, step: Tensor) -> Clock:
+        """This clock with another count of steps, such as the updates of a network that not every step updates."""
+        clock = copy.copy(self)
+        clock.step = step
+        return clock
+
     @property
     def in_phase(self) -> Clock:
         """The clock of the current phase alone: its ramps and averages begin and end with the phase."""
-        clock = copy.copy(self)
-        clock.step, clock.steps = self.step - self.phase_steps.start, len(self.phase_steps)
+        clock = self.at(self.step - self.phase_steps.start)
+        clock.steps = len(self.phase_steps)
         return clock
 
     @property

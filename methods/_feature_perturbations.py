@@ -32,9 +32,9 @@ def dropout(z: Tensor, rate: float = 0.5) -> Tensor:
     return F.dropout2d(z, rate)
 
 
-def _unit(z: Tensor) -> Tensor:
-    """Every image's tensor scaled to the Euclidean length 1; one that vanishes stays zero."""
-    return z / torch.linalg.vector_norm(z, dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
+def of_length(z: Tensor, length: float = 1.0) -> Tensor:
+    """Every image's tensor scaled to this Euclidean length; one that vanishes stays zero."""
+    return length * z / torch.linalg.vector_norm(z, dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
 
 
 def vat(z: Tensor, decoder: Callable[[Tensor], Tensor], length: float = 2.0) -> Tensor:
@@ -50,7 +50,7 @@ def vat(z: Tensor, decoder: Callable[[Tensor], Tensor], length: float = 2.0) -> 
         divergence = kl_divergence(logits.detach(), logits).sum()
         (slope,) = torch.autograd.grad(divergence, place, create_graph=True)
         (curved,) = torch.autograd.grad(slope, place, torch.randn_like(place))
-    return z + length * _unit(curved.detach())
+    return z + length * of_length(curved.detach())
 
 
 def foreground(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -88,7 +88,7 @@ class ADMT(Method):
         yield {"taught": self.weight * clock.ramp(self.ramp, until=0.25) * unsup_loss}
 
     def after_step(self, clock: Clock) -> None:
-        alpha = (1 - 1 / (self.updates + 1)).clamp(max=self.decay)  # `Clock.ema` by a teacher's own updates
+        alpha = clock.at(self.updates).ema(self.decay)
         for place, teacher in enumerate((self.first, self.second)):
             moves = (self.turn == place) & ~clock.stopped
             teacher.ema_update(self.net, torch.where(moves, alpha[place], 1.0))

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from benchmark.losses import pseudo_label
 from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task
 from benchmark.ranges import NonNegative, Positive
+from methods._feature_perturbations import of_length
 from methods._pixel_memory import sample
 
 WIDTH, PROTOTYPES, PIXELS = 32, 32, 1024
@@ -37,11 +38,6 @@ def frozen_statistics(net: nn.Module) -> Iterator[None]:
     finally:
         for part, momentum in zip(norms, momenta, strict=True):
             part.momentum = momentum
-
-
-def of_length(direction: Tensor, length: float) -> Tensor:
-    """Every image's tensor at this Euclidean length; one that vanishes stays zero."""
-    return length * direction / torch.linalg.vector_norm(direction, dim=(1, 2, 3), keepdim=True).clamp(min=1e-12)
 
 
 def adversarial(net: Callable[[Tensor], Tensor], image: Tensor, prob: Tensor, length: float, probe: float) -> Tensor:

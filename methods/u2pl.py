@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, cross_entropy, entropy, pseudo_label
-from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, Parts, Task
+from benchmark.method import Batch, Clock, Logits, Losses, Method, NotApplicable, Task
 from benchmark.nets.network import Network
 from benchmark.ranges import Count, NonNegative, Share, ShareBelow1
 from methods._pixel_memory import PixelMemory, sample
@@ -125,7 +125,7 @@ class U2PL(Method):
             valid.append(real.any())
         return torch.stack(losses).sum() / torch.stack(valid).sum().clamp(min=1)
 
-    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         label = unlabelled.cutmix("strong", pseudo_label(self.teacher(unlabelled.weak)[0]))
         teacher_l, features_l = self.teacher(labelled.weak)
         teacher_u, features_u = self.teacher(unlabelled.strong)
@@ -139,7 +139,7 @@ class U2PL(Method):
             torch.cat([teacher_l, teacher_u])[..., ::coarse, ::coarse],
             torch.cat([labelled.mask, label])[..., ::coarse, ::coarse], len(own_l))
         taught = cross_entropy(pred_u, label) * label.numel() / kept.sum()
-        yield {
+        return {
             "supervised": self.task.criterion(pred_l, labelled.mask),
             "reliable": self.weight * taught,
             "contrast": self.contrast * contrast,
