@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import combinations
 from string import ascii_lowercase
 from typing import NamedTuple
@@ -133,10 +133,11 @@ def ranks_of(scores: Floats, ties: str = "average") -> Floats:
     return np.asarray(rankdata(-scores.round(12), ties, axis=-1), float)
 
 
-def rankings(group: Group) -> list[Ranking]:
+@lru_cache(maxsize=16)  # tables, CSV and figure ask for the same
+def rankings(group: Group) -> tuple[Ranking, ...]:
     """One for each ratio with two rows to compare, but for bounds that see every label."""
     found = [_ranking(group, ratio) for ratio in group.ratios if ratio < EVERY_LABEL]
-    return [ranking for ranking in found if ranking]
+    return tuple(ranking for ranking in found if ranking)
 
 
 def _ranking(group: Group, ratio: int) -> Ranking | None:

@@ -86,7 +86,7 @@ class ExpectedRun:
         return {"row": self.row, **{key: int(self.spec[key]) for key in ("ratio", "fold", "seed")}}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Runs that may stand in one table: the same data (by fingerprint), split and, without an experiment, preset.
 
