@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from benchmark import __version__
 from benchmark.console import log_to_stderr
@@ -90,12 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _tell("interrupted; the same command continues from the last checkpoint", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        _drop_output()
+        _drop(sys.stdout)
         return OK
     except MemoryError:
         return _tell("error: out of memory; try a smaller data.size or net.name", RUN_FAILED)
     except OSError as error:
-        _drop_output()
+        _drop(sys.stdout)
         return _tell(f"error: {error.filename or 'writing the output'}: {error.strerror or error}", RUN_FAILED)
     except Exception as error:
         if os.environ.get("SEMIHISTO_DEBUG"):
@@ -128,13 +128,15 @@ def mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _drop_output() -> None:
-    """Let what is still in the buffer of stdout go nowhere."""
+def _drop(stream: TextIO) -> None:
+    """Let what is still in the stream's buffer go nowhere; flushed at the end, it would change the exit code."""
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _tell(text: str, code: int) -> int:
-    with contextlib.suppress(OSError):
+    try:
         print(" ".join(text.split("\n")), file=sys.stderr)
+    except OSError:
+        _drop(sys.stderr)
     return code
