@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DATASET = "a name from `list datasets`, or the path of a folder with a dataset.yaml"
-CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled")
+CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled", "--labels")
 
 
 def percent(text: str) -> int:
@@ -32,6 +32,19 @@ def percent(text: str) -> int:
     if not 1 <= number <= 100 or number != int(number):
         raise argparse.ArgumentTypeError(f"expected a whole percentage from 1 to 100, not '{text}'")
     return int(number)
+
+
+def sparse(text: str) -> float:
+    """The type of --labels: `sparse:0.25` as 0.25."""
+    kind, _, share = text.partition(":")
+    try:
+        number = float(share)
+    except ValueError:
+        number = 0
+    if kind != "sparse" or not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"expected sparse:SHARE with a share of the glands above 0 and at most 1, as "
+                                         f"in sparse:0.25, not '{text}'")
+    return number
 
 
 def key_value(text: str) -> str:
@@ -74,6 +87,8 @@ SHARED: dict[str, dict[str, Any]] = {
     "--set": {"dest": "overrides", "type": key_value, "action": "append", "default": [], "metavar": "KEY=VALUE",
               "help": "change one setting, as in --set train.steps=100; see `explain`"},
     "--labelled": {"metavar": "FILE", "help": "take the labelled images from this list, one id a line"},
+    "--labels": {"type": sparse, "metavar": "sparse:SHARE",
+                 "help": "of every labelled image only this share of the glands is annotated; see labels.* in `explain`"},
     "--device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default: auto)"},
     "--results": {"metavar": "DIR", "help": "results folder (default: $SEMIHISTO_RESULTS or ./results)"},
     "--data": {"metavar": "DIR", "help": "folder of raw data sets (default: $SEMIHISTO_DATA or ./data)"},
@@ -145,9 +160,12 @@ def request(arguments: argparse.Namespace) -> Request:
     labelled = Path(arguments.labelled) if arguments.labelled else None
     if labelled is not None and not labelled.is_file():
         raise UserError(f"--labelled {labelled}: no such file")
+    overrides = parse_overrides(arguments.overrides)
+    if arguments.labels is not None:
+        overrides["labels.glands"] = arguments.labels
     return Request(
         METHODS.full_name(arguments.method), arguments.dataset, arguments.split, arguments.ratio, arguments.fold,
-        arguments.seed, arguments.preset, parse_overrides(arguments.overrides), labelled,
+        arguments.seed, arguments.preset, overrides, labelled,
     )
 
 

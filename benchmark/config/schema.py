@@ -57,6 +57,24 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """What is known of the mask of a labelled image: all of it, or only a share of its `glands` (--labels sparse:0.25).
+
+    Then every training image is in both streams, and outside of glands `background` says what is known: `scribbles`
+    (a stroke for each annotated gland), nothing (`unknown`), or all of it (`trusted`). `erode` leaves out the border of
+    an annotated gland, up to this share of its greatest depth. See benchmark/data/annotation.py.
+    """
+
+    glands: ShareAbove0 | None = later(None)
+    background: Literal["scribbles", "unknown", "trusted"] = later("scribbles")
+    erode: ShareBelow1 = later(0.0)
+
+    def __post_init__(self) -> None:
+        if self.glands is None and (self.background, self.erode) != ("scribbles", 0.0):
+            raise UserError("labels.background and labels.erode are for sparse labels: set labels.glands, too")
+
+
+@dataclass(frozen=True)
 class Optimiser:
     """The default parameter group's optimiser; a method may give some of its parameters another."""
 
@@ -96,7 +114,7 @@ class Evaluate:
 
 
 SECTIONS: dict[str, type] = {
-    "net": Net, "data": Data, "augment": Augment, "optimiser": Optimiser, "train": Train, "evaluate": Evaluate,
+    "net": Net, "data": Data, "labels": Labels, "augment": Augment, "optimiser": Optimiser, "train": Train, "evaluate": Evaluate,
 }
 
 # keys that are no more, with the value that all recorded runs had: still part of identity

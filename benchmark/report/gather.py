@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.config.compose import compose
+from benchmark.config.schema import neutral_settings
 from benchmark.errors import UserError
 from benchmark.registry import METHODS, portable, short
 from benchmark.report.results_frame import CELL, DRAW, ExpectedRun, Group, Run
@@ -170,7 +171,8 @@ def _named(runs: list[Run]) -> list[Run]:
     classes = Counter(map(short, by_method))
     result = []
     for method, members in by_method.items():
-        texts = [{key: json.dumps(value) for key, value in run.spec["values"].items()} for run in members]
+        texts = [{key: json.dumps(value) for key, value in {**neutral_settings(), **run.spec["values"]}.items()}
+                 for run in members]  # fmt: skip
         keys = sorted({key for text in texts for key in text if len({other.get(key) for other in texts}) > 1})
         usual = _usual(members[0].spec) if keys else {}
         name = short(method) if classes[short(method)] == 1 else method

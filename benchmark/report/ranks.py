@@ -18,7 +18,7 @@ from benchmark.protocols import PROTOCOLS
 from benchmark.report import stats
 from benchmark.report.results_frame import DRAW, Group
 
-EVERY_LABEL = 100  # percent: a bound, which sees labels that the methods do not
+EVERY_LABEL = 100  # percent: unless labels are sparse a bound, which sees labels that the methods do not
 ALIKE = 1e-12  # scores that differ by less are equal but for rounding
 Floats = NDArray[np.float64]
 TAILS = [(1 - stats.LEVEL) / 2, (1 + stats.LEVEL) / 2]
@@ -136,14 +136,15 @@ def ranks_of(scores: Floats, ties: str = "average") -> Floats:
 @lru_cache(maxsize=16)  # tables, CSV and figure ask for the same
 def rankings(group: Group) -> tuple[Ranking, ...]:
     """One for each ratio with two rows to compare, but for bounds that see every label."""
-    found = [_ranking(group, ratio) for ratio in group.ratios if ratio < EVERY_LABEL]
+    found = [_ranking(group, ratio) for ratio in group.ratios]
     return tuple(ranking for ranking in found if ranking)
 
 
 def _ranking(group: Group, ratio: int) -> Ranking | None:
     """On the draws that give most runs, if not all rows have the same; of equal choices the one with more rows."""
     cells = {row: group.by_image(row, ratio).dropna(axis=1, how="all") for row, at in group.cells.index if at == ratio}
-    cells = {row: images for row, images in cells.items() if images.shape[1]}
+    ranked = group.sparse if ratio == EVERY_LABEL else cells
+    cells = {row: images for row, images in cells.items() if images.shape[1] and row in ranked}
     of = {row: frozenset(images.columns) for row, images in cells.items()}
     choices = {of[one] & of[other] for one, other in combinations(of, 2)} - {frozenset()}
     if not choices:

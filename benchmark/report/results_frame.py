@@ -128,6 +128,11 @@ class Group:
         """The runs that have scores."""
         return [run for run in self.runs if run.done]
 
+    @cached_property
+    def sparse(self) -> frozenset[str]:
+        """The rows of whose labelled images only a share of the glands is annotated."""
+        return frozenset(entry.row for entry in self._entries if entry.spec["values"].get("labels.glands") is not None)
+
     def finished(self, row: str, ratio: int) -> list[Run]:
         """The runs of a cell that have scores, in order of their draws."""
         return [run for run in self.done if run.row == row and run.spec["ratio"] == ratio]

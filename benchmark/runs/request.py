@@ -76,7 +76,6 @@ class Specifier:
         """The resolved specification, split and data set of a request; a mistake in it is a UserError."""
         dataset, method = self._dataset(request.dataset), self._method(request.method)
         name = request.split or self._default_split(dataset)
-        split = self._split(dataset, name, request.ratio, request.fold, labelled_file=request.labelled_file)
         if request.seed < 0:
             raise UserError(f"--seed must not be negative, it is {request.seed}")
         layers = dict(request.overrides), dict(request.experiment)
@@ -86,6 +85,10 @@ class Specifier:
             values.update(devices.resolve(values, self.device_kind))
             values.update(weights.resolve(values))
             self._known[key] = values
+        split = self._split(
+            dataset, name, request.ratio, request.fold, labelled_file=request.labelled_file,
+            in_both=self._known[key]["labels.glands"] is not None,
+        )
         spec = Spec(
             request.method, dataset.name, split.name, split.ratio, split.fold, request.seed, request.preset,
             self._known[key], dataset.source if dataset.source != dataset.name else "",

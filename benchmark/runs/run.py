@@ -33,7 +33,7 @@ from benchmark.runs.run_files import (
 from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training import model_file
-from benchmark.training.setup import build_training, code_versions
+from benchmark.training.setup import annotation_of, build_training, code_versions
 from benchmark.training.trainer import CHECKPOINT_SECONDS, StaleCheckpoint, TrainResult, train
 
 logger = logging.getLogger(__name__)
@@ -204,6 +204,7 @@ def known_failure_hint(error: Exception, spec: Spec) -> str | None:
 def compile_record(inputs: RunInputs, result: TrainResult, command: str) -> dict[str, Any]:
     """The record of a run that `command` asked for, but for the digests of weights and counts."""
     spec, prepared, split, device, versions = inputs
+    sparse = annotation_of(spec, prepared, split)
     return {
         "schema": SCHEMA,
         "run_id": spec.run_id,
@@ -219,7 +220,8 @@ def compile_record(inputs: RunInputs, result: TrainResult, command: str) -> dict
             "unlabelled": len(split.unlabelled),
             "validation": len(split.validation),
             "test": len(split.test),
-        } | ({"labelled_ids": list(split.labelled)} if "+" in split.name else {}),  # of a list that is the user's own
+        } | ({"labelled_ids": list(split.labelled)} if "+" in split.name else {})  # of a list that is the user's own
+        | ({"annotation": sparse.facts} if sparse else {}),
         "scores": scores(result.counts) if result.status == "done" else {},
         "cost": result.cost,
         "weights_sha256": None,
