@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ import torch
 from PIL import Image
 
 from benchmark.batches.batch import Batch
-from benchmark.conformance.testbed import STEPS, advance, differences
 from benchmark.config.schema import Labels
+from benchmark.conformance.testbed import STEPS, advance, differences
 from benchmark.data import annotation
 from benchmark.data.annotation import annotate, cores, drawn, gland_order, scribbles, share_of
 from benchmark.data.load import load_prepared
@@ -77,7 +78,7 @@ def test_an_annotation_follows_from_image_and_draw_alone(prepared):
     assert np.array_equal(alone.masks[3], first.masks[3])
     assert annotate.__wrapped__(prepared, ids, Labels(0.3), 1).facts["sha256"] != first.facts["sha256"]
     shares = [set(drawn(prepared, ids[0], Labels(share), 0)[1]) for share in (0.1, 0.3, 0.6, 1.0)]
-    assert all(small <= large for small, large in zip(shares, shares[1:], strict=False))
+    assert all(small <= large for small, large in itertools.pairwise(shares))
     assert len(shares[-1]) == len(np.unique(prepared.native(ids[0]))) - 1
     assert annotate(prepared, ids, Labels(), 0) is None
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DATASET = "a name from `list datasets`, or the path of a folder with a dataset.yaml"
-CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled", "--labels")
+CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled",
+        "--labels")
 
 
 def percent(text: str) -> int:
@@ -88,7 +89,7 @@ SHARED: dict[str, dict[str, Any]] = {
               "help": "change one setting, as in --set train.steps=100; see `explain`"},
     "--labelled": {"metavar": "FILE", "help": "take the labelled images from this list, one id a line"},
     "--labels": {"type": sparse, "metavar": "sparse:SHARE",
-                 "help": "of every labelled image only this share of the glands is annotated; see labels.* in `explain`"},
+                 "help": "only this share of the glands of each labelled image is known; see labels.* in `explain`"},
     "--device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default: auto)"},
     "--results": {"metavar": "DIR", "help": "results folder (default: $SEMIHISTO_RESULTS or ./results)"},
     "--data": {"metavar": "DIR", "help": "folder of raw data sets (default: $SEMIHISTO_DATA or ./data)"},

@@ -114,7 +114,8 @@ class Evaluate:
 
 
 SECTIONS: dict[str, type] = {
-    "net": Net, "data": Data, "labels": Labels, "augment": Augment, "optimiser": Optimiser, "train": Train, "evaluate": Evaluate,
+    "net": Net, "data": Data, "labels": Labels, "augment": Augment, "optimiser": Optimiser, "train": Train,
+    "evaluate": Evaluate,
 }
 
 # keys that are no more, with the value that all recorded runs had: still part of identity

@@ -85,7 +85,8 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
         return None
     caption = (
         "Rank by strict Dice, 1 is best; equal rows share the mean of their ranks. A row at 100 % of "
-        f"{'whole masks' if group.sparse else 'the labels'} has no rank. All rows of a ratio are ranked on the same draws. "
+        f"{'whole masks' if group.sparse else 'the labels'} has no rank. All rows of a ratio are ranked on the same "
+        "draws. "
     )
     if any(ranking.resampled is not None for ranking in found):
         over = "draws too" if any(len(ranking.draws) > 1 for ranking in found) else "patients alone, with one draw"
