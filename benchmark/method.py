@@ -25,7 +25,7 @@ from benchmark.randomness import derive
 
 __all__ = [
     "Batch", "Clock", "Logits", "Losses", "Method", "NotApplicable", "ParamGroup", "Parts", "Phase", "Ramp", "Task",
-    "named_logits", "require", "suggest",
+    "UserError", "named_logits", "require", "suggest",
 ]
 
 Parts = Iterator[Mapping[str, Tensor]]

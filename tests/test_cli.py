@@ -17,7 +17,7 @@ from benchmark.cli.main import build_parser, main
 from benchmark.paths import prepared_folder
 from tests.conftest import ROOT, command, invoke, one_line_error, tiny_settings
 
-VERBS = ["run", "grid", "status", "clean", "report", "records", "verify", "predict", "evaluate", "export", "data",
+VERBS = ["run", "grid", "status", "clean", "report", "diagnose", "records", "verify", "predict", "evaluate", "export", "data",
          "new", "check", "profile", "list", "explain", "doctor"]
 
 
