@@ -31,7 +31,8 @@ def made(method="unimatch_v2", dice=(0.5, 0.6, 0.7), teacher=(0.4, 0.5, 0.6), lo
             tp = round(1000 * 40 * value / (2 - value))
             pooled[step, output, :] = tp, 0, 40_000 - tp
     _, counts = record(fold=0)
-    counts |= {"validation_pooled": pooled, "steps": np.array([10, 20, 30]), "outputs": np.array(["student", "teacher"])}
+    counts |= {"validation_pooled": pooled, "steps": np.array([10, 20, 30])}
+    counts["outputs"] = np.array(["student", "teacher"])
     if sure:
         confidence = np.zeros((3, 2, 2, 2, 100), dtype=np.int64)
         confidence[:, 1, :, :, 97] = np.array(sure) * 1000
@@ -137,7 +138,8 @@ def test_a_run_is_diagnosed_in_terminal_and_page_and_mistakes_cost_a_line(tmp_pa
     failed, _ = record("fixmatch", status="failed", reason="out of memory")
     write_record(folder, failed | {"run_id": "broken"}, None)
     bare, counts = record("fixmatch")
-    write_record(folder, bare | {"run_id": "unvalidated"}, {k: v for k, v in counts.items() if k[:3] not in ("val", "raw")})
+    counts = {key: values for key, values in counts.items() if not key.startswith(("validation", "raw_"))}
+    write_record(folder, bare | {"run_id": "unvalidated"}, counts)
 
     def told(*words):
         code = main(["diagnose", *words, "--results", str(tmp_path)])
