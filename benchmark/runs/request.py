@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.config.compose import compose
+from benchmark.config.schema import fields_of
 from benchmark.data.dataset import Dataset
 from benchmark.data.load import check_masks, load_dataset
 from benchmark.data.pools import OWN, check_pools, load_pool
 from benchmark.data.splits import Split, default_split, load_split
 from benchmark.errors import UserError
 from benchmark.nets import weights
+from benchmark.ranges import file_or
 from benchmark.registry import METHODS
 from benchmark.spec import Spec
 from benchmark.training import device as devices
@@ -94,7 +96,8 @@ class Specifier:
         if key not in self._known:
             values = compose(request.method, method, dataset.name, request.preset, *layers).values()
             values.update(devices.resolve(values, self.device_kind))
-            values.update(weights.resolve(values))
+            kinds = {f"method.{name}": file_or(field.type) for name, field in fields_of(method).items()}
+            values.update(weights.resolve(values, {key: file for key, file in kinds.items() if file}))
             values["data.unlabelled"] = tuple(sorted(values["data.unlabelled"], key=lambda name: (name != OWN, name)))
             self._known[key] = values
         spec = Spec(
