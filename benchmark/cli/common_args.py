@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DATASET = "a name from `list datasets`, or the path of a folder with a dataset.yaml"
 CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled",
-        "--labels")
+        "--labels", "--unlabelled")
 
 
 def percent(text: str) -> int:
@@ -90,6 +90,8 @@ SHARED: dict[str, dict[str, Any]] = {
     "--labelled": {"metavar": "FILE", "help": "take the labelled images from this list, one id a line"},
     "--labels": {"type": sparse, "metavar": "sparse:SHARE",
                  "help": "only this share of the glands of each labelled image is known; see labels.* in `explain`"},
+    "--unlabelled": {"metavar": "POOL,...", "help": "take unlabelled images from these data sets or folders of images; "
+                     "`own` stands for the data set's own (default: own)"},
     "--device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default: auto)"},
     "--results": {"metavar": "DIR", "help": "results folder (default: $SEMIHISTO_RESULTS or ./results)"},
     "--data": {"metavar": "DIR", "help": "folder of raw data sets (default: $SEMIHISTO_DATA or ./data)"},
@@ -164,6 +166,7 @@ def request(arguments: argparse.Namespace) -> Request:
     overrides = parse_overrides(arguments.overrides)
     if arguments.labels is not None:
         overrides["labels.glands"] = arguments.labels
+    overrides |= {"data.unlabelled": arguments.unlabelled} if arguments.unlabelled else {}
     return Request(
         METHODS.full_name(arguments.method), arguments.dataset, arguments.split, arguments.ratio, arguments.fold,
         arguments.seed, arguments.preset, overrides, labelled,

@@ -128,7 +128,7 @@ def _annotated(asked: Request, data: str | None) -> str:
     from benchmark.runs.request import specify
     from benchmark.training.setup import annotation_of
 
-    spec, split, dataset, _ = specify(asked, "cpu")
+    spec, split, dataset, *_ = specify(asked, "cpu")
     try:
         sparse = annotation_of(spec, load_prepared(dataset, spec.values["data.size"], raw=data), split)
     except UserError as error:

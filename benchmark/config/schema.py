@@ -50,10 +50,12 @@ class Data:
 
     `normalise`: `training` images' own, those `published` for the data set, or those that encoders were trained with
     (`imagenet`, `half`, `clip`); `auto` follows `net.weights`, and is `training` where there are none.
+    `unlabelled`: the data set's `own` unlabelled images, pools (data sets, folders of images), or several of these.
     """
 
     size: Count = 256
     normalise: Literal["auto", "training", "published", "none", "imagenet", "half", "clip"] = "auto"
+    unlabelled: tuple[str, ...] = later(("own",))
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ class Labels:
     an annotated gland, up to this share of its greatest depth. See benchmark/data/annotation.py.
     """
 
-    glands: ShareAbove0 | None = later(None)
+    glands: ShareAbove0 | None = later(None)  # noqa: RUF009 (a field)
     background: Literal["scribbles", "unknown", "trusted"] = later("scribbles")
-    erode: ShareBelow1 = later(0.0)
+    erode: ShareBelow1 = later(0.0)  # noqa: RUF009
 
     def __post_init__(self) -> None:
         if self.glands is None and (self.background, self.erode) != ("scribbles", 0.0):
@@ -106,11 +108,15 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """How often a run is evaluated (the published 'best epoch' depends on it), and the costly scores at its end."""
+    """How often a run is evaluated (the published 'best epoch' depends on it), and the costly scores at its end.
+
+    `also`: other data sets of the same classes, on whose test images of the same fold the finished run is scored, too.
+    """
 
     times: Annotated[int, Range("[1, 10000]")] = 20
     batch: Count = 8
     objects: bool = True
+    also: tuple[str, ...] = later(())
 
 
 SECTIONS: dict[str, type] = {

@@ -95,7 +95,7 @@ def renderers(
         streams["labelled"] = StreamedImages(prepared.images, masks, labelled, kept)
         images, shown, held = prepared.images[:0], prepared.masks[:0], {key: t[:0] for key, t in made.items()}
     else:
-        images, shown, held = prepared.images, visible(prepared.masks.shape, masks, labelled), {}
+        images, shown, held = prepared.images[:], visible(prepared.masks.shape, masks, labelled), {}
         for key, values in made.items():  # at the labelled images' places among all, 0 elsewhere
             held[key] = torch.zeros((len(shown), *values.shape[1:]), dtype=values.dtype)
             held[key][labelled] = values
