@@ -107,6 +107,7 @@ class Specifier:
             request.method, dataset.name, split.name, split.ratio, split.fold, request.seed, request.preset,
             self._known[key], dataset.source if dataset.source != dataset.name else "",
         )
+        spec.section("labels")  # settings that do not go together are an error before any image is read
         pools = check_pools(dataset, spec.values["data.unlabelled"], self._pool)
         others = [self._dataset(other) for other in spec.values["evaluate.also"]]
         for other in others:
