@@ -34,11 +34,11 @@ datasets: [synthetic]
 draws: [0, 1]
 trials: 3
 reference: plain
-set: {data.size: 32, train.steps: 4, train.batch_labelled: 2, evaluate.times: 1, evaluate.objects: false}
+set: {data.size: 32, train.steps: 2, train.batch_labelled: 2, evaluate.times: 1, evaluate.objects: false}
 rows:
   plain: supervised
   teacher: mean_teacher
-  bound: {method: supervised, ratios: [100]}
+  bound: {method: supervised, ratios: [100], draws: [0]}
 """
 OWN = """
 from benchmark.ranges import Choice, Linear, Log
@@ -86,9 +86,8 @@ def test_every_method_draws_valid_settings_that_go_together():
             run = specifier.specify(cell.request)
             ranges = tuning_ranges(run.spec.method, run.spec.values)
             assert len(ranges) > 1 or run.spec.method in ("supervised", "ensemble"), run.spec.method
-            for trial in (1, 4):
-                with torch.device("meta"):
-                    build_method(run.spec.with_values(drawn(ranges, trial)), (6, 18, 24), 2)
+            with torch.device("meta"):
+                build_method(run.spec.with_values(drawn(ranges, 1)), (6, 18, 24), 2)
 
 
 def test_draws_are_uniform_in_the_range_or_in_its_logarithm():
@@ -193,7 +192,7 @@ def test_a_trial_is_counted_only_if_it_has_ended_and_none_is_chosen_before(tuned
 
 def test_trials_are_ordinary_runs_and_the_chosen_setting_runs_on_all_draws(tuned):
     path, results, said, stderr = tuned
-    assert said["states"] == {"done": 10} and said["states_tuned"] == {"done": 4}
+    assert said["states"] == {"done": 9} and said["states_tuned"] == {"done": 4}
     assert "not tuned: bound, synthetic 100 % (no validation images at this label ratio)" in stderr
     assert "without tuning ranges of their own, so optimiser.lr alone: plain" in stderr
     ours = {cell.row: cell.request for cell in read_experiment(str(path)).cells if cell.request.fold == 0}
@@ -295,5 +294,5 @@ def test_two_processes_share_the_trials_and_choose_the_same(tuned, tmp_path):
     assert [json.loads(out) for out, _ in answers] == [whole, whole]
     lines = [line for _, err in answers for line in err.splitlines() if ": done (" in line]
     runs = [line.partition(": done")[0] for line in lines if "by another grid" not in line]
-    assert len(set(runs)) == len(runs) == 10, "no run was done twice"
+    assert len(set(runs)) == len(runs) == 9, "no run was done twice"
 
