@@ -97,6 +97,13 @@ def mse(first: Tensor, second: Tensor) -> Tensor:
     return (_wide(first) - _wide(second)).square().mean()
 
 
+def distance_loss(pred: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error over the pixels whose `target` (of equal shape) is known, not 255; 0 where none is."""
+    valid = target != IGNORE
+    known = valid.sum().clamp(min=1) / valid.numel()
+    return mse(torch.where(valid, pred, target), target) / known
+
+
 def sigmoid_ramp(fraction: Tensor) -> Tensor:
     """exp(-5 (1 - f)^2), then 1 (Laine and Aila 2017; `sigmoid_rampup` of the published code bases)."""
     return torch.exp(-5 * (1 - fraction.clamp(0, 1)).square())

@@ -26,7 +26,7 @@ from benchmark.ranges import Choice, Linear
 
 __all__ = [
     "Batch", "Clock", "Logits", "Losses", "Method", "NotApplicable", "ParamGroup", "Parts", "Phase", "Ramp", "Task",
-    "named_logits", "require", "suggest",
+    "UserError", "named_logits", "require", "suggest",
 ]
 
 Parts = Iterator[Mapping[str, Tensor]]
@@ -190,7 +190,10 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def predict(self, image: Tensor) -> Logits:
-        """Logits [B, C, H, W] of normalised images [B, 3, H, W], or several by name, the official first."""
+        """Logits [B, C, H, W] of normalised images [B, 3, H, W], or several by name, the official first.
+
+        The second is taken for the one that sets the targets (`diagnose`).
+        """
         raise NotImplementedError
 
     def after_step(self, clock: Clock) -> None:

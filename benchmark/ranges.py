@@ -1,7 +1,8 @@
 """Ranges of settings, as types: `weight: NonNegative = 1.0` is checked wherever a value comes in; `explain` shows it.
 
-A range of one's own is `Annotated[int, Range("[2, 100]")]`. What `tune` tries is narrower, and declared apart from it:
-`tuning = {"weight": Log(0.2, 5), "threshold": Linear(0.7, 0.98), "ramp": Choice("constant", "sigmoid")}`.
+A range of one's own is `Annotated[int, Range("[2, 100]")]`; `Annotated[str, FileOr("fixed")]` is this word or a file.
+What `tune` tries is narrower, and declared apart from it: `tuning = {"weight": Log(0.2, 5), "threshold": Linear(0.7,
+0.98), "ramp": Choice("constant", "sigmoid")}`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,16 @@ class Range:
         return f"in {self.text}"
 
 
+class FileOr:
+    """One of some words, or a file, which a specification holds by its SHA-256 and not by its place."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def __str__(self) -> str:
+        return f"{', '.join(self.words)} or a file"
+
+
 Share = Annotated[float, Range("[0, 1]")]
 ShareAbove0 = Annotated[float, Range("(0, 1]")]
 ShareBelow1 = Annotated[float, Range("[0, 1)")]  # dropout rates, momentum
@@ -45,6 +56,11 @@ def range_of(kind: Any) -> Range | None:
     return next((found for part in typing.get_args(kind) if (found := range_of(part))), None)
 
 
+def file_or(kind: Any) -> FileOr | None:
+    """What a type says of files."""
+    return next((part for part in getattr(kind, "__metadata__", ()) if isinstance(part, FileOr)), None)
+
+
 def allowed(kind: Any) -> str:
     """What values a type allows, in words, for `explain` and the pages: `in [0, 1]`, `ema, copy or own`."""
     if typing.get_origin(kind) is Literal:
@@ -52,6 +68,8 @@ def allowed(kind: Any) -> str:
         return f"{', '.join(others)} or {last}" if others else last
     if kind is bool:
         return "true or false"
+    if file := file_or(kind):
+        return str(file)
     return str(range_of(kind) or "")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 IGNORE = 255
-NAME = "semihisto::signed_distance"
+NAME = "semihisto::nearest"
 DISK = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3) if dy * dy + dx * dx <= 4]
 FAR = 2.0**22  # more than any squared distance in an image of side up to 1448; whole numbers are exact so far
 CHUNK = 2**24  # elements of the largest intermediate of the tensor transform (64 MB)
@@ -23,27 +23,25 @@ def boundary(mask: Tensor) -> Tensor:
     """The ring of two pixels around all objects: the dilation by a disk of radius 2, minus the mask.
 
     `mask` [B, H, W] of any integer type holds class indices; all classes but 0 are objects, so the border between two
-    that touch is not drawn. Returns int64 [B, H, W]: 1 on the ring, 0 elsewhere, 255 where the mask is 255. Source:
-    the code of arXiv 2509.13834 (BMVC 2025).
+    that touch is not drawn. Returns int64 [B, H, W]: 1 on the ring, 0 elsewhere, 255 where the mask is 255 and where
+    what such pixels hide could change the answer. Source: the code of arXiv 2509.13834 (BMVC 2025).
     """
-    objects = _objects(mask)
-    height, width = mask.shape[-2:]
-    padded = pad(objects, (2, 2, 2, 2))
-    grown = torch.zeros_like(objects)
-    for dy, dx in DISK:
-        grown |= padded[:, 2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width]
-    return (grown & ~objects).long().masked_fill_(mask == IGNORE, IGNORE)
+    objects, hidden = _objects(mask), mask == IGNORE
+    ring, perhaps = _grown(objects) & ~objects, _grown(hidden) & ~objects
+    return ring.long().masked_fill_(hidden | (perhaps & ~ring), IGNORE)
 
 
 def signed_distance(mask: Tensor) -> Tensor:
     """The distance to the objects' border, positive inside, negative outside, each side scaled to at most 1.
 
     `mask` [B, H, W] of any integer type holds class indices; all classes but 0 are objects. Pixels of the inner border
-    (those with one of four neighbours outside) are 0. Ignored pixels (255) count as background, so the map is defined
-    everywhere; leave them out of the loss by the mask. Without any object the map is -1, without background +1.
+    (those with one of four neighbours outside) are 0. Without any object the map is -1, without background +1. It is
+    255 where the mask is 255 and where what such pixels hide could change the value: the nearest border, or the
+    largest distance of a side, by which it is scaled.
     Returns float32 [B, 1, H, W]. Source: Xue et al., AAAI 2020, with the sign of the code of arXiv 2509.13834.
     """
-    return torch.ops.semihisto.signed_distance(_objects(mask))
+    kinds = _kinds(mask)
+    return scaled(torch.ops.semihisto.nearest(kinds.flatten(0, 1)).view(kinds.shape), kinds)
 
 
 TARGETS = {"boundary": boundary, "sdf": signed_distance}
@@ -55,26 +53,42 @@ def _objects(mask: Tensor) -> Tensor:
     return (mask > 0) & (mask != IGNORE)
 
 
-def by_tensor(objects: Tensor) -> Tensor:
-    """`signed_distance` of bool [B, H, W] in tensor code, exact, for any device."""
-    inside, outside = nearest(~objects), nearest(objects)
-    # infinite or undefined where a side has no pixel; settled by the two last fills
-    scaled = inside / inside.amax((1, 2), keepdim=True) - outside / outside.amax((1, 2), keepdim=True)
-    full = objects.flatten(1).all(1)[:, None, None]
-    empty = ~objects.flatten(1).any(1)[:, None, None]
-    scaled = scaled.masked_fill(inside == 1, 0.0).masked_fill(full, 1.0).masked_fill(empty, -1.0)
-    return scaled.float().unsqueeze(1)
+def _kinds(mask: Tensor) -> Tensor:
+    """Which pixels are background, objects and hidden: bool [3, B, H, W]."""
+    objects, hidden = _objects(mask), mask == IGNORE
+    return torch.stack([~objects & ~hidden, objects, hidden])
 
 
-def by_scipy(objects: Tensor) -> Tensor:
-    """`signed_distance` of bool [B, H, W], image by image; faster than `by_tensor` on a CPU."""
-    maps = np.empty((objects.shape[0], 1, *objects.shape[1:]), dtype=np.float32)
-    for one, found in zip(maps[:, 0], objects.numpy(), strict=True):
-        if found.all() or not found.any():
-            one[:] = 1.0 if found.all() else -1.0
-            continue
-        inside, outside = distance_transform_edt(found), distance_transform_edt(~found)
-        one[:] = np.where(inside == 1, 0.0, inside / inside.max() - outside / outside.max())
+def _grown(pixels: Tensor) -> Tensor:
+    """The dilation of bool [B, H, W] by the disk."""
+    height, width = pixels.shape[-2:]
+    padded, grown = pad(pixels, (2, 2, 2, 2)), torch.zeros_like(pixels)
+    for dy, dx in DISK:
+        grown |= padded[:, 2 + dy : 2 + dy + height, 2 + dx : 2 + dx + width]
+    return grown
+
+
+def scaled(distances: Tensor, kinds: Tensor) -> Tensor:
+    """`signed_distance` from the distances [3, B, H, W] to the nearest pixel of each of the `_kinds`."""
+    ways, sure, to_hidden = [], [], distances[2]
+    for far in distances[:2]:
+        near = torch.minimum(far, to_hidden)  # if all hidden pixels are of this kind; `far` if none is
+        longest = near.amax((1, 2), keepdim=True)
+        ways.append(near / longest)  # infinite or undefined where a side has no pixel; settled by the last fills
+        sure.append((far <= to_hidden) & (longest == far.amax((1, 2), keepdim=True)))
+    border = distances[0] == 1
+    full, empty = (kinds[kind].flatten(1).all(1)[:, None, None] for kind in (1, 0))
+    found = (ways[0] - ways[1]).masked_fill(border, 0.0).masked_fill(full, 1.0).masked_fill(empty, -1.0)
+    known = torch.where(kinds[1], sure[0] | border, sure[1]) & ~kinds[2]
+    return torch.where(known, found, IGNORE).float().unsqueeze(1)
+
+
+def by_scipy(sources: Tensor) -> Tensor:
+    """`nearest` image by image; faster on a CPU."""
+    maps = np.full(sources.shape, np.inf)
+    for one, found in zip(maps, sources.numpy(), strict=True):
+        if found.any():
+            one[:] = distance_transform_edt(~found)
     return torch.from_numpy(maps)
 
 
@@ -101,11 +115,11 @@ def _min_plus(values: Tensor) -> Tensor:
 
 # An operator of its own, so that tracing (FakeTensor mode) sees shapes and never enters SciPy. The plain
 # calls are used, not the `custom_op` decorator, whose first call imports the whole compiler (seconds).
-torch.library.define(NAME, "(Tensor objects) -> Tensor")
-torch.library.impl(NAME, "default", by_tensor)
+torch.library.define(NAME, "(Tensor sources) -> Tensor")
+torch.library.impl(NAME, "default", nearest)
 torch.library.impl(NAME, "cpu", by_scipy)
 
 
 @torch.library.register_fake(NAME)
-def _shape(objects: Tensor) -> Tensor:
-    return objects.new_empty((objects.shape[0], 1, *objects.shape[1:]), dtype=torch.float32)
+def _shape(sources: Tensor) -> Tensor:
+    return torch.empty_like(sources, dtype=torch.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.losses import IGNORE, mse
+from benchmark.losses import distance_loss, mse
 from benchmark.method import Batch, Clock, Logits, Losses, Method, NotApplicable, Ramp, Task
 from benchmark.ranges import Choice, Log, NonNegative, Positive
 
@@ -21,7 +21,7 @@ class DTC(Method):
     Loss:
         L = L_sup + distance_weight mean (z - d)^2 + weight ramp mean (sigmoid(slope z) - p)^2
         p: foreground probability; z: tanh of the distance head; d: the true signed distance, positive inside,
-            scaled to [-1, 1] image by image
+            scaled to [-1, 1] image by image, unknown where ignored pixels (255) could change it
         the first two on labelled, the last on all images of the step, with gradient through both heads
 
     Args:
@@ -34,7 +34,6 @@ class DTC(Method):
     Differs from published code:
         - Its distance is negative inside, with slope -1500: the same mask. Of an image without an object it is 0
           everywhere, here -1.
-        - Ignored pixels (255) count as background where the distance is measured, so they can move a border nearby.
         - It computes cross-entropy and does not use it; here the supervised loss is the configured one.
     """
 
@@ -63,13 +62,11 @@ class DTC(Method):
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
         logits, distance = self.both(labelled.weak)
         logits_u, distance_u = self.both(unlabelled.weak)
-        valid = (labelled.mask != IGNORE).unsqueeze(1)
-        error = torch.where(valid, distance - labelled.sdf, 0).square().sum() / valid.sum().clamp(min=1)
         foreground = torch.cat([logits, logits_u]).softmax(1)[:, 1:]
         consistency = mse(mask_of(torch.cat([distance, distance_u]), self.slope), foreground)
         return {
             "supervised": self.task.criterion(logits, labelled.mask),
-            "distance": self.distance_weight * error,
+            "distance": self.distance_weight * distance_loss(distance, labelled.sdf),
             "consistency": self.weight * clock.ramp(self.ramp) * consistency,
         }
 

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.losses import boundary_dice_loss, dice_loss, mse
+from benchmark.losses import boundary_dice_loss, dice_loss, distance_loss
 from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, ParamGroup, Task, require
 from benchmark.nets.network import Network
 from benchmark.ranges import Log, NonNegative, Positive, ShareBelow1
@@ -90,9 +90,10 @@ class SemiMoE(Method):
     def task_loss(self, name: str, logits: Tensor, target: Tensor, labelled: bool) -> Tensor:
         """Eq. 4 and 6 for one task; `target` is a mask, a boundary [B, H, W] or a distance [B, 1, H, W]."""
         if name == "sdf":
+            pred = logits.tanh()
             if labelled and self.sdf_broadcast:
-                return (logits.tanh() - target.squeeze(1)).square().mean()
-            return mse(logits.tanh(), target)
+                pred, target = torch.broadcast_tensors(pred, target.squeeze(1))
+            return distance_loss(pred, target)
         if name == "bnd":
             return boundary_dice_loss(logits, target)
         return self.task.criterion(logits, target) if labelled else dice_loss(logits, target)

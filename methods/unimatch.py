@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -50,21 +51,36 @@ class UniMatch(Method):
         self.drops = nn.ModuleList(nn.Dropout2d(dropout) for _ in self.net.feature_widths)
         self.weight, self.threshold, self.unsupervised, self.ramp = weight, threshold, unsupervised, ramp
 
-    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
-        features = self.net.encode(unlabelled.weak)
+    def labels(self, features: Sequence[Tensor], labelled: Batch, unlabelled: Batch) -> dict[str, Tensor]:
+        """What teaches each stream: the mask, or the weak view's pseudo-labels, CutMixed as the stream is."""
         with torch.no_grad():
             label = pseudo_label(self.net.logits(features), self.threshold)
         self.log("confident", (label != IGNORE).float().mean())
-        pred_fp = self.net.logits([drop(feature) for drop, feature in zip(self.drops, features, strict=True)])
-        pred_x, pred_s1, pred_s2 = (self.net(x) for x in (labelled.weak, unlabelled.strong, unlabelled.strong2))
+        mixed = {view: unlabelled.cutmix(view, label) for view in ("strong", "strong2")}
+        return {"supervised": labelled.mask, "features": label, **mixed}
+
+    def dropped(self, features: Sequence[Tensor]) -> list[Tensor]:
+        """Features without some of their channels."""
+        return [drop(feature) for drop, feature in zip(self.drops, features, strict=True)]
+
+    def terms(self, logits: Mapping[str, Tensor], labels: Mapping[str, Tensor], clock: Clock) -> dict[str, Tensor]:
+        """The loss of every stream."""
         unsup_loss = dice_loss if self.unsupervised == "dice" else partial(cross_entropy, over="all")
         weight = self.weight * clock.ramp(self.ramp)
         return {
-            "supervised": self.task.criterion(pred_x, labelled.mask),
-            "strong": 0.25 * weight * unsup_loss(pred_s1, unlabelled.cutmix("strong", label)),
-            "strong2": 0.25 * weight * unsup_loss(pred_s2, unlabelled.cutmix("strong2", label)),
-            "features": 0.5 * weight * unsup_loss(pred_fp, label),
+            "supervised": self.task.criterion(logits["supervised"], labels["supervised"]),
+            "strong": 0.25 * weight * unsup_loss(logits["strong"], labels["strong"]),
+            "strong2": 0.25 * weight * unsup_loss(logits["strong2"], labels["strong2"]),
+            "features": 0.5 * weight * unsup_loss(logits["features"], labels["features"]),
         }
+
+    def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
+        features = self.net.encode(unlabelled.weak)
+        labels = self.labels(features, labelled, unlabelled)
+        logits = {"features": self.net.logits(self.dropped(features))}
+        views = {"supervised": labelled.weak, "strong": unlabelled.strong, "strong2": unlabelled.strong2}
+        logits |= {stream: self.net(view) for stream, view in views.items()}
+        return self.terms(logits, labels, clock)
 
     def predict(self, image: Tensor) -> Logits:
         return self.net(image)

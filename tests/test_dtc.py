@@ -42,13 +42,14 @@ def test_all_terms_agree_with_numpy():
     distance = torch.randn(5, 1, 32, 32, generator=generator).tanh()
     method, clock, labelled = DTC(task(), weight=3.0, distance_weight=0.7, slope=4.0), Clock(10), batch()
     labelled.mask[0, :7] = IGNORE
+    labelled.sdf[0, :, :9] = IGNORE  # unknown also near by
     clock.step.fill_(5)
     found = terms(with_heads(method, logits, distance), labelled, unlabelled(count=3), clock)
     z, d = logits.double().numpy(), distance.double().numpy()
     p = 1 / (1 + np.exp(z[:, :1] - z[:, 1:]))
     consistency = ((1 / (1 + np.exp(-4 * d)) - p) ** 2).mean()
     assert found["consistency"].item() == pytest.approx(3 * np.exp(-5 * 0.25) * consistency, rel=1e-5)
-    known = (labelled.mask != IGNORE).numpy()[:, None]
+    known = (labelled.sdf != IGNORE).numpy()
     squared = (d[:2] - labelled.sdf.numpy()) ** 2
     assert found["distance"].item() == pytest.approx(0.7 * squared[known].mean(), rel=1e-5)
 

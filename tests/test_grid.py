@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shlex
@@ -154,11 +155,14 @@ def test_a_run_of_another_machine_is_left_to_it_while_it_lives(experiment, tmp_p
     stranger, stop = replace(Holder.me(), host="node07", machine="another boot"), threading.Event()
     file = RunFolder(tmp_path, spec).path / "lock" / stranger.name
     file.parent.mkdir(parents=True)
+    file.touch()
 
     def beat():
-        number = 0
-        while not stop.wait(0.05):
-            file.write_text(json.dumps({"heartbeat": (number := number + 1)}))
+        for number in itertools.count():
+            with file.open("r+b") as stream:  # as a holder does: never empty, since two empty looks are the same
+                stream.write(json.dumps({"heartbeat": number}).encode())
+            if stop.wait(0.05):
+                return
 
     beating = threading.Thread(target=beat)
     beating.start()

@@ -48,7 +48,7 @@ def test_without_runs_there_is_no_estimate(experiment, tmp_path):
     assert said["device_seconds_left"] is None and said["interrupted"] == {}
     assert said["continue"] == f"python -m benchmark grid {experiment} --results {tmp_path}"
     shown = invoke("status", experiment, "--results", tmp_path).stdout
-    assert "no estimate yet, since no run of this experiment is done" in shown and "6 missing" in shown
+    assert "no estimate yet, since none of these runs is done" in shown and "6 missing" in shown
     assert status("--results", tmp_path) == {"states": {}, "running": [], "interrupted": {}}
 
 

@@ -10,12 +10,18 @@ from skimage.morphology import disk
 from skimage.segmentation import find_boundaries
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmark.targets import TARGETS, boundary, by_tensor, nearest, signed_distance
+from benchmark.targets import IGNORE, TARGETS, _kinds, boundary, nearest, scaled, signed_distance
 
 
 def blobs(count: int, height: int, width: int, seed: int = 0, sigma: float = 3.0) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(size=(count, height, width))
     return gaussian_filter(noise, (0, sigma, sigma)) > 0.02
+
+
+def by_tensor(mask: torch.Tensor) -> torch.Tensor:
+    """What a GPU runs for `signed_distance`."""
+    kinds = _kinds(mask)
+    return scaled(nearest(kinds.flatten(0, 1)).view(kinds.shape), kinds)
 
 
 def expected_distance(objects: np.ndarray) -> np.ndarray:
@@ -55,7 +61,7 @@ def test_signed_distance_on_the_cpu_and_in_tensor_code(objects: np.ndarray) -> N
     assert ours.dtype == torch.float32 and ours.shape == (len(objects), 1, *objects.shape[1:])
     np.testing.assert_array_equal(ours.numpy(), expected)
     # what a GPU runs; the squared distances are whole numbers, but torch's root may differ in its last bit
-    np.testing.assert_allclose(by_tensor(torch.from_numpy(objects)).numpy(), expected, atol=1e-7)
+    np.testing.assert_allclose(by_tensor(torch.from_numpy(objects).long()).numpy(), expected, atol=1e-7)
 
 
 def test_signed_distance_has_the_published_signs_and_range() -> None:
@@ -81,16 +87,38 @@ def test_all_classes_but_background_are_objects() -> None:
         assert torch.equal(target(mask), target(several))
 
 
-def test_ignored_pixels() -> None:
-    mask = torch.from_numpy(blobs(2, 24, 24)).long()
-    ignored = torch.zeros_like(mask, dtype=torch.bool)
-    ignored[:, 5:9, 3:20] = True
-    marked, as_background = mask.masked_fill(ignored, 255), mask.masked_fill(ignored, 0)
-    ring = boundary(marked)
-    assert (ring[ignored] == 255).all()
-    assert torch.equal(ring[~ignored], boundary(as_background)[~ignored])
-    assert torch.equal(signed_distance(marked), signed_distance(as_background))
-    assert torch.equal(signed_distance(torch.full((1, 4, 4), 255)), torch.full((1, 1, 4, 4), -1.0))
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_is_known_exactly_where_hidden_pixels_cannot_change_it(name: str) -> None:
+    """On small masks every completion is tried: what is known is the same in all, and as much as possible is known."""
+    target, generator = TARGETS[name], np.random.default_rng(0)
+    known_anywhere = 0
+    for trial in range(24):
+        mask = torch.from_numpy(blobs(1, 9, 8, seed=trial, sigma=1.5)).long()
+        places = torch.from_numpy(generator.choice(72, 5, replace=False))
+        mask.view(-1)[places] = IGNORE
+        completed = mask.repeat(32, 1, 1)
+        completed.view(32, -1)[:, places] = torch.arange(32)[:, None] >> torch.arange(5) & 1
+        every, found = (target(each).view(-1, 9, 8) for each in (completed, mask))
+        hidden, equal = mask[0] == IGNORE, (every == every[0]).all(0)
+        known = found[0] != IGNORE
+        assert not known[hidden].any() and torch.equal(found[0][known], every[0][known])
+        assert equal[known].all()
+        if name == "boundary":
+            assert torch.equal(known, equal & ~hidden)
+        known_anywhere += int(known.sum())
+        if name == "sdf":
+            np.testing.assert_allclose(by_tensor(mask)[0, 0], found[0], atol=1e-7)
+    assert 24 * 72 * 0.1 < known_anywhere < 24 * 72 * 0.9
+
+
+def test_nothing_is_known_where_all_is_hidden_and_ignored_pixels_far_away_hide_nothing() -> None:
+    for target in TARGETS.values():
+        assert (target(torch.full((1, 4, 4), IGNORE)) == IGNORE).all()
+    mask = torch.zeros(1, 24, 24, dtype=torch.int64)
+    mask[:, 4:13, 4:13] = 1
+    mask[:, 18:20, 18:20] = IGNORE  # too small and too far away to move any border or the largest distance inside
+    values, inside = signed_distance(mask), mask == 1
+    assert torch.equal(values[:, 0][inside], signed_distance(mask * (mask == 1))[:, 0][inside])
 
 
 def test_targets_commute_with_flips_and_turns() -> None:
@@ -109,13 +137,13 @@ def test_targets_can_be_traced_and_need_no_gradient() -> None:
         assert signed_distance(mask).shape == (2, 1, 16, 16) and signed_distance(mask).dtype == torch.float32
         assert boundary(mask).shape == (2, 16, 16) and boundary(mask).dtype == torch.int64
         # the tensor code itself reads nothing back either
-        assert by_tensor(mask > 0).shape == (2, 1, 16, 16)
+        assert by_tensor(mask).shape == (2, 1, 16, 16)
     logits = torch.randn(2, 2, 16, 16, requires_grad=True)
     assert not signed_distance(logits.argmax(1)).requires_grad
 
 
 def test_the_operator_keeps_torchs_rules() -> None:
-    torch.library.opcheck(torch.ops.semihisto.signed_distance.default, (torch.rand(2, 8, 8) > 0.5,))
+    torch.library.opcheck(torch.ops.semihisto.nearest.default, (torch.rand(2, 8, 8) > 0.5,))
 
 
 @pytest.mark.parametrize("mask", [torch.zeros(4, 4, dtype=torch.int64), torch.zeros(1, 4, 4)])

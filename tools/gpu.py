@@ -28,7 +28,8 @@ from benchmark.files import write_text
 GRACE = 15.0  # seconds that a part has to end after it was told to, and the summary to be written
 METHODS = ("supervised", "semimoe", "ensemble", "mean_teacher", "unimatch", "cps", "fixmatch", "cross_teaching", "urpc",
            "ua_mt", "cct", "xnet", "toposemiseg", "entropy_minimisation", "semimoe_homogeneous", "bcp", "corrmatch",
-           "unimatch_v2", "dtc", "mc_net", "ict", "augseg", "ss_net", "ad_mt", "u2pl", "st_plus_plus", "freematch")
+           "unimatch_v2", "dtc", "mc_net", "ict", "augseg", "ss_net", "ad_mt", "u2pl", "st_plus_plus", "freematch",
+           "mpamatch")
 
 
 @dataclass(frozen=True)

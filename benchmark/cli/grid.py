@@ -281,7 +281,7 @@ def states_in_words(states: dict[str, int]) -> str:
 def _in_words(estimate: tuple[float, str] | None, workers: int) -> str:
     """One line for a person; `workers` runs side by side."""
     if estimate is None:
-        return "no estimate yet, since no run of this experiment is done"
+        return "no estimate yet, since none of these runs is done"
     seconds, device = estimate
     share = f", {spoken(seconds / workers)} with {workers} workers" if workers > 1 else ""
     return f"estimated {spoken(seconds)} in total{share} (timed on {device})"

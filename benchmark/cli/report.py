@@ -1,4 +1,4 @@
-"""`report`: tables, figures and a page of an experiment, or of whatever records there are."""
+"""`report`, `diagnose`: tables, figures and a page of an experiment; why a run is not better."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def add(verbs: shared.Verbs) -> None:
-    """Describe the verb."""
+    """Describe the verbs."""
     about = "tables, figures and a page of an experiment"
     parser = shared.add_verb(verbs, "report", about, run, "--results", "--only", "--trials", "--draws")
     parser.add_argument("experiment", nargs="?",
@@ -32,6 +32,11 @@ def add(verbs: shared.Verbs) -> None:
                         help="compare with the published numbers; exit code 4 if any differ")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                         help="whose runs (default: those of the kind of device that has more records)")
+
+    about = "say why a run is not better than one without unlabelled images, and what to try"
+    parser = shared.add_verb(verbs, "diagnose", about, diagnose, "run", "--results")
+    parser.add_argument("--against", metavar="RUN",
+                        help="the run to compare with (default: one of the same draw that uses labelled images alone)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -98,3 +103,23 @@ def _against(groups: list[Group]) -> int:
     if not any(comparison.compared for _, comparison in found):
         raise UserError("--against paper: none of the published numbers has been measured here", GRID_INCOMPLETE)
     return CHECK_FAILED if any(comparison.differing for _, comparison in found) else OK
+
+
+def diagnose(arguments: argparse.Namespace) -> int:
+    """Print the questions with what is seen and what to try, and write them as a page with curves."""
+    from benchmark.models.load import find
+    from benchmark.report.diagnose import as_text, plain_run, read_run
+    from benchmark.report.diagnose import diagnose as parts_of
+    from benchmark.report.page.diagnosis import write
+
+    results, found = results_folder(arguments.results), []
+    for name in filter(None, (arguments.run, arguments.against)):
+        path = find(name, results)[0]
+        if path is None:
+            raise UserError(f"{name}: an export has no record to diagnose; name the run")
+        found.append(read_run(path))
+    run, plain = found[0], found[1] if arguments.against else plain_run(found[0], results / "records")
+    parts = parts_of(run, plain)
+    print(as_text(run, parts))
+    print(f"wrote {write(run, parts, results)}", file=sys.stderr)
+    return OK

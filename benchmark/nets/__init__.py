@@ -18,6 +18,7 @@ NAMES: dict[str, str] = {
     "swin_unet_small": "Swin U-Net, 24 to 192 channels, windows of 4: 1,711,772 parameters, for CPUs",
     "unet_lite": "U-Net on EfficientNet-Lite0, decoder of 64 to 16 channels: 3,362,498 parameters; takes net.weights",
     "unet_lite_half": "the same, its decoder ended at half the side and its logits enlarged: 3,356,434 parameters",
+    "transunet-<timm ViT>": "TransUNet on a plain ViT of timm, as transunet-vit_tiny_patch16_224; takes net.weights",
     "smp/<arch>-<encoder>": "any of segmentation_models_pytorch, e.g. smp/unet-resnet34; timm's as tu-NAME",
 }
 
@@ -33,12 +34,12 @@ def build(
 ) -> Network:
     """Build network `name` on the default device; its weights are drawn from PyTorch's global generator.
 
-    `weights` is None (random), "package", "imagenet" or the digest of a file (see benchmark/nets/weights.py; of
-    `unet_lite` and smp networks only); `size` is the side of the images in pixels, checked when given. Raises UserError
+    `weights` is None (random), "package", "imagenet" or the digest of a file (see benchmark/nets/weights.py; not of
+    U-Nets and Swin U-Nets of our own); `size` is the side of the images in pixels, checked when given. Raises UserError
     for an unknown name, weights that cannot be had, or a size the network cannot take.
     """
     library_name, options = LITE.get(name, (name, {}))
-    if not library_name.startswith("smp/"):
+    if not library_name.startswith(("smp/", "transunet-")):
         return _of_size(_own(name, channels, classes, weights), name, size)
 
     from benchmark.nets import smp

@@ -1,4 +1,5 @@
-"""Any architecture and encoder of segmentation_models_pytorch, and through it timm: `smp/<arch>-<encoder>`.
+"""Any architecture and encoder of segmentation_models_pytorch, and through it timm: `smp/<arch>-<encoder>`; and
+`transunet-<timm ViT>` (benchmark/nets/transunet.py), whose weights come in the same ways.
 
 Architectures that climb back to full resolution level by level offer encode and decode; the others end at a
 fraction of it and enlarge their logits, so they are offered as a whole only.
@@ -20,17 +21,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark.errors import NotApplicable, UserError, suggest
+from benchmark.nets import transunet
 from benchmark.nets import weights as pretrained
 from benchmark.nets.network import Network
 
 LEVELLED = ("unet", "unetplusplus", "manet", "linknet")  # their decoders end at full resolution
+TRANSUNET = "transunet"  # ours, and levelled as well
 
 
 def build(
     name: str, channels: int, classes: int, weights: str | None, size: int | None, *, ends_at_half: bool = False,
     **options: Any,
 ) -> Network:
-    """Build `smp/<arch>-<encoder>`, its encoder random or with `weights` (see benchmark/nets/weights.py).
+    """Build `smp/<arch>-<encoder>` or `transunet-<timm ViT>`, random or with `weights` (benchmark/nets/weights.py).
 
     `ends_at_half`: see `HalfLevelled`, of a U-Net only; `options` go to the library's constructor. Raises UserError.
     """
@@ -54,7 +57,10 @@ def build(
     # The library's default is to download; of a timm encoder it asks whether, not which.
     start: Any = "imagenet" if hub and not encoder.startswith("tu-") else True if hub or loads else None
     try:
-        model = library.create_model(arch, encoder, start, channels, classes, **options)
+        if arch == TRANSUNET:
+            model: Any = transunet.create(encoder.removeprefix("tu-"), start is True, channels, classes, **options)
+        else:
+            model = library.create_model(arch, encoder, start, channels, classes, **options)
     except Exception as error:  # whatever a third-party constructor may raise
         if hub and isinstance(error, OSError):
             raise UserError(
@@ -64,10 +70,10 @@ def build(
             ) from error
         raise UserError(f"network '{name}' cannot be built: {_line(error)}") from error
     if loads and tensors is not None:
-        _check_loaded(model.encoder, tensors, name)
+        _check_loaded(model.encoder.vit if arch == TRANSUNET else model.encoder, tensors, name)
     if ends_at_half:
         return HalfLevelled(model)
-    return Levelled(model, arch) if arch in LEVELLED else Whole(model, name)
+    return Levelled(model, arch) if arch in (*LEVELLED, TRANSUNET) else Whole(model, name)
 
 
 def _hub_name(encoder: str) -> str:
@@ -112,6 +118,11 @@ def _line(error: Exception) -> str:
 
 def _parse(name: str) -> tuple[str, str]:
     arch, _, encoder = name.removeprefix("smp/").partition("-")
+    if name.startswith(f"{TRANSUNET}-"):
+        if not timm.is_model(encoder):
+            raise UserError(f"unknown transformer '{encoder}' in '{name}'.{suggest(encoder, timm.list_models())} Write "
+                            "transunet-<timm ViT>, such as transunet-vit_tiny_patch16_224")
+        return arch, f"tu-{encoder}"
     archs = list(library.MODEL_ARCHITECTURES_MAPPING)
     if arch not in archs:
         near = suggest(arch, archs)
@@ -139,7 +150,7 @@ class Levelled(Network):
         spine = model.decoder.blocks
         if arch == "unetplusplus":
             spine = [spine[f"x_0_{level}"] for level in range(model.decoder.depth + 1)]
-        self.divisor = 2 ** (len(levels) - 1)
+        self.divisor = getattr(model, "divisor", 2 ** (len(levels) - 1))
         self.feature_widths = tuple(levels[leading:])
         self.map_widths = tuple(_width(block) for block in spine)
         self.encoder = Encoder(model.encoder, leading)

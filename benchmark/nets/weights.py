@@ -11,10 +11,12 @@ import shlex
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from benchmark.errors import UserError
 from benchmark.files import sha256
+from benchmark.ranges import FileOr
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,20 +39,34 @@ PREFIX = "sha256:"
 _places: dict[str, Path] = {}  # of the files that this process was told of, by digest
 
 
-def resolve(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`net.weights` and `data.normalise` as a specification holds them: a file by its digest, `auto` by its meaning.
+def resolve(values: Mapping[str, Any], files: Mapping[str, FileOr] = MappingProxyType({})) -> dict[str, Any]:
+    """`net.weights`, `data.normalise` and what else may be a file, by its key, as a specification holds them: a file by
+    its digest, `auto` by its meaning.
 
     Raises UserError where a file is not there, or where it is not known how the encoder was normalised.
     """
     weights = values["net.weights"]
     if weights not in (None, "package", "imagenet") and not str(weights).startswith(PREFIX):
-        file = Path(weights).expanduser()
-        if not file.is_file():
-            raise UserError(f"net.weights={weights}: no such file; leave it unset for a random start, or give "
-                            "`package`, `imagenet` or a file of weights (.safetensors, .pth, .bin)")
-        weights = PREFIX + sha256(file)
-        _places[weights] = file
-    return {"net.weights": weights, "data.normalise": normalisation(values)}
+        weights = _digest("net.weights", weights, "leave it unset for a random start, or give `package`, `imagenet` or "
+                          "a file of weights (.safetensors, .pth, .bin)")
+    digests = {key: _digest(key, values[key], f"give {file}") for key, file in files.items()
+               if values[key] not in file.words and values[key] not in _places}
+    return {"net.weights": weights, "data.normalise": normalisation(values), **digests}
+
+
+def _digest(key: str, value: str, hint: str) -> str:
+    """The digest of the file at `value`, whose place is remembered."""
+    file = Path(value).expanduser()
+    if not file.is_file():
+        raise UserError(f"{key}={value}: no such file; {hint}")
+    digest = PREFIX + sha256(file)
+    _places[digest] = file
+    return digest
+
+
+def place_of(digest: str) -> Path | None:
+    """Where the file of this digest is; None where this process was not told, as when a finished run is loaded."""
+    return _places.get(digest)
 
 
 def normalisation(values: Mapping[str, Any]) -> str:
@@ -77,7 +93,8 @@ def normalisation(values: Mapping[str, Any]) -> str:
 
 def encoder_of(name: str) -> str:
     """The encoder of a network's name, "" where it has none of its own."""
-    return PACKAGED_ENCODER if name.startswith("unet_lite") else name.partition("-")[2]  # "smp/<arch>-<encoder>"
+    kind, _, encoder = name.partition("-")  # "smp/<arch>-<encoder>", "transunet-<timm ViT>"
+    return PACKAGED_ENCODER if name.startswith("unet_lite") else f"tu-{encoder}" if kind == "transunet" else encoder
 
 
 def state_dict(weights: str, encoder: str) -> dict[str, Tensor]:
@@ -133,10 +150,10 @@ def shape_of(tensors: Iterable[str]) -> str | None:
 
 
 def recall(command: str) -> None:
-    """Take note of the file that a record's command names, where it is still there."""
+    """Take note of the files that a record's command names, where they are still there."""
     for word in shlex.split(command):
-        file = Path(word.removeprefix("net.weights="))
-        if word.startswith("net.weights=") and file.is_file():
+        file = Path(word.partition("=")[2])
+        if word.startswith(("net.weights=", "method.")) and file.is_file():
             _places[PREFIX + sha256(file)] = file
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.config.compose import compose
+from benchmark.config.schema import fields_of
 from benchmark.data.dataset import Dataset
 from benchmark.data.load import load_dataset
 from benchmark.data.splits import Split, default_split, load_split
 from benchmark.errors import UserError
 from benchmark.nets import weights
+from benchmark.ranges import file_or
 from benchmark.registry import METHODS
 from benchmark.spec import Spec
 from benchmark.training import device as devices
@@ -84,7 +86,8 @@ class Specifier:
         if key not in self._known:
             values = compose(request.method, method, dataset.name, request.preset, *layers).values()
             values.update(devices.resolve(values, self.device_kind))
-            values.update(weights.resolve(values))
+            kinds = {f"method.{name}": file_or(field.type) for name, field in fields_of(method).items()}
+            values.update(weights.resolve(values, {key: file for key, file in kinds.items() if file}))
             self._known[key] = values
         spec = Spec(
             request.method, dataset.name, split.name, split.ratio, split.fold, request.seed, request.preset,

@@ -20,7 +20,7 @@ from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.method import Method, named_logits
 from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
-from benchmark.metrics.torch_counts import class_counts, threshold_counts
+from benchmark.metrics.torch_counts import class_counts, confidence_counts, threshold_counts
 from benchmark.numerics import Normalisation, Normaliser, Numerics
 from benchmark.training.stitch import class_map
 
@@ -45,6 +45,7 @@ class Evaluator:
         self.steps: list[int] = []
         self.outputs: list[str] = []
         self.pooled: dict[str, list[np.ndarray]] = {name: [] for name in self.lists}
+        self.confidence: list[np.ndarray] = []  # of pseudo-labels, on the validation images
 
     def images(self, names: Sequence[str]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """Batches of rows of the prepared arrays, normalised images [B, 3, S, S] and masks [B, S, S].
@@ -102,20 +103,33 @@ class Evaluator:
         """
         was = method.training
         method.eval()
-        per_image = {name: self.count(method, ids) for name, ids in self.lists.items()}
+        per_image = {name: self.count(method, ids, name == "validation") for name, ids in self.lists.items()}
         for name, counts in per_image.items():
             self.pooled[name].append(counts.sum(0))
         self.steps.append(step)
         method.train(was)
         return per_image
 
-    def count(self, method: Method, ids: Sequence[str]) -> np.ndarray:
-        """The counts of some images, of a method in evaluation mode: int64 [n, O, T, 3]."""
-        rows = []
+    def forget_last(self) -> None:
+        """Take the last evaluation back."""
+        for pooled in (*self.pooled.values(), self.confidence):
+            del pooled[-1:]
+        self.steps.pop()
+
+    def count(self, method: Method, ids: Sequence[str], confidence: bool = False) -> np.ndarray:
+        """The counts of some images, of a method in evaluation mode: int64 [n, O, T, 3].
+
+        confidence: also append their pixels by confidence to `self.confidence`, int64 [O, C, 2, 100].
+        """
+        rows, confident = [], []
         for _, image, mask in self.images(ids):
             by_output = self.logits(method, image)
             self.outputs = list(by_output)
             rows.append(torch.stack([self._counts(logits, mask) for logits in by_output.values()], 1))
+            if confidence:
+                confident.append(torch.stack([confidence_counts(logits, mask) for logits in by_output.values()]))
+        if confidence:
+            self.confidence.append(torch.stack(confident).sum(0).cpu().numpy())
         first_rows = np.cumsum([0, *(len(self.prepared.rows(each)) for each in ids[:-1])])
         return np.add.reduceat(torch.cat(rows).cpu().numpy(), first_rows)
 
@@ -143,6 +157,8 @@ class Evaluator:
             found[named(name, "pooled", self.kind)] = np.stack(self.pooled[name])
             found[named(name, "images", self.kind)] = per_image[name]
             found[f"{name}_ids"] = np.asarray(ids)
+            if name == "validation" and len(self.confidence) == len(self.steps):  # an older checkpoint has none
+                found["validation_confidence"] = np.stack(self.confidence)
             found[f"{name}_native"], extra, predicted = self._native(method, ids, objects=name == "test")
             if name == "test":
                 masks = predicted
@@ -191,10 +207,12 @@ class Evaluator:
     def state_dict(self) -> dict[str, Any]:
         """What was counted so far, as tensors and plain values."""
         pooled = {name: torch.from_numpy(np.stack(rows)) for name, rows in self.pooled.items() if rows}
-        return {"steps": list(self.steps), "outputs": list(self.outputs), "pooled": pooled}
+        found = {"steps": list(self.steps), "outputs": list(self.outputs), "pooled": pooled}
+        return found | {"confidence": [torch.from_numpy(counts) for counts in self.confidence]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self.steps, self.outputs = list(state["steps"]), list(state["outputs"])
+        self.confidence = [counts.numpy() for counts in state.get("confidence", ())]
         pooled = state["pooled"]
         self.pooled = {name: list(pooled[name].numpy()) if name in pooled else [] for name in self.lists}
