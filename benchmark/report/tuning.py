@@ -47,8 +47,8 @@ def _gains(group: Group, tuning: Tuning, notes: list[str]) -> Table:
     caption = (
         f"Strict Dice in percent of the default setting and of the best of {trials} trials, default included: "
         f"best in mean Dice of the validation images, at the last step, on draw {on}. Their masks are labels which no "
-        "method trains on and that the default does not need. difference: tuned minus default in points, paired by draw "
-        f"and image. [95 % interval]: {resampled_units(group)}. draws: in how many of them tuned is above default. The "
+        "method trains on and that the default does not need. difference: tuned minus default in points, paired by "
+        f"draw and image. [95 % interval]: {resampled_units(group)}. draws: in how many of them tuned is above default. The "
         f"last two columns are of the trials alone, on draw {on}: the gain in test Dice over the default of the trial "
         "that is chosen on validation images, and of the trial that is best on test images, which is what tuning on "
         "the test images would have claimed."
@@ -76,8 +76,8 @@ def _trials(group: Group, tuning: Tuning, notes: list[str]) -> Table:
     bare = [group.display(each.place.row) for each in tuning.found if not each.settings[1].keys() - SHARED.keys()]
     alone = [f"By {', '.join(SHARED)} alone, without ranges of their own: {', '.join(bare)}."] if bare else []
     caption = (
-        "How many trials have ended, which one is chosen and what it sets, its Dice in percent of the validation images "
-        "and that of the default; and what the trials took, in minutes a run and in all."
+        "How many trials have ended, which one is chosen and what it sets, its Dice in percent of the validation "
+        "images and that of the default; and what the trials took, in minutes a run and in all."
     )
     header = ["method", "labels", "trials", "chosen", "settings", "validation Dice", "default", "minutes a run",
               "minutes"]  # fmt: skip
