@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DATASET = "a name from `list datasets`, or the path of a folder with a dataset.yaml"
-CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled")
+CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled",
+        "--unlabelled")
 
 
 def percent(text: str) -> int:
@@ -82,6 +83,8 @@ SHARED: dict[str, dict[str, Any]] = {
     "--set": {"dest": "overrides", "type": key_value, "action": "append", "default": [], "metavar": "KEY=VALUE",
               "help": "change one setting, as in --set train.steps=100; see `explain`"},
     "--labelled": {"metavar": "FILE", "help": "take the labelled images from this list, one id a line"},
+    "--unlabelled": {"metavar": "POOL,...", "help": "take unlabelled images from these data sets or folders of images; "
+                     "`own` stands for the data set's own (default: own)"},
     "--device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default: auto)"},
     "--results": {"metavar": "DIR", "help": "results folder (default: $SEMIHISTO_RESULTS or ./results)"},
     "--data": {"metavar": "DIR", "help": "folder of raw data sets (default: $SEMIHISTO_DATA or ./data)"},
@@ -157,9 +160,11 @@ def request(arguments: argparse.Namespace) -> Request:
     labelled = Path(arguments.labelled) if arguments.labelled else None
     if labelled is not None and not labelled.is_file():
         raise UserError(f"--labelled {labelled}: no such file")
+    overrides = parse_overrides(arguments.overrides)
+    overrides |= {"data.unlabelled": arguments.unlabelled} if arguments.unlabelled else {}
     return Request(
         METHODS.full_name(arguments.method), arguments.dataset, arguments.split, arguments.ratio, arguments.fold,
-        arguments.seed, arguments.preset, parse_overrides(arguments.overrides), labelled,
+        arguments.seed, arguments.preset, overrides, labelled,
     )
 
 

@@ -62,10 +62,12 @@ class Data:
 
     `normalise`: `training` images' own, those `published` for the data set, or those that encoders were trained with
     (`imagenet`, `half`, `clip`); `auto` follows `net.weights`, and is `training` where there are none.
+    `unlabelled`: the data set's `own` unlabelled images, pools (data sets, folders of images), or several of these.
     """
 
     size: Count = 256
     normalise: Literal["auto", "training", "published", "none", "imagenet", "half", "clip"] = "auto"
+    unlabelled: tuple[str, ...] = later(("own",))
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,15 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """How often a run is evaluated (the published 'best epoch' depends on it), and the costly scores at its end."""
+    """How often a run is evaluated (the published 'best epoch' depends on it), and the costly scores at its end.
+
+    `also`: other data sets of the same classes, on whose test images of the same fold the finished run is scored, too.
+    """
 
     times: Annotated[int, Range("[1, 10000]")] = 20
     batch: Count = 8
     objects: bool = True
+    also: tuple[str, ...] = later(())
 
 
 SECTIONS: dict[str, type] = {

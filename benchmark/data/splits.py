@@ -39,6 +39,7 @@ class Split:
     validation: tuple[str, ...]  # empty where no honest validation is left: above 20 % labels
     test: tuple[str, ...]
     fingerprint: str  # sha256 of the four lists
+    pool: tuple[str, ...] = ()  # unlabelled images of other data, <pool>:<id> (benchmark/data/pools.py)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def renderers(
         streams["labelled"] = StreamedImages(prepared.images, prepared.masks, labelled, kept)
         images, masks, held = prepared.images[:0], prepared.masks[:0], {key: t[:0] for key, t in made.items()}
     else:
-        images, masks, held = prepared.images, visible(prepared.masks, labelled), {}
+        images, masks, held = prepared.images[:], visible(prepared.masks, labelled), {}
         for key, values in made.items():  # at the labelled images' places among all, 0 elsewhere
             held[key] = torch.zeros((len(masks), *values.shape[1:]), dtype=values.dtype)
             held[key][labelled] = values

@@ -148,7 +148,7 @@ def total_steps(spec: Spec, split: Split) -> int:
 
 def steps_an_epoch(spec: Spec, split: Split) -> int:
     """An epoch goes over the longer of the two lists, in batches of the unlabelled size."""
-    images = max(len(split.labelled), len(split.unlabelled))
+    images = max(len(split.labelled), len(split.unlabelled) + len(split.pool))
     return -(-images // int(spec.values["train.batch_unlabelled"]))
 
 
@@ -209,10 +209,13 @@ def build_training(
     train = spec.section("train")
     devices.clear(device)
     devices.configure(device, train.threads, train.deterministic)
-    lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
+    unlabelled = (*split.unlabelled, *split.pool)
+    lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(unlabelled)}
     sizes = (len(lists["labelled"]), len(lists["unlabelled"]), len(prepared.images))
     numerics, normalisation = Numerics.of(spec.values, device), normalisation_of(spec, prepared, split)
     method = build_method(spec, sizes, len(prepared.classes), normalisation)
+    if split.pool and "unlabelled" not in method.views:
+        raise NotApplicable(f"{spec.method} learns from no unlabelled images, so a pool of them changes nothing")
     method = method.to(device=device, dtype=numerics.dtype).to(memory_format=numerics.memory_format)
     steps = total_steps(spec, split)
     clock = Clock(steps, device, steps_an_epoch(spec, split))
