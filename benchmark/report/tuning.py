@@ -48,10 +48,10 @@ def _gains(group: Group, tuning: Tuning, notes: list[str]) -> Table:
         f"Strict Dice in percent of the default setting and of the best of {trials} trials, the default included: best "
         f"in mean Dice of the validation images at the last step, on draw {on}. Their masks are labels that no method "
         "trains on and that the default does not need. difference: tuned minus default in points, paired by draw and "
-        f"image. [95 % interval]: {resampled_units(group)}. draws: in how many of them tuned is above default. The last "
-        f"two columns are of the trials alone, on draw {on}: the gain in test Dice over the default of the trial that "
-        "is chosen on validation images, and of the trial that is best on test images, which is what tuning on the "
-        "test images would have claimed."
+        f"image. [95 % interval]: {resampled_units(group)}. draws: in how many of them tuned is above default. The "
+        f"last two columns are of the trials alone, on draw {on}: the gain in test Dice over the default of the trial "
+        "that is chosen on validation images, and of the trial that is best on test images, which is what tuning on "
+        "the test images would have claimed."
     )
     header = ["method", "labels", "default", "tuned", "difference", "95 % interval", "draws", "chosen on validation",
               "chosen on test"]  # fmt: skip
