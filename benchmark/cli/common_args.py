@@ -64,6 +64,14 @@ def shard(text: str) -> tuple[int, int]:
     return int(part), int(parts)
 
 
+def draws(text: str) -> tuple[int, ...]:
+    """The type of --draws: `0,1` as (0, 1)."""
+    parts = text.split(",")
+    if not all(map(str.isdecimal, parts)) or len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(f"expected draws as in 0,1, not '{text}'")
+    return tuple(map(int, parts))
+
+
 def seconds(text: str) -> float:
     """The type of options that take a positive time."""
     try:
@@ -103,6 +111,10 @@ SHARED: dict[str, dict[str, Any]] = {
                "help": "cells with this row, method, dataset, ratio or draw"},
     "--shard": {"type": shard, "default": (1, 1), "metavar": "I/N",
                 "help": "only the I-th of N parts, for machines without a common folder; see `records merge`"},
+    "--trials": {"type": int, "metavar": "N",
+                 "help": "trials of every method, the default setting included (default: `trials` in the file)"},
+    "--draws": {"type": draws, "default": (), "metavar": "0,1",
+                "help": "draws that each trial runs on (default: the first of the row)"},
     "run": {"metavar": "RUN", "help": "a run's id or its beginning, its record or folder, or an export's folder"},
 }
 

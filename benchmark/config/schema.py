@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import os
 import sys
 import types
@@ -21,7 +22,18 @@ from typing import Annotated, Any, Literal, Union
 
 from benchmark.batches.augment import Augment
 from benchmark.errors import UserError, suggest
-from benchmark.ranges import Count, NonNegative, Positive, Range, ShareAbove0, ShareBelow1, range_of
+from benchmark.ranges import (
+    Choice,
+    Count,
+    Linear,
+    Log,
+    NonNegative,
+    Positive,
+    Range,
+    ShareAbove0,
+    ShareBelow1,
+    range_of,
+)
 
 FLOAT = sys.float_info.max
 THREADS_A_CORE = 16
@@ -175,6 +187,23 @@ def fields_of(schema: type | Callable[..., Any]) -> Mapping[str, Field]:
             raise UserError(f"{what} needs a type, as in {name}: float = 1.0")
         found[name] = Field(hints[name], convert(hints[name], parameter.default, f"{where}: the default of {name}"))
     return found
+
+
+def tuning_of(method: type) -> Mapping[str, Linear | Choice]:
+    """The tuning ranges that a method declares, by hyper-parameter; UserError for one that is not within validity."""
+    fields, ranges = fields_of(method), getattr(method, "tuning", {})
+    for name, drawn in ranges.items():
+        where = f"{method.__name__}.tuning: {name}"
+        if name not in fields:
+            raise UserError(f"{where}: no such hyper-parameter.{suggest(name, fields)}")
+        if not isinstance(drawn, Linear | Choice):
+            raise UserError(f"{where}: expected Log(low, high), Linear(low, high) or Choice(one, other), not {drawn!r}")
+        least = 0.0 if isinstance(drawn, Log) else -math.inf
+        if isinstance(drawn, Linear) and not least < drawn.low < drawn.high:
+            raise UserError(f"{where}: the range {drawn} must rise{', from above 0' if least == 0 else ''}")
+        for value in drawn.examples:
+            convert(fields[name].type, value, where)
+    return ranges
 
 
 def convert(kind: Any, value: Any, where: str) -> Any:

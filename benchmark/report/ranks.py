@@ -198,11 +198,13 @@ def tau_b(one: Floats, other: Floats) -> Floats:
 
 
 def agreements(group: Group, groups: Sequence[Group] = ()) -> list[Agreement]:
-    """How alike the orders are: between protocols at every ratio, then with the other data of the same experiment."""
+    """How alike the orders are: between protocols at every ratio, then with the other data of the same experiment, and
+    with its tuned or default runs."""
     mine = rankings(group)
     found = [one for ranking in mine for one in _between_protocols(group, ranking)]
     for other in groups:
-        if not (group.expected and other.expected) or _place(other) == _place(group):
+        same_data = _place(other)[:2] == _place(group)[:2]
+        if not (group.expected and other.expected) or same_data == (group.tuned == other.tuned):
             continue
         theirs = {ranking.ratio: ranking for ranking in rankings(other)}
         for ranking in mine:
@@ -212,7 +214,7 @@ def agreements(group: Group, groups: Sequence[Group] = ()) -> list[Agreement]:
                 scores = [each.scores[shared].to_numpy() for each in (ranking, there)]
                 samples = [each.resampled if each.resampled is None else each.resampled[:, _at(each, shared)]
                            for each in (ranking, there)]  # fmt: skip
-                if samples[1] is not None:  # other patients and draws: resampled independently
+                if samples[1] is not None and not same_data:  # other patients and draws: resampled independently
                     samples[1] = np.roll(samples[1], 2, axis=0)
                 names = [" ".join(_place(each)) for each in (group, other)]
                 tau = _agreement(scores, samples)
@@ -256,8 +258,8 @@ def _at(ranking: Ranking, rows: Sequence[str]) -> list[int]:
     return [ranking.rows.index(row) for row in rows]
 
 
-def _place(group: Group) -> tuple[str, str]:
-    return group.dataset, group.split
+def _place(group: Group) -> tuple[str, ...]:
+    return group.dataset, group.split, *(["tuned"] if group.tuned else [])
 
 
 def as_frame(group: Group, groups: Sequence[Group] = ()) -> pd.DataFrame:
