@@ -17,8 +17,8 @@ from benchmark.cli.main import build_parser, main
 from benchmark.paths import prepared_folder
 from tests.conftest import ROOT, command, invoke, one_line_error, tiny_settings
 
-VERBS = ["run", "grid", "status", "clean", "report", "records", "verify", "predict", "evaluate", "export", "data",
-         "new", "check", "profile", "list", "explain", "doctor"]
+VERBS = ["run", "grid", "status", "clean", "report", "diagnose", "records", "verify", "predict", "evaluate", "export",
+         "data", "new", "check", "profile", "list", "explain", "doctor"]
 
 
 def test_the_verbs_are_these():
@@ -29,7 +29,7 @@ def test_the_verbs_are_these():
     options = {o for a in actions.choices["run"]._actions for o in a.option_strings} - {"-h", "--help"}
     assert options == {
         "--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled",
-        "--device", "--results", "--data", "--keep", "--overwrite", "--checkpoint-seconds", "--json",
+        "--unlabelled", "--device", "--results", "--data", "--keep", "--overwrite", "--checkpoint-seconds", "--json",
     }
 
 

@@ -1,4 +1,4 @@
-"""`report`: tables, figures and a page of an experiment, or of whatever records there are."""
+"""`report`, `diagnose`: tables, figures and a page of an experiment; why a run is not better."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def add(verbs: shared.Verbs) -> None:
-    """Describe the verb."""
+    """Describe the verbs."""
     about = "tables, figures and a page of an experiment"
-    parser = shared.add_verb(verbs, "report", about, run, "--results", "--only")
+    parser = shared.add_verb(verbs, "report", about, run, "--results", "--only", "--trials", "--draws")
     parser.add_argument("experiment", nargs="?",
                         help="a name from `list experiments`, or path/to/file.yaml (default: all records there are)")
     parser.add_argument("--protocol", choices=("strict", "validation", "paper"), default="strict",
@@ -33,6 +33,11 @@ def add(verbs: shared.Verbs) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
                         help="whose runs (default: those of the kind of device that has more records)")
 
+    about = "say why a run is not better than one without unlabelled images, and what to try"
+    parser = shared.add_verb(verbs, "diagnose", about, diagnose, "run", "--results")
+    parser.add_argument("--against", metavar="RUN",
+                        help="the run to compare with (default: one of the same draw that uses labelled images alone)")
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, print the tables, and say where the files are."""
@@ -42,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     groups = _groups(arguments, results)
     command = "python -m benchmark report" + (f" {shlex.quote(arguments.experiment)}" if arguments.experiment else "")
     command += "".join(f" --only {shlex.quote(pair)}" for pair in arguments.only)
+    command += f" --trials {arguments.trials}" * (arguments.trials is not None)
+    command += f" --draws {','.join(map(str, arguments.draws))}" * bool(arguments.draws)
     command += f" --device {arguments.device}" * (arguments.device != "auto")
     command += f" --protocol {arguments.protocol}" * (arguments.protocol != "strict")
     if arguments.against:
@@ -63,15 +70,17 @@ def _groups(arguments: argparse.Namespace, results: Path) -> list[Group]:
     from benchmark.report.gather import check_records, gather, group_runs
 
     if arguments.experiment is None:
-        if arguments.only:
-            raise UserError("--only selects a part of an experiment; name the experiment, too")
+        if arguments.only or arguments.trials is not None or arguments.draws:
+            raise UserError("--only, --trials and --draws are of an experiment; name it, too")
         if groups := group_runs(check_records(results)):
             return groups
         raise UserError(f"{results / 'records'}: no records to report; make one with 'python -m benchmark run'")
     from benchmark.runs.experiment import read_experiment  # needs torch, which takes seconds to import
 
     kind = None if arguments.device == "auto" else arguments.device
-    found = gather(read_experiment(arguments.experiment), results, kind, shared.only(arguments))
+    experiment = read_experiment(arguments.experiment)
+    trials = arguments.trials if arguments.trials is not None else experiment.trials
+    found = gather(experiment, results, kind, shared.only(arguments), trials, arguments.draws)
     if not any(group.runs for group in found):
         device = f" --device {kind}" if kind else ""
         raise UserError(f"{results / 'records'}: no records of experiment {arguments.experiment}"
@@ -94,3 +103,23 @@ def _against(groups: list[Group]) -> int:
     if not any(comparison.compared for _, comparison in found):
         raise UserError("--against paper: none of the published numbers has been measured here", GRID_INCOMPLETE)
     return CHECK_FAILED if any(comparison.differing for _, comparison in found) else OK
+
+
+def diagnose(arguments: argparse.Namespace) -> int:
+    """Print the questions with what is seen and what to try, and write them as a page with curves."""
+    from benchmark.models.load import find
+    from benchmark.report.diagnose import as_text, plain_run, read_run
+    from benchmark.report.diagnose import diagnose as parts_of
+    from benchmark.report.page.diagnosis import write
+
+    results, found = results_folder(arguments.results), []
+    for name in filter(None, (arguments.run, arguments.against)):
+        path = find(name, results)[0]
+        if path is None:
+            raise UserError(f"{name}: an export has no record to diagnose; name the run")
+        found.append(read_run(path))
+    run, plain = found[0], found[1] if arguments.against else plain_run(found[0], results / "records")
+    parts = parts_of(run, plain)
+    print(as_text(run, parts))
+    print(f"wrote {write(run, parts, results)}", file=sys.stderr)
+    return OK

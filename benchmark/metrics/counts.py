@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 IGNORE = 255
 THRESHOLDS = np.arange(45) * 0.02  # 0, 0.02, ..., 0.88, as in the evaluation of the XNet family
+CONFIDENCES = np.arange(100) / 100  # lower ends of the bins that pseudo-labels are counted in
 
 
 def class_confusion(prediction: NDArray, mask: NDArray, classes: int) -> NDArray[np.int64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmark.metrics.counts import IGNORE, THRESHOLDS
+from benchmark.metrics.counts import CONFIDENCES, IGNORE, THRESHOLDS
 
 
 def threshold_counts(probability: Tensor, mask: Tensor) -> Tensor:
@@ -40,3 +40,18 @@ def class_counts(prediction: Tensor, mask: Tensor, classes: int) -> Tensor:
     table = table.view(images, classes, classes)
     right = table.diagonal(dim1=1, dim2=2)
     return torch.stack((right, table.sum(1) - right, table.sum(2) - right), -1)[:, 1:]
+
+
+def confidence_counts(logits: Tensor, mask: Tensor) -> Tensor:
+    """Pixels by predicted class, wrong or right, and confidence max_c p_c in steps of 1 %: int64 [C, 2, 100].
+
+    Bin k counts confidences in [k %, k + 1 %), the last one 1 as well. `logits` [B, C, H, W]; `mask` as in the counts
+    above, of two or of several classes.
+    """
+    classes, bins = logits.shape[1], len(CONFIDENCES)
+    confidence, label = logits.softmax(1).max(1)
+    edges = torch.tensor(CONFIDENCES[1:], dtype=torch.float32, device=logits.device)
+    level = torch.bucketize(confidence, edges, right=True)
+    code = (label * 2 + (label == mask.clamp(max=classes - 1))) * bins + level
+    code = code.masked_fill(mask == IGNORE, classes * 2 * bins)
+    return torch.bincount(code.flatten(), minlength=classes * 2 * bins + 1)[:-1].view(classes, 2, bins)

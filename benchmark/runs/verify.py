@@ -24,7 +24,7 @@ from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.setup import code_versions
 
-FINGERPRINTS = ("fingerprint", "arrays_fingerprint", "split_fingerprint")
+FINGERPRINTS = ("fingerprint", "arrays_fingerprint", "split_fingerprint", "annotation")
 SHOWN = 3  # differences of one aspect that a line has room for
 
 
@@ -89,7 +89,7 @@ def verify(path: Path, device_name: str, *, raw: str | None = None, **callbacks:
     comparison.differences = {
         "specification": None if again["run_id"] == record["run_id"] else
         f"the record's specification is that of {again['run_id']}: it was edited",
-        "data": listed(f"another {key}" for key in FINGERPRINTS if record["data"].get(key) != again["data"][key]),
+        "data": listed(f"another {key}" for key in FINGERPRINTS if record["data"].get(key) != again["data"].get(key)),
         "counts": count_differences(before, after),
         "scores": changes({"status": record["status"]} | record["scores"],
                           {"status": again["status"]} | again["scores"]),
@@ -112,10 +112,10 @@ def recorded(record: Mapping[str, Any], spec: Spec, file: Path) -> Request:
 
 
 def count_differences(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarray]) -> str | None:
-    """Which arrays differ, in how many numbers and by how much."""
+    """Which arrays differ, in how many numbers and by how much; what only a newer version counts is not compared."""
     found = []
-    for name in sorted(old.keys() | new.keys()):
-        if name not in old or name not in new or old[name].shape != new[name].shape:
+    for name in sorted(old):
+        if name not in new or old[name].shape != new[name].shape:
             found.append(f"{name} has another shape")
         elif not np.array_equal(old[name], new[name], equal_nan=old[name].dtype.kind == "f"):
             differ = old[name] != new[name]

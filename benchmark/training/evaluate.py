@@ -6,7 +6,7 @@ counted at the argmax, each against the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.method import Method, named_logits
 from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
-from benchmark.metrics.torch_counts import class_counts, threshold_counts
+from benchmark.metrics.torch_counts import class_counts, confidence_counts, threshold_counts
 from benchmark.numerics import Normalisation, Normaliser, Numerics
 from benchmark.training.stitch import class_map
 
@@ -28,6 +28,21 @@ from benchmark.training.stitch import class_map
 def named(list_name: str, counted: str, kind: str = "") -> str:
     """The name of an array of counts: `test_pooled`, of several classes `test_pooled_classes`."""
     return "_".join(filter(None, (list_name, counted, kind)))
+
+
+def scorable(
+    prepared: PreparedData, names: Sequence[str], trained_on: Collection[str]
+) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+    """The images that a run can be scored on, and those that are left out, by reason; UserError where none is left.
+
+    trained_on: the hashes of the images that the run learned from."""
+    seen = [name for name in names if prepared.hashes[prepared.position(name)] in trained_on]
+    unknown = [name for name in names if name not in seen and (prepared.masks[prepared.rows(name)] == IGNORE).all()]
+    left = tuple(name for name in names if name not in seen and name not in unknown)
+    if not left:
+        raise UserError(f"{prepared.name}: none of {len(names)} images can be scored: the run was trained on "
+                        f"{len(seen)}, and {len(unknown)} have no mask")
+    return left, {"trained_on": seen, "without_mask": unknown}
 
 
 class Evaluator:
@@ -38,13 +53,14 @@ class Evaluator:
         numerics: Numerics,
     ) -> None:
         self.prepared, self.settings, self.numerics = prepared, settings, numerics
-        self.normalise = Normaliser(normalisation, numerics)
+        self.normalisation, self.normalise = normalisation, Normaliser(normalisation, numerics)
         self.classes = len(prepared.classes)
         self.kind = "classes" if self.classes > 2 else ""  # of the counts at working size, in their names
         self.lists = {"test": split.test} | ({"validation": split.validation} if split.validation else {})
         self.steps: list[int] = []
         self.outputs: list[str] = []
         self.pooled: dict[str, list[np.ndarray]] = {name: [] for name in self.lists}
+        self.confidence: list[np.ndarray] = []  # of pseudo-labels, on the validation images
 
     def images(self, names: Sequence[str]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         """Batches of rows of the prepared arrays, normalised images [B, 3, S, S] and masks [B, S, S].
@@ -56,6 +72,11 @@ class Evaluator:
             rows = every[start : start + self.settings.batch]
             mask = torch.from_numpy(np.ascontiguousarray(self.prepared.masks[rows])).to(self.numerics.device)
             yield rows, self.normalise(self.prepared.images[rows]), mask
+
+    def on(self, prepared: PreparedData, ids: tuple[str, ...]) -> Evaluator:
+        """The same on images of other data, which it takes for the test images."""
+        images = Split("elsewhere", 0, 0, (), (), (), ids, "")
+        return Evaluator(prepared, images, self.settings, self.normalisation, self.numerics)
 
     @torch.inference_mode()
     def logits(self, method: Method, image: Tensor) -> dict[str, Tensor]:
@@ -102,20 +123,33 @@ class Evaluator:
         """
         was = method.training
         method.eval()
-        per_image = {name: self.count(method, ids) for name, ids in self.lists.items()}
+        per_image = {name: self.count(method, ids, name == "validation") for name, ids in self.lists.items()}
         for name, counts in per_image.items():
             self.pooled[name].append(counts.sum(0))
         self.steps.append(step)
         method.train(was)
         return per_image
 
-    def count(self, method: Method, ids: Sequence[str]) -> np.ndarray:
-        """The counts of some images, of a method in evaluation mode: int64 [n, O, T, 3]."""
-        rows = []
+    def forget_last(self) -> None:
+        """Take the last evaluation back."""
+        for pooled in (*self.pooled.values(), self.confidence):
+            del pooled[-1:]
+        self.steps.pop()
+
+    def count(self, method: Method, ids: Sequence[str], confidence: bool = False) -> np.ndarray:
+        """The counts of some images, of a method in evaluation mode: int64 [n, O, T, 3].
+
+        confidence: also append their pixels by confidence to `self.confidence`, int64 [O, C, 2, 100].
+        """
+        rows, confident = [], []
         for _, image, mask in self.images(ids):
             by_output = self.logits(method, image)
             self.outputs = list(by_output)
             rows.append(torch.stack([self._counts(logits, mask) for logits in by_output.values()], 1))
+            if confidence:
+                confident.append(torch.stack([confidence_counts(logits, mask) for logits in by_output.values()]))
+        if confidence:
+            self.confidence.append(torch.stack(confident).sum(0).cpu().numpy())
         first_rows = np.cumsum([0, *(len(self.prepared.rows(each)) for each in ids[:-1])])
         return np.add.reduceat(torch.cat(rows).cpu().numpy(), first_rows)
 
@@ -143,6 +177,8 @@ class Evaluator:
             found[named(name, "pooled", self.kind)] = np.stack(self.pooled[name])
             found[named(name, "images", self.kind)] = per_image[name]
             found[f"{name}_ids"] = np.asarray(ids)
+            if name == "validation" and len(self.confidence) == len(self.steps):  # an older checkpoint has none
+                found["validation_confidence"] = np.stack(self.confidence)
             found[f"{name}_native"], extra, predicted = self._native(method, ids, objects=name == "test")
             if name == "test":
                 masks = predicted
@@ -191,10 +227,12 @@ class Evaluator:
     def state_dict(self) -> dict[str, Any]:
         """What was counted so far, as tensors and plain values."""
         pooled = {name: torch.from_numpy(np.stack(rows)) for name, rows in self.pooled.items() if rows}
-        return {"steps": list(self.steps), "outputs": list(self.outputs), "pooled": pooled}
+        found = {"steps": list(self.steps), "outputs": list(self.outputs), "pooled": pooled}
+        return found | {"confidence": [torch.from_numpy(counts) for counts in self.confidence]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` gave."""
         self.steps, self.outputs = list(state["steps"]), list(state["outputs"])
+        self.confidence = [counts.numpy() for counts in state.get("confidence", ())]
         pooled = state["pooled"]
         self.pooled = {name: list(pooled[name].numpy()) if name in pooled else [] for name in self.lists}

@@ -46,6 +46,7 @@ class TrainResult:
     masks: dict[str, np.ndarray] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
+    elsewhere: dict[str, dict[str, Any]] = field(default_factory=dict)  # scores on other data, by its name
 
 
 @dataclass
@@ -109,9 +110,7 @@ def train(
         if stopping:
             raise Interrupted(f"stopped after step {state.step} of {training.steps}; the same command continues it")
     if not per_image:  # resumed at the very end: the last evaluation is made again
-        for rows in training.evaluator.pooled.values():
-            rows.pop()
-        training.evaluator.steps.pop()
+        training.evaluator.forget_last()
         per_image = training.evaluator.evaluate(training.method, state.step)
     counts, masks = training.evaluator.finalise(training.method, per_image)
     state.wall_seconds = wall_before + time.perf_counter() - begun

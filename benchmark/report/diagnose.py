@@ -1,0 +1,261 @@
+"""Why a run is not better than one without unlabelled images: what its counts say, and what to try.
+
+Scores are of the validation images, whose masks are never trained on; test images play no part, so nothing is tuned on
+them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.errors import UserError
+from benchmark.metrics.counts import CONFIDENCES
+from benchmark.protocols import over_steps
+from benchmark.registry import METHODS
+from benchmark.report.results_frame import Run
+from benchmark.runs.run_files import read_counts, read_record, record_files
+
+SAME = ("dataset", "split", "ratio", "fold", "seed")  # what a run shares with the one that it is compared with
+LOSS = "supervised"  # the loss on labelled images, or, as in `supervised/first`, the beginning of several
+SURE = 0.95  # how sure a pixel must be to be counted where a method has no threshold
+POINT, NEAR = 1.0, 0.2  # points of Dice that count as a difference, and as none
+STUCK = 0.9  # of its first value: a loss above it has not fallen
+LITTLE, MANY, RIGHT = 0.05, 0.999, 0.8  # shares of pixels: hardly any, nearly all, right often enough
+Curve = tuple[NDArray[Any], NDArray[np.float64]]  # steps and values
+
+
+class Part(NamedTuple):
+    """A question about a run: what is seen, what to try, and curves by name with what their values are."""
+
+    question: str
+    seen: list[str]
+    advice: list[str]
+    label: str = ""
+    curves: Mapping[str, Curve] = {}
+
+
+def read_run(path: Path) -> Run:
+    """The run of a record; UserError where it did not end well, or has no validation images."""
+    record = read_record(path)
+    if record["status"] != "done":
+        raise UserError(f"{path.stem} is {record['status']} ({record['reason']}); only a finished run can be diagnosed")
+    run = Run(record, read_counts(path, record))
+    if over_steps(run.counts, "validation") is None:
+        raise UserError(f"{path.stem}: its split has no validation images, and a run is diagnosed by them alone")
+    return run
+
+
+def plain_run(run: Run, folder: Path) -> Run | None:
+    """The finished run of the same draw that uses labelled images alone: of several the one whose settings are nearest,
+    then the smallest."""
+    found = []
+    for path in record_files(folder):
+        with contextlib.suppress(UserError):  # a damaged record, or a method that is not here any more
+            record = read_record(path)
+            same = all(record["spec"][key] == run.spec[key] for key in SAME) and record["status"] == "done"
+            same &= record["data"].get("fingerprint") == run.record["data"].get("fingerprint")
+            if same and "unlabelled" not in METHODS.load(record["spec"]["method"]).views:
+                other = read_run(path)
+                found.append((len(_other_settings(other, run)), record["cost"]["parameters_trained"], path, other))
+    return min(found)[3] if found else None
+
+
+def _other_settings(one: Run, other: Run) -> list[str]:
+    """Which settings differ, those of the methods aside."""
+    a, b = one.spec["values"], other.spec["values"]
+    return sorted(key for key in a | b if not key.startswith("method.") and a.get(key) != b.get(key))
+
+
+def diagnose(run: Run, plain: Run | None) -> list[Part]:
+    """The parts of a diagnosis, in the order in which one looks for a cause. `plain`: what the run is compared with.
+
+    UserError where that is of another draw, or where the run uses no unlabelled images.
+    """
+    name, method = run.record["run_id"], run.spec["method"]
+    if "unlabelled" not in METHODS.load(method).views:
+        raise UserError(f"{name}: {method} uses no unlabelled images; diagnose a run of a method that does")
+    if plain and (differ := [key for key in SAME if plain.spec[key] != run.spec[key]]):
+        raise UserError(f"{plain.record['run_id']} has another {differ[0]} than {name}; compare runs of one draw")
+    return [_gain(run, plain), _loss(run, plain), _teacher(run), *_pseudo_labels(run)]
+
+
+def as_text(run: Run, parts: Sequence[Part]) -> str:
+    """The diagnosis for a terminal, each curve as its values at six evaluations at most."""
+    lines = [run.record["run_id"]]
+    for part in parts:
+        lines += ["", part.question, *(f"  {line}" for line in part.seen), *(f"  Try: {line}" for line in part.advice)]
+        for number, (name, (steps, values)) in enumerate(part.curves.items()):
+            some = np.unique(np.linspace(0, len(steps) - 1, 6).round().astype(int))
+            lines += [f"  {part.label + ', step':<24}" + "".join(f"{steps[k]:>8}" for k in some)] * (number == 0)
+            lines.append(f"  {name:<24}" + "".join(f"{values[k]:8.4g}" for k in some))
+    return "\n".join(lines)
+
+
+def _gain(run: Run, plain: Run | None) -> Part:
+    steps, dice = mine = _dice(run)
+    shown, seen, advice = {str(run.counts["outputs"][0]): mine}, [f"Dice at the end: {dice[-1]:.1f} %."], []
+    if plain is None:
+        seen.append("There is no run of the same draw without unlabelled images to compare with.")
+        advice.append("Make one with the same options and a method that uses labelled images alone.")
+    else:
+        shown[plain.spec["method"]] = _dice(plain)
+        gain = dice[-1] - _dice(plain)[1][-1]
+        seen.append(f"{plain.record['run_id']}, without unlabelled images, has {abs(gain):.1f} points "
+                    f"{'less' if gain > 0 else 'more'}. This is one draw; a report compares several.")
+        if differ := _other_settings(plain, run):
+            seen.append(f"Careful: the two differ in {', '.join(differ)}.")
+    best = int(np.nanargmax(np.nan_to_num(dice)))
+    if dice[best] - dice[-1] > POINT:
+        seen.append(f"The best evaluation was at step {steps[best]}, {dice[best] - dice[-1]:.1f} points above the end.")
+        advice.append(f"Train shorter (train.steps){_or(run, 'weight', 'lower')}: it may learn its own mistakes.")
+    elif len(dice) > 2 and dice[-1] - dice[-1 - len(dice) // 3] > POINT:
+        seen.append("The score still rises at the end.")
+        advice.append("Train longer (train.steps).")
+    return Part("Do the unlabelled images help?", seen, advice, "Dice (%)", shown)
+
+
+def _loss(run: Run, plain: Run | None) -> Part:
+    question, (steps, mine) = "Does the supervised loss fall?", _supervised_loss(run)
+    if len(mine) < 2:
+        return Part(question, ["No supervised loss was logged at two evaluations or more."], [])
+    shown, advice = {"this run": (steps, mine)}, []
+    seen = [f"It goes from {mine[0]:.3f} (mean up to the first evaluation) to {mine[-1]:.3f} (since the last but one)."]
+    if mine[-1] > STUCK * mine[0]:
+        seen.append("It hardly falls: the network does not learn the labelled images.")
+        advice.append("Try another learning rate (optimiser.lr) and more steps; look at the masks (`data preview`).")
+    if plain is not None and len(other := _supervised_loss(plain)[1]) > 1:
+        shown[plain.spec["method"]] = _supervised_loss(plain)
+        seen.append(f"Without unlabelled images it goes from {other[0]:.3f} to {other[-1]:.3f}.")
+        if mine[0] > 1.5 * other[0]:
+            seen.append("The two start far apart, since a method may add the losses of several networks: compare the "
+                        "shapes alone.")
+        elif mine[-1] > 1.2 * other[-1]:
+            seen.append("The network fits the labelled images less: the unlabelled terms are strong, or the method "
+                        "disturbs its network, as dropout does.")
+            advice.append(f"Train longer{_or(run, 'weight', 'lower')}.")
+    return Part(question, seen, advice, "supervised loss", shown)
+
+
+def _teacher(run: Run) -> Part:
+    question, mine = "Is the teacher better than the student?", _dice(run)
+    official, *others = map(str, run.counts["outputs"])
+    decay, shown, advice = _number(run, "decay"), {official: mine}, []
+    seen = [] if others else [f"There is one output ({official}): the network is its own teacher."]
+    for number, name in enumerate(others, 1):
+        shown[name] = _dice(run, number)
+        ahead = shown[name][1] - mine[1]
+        seen.append(f"At the end {name} is {abs(ahead[-1]):.1f} points {'better' if ahead[-1] >= 0 else 'worse'} than "
+                    f"{official}. It was worse at {np.count_nonzero(ahead < 0)} of {len(ahead)} evaluations.")
+        if decay is not None and (ahead[-1] < -POINT or np.abs(ahead).mean() < NEAR):
+            seen.append(f"Decay {decay:g} averages over about {1 / max(1 - decay, 1e-6):,.0f} steps; the run has "
+                        f"{mine[0][-1]:,}.")
+            advice.append("Lower method.decay, or train longer: the average still holds early weights."
+                          if ahead[-1] < -POINT else "Raise method.decay: the two are so near that it teaches little.")
+    return Part(question, seen, list(dict.fromkeys(advice)), "Dice (%)", shown if others else {})
+
+
+def _pseudo_labels(run: Run) -> list[Part]:
+    """How many pixels are sure enough and how many of them right, of the output that sets the targets: the second, or
+    the only one."""
+    question, steps, counts = "How many pixels get a pseudo-label?", run.counts["steps"], _confidence(run)
+    if counts is None:
+        older = "The record does not say: it was made before pixels were counted by their confidence."
+        return [Part(question, [older], ["Make the run again with --overwrite."])]
+    threshold, name = _number(run, "threshold"), str(run.counts["outputs"][:2][-1])
+    level = SURE if threshold is None else threshold
+    sure, every = counts[..., int(np.searchsorted(CONFIDENCES, level + 1e-9)) - 1 :].sum(-1), counts.sum(-1)
+    share = sure.sum((1, 2)) / every.sum((1, 2))
+    seen, advice = [f"At the end {name} is at least {100 * level:g} % sure of {_percent(share[-1])} of the pixels; at "
+                    f"the first evaluation, of {_percent(share[0])}."], []
+    if threshold is None:
+        seen.append("The method has no method.threshold: every pixel may be a target.")
+    elif share[-1] < LITTLE:
+        seen.append("There is little to learn from.")
+        advice.append(f"Train longer{_or(run, 'threshold', 'lower')}.")
+    elif share[-1] > MANY:
+        seen.append("The threshold keeps nearly every pixel.")
+    parts = [Part(question, seen, advice, "share of pixels (%)", {name: (steps, 100 * share)})]
+    return [*parts, _precision(run, every if threshold is None else sure, every)]
+
+
+def _precision(run: Run, labelled: NDArray[np.int64], every: NDArray[np.int64]) -> Part:
+    """How many of the pixels with a pseudo-label are right, [E, C, wrong or right], and of all pixels."""
+    question, steps = "Are the pseudo-labels right?", run.counts["steps"]
+    if not labelled[-1].any():
+        return Part(question, ["At the end there are none."], [])
+    with np.errstate(invalid="ignore"):  # a class that has none is nan
+        of_class = labelled[..., 1] / labelled.sum(2)
+        right, unselected = (found[..., 1].sum(1) / found.sum((1, 2)) for found in (labelled, every))
+    curves, advice = {"pseudo-labels": right}, []
+    seen = [f"At the end {_percent(right[-1])} of them are right."]
+    if labelled is not every:
+        curves["all pixels"] = unselected
+        seen.append(f"Of all pixels, sure or not, {_percent(unselected[-1])} are.")
+    if right[-1] < RIGHT:
+        seen.append("Many are wrong, and the method learns them.")
+        advice.append(f"Use more labelled images{_or(run, 'threshold', 'raise')}{_or(run, 'weight', 'lower')}.")
+    names = ["background", *map(str, run.counts.get("classes", ["foreground"]))]
+    share, truth = labelled[-1].sum(1) / labelled[-1].sum(), _truth(run, every)
+    for k, kind in enumerate(names):
+        if of_class[-1, k] < min(RIGHT, right[-1]):
+            seen.append(f"Those of {kind} are right in {_percent(of_class[-1, k])} only.")
+        if share[k] < truth[k] / 2:
+            seen.append(f"{kind.capitalize()} is {_percent(truth[k])} of the masks but {_percent(share[k])} of the "
+                        "pseudo-labels.")
+            advice.append(f"Train longer{_or(run, 'threshold', 'lower')}, so that every class is taught.")
+    curves |= dict(zip(names[:6], of_class.T, strict=False))
+    shown = {name: (steps, 100 * values) for name, values in curves.items()}
+    return Part(question, seen, list(dict.fromkeys(advice)), "precision (%)", shown)
+
+
+def _confidence(run: Run) -> NDArray[np.int64] | None:
+    """Validation pixels of the output that sets the targets, [E, C, wrong or right, confidence]; None of old records.
+    """
+    counts = run.counts.get("validation_confidence")
+    return None if counts is None else counts[:, :2][:, -1]
+
+
+def _truth(run: Run, every: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The share of each class in the validation masks, the background first. [C]."""
+    pooled = run.counts.get("validation_pooled_classes")
+    found = run.counts["validation_pooled"][-1, 0, :1] if pooled is None else pooled[-1, 0]
+    classes = (found[:, 0] + found[:, 2]) / every[-1].sum()
+    return np.concatenate([[1 - classes.sum()], classes])
+
+
+def _dice(run: Run, output: int = 0) -> Curve:
+    values = over_steps(run.counts, "validation", output)
+    assert values is not None  # see `read_run`
+    return run.counts["steps"], 100 * values
+
+
+def _supervised_loss(run: Run) -> Curve:
+    """Where it was logged; of several networks with a term each, their mean."""
+    steps, values = [], []
+    for entry in run.record["history"]:
+        if terms := [v for name, v in entry.items() if name.partition("/")[0] == LOSS and v is not None]:
+            steps.append(entry["step"])
+            values.append(np.mean(terms))
+    return np.array(steps), np.array(values)
+
+
+def _or(run: Run, setting: str, how: str) -> str:
+    """`, or lower method.weight (now 5)`, where the method has such a setting."""
+    value = _number(run, setting)
+    return "" if value is None else f", or {how} method.{setting} (now {value:g})"
+
+
+def _number(run: Run, setting: str) -> float | None:
+    """The value of a method's setting; None where it has none, or one that is no number."""
+    value = run.spec["values"].get(f"method.{setting}")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
