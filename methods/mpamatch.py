@@ -48,7 +48,7 @@ class MPAMatch(UniMatch, Method):
         text: weight of the text prototypes. Ours. With both weights 0 this is UniMatch.
         temperature: T of both. Ours; without one the loss of a perfect match could not fall below 0.127.
         decay: of the image prototypes; 0 takes those of the batch. Ours.
-        vectors: text prototypes, `fixed` orthonormal ones, `minilm`'s of prompts that learn, or a file with a row a
+        vectors: text prototypes: `fixed` orthonormal ones, `minilm`'s of prompts that learn, or a file with a row a
             class (.npy, .safetensors), as of CONCH or CLIP. Ours: the paper's text encoder is not known.
         class_names: what the prompts of `minilm` call the classes. Ours.
 
@@ -58,6 +58,7 @@ class MPAMatch(UniMatch, Method):
     """
 
     display = "MPAMatch-style"
+    prototypes: Tensor  # [C, WIDTH]
     tuning = {"weight": Log(0.2, 5), "threshold": Linear(0.7, 0.98), "image": Log(0.02, 0.5), "text": Log(0.02, 0.5)}
 
     def __init__(
@@ -80,8 +81,6 @@ class MPAMatch(UniMatch, Method):
             minilm = vectors == "minilm"
             self.vectors = Prompts(class_names, WIDTH) if minilm else Anchors(vectors, task.classes, WIDTH)
         self.register_buffer("prototypes", torch.zeros(task.classes, WIDTH))
-
-    prototypes: Tensor
 
     @torch.no_grad()
     def remember(self, embedding: Tensor, label: Tensor, clock: Clock) -> None:
