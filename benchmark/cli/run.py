@@ -72,6 +72,10 @@ def summary(record: dict[str, Any]) -> str:
             lines.append(f"{name:<12}{100 * score['dice']:8.2f}{100 * score['jaccard']:10.2f}  {meaning}")
         else:
             lines.append(f"{name:<12}{'-':>8}{'-':>10}  {(score or {}).get('reason', '')}")
+    for name, there in record.get("elsewhere", {}).items():
+        strict = there["scores"]["strict"]
+        if strict["dice"] is not None:
+            lines.append(f"{'strict':<12}{100 * strict['dice']:8.2f}{100 * strict['jaccard']:10.2f}  on {name}")
     cost = record["cost"]
     lines.append(f"{cost['steps']} steps, {cost['seconds_per_step']:.3f} s a step, {cost['wall_seconds']:.0f} s in all")
     return "\n".join(lines)

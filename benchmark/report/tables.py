@@ -14,6 +14,7 @@ from benchmark.report.compare import best, resampled_units
 from benchmark.report.ranks import Agreement, Ranking, agreements, rankings
 from benchmark.report.render import DASH, Bold, Table, between, cell, number
 from benchmark.report.results_frame import CELL, Group
+from benchmark.report.sources import told
 
 EVERYTHING = "everything is foreground (no model)"
 SUBSETS = range(2, 7)  # one value tells nothing apart; more than six are no table
@@ -53,7 +54,7 @@ def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
             rows += _everything(group)
     else:
         caption += " No interval: counts per image are kept for the last step only."
-    caption += _made_on(group)
+    caption += told(group) + _made_on(group)
     header = ["method", *(group.ratio_header(ratio) for ratio in group.ratios)]
     notes = [*_undefined(group, protocol), *_not_there(group)]
     return Table(f"{metric.capitalize()}, {protocol}", caption, header, rows, notes)
