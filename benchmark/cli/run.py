@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def summary(record: dict[str, Any]) -> str:
     """A few lines for a person."""
+    from benchmark.data.annotation import in_words
     from benchmark.protocols import MEANING
 
     if record["status"] != "done":
@@ -76,6 +77,8 @@ def summary(record: dict[str, Any]) -> str:
         strict = there["scores"]["strict"]
         if strict["dice"] is not None:
             lines.append(f"{'strict':<12}{100 * strict['dice']:8.2f}{100 * strict['jaccard']:10.2f}  on {name}")
+    if "annotation" in record["data"]:
+        lines.append(f"annotated: {in_words(record['data']['annotation'])}")
     cost = record["cost"]
     lines.append(f"{cost['steps']} steps, {cost['seconds_per_step']:.3f} s a step, {cost['wall_seconds']:.0f} s in all")
     return "\n".join(lines)

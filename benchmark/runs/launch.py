@@ -234,7 +234,8 @@ def run_all(
                 if result.status == LOCKED:
                     continue
                 failed[run.spec.run_id] = result.status in FAILURES
-                place = f"{run.cell.row}, {run.spec.dataset} {run.spec.ratio} % draw {run.spec.fold}"
+                trial = f", trial {run.cell.trial}" if run.cell.trial else ""
+                place = f"{run.cell.row}{trial}, {run.spec.dataset} {run.spec.ratio} % draw {run.spec.fold}"
                 left = len(queue) + sum(slot.run is not None for slot in slots)
                 logger.info(f"{place}: {': '.join(filter(None, result))} ({left} left)")
     except BaseException:  # a second Ctrl-C, for one

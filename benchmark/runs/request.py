@@ -88,7 +88,6 @@ class Specifier:
         dataset, method = self._dataset(request.dataset), self._method(request.method)
         check_masks(dataset)
         name = request.split or self._default_split(dataset)
-        split = self._split(dataset, name, request.ratio, request.fold, labelled_file=request.labelled_file)
         if request.seed < 0:
             raise UserError(f"--seed must not be negative, it is {request.seed}")
         layers = dict(request.overrides), dict(request.experiment)
@@ -100,10 +99,15 @@ class Specifier:
             values.update(weights.resolve(values, {key: file for key, file in kinds.items() if file}))
             values["data.unlabelled"] = tuple(sorted(values["data.unlabelled"], key=lambda name: (name != OWN, name)))
             self._known[key] = values
+        split = self._split(
+            dataset, name, request.ratio, request.fold, labelled_file=request.labelled_file,
+            in_both=self._known[key]["labels.glands"] is not None,
+        )
         spec = Spec(
             request.method, dataset.name, split.name, split.ratio, split.fold, request.seed, request.preset,
             self._known[key], dataset.source if dataset.source != dataset.name else "",
         )
+        spec.section("labels")  # settings that do not go together are an error before any image is read
         pools = check_pools(dataset, spec.values["data.unlabelled"], self._pool)
         others = [self._dataset(other) for other in spec.values["evaluate.also"]]
         for other in others:

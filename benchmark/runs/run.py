@@ -35,7 +35,7 @@ from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training import model_file
 from benchmark.training.evaluate import scorable
-from benchmark.training.setup import Training, build_training, code_versions
+from benchmark.training.setup import Training, annotation_of, build_training, code_versions
 from benchmark.training.trainer import CHECKPOINT_SECONDS, StaleCheckpoint, TrainResult, train
 
 logger = logging.getLogger(__name__)
@@ -245,6 +245,7 @@ def known_failure_hint(error: Exception, spec: Spec) -> str | None:
 def compile_record(inputs: RunInputs, result: TrainResult, command: str) -> dict[str, Any]:
     """The record of a run that `command` asked for, but for the digests of weights and counts."""
     spec, prepared, split, device, versions = inputs
+    sparse = annotation_of(spec, prepared, split)
     return {
         "schema": SCHEMA,
         "run_id": spec.run_id,
@@ -261,6 +262,7 @@ def compile_record(inputs: RunInputs, result: TrainResult, command: str) -> dict
             "validation": len(split.validation),
             "test": len(split.test),
         } | ({"labelled_ids": list(split.labelled)} if "+" in split.name else {})  # of a list that is the user's own
+          | ({"annotation": sparse.facts} if sparse else {})
           | ({"sources": pools.sources(prepared, split)} if prepared.pools or result.elsewhere else {}),
         "scores": scores(result.counts) if result.status == "done" else {},
         "cost": result.cost,

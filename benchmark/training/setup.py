@@ -17,6 +17,7 @@ from torch import Tensor
 from benchmark.batches.batch import Batch
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import Renderer, step_of, to_device
+from benchmark.data.annotation import Annotation, annotate
 from benchmark.data.dataset import Dataset
 from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
@@ -181,6 +182,11 @@ def build_method(
     return method
 
 
+def annotation_of(spec: Spec, prepared: PreparedData, split: Split) -> Annotation | None:
+    """The sparse annotation of the labelled images; None where their masks are whole."""
+    return annotate(prepared, split.labelled, spec.section("labels"), spec.fold)
+
+
 def normalisation_of(spec: Spec, prepared: PreparedData, split: Split) -> Normalisation:
     """Mean and standard deviation by `data.normalise`."""
     choice = weights.normalisation(spec.values)
@@ -226,9 +232,9 @@ def build_training(
         stream: Planner(derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views)
         for stream, views in method.views.items()
     }
-    if why := data_placement.why_streamed(prepared, method, device):
-        logger.info(why)
-    renderers, streams = data_placement.renderers(prepared, lists, method, bool(why), augment, normalisation, numerics)
+    sparse = annotation_of(spec, prepared, split)
+    masks = sparse.masks if sparse else prepared.masks
+    renderers, streams = data_placement.renderers(prepared, lists, masks, method, augment, normalisation, numerics)
     step: Any = TrainStep(method, clock, renderers, optimisers, numerics)
     if train.capture == "on" and device.type == "cuda":
         if method.cuda_graph:
