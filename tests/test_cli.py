@@ -29,7 +29,7 @@ def test_the_verbs_are_these():
     options = {o for a in actions.choices["run"]._actions for o in a.option_strings} - {"-h", "--help"}
     assert options == {
         "--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled",
-        "--device", "--results", "--data", "--keep", "--overwrite", "--checkpoint-seconds", "--json",
+        "--device", "--results", "--data", "--keep", "--overwrite", "--checkpoint-seconds", "--json", "--tensorboard",
     }
 
 
