@@ -22,6 +22,7 @@ from benchmark.losses import CRITERIA, RAMPS
 from benchmark.nets import build
 from benchmark.nets.network import Network
 from benchmark.randomness import derive
+from benchmark.ranges import Choice, Linear
 
 __all__ = [
     "Batch", "Clock", "Logits", "Losses", "Method", "NotApplicable", "ParamGroup", "Parts", "Phase", "Ramp", "Task",
@@ -172,6 +173,7 @@ class Method(nn.Module):
     task: Task  # set by the harness, once the method is built
     cuda_graph: bool = True
     cuda_graph_reason: str = ""  # why a step cannot be captured, for the user
+    tuning: Mapping[str, Linear | Choice] = {}  # hyper-parameter -> what `tune` draws it from
     later: Mapping[str, Any] = {}  # hyper-parameters added after runs were recorded -> the value that changes nothing
     numerics: int = 1  # bump when the same specification no longer gives the same numbers
 

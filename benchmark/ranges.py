@@ -1,6 +1,8 @@
 """Ranges of settings, as types: `weight: NonNegative = 1.0` is checked wherever a value comes in; `explain` shows it.
 
 A range of one's own is `Annotated[int, Range("[2, 100]")]`; `Annotated[str, FileOr("fixed")]` is this word or a file.
+What `tune` tries is narrower, and declared apart from it: `tuning = {"weight": Log(0.2, 5), "threshold": Linear(0.7,
+0.98), "ramp": Choice("constant", "sigmoid")}`.
 """
 
 from __future__ import annotations
@@ -69,3 +71,47 @@ def allowed(kind: Any) -> str:
     if file := file_or(kind):
         return str(file)
     return str(range_of(kind) or "")
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A tuning range whose values are all as probable."""
+
+    low: float
+    high: float
+
+    def at(self, share: float) -> float:
+        """The value below which `share` of all draws lie, with six digits: every machine draws the same."""
+        return float(f"{self.low + share * (self.high - self.low):.6g}")
+
+    @property
+    def examples(self) -> tuple[Any, ...]:
+        """Values that must be valid if all shall be."""
+        return (self.low, self.at(1 / 3), self.high)
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Log(Linear):
+    """A tuning range whose values have logarithms that are all as probable."""
+
+    def at(self, share: float) -> float:
+        return float(f"{self.low * (self.high / self.low) ** share:.6g}")
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (log)"
+
+
+class Choice:
+    """A tuning range of some values, all as probable; whole numbers and words are tuned like this."""
+
+    def __init__(self, *values: Any) -> None:
+        self.examples = values
+
+    def at(self, share: float) -> Any:
+        return self.examples[int(share * len(self.examples))]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.examples))

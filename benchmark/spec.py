@@ -7,10 +7,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from benchmark.config.schema import REMOVED, SECTIONS, neutral_settings
 from benchmark.registry import METHODS, portable, short
+
+PLACES = ("data.unlabelled", "evaluate.also")  # settings that name data sets, or folders by their paths
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Spec:
         """
         plain = replace(self, method=portable(self.method), source="").to_json()
         values = {**REMOVED, **plain["values"]}
+        values |= {key: [Path(name).name for name in values[key]] for key in PLACES if key in values}
         neutral = neutral_settings() | {f"method.{key}": v for key, v in METHODS.later(self.method).items()}
         for key, value in neutral.items():
             if key in values and values[key] == (list(value) if isinstance(value, tuple) else value):

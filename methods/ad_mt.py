@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, dice_loss, entropy
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
-from benchmark.ranges import Count, NonNegative, Share
+from benchmark.ranges import Choice, Count, Linear, Log, NonNegative, Share
 from methods._boxes import beta_shares, random_boxes
 
 
@@ -52,6 +52,7 @@ class ADMT(Method):
     turn: Tensor
     left: Tensor
     updates: Tensor
+    tuning = {"weight": Log(0.8, 20), "threshold": Linear(0.7, 0.98), "decay": Choice(0.9, 0.99, 0.999)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 4.0, threshold: Share = 0.95, decay: Share = 0.99,

@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, cross_entropy, entropy, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Task, require
-from benchmark.ranges import Count, NonNegative, Share
+from benchmark.ranges import Choice, Count, Linear, Log, NonNegative, Share
 from methods._boxes import beta_shares, random_boxes
 from methods._intensity import OPERATIONS, change
 
@@ -49,6 +49,7 @@ class AugSeg(Method):
 
     display = "AugSeg"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.2, 5), "threshold": Linear(0.7, 0.98), "decay": Choice(0.9, 0.99, 0.999)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, threshold: Share = 0.95,

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Phase, Task
-from benchmark.ranges import NonNegative, Share, ShareAbove0
+from benchmark.ranges import Choice, Linear, Log, NonNegative, Share, ShareAbove0
 
 
 def largest_components(label: Tensor) -> Tensor:
@@ -56,6 +56,7 @@ class BCP(Method):
     display = "BCP"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
     cuda_graph_reason = "components are found on the host"
+    tuning = {"weight": Log(0.1, 2.5), "box": Linear(0.4, 0.8), "decay": Choice(0.9, 0.99, 0.999)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 0.5, pretrain: Share = 0.25, box: ShareAbove0 = 2 / 3,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.losses import mse
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, require
-from benchmark.ranges import CountOrNone, NonNegative, ShareAbove0
+from benchmark.ranges import Choice, CountOrNone, Log, NonNegative, ShareAbove0
 from methods._cct_decoders import FullDecoders, LightDecoders
 
 
@@ -47,6 +47,7 @@ class CCT(Method):
 
     display = "CCT"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.57, 14.3), "ramp_until": Choice(0.1, 0.4, 1.0)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 2.86, ramp: Ramp = "sigmoid", ramp_until: ShareAbove0 = 0.1,

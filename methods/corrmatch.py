@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from benchmark.losses import IGNORE, cross_entropy, kl_divergence, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
-from benchmark.ranges import NonNegative, Share, ShareBelow1
+from benchmark.ranges import Choice, Linear, Log, NonNegative, Share, ShareBelow1
 from methods._correlation import Correlation, correlated, propagate, regions
 
 
@@ -49,6 +49,7 @@ class CorrMatch(Method):
 
     display = "CorrMatch"
     views = {"labelled": ("weak",), "unlabelled": ("weak", "strong")}
+    tuning = {"weight": Log(0.2, 5), "threshold": Linear(0.6, 0.95), "momentum": Choice(0.9, 0.99, 0.999)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, threshold: Share = 0.85, momentum: Share = 0.999,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.losses import cross_entropy, dice_loss, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task
-from benchmark.ranges import NonNegative
+from benchmark.ranges import Choice, Log, NonNegative
 
 
 class CPS(Method):
@@ -34,6 +34,7 @@ class CPS(Method):
 
     display = "CPS"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.3, 7.5), "ramp": Choice("constant", "linear", "sigmoid")}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.5, ramp: Ramp = "constant",

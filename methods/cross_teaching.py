@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmark.losses import dice_loss, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Losses, Method, ParamGroup, Ramp, Task, require
-from benchmark.ranges import NonNegative, Positive
+from benchmark.ranges import Log, NonNegative, Positive
 
 
 class CrossTeaching(Method):
@@ -34,6 +34,7 @@ class CrossTeaching(Method):
 
     display = "Cross Teaching"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.04, 1), "transformer_lr": Log(1.25e-4, 2e-3)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 0.2, ramp: Ramp = "sigmoid", transformer: str = "swin_unet",

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from benchmark.losses import distance_loss, mse
 from benchmark.method import Batch, Clock, Logits, Losses, Method, NotApplicable, Ramp, Task
-from benchmark.ranges import NonNegative, Positive
+from benchmark.ranges import Choice, Log, NonNegative, Positive
 
 
 def mask_of(distance: Tensor, slope: float) -> Tensor:
@@ -40,6 +40,7 @@ class DTC(Method):
     display = "DTC"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
     targets = ("sdf",)
+    tuning = {"weight": Log(0.2, 5), "distance_weight": Log(0.06, 1.5), "slope": Choice(50.0, 300.0, 1500.0)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, distance_weight: NonNegative = 0.3, slope: Positive = 1500.0,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmark.losses import entropy
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
-from benchmark.ranges import NonNegative
+from benchmark.ranges import Choice, Log, NonNegative
 
 
 class EntropyMinimisation(Method):
@@ -28,6 +28,7 @@ class EntropyMinimisation(Method):
 
     display = "Entropy minimisation"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.02, 2), "ramp": Choice("constant", "linear", "sigmoid")}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 0.2, ramp: Ramp = "sigmoid", labelled_weight: NonNegative = 0.0

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmark.losses import IGNORE, cross_entropy, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
-from benchmark.ranges import NonNegative, Share
+from benchmark.ranges import Linear, Log, NonNegative, Share
 
 
 class FixMatch(Method):
@@ -36,6 +36,7 @@ class FixMatch(Method):
 
     display = "FixMatch"
     views = {"labelled": ("weak",), "unlabelled": ("weak", "strong")}
+    tuning = {"weight": Log(0.2, 5), "threshold": Linear(0.7, 0.98)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, threshold: Share = 0.95, ramp: Ramp = "constant",

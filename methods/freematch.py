@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmark.losses import IGNORE, cross_entropy
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
-from benchmark.ranges import NonNegative, Share
+from benchmark.ranges import Choice, Log, NonNegative, Share
 
 
 def balanced(prob: Tensor, frequency: Tensor) -> Tensor:
@@ -46,6 +46,7 @@ class FreeMatch(Method):
     threshold: Tensor
     prob: Tensor
     frequency: Tensor
+    tuning = {"weight": Log(0.2, 5), "fairness": Log(0.001, 0.1), "momentum": Choice(0.9, 0.99, 0.999)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, fairness: NonNegative = 0.01, momentum: Share = 0.99,

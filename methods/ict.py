@@ -9,7 +9,7 @@ from torch import Tensor
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import mse
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
-from benchmark.ranges import NonNegative, Range, Share
+from benchmark.ranges import Choice, Log, NonNegative, Range, Share
 from methods._boxes import beta_shares
 
 
@@ -41,6 +41,7 @@ class ICT(Method):
 
     display = "ICT"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.04, 20), "alpha": Choice(0.1, 0.2, 0.5, 1.0), "decay": Choice(0.9, 0.99, 0.999)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 0.2, alpha: Annotated[float, Range("[0.01, inf)")] = 0.2,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmark.losses import mse
 from benchmark.method import Batch, Clock, Logits, Losses, Method, NotApplicable, Ramp, Task
 from benchmark.nets.network import Network
-from benchmark.ranges import NonNegative, Positive, Range
+from benchmark.ranges import Choice, Log, NonNegative, Positive, Range
 
 
 def sharpen(logits: Tensor, temperature: float) -> Tensor:
@@ -53,6 +53,7 @@ class MCNet(Method):
 
     display = "MC-Net"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.02, 2), "temperature": Choice(0.1, 0.3, 0.5)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 0.1, decoders: Annotated[int, Range("[2, 3]")] = 2,

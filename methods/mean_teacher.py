@@ -7,7 +7,7 @@ from torch import Tensor
 from benchmark.ema import BNStats, EmaStep, Teacher, add_noise
 from benchmark.losses import mse
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
-from benchmark.ranges import NonNegative, Share
+from benchmark.ranges import Choice, Log, NonNegative, Share
 
 
 class MeanTeacher(Method):
@@ -33,6 +33,7 @@ class MeanTeacher(Method):
 
     display = "Mean Teacher"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.2, 25), "decay": Choice(0.9, 0.97, 0.99, 0.997), "noise": Log(0.02, 0.5)}
 
     def __init__(
         self, task: Task, *, decay: Share = 0.99, weight: NonNegative = 5.0, noise: NonNegative = 0.1,

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from benchmark.losses import cross_entropy, one_hot
 from benchmark.method import Batch, Clock, Losses, Method, NotApplicable, Ramp, Task, require
-from benchmark.ranges import FileOr, NonNegative, Positive, Share, ShareBelow1
+from benchmark.ranges import FileOr, Linear, Log, NonNegative, Positive, Share, ShareBelow1
 from methods._text_prototypes import Anchors, Prompts
 from methods.unimatch import UniMatch
 
@@ -57,6 +57,7 @@ class MPAMatch(UniMatch, Method):
     """
 
     display = "MPAMatch-style"
+    tuning = {"weight": Log(0.2, 5), "threshold": Linear(0.7, 0.98), "image": Log(0.02, 0.5), "text": Log(0.02, 0.5)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, threshold: Share = 0.95, dropout: ShareBelow1 = 0.5,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmark.losses import boundary_dice_loss, dice_loss, distance_loss
 from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, ParamGroup, Task, require
 from benchmark.nets.network import Network
-from benchmark.ranges import NonNegative, Positive, ShareBelow1
+from benchmark.ranges import Log, NonNegative, Positive, ShareBelow1
 from benchmark.targets import boundary, signed_distance
 from methods._semimoe_gates import AdaptiveLoss, MultiGate, initialise_gates
 
@@ -51,6 +51,7 @@ class SemiMoE(Method):
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
     targets = ("sdf", "boundary")
     later = {"gate_init": "default"}
+    tuning = {"weight_max": Log(0.1, 10), "gamma": Log(0.1, 1.6)}
 
     def __init__(
         self, task: Task, *, experts: tuple[str, ...] = ("seg", "sdf", "bnd"),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmark.losses import mse
 from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task
 from benchmark.nets.network import Network
-from benchmark.ranges import NonNegative, Range, ShareBelow1
+from benchmark.ranges import Log, NonNegative, Range, ShareBelow1
 from methods._semimoe_gates import Gate
 
 TINY = 1e-30  # a gate that has shut: its logarithm stays finite, and so does the gradient that opens it again
@@ -43,6 +43,7 @@ class SemiMoEHomogeneous(Method):
 
     display = "Semi-MoE, homogeneous"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.2, 5), "balance": Log(0.02, 0.5)}
 
     def __init__(
         self, task: Task, *, experts: Annotated[int, Range("[2, 100]")] = 3, weight: NonNegative = 1.0,

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.losses import pseudo_label
 from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task
-from benchmark.ranges import NonNegative, Positive
+from benchmark.ranges import Log, NonNegative, Positive
 from methods._feature_perturbations import of_length
 from methods._pixel_memory import sample
 
@@ -85,6 +85,7 @@ class SSNet(Method):
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
     memory: Tensor
     filled: Tensor
+    tuning = {"weight": Log(0.02, 2), "compactness": Log(0.02, 0.5), "length": Log(1.5, 24)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 0.1, compactness: NonNegative = 0.1, length: Positive = 6.0,

@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmark.ema import Teacher
 from benchmark.losses import IGNORE, one_hot, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Phase, Task
-from benchmark.ranges import NonNegative, Share, ShareAbove0
+from benchmark.ranges import Linear, Log, NonNegative, Share, ShareAbove0
 from methods._boxes import random_boxes
 
 
@@ -58,6 +58,7 @@ class STPlusPlus(Method):
     }
     phase = "labels"
     pseudo_mask: Tensor
+    tuning = {"weight": Log(0.2, 5), "reliable": Linear(0.25, 1)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, reliable: ShareAbove0 = 0.5, cutout: Share = 0.5

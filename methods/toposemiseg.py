@@ -7,7 +7,7 @@ from torch import Tensor
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import soft_cross_entropy
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Phase, Ramp, Task
-from benchmark.ranges import Count, NonNegative, Share
+from benchmark.ranges import Choice, Count, Log, NonNegative, Share
 from methods._persistence import topological_terms
 
 
@@ -50,6 +50,7 @@ class TopoSemiSeg(Method):
     views = {"labelled": ("weak",), "unlabelled": ("weak", "photometric")}
     cuda_graph = False
     cuda_graph_reason = "persistence is computed on the host"
+    tuning = {"weight": Log(0.02, 2), "topology": Log(0.0004, 0.01), "decay": Choice(0.9, 0.99, 0.999)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 0.1, ramp: Ramp = "sigmoid", topology: NonNegative = 0.002,

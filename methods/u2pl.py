@@ -10,7 +10,7 @@ from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, cross_entropy, entropy, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Losses, Method, NotApplicable, Task
 from benchmark.nets.network import Network
-from benchmark.ranges import Count, NonNegative, Share, ShareBelow1
+from benchmark.ranges import Count, Linear, Log, NonNegative, Share, ShareBelow1
 from methods._pixel_memory import PixelMemory, sample
 
 WIDTH, ANCHORS, NEGATIVES, TEMPERATURE, CONFIDENT = 64, 256, 50, 0.5, 0.3
@@ -80,6 +80,7 @@ class U2PL(Method):
 
     display = "U2PL"
     views = {"labelled": ("weak",), "unlabelled": ("weak", "strong")}
+    tuning = {"weight": Log(0.2, 5), "contrast": Log(0.05, 5), "unreliable": Linear(0.05, 0.5)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, contrast: NonNegative = 1.0, unreliable: ShareBelow1 = 0.2,

@@ -13,7 +13,7 @@ from benchmark.ema import BNStats, EmaStep, Teacher, add_noise
 from benchmark.losses import entropy, mean_logits
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
 from benchmark.nets.network import Network
-from benchmark.ranges import Count, NonNegative, Share, ShareBelow1
+from benchmark.ranges import Choice, Count, Log, NonNegative, Share, ShareBelow1
 
 
 class UAMT(Method):
@@ -42,6 +42,7 @@ class UAMT(Method):
 
     display = "UA-MT"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.04, 5), "decay": Choice(0.9, 0.97, 0.99, 0.997), "noise": Log(0.02, 0.5)}
 
     def __init__(
         self, task: Task, *, decay: Share = 0.99, weight: NonNegative = 0.2, ramp: Ramp = "sigmoid",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmark.losses import IGNORE, cross_entropy, dice_loss, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task
-from benchmark.ranges import NonNegative, Share, ShareBelow1
+from benchmark.ranges import Linear, Log, NonNegative, Share, ShareBelow1
 
 
 class UniMatch(Method):
@@ -40,6 +40,7 @@ class UniMatch(Method):
 
     display = "UniMatch"
     views = {"labelled": ("weak",), "unlabelled": ("weak", "strong", "strong2")}
+    tuning = {"weight": Log(0.2, 5), "threshold": Linear(0.7, 0.98), "dropout": Linear(0.1, 0.7)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, threshold: Share = 0.95, dropout: ShareBelow1 = 0.5,

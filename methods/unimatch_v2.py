@@ -8,7 +8,7 @@ from torch import Tensor
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, cross_entropy, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
-from benchmark.ranges import NonNegative, Share
+from benchmark.ranges import Choice, Linear, Log, NonNegative, Share
 
 
 def complementary_dropout(feature: Tensor, whole: Tensor) -> Tensor:
@@ -50,6 +50,7 @@ class UniMatchV2(Method):
 
     display = "UniMatch V2"
     views = {"labelled": ("weak",), "unlabelled": ("weak", "strong", "strong2")}
+    tuning = {"weight": Log(0.2, 5), "threshold": Linear(0.7, 0.98), "decay": Choice(0.9, 0.99, 0.996)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, threshold: Share = 0.95, decay: Share = 0.996,

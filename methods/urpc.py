@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from benchmark.losses import kl_divergence, mean_logits
 from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, Parts, Ramp, Task
-from benchmark.ranges import NonNegative
+from benchmark.ranges import Choice, Log, NonNegative
 from methods._feature_perturbations import dropout, feature_noise
 
 SCALES = 4
@@ -52,6 +52,7 @@ class URPC(Method):
 
     display = "URPC"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.02, 2), "ramp": Choice("constant", "linear", "sigmoid")}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 0.2, ramp: Ramp = "sigmoid",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from benchmark.losses import dice_loss, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, Parts, Ramp, Task, require
-from benchmark.ranges import Count, NonNegative
+from benchmark.ranges import Choice, Count, Log, NonNegative
 from methods._xnet_parts import ConfiguredBranches, TwoBranches, check_wavelet, high_frequency, low_frequency
 
 
@@ -41,6 +41,7 @@ class XNet(Method):
     display = "XNet"
     later = {"network": "own"}
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"weight": Log(0.5, 25), "ramp": Choice("constant", "linear", "sigmoid")}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 5.0, ramp: Ramp = "linear", wavelet: str = "db2",

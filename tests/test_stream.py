@@ -105,6 +105,6 @@ def test_a_share_that_is_none_is_refused(monkeypatch):
 def test_a_resident_run_holds_the_masks_of_labelled_images_alone():
     tried = method_testbed("supervised")
     known = sorted(tried.prepared.position(name) for name in tried.split.labelled)
-    shown = data_placement.visible(tried.prepared.masks, known)
+    shown = data_placement.visible(tried.prepared.masks.shape, tried.prepared.masks, known)
     assert np.array_equal(shown[known], tried.prepared.masks[known])
     assert (np.delete(shown, known, axis=0) == 255).all()

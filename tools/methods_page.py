@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from benchmark.config.compose import compose
-from benchmark.config.schema import fields_of
+from benchmark.config.schema import fields_of, tuning_of
 from benchmark.data.load import load_dataset
 from benchmark.data.splits import load_split
 from benchmark.metrics.counts import dice
@@ -34,8 +34,10 @@ INTRODUCTION = """# Methods
 Each method is one file in `methods/`. Its defaults follow the original paper. Where the paper gives no value for such
 a setting, they are those of published code. No default is tuned. Where published code differs from the paper, its way
 is an option. The preset `paper` has the settings behind the published tables, each with its source (`unknown`: a
-guess). Parameters are counted under `paper` at 256 px. Every mechanism has tests of its own, and every method passes
-the conformance suite (`python -m benchmark check all`).
+guess). The column `tune` has the range that [`tune`](grids.md#an-equal-tuning-budget) draws from; beside these it
+draws the learning rate of every method, from a quarter of the configured one to four times that. Parameters are
+counted under `paper` at 256 px. Every mechanism has tests of its own, and every method passes the conformance suite
+(`python -m benchmark check all`).
 """
 LOWER = "supervised"
 QUICK = """Made by `python -m benchmark grid quick` (96 px, small networks, 200 steps on a CPU: far from the papers'
@@ -69,13 +71,15 @@ def section(entry: Entry) -> str:
     lines += ["", "```text", *doc.loss, "```"]
     fields = fields_of(METHODS.load(entry.name))
     if fields:
+        tuned = tuning_of(METHODS.load(entry.name))
         known = compose(entry.name, METHODS.load(entry.name), "glas", "paper").settings
         rows = []
         for name, field in fields.items():
             setting = known[f"method.{name}"]
             recipe = f"{text(setting.value)} ({setting.source})" if setting.layer.startswith("recipe") else DASH
-            rows.append([name, allowed(field.type), text(field.default), recipe, doc.arguments[name]])
-        header = ["`method.`", "allowed", "default", "`paper`", ""]
+            drawn = str(tuned.get(name, DASH))
+            rows.append([name, allowed(field.type), text(field.default), recipe, drawn, doc.arguments[name]])
+        header = ["`method.`", "allowed", "default", "`paper`", "`tune`", ""]
         table = markdown(Table("", "", header, rows)).split("\n", 4)[4]
         lines += ["", table.rstrip().replace("\\`", "`").replace("--:", ":--")]
     if doc.differs:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
 DATASET = "a name from `list datasets`, or the path of a folder with a dataset.yaml"
-CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled")
+CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled",
+        "--labels", "--unlabelled")
 
 
 def percent(text: str) -> int:
@@ -32,6 +33,19 @@ def percent(text: str) -> int:
     if not 1 <= number <= 100 or number != int(number):
         raise argparse.ArgumentTypeError(f"expected a whole percentage from 1 to 100, not '{text}'")
     return int(number)
+
+
+def sparse(text: str) -> float:
+    """The type of --labels: `sparse:0.25` as 0.25."""
+    kind, _, share = text.partition(":")
+    try:
+        number = float(share)
+    except ValueError:
+        number = 0
+    if kind != "sparse" or not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"expected sparse:SHARE with a share of the glands above 0 and at most 1, as "
+                                         f"in sparse:0.25, not '{text}'")
+    return number
 
 
 def key_value(text: str) -> str:
@@ -48,6 +62,14 @@ def shard(text: str) -> tuple[int, int]:
     if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
         raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, as in 2/4, not '{text}'")
     return int(part), int(parts)
+
+
+def draws(text: str) -> tuple[int, ...]:
+    """The type of --draws: `0,1` as (0, 1)."""
+    parts = text.split(",")
+    if not all(map(str.isdecimal, parts)) or len(set(parts)) < len(parts):
+        raise argparse.ArgumentTypeError(f"expected draws as in 0,1, not '{text}'")
+    return tuple(map(int, parts))
 
 
 def seconds(text: str) -> float:
@@ -74,6 +96,10 @@ SHARED: dict[str, dict[str, Any]] = {
     "--set": {"dest": "overrides", "type": key_value, "action": "append", "default": [], "metavar": "KEY=VALUE",
               "help": "change one setting, as in --set train.steps=100; see `explain`"},
     "--labelled": {"metavar": "FILE", "help": "take the labelled images from this list, one id a line"},
+    "--labels": {"type": sparse, "metavar": "sparse:SHARE",
+                 "help": "only this share of the glands of each labelled image is known; see labels.* in `explain`"},
+    "--unlabelled": {"metavar": "POOL,...", "help": "take unlabelled images from these data sets or folders of images; "
+                     "`own` stands for the data set's own (default: own)"},
     "--device": {"default": "auto", "help": "auto, cpu, cuda or cuda:N (default: auto)"},
     "--results": {"metavar": "DIR", "help": "results folder (default: $SEMIHISTO_RESULTS or ./results)"},
     "--data": {"metavar": "DIR", "help": "folder of raw data sets (default: $SEMIHISTO_DATA or ./data)"},
@@ -85,6 +111,10 @@ SHARED: dict[str, dict[str, Any]] = {
                "help": "cells with this row, method, dataset, ratio or draw"},
     "--shard": {"type": shard, "default": (1, 1), "metavar": "I/N",
                 "help": "only the I-th of N parts, for machines without a common folder; see `records merge`"},
+    "--trials": {"type": int, "metavar": "N",
+                 "help": "trials of every method, the default setting included (default: `trials` in the file)"},
+    "--draws": {"type": draws, "default": (), "metavar": "0,1",
+                "help": "draws that each trial runs on (default: the first of the row)"},
     "run": {"metavar": "RUN", "help": "a run's id or its beginning, its record or folder, or an export's folder"},
 }
 
@@ -145,9 +175,13 @@ def request(arguments: argparse.Namespace) -> Request:
     labelled = Path(arguments.labelled) if arguments.labelled else None
     if labelled is not None and not labelled.is_file():
         raise UserError(f"--labelled {labelled}: no such file")
+    overrides = parse_overrides(arguments.overrides)
+    if arguments.labels is not None:
+        overrides["labels.glands"] = arguments.labels
+    overrides |= {"data.unlabelled": arguments.unlabelled} if arguments.unlabelled else {}
     return Request(
         METHODS.full_name(arguments.method), arguments.dataset, arguments.split, arguments.ratio, arguments.fold,
-        arguments.seed, arguments.preset, parse_overrides(arguments.overrides), labelled,
+        arguments.seed, arguments.preset, overrides, labelled,
     )
 
 

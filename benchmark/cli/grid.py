@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from benchmark.paths import results_folder
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from benchmark.runs.experiment import Experiment
     from benchmark.runs.plan import Planned
 
 RETRY = {"failed": ("failed", "diverged"), "stale": ("stale",)}
@@ -31,14 +33,7 @@ PART = ("experiment", "--only", "--shard", "--device", "--results", "--json")
 def add(verbs: shared.Verbs) -> None:
     """Describe the verbs."""
     parser = shared.add_verb(verbs, "grid", "run all missing runs of an experiment", grid, *PART, "--data", "--keep")
-    parser.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
-    parser.add_argument("--retry", choices=tuple(RETRY), action="append", default=[],
-                        help="also repeat failed (and diverged) or stale runs; old records are archived")
-    parser.add_argument("--slots", type=int, metavar="N",
-                        help=f"runs side by side (default: one a GPU, or one a CPU core; {TASKS} tasks with slurm)")
-    parser.add_argument("--gpus", metavar="0,1", help="the GPUs to use (default: all there are)")
-    parser.add_argument("--no-wait", action="store_true",
-                        help="do not wait for runs that other `grid` processes have locked")
+    run_options(parser)
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local",
                         help="where workers run: here, or as an array of SLURM tasks (default: local)")
     parser.add_argument("--sbatch", action="append", default=[], metavar="OPTION",
@@ -48,22 +43,55 @@ def add(verbs: shared.Verbs) -> None:
     parser.add_argument("experiment", nargs="?", **shared.SHARED["experiment"])
 
 
+def run_options(parser: argparse.ArgumentParser) -> None:
+    """What `grid` and `tune` ask about the runs that are missing."""
+    parser.add_argument("--dry-run", action="store_true", help="show the plan and run nothing")
+    parser.add_argument("--retry", choices=tuple(RETRY), action="append", default=[],
+                        help="also repeat failed (and diverged) or stale runs; old records are archived")
+    parser.add_argument("--slots", type=int, metavar="N",
+                        help=f"runs side by side (default: one a GPU, or one a CPU core; {TASKS} tasks with slurm)")
+    parser.add_argument("--gpus", metavar="0,1", help="the GPUs to use (default: all there are)")
+    parser.add_argument("--no-wait", action="store_true",
+                        help="do not wait for runs that other `grid` processes have locked")
+
+
 def grid(arguments: argparse.Namespace) -> int:
     """Plan, tell, run, and say what came of it."""
     stop = StopSignals()
-    from benchmark.data.load import current_fingerprint
     from benchmark.runs.experiment import read_experiment
+    from benchmark.runs.plan import count
+
+    check(arguments)
+    experiment = read_experiment(arguments.experiment)
+    planned, code = run_missing(experiment, arguments, stop, shared.only(arguments))
+    if planned is None:
+        return code
+    if arguments.json:
+        cells = [
+            {"row": e.cell.row, "run_id": e.spec.run_id, "state": e.state, "command": e.cell.request.command}
+            for e in planned
+        ]
+        shared.print_json({"experiment": experiment.name, "states": count(planned), "cells": cells})
+    else:
+        print(states_in_words(count(planned)) or "nothing to do")
+    return code
+
+
+def run_missing(
+    experiment: Experiment, arguments: argparse.Namespace, stop: StopSignals, only: Mapping[str, str]
+) -> tuple[list[Planned] | None, int]:
+    """Run what is missing of an experiment; the plan afterwards (None: SLURM has it), and the exit code."""
+    from benchmark.data.load import current_fingerprint
     from benchmark.runs.launch import environments, run_all
     from benchmark.runs.plan import check_hyperparameters, count, estimate, mixed_lists, plan
     from benchmark.runs.run import RunOptions
     from benchmark.training import device as devices
 
-    _check(arguments)
-    experiment, results = read_experiment(arguments.experiment), results_folder(arguments.results)
+    results = results_folder(arguments.results)
     slurm = arguments.launcher == "slurm"
     device = devices.choose(arguments.device, must_exist=not (arguments.dry_run or slurm))
     data_now = partial(current_fingerprint, raw=arguments.data)
-    part = (results, device.type, shared.only(arguments), arguments.shard, data_now)
+    part = (results, device.type, only, arguments.shard, data_now)
     planned = plan(experiment, *part)
     if not planned:
         print("--shard {}/{}: no run is in this part of {}".format(*arguments.shard, len(experiment.cells)),
@@ -82,7 +110,7 @@ def grid(arguments: argparse.Namespace) -> int:
         told = _in_words(estimate(planned, chosen), min(len(slots), len(chosen)))
         print(f"{len(chosen)} to run: {told}", file=sys.stderr)
         if slurm and (arguments.show or not arguments.dry_run):
-            return _submit(experiment.name, chosen, arguments, device.type)
+            return None, _submit(experiment.name, chosen, arguments, device.type)
     running = [entry for entry in planned if entry.state == "running"]  # by others, whose end or death is watched for
     failed = False
     if (chosen or running) and not slurm and not arguments.dry_run:
@@ -93,24 +121,17 @@ def grid(arguments: argparse.Namespace) -> int:
         )
         planned = plan(experiment, *part)
     states = count(planned)
-    if arguments.json:
-        cells = [
-            {"row": e.cell.row, "run_id": e.spec.run_id, "state": e.state, "command": e.cell.request.command}
-            for e in planned
-        ]
-        shared.print_json({"experiment": experiment.name, "states": states, "cells": cells})
-    else:
-        print(_states(states) or "nothing to do")
     if arguments.dry_run:
-        return OK
+        return planned, OK
     if stop.asked:
-        return INTERRUPTED
+        return planned, INTERRUPTED
     if failed or (states.keys() & {"failed", "diverged"} and not arguments.no_wait):
-        return RUN_FAILED  # with --no-wait for runs of its own alone: what fails elsewhere is not its failure
-    return OK if not states.keys() & {"missing", "running", "stale"} else GRID_INCOMPLETE
+        return planned, RUN_FAILED  # with --no-wait for runs of its own alone: what fails elsewhere is not its failure
+    return planned, OK if not states.keys() & {"missing", "running", "stale"} else GRID_INCOMPLETE
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def check(arguments: argparse.Namespace) -> None:
+    """UserError for options that do not go together."""
     if arguments.slots is not None and arguments.slots < 1:
         raise UserError(f"--slots must be at least 1, it is {arguments.slots}")
     if arguments.slots and arguments.launcher == "local":
@@ -136,7 +157,7 @@ def _show(planned: list[Planned]) -> None:
     for row, entries in rows.items():
         reasons = sorted({entry.cell.reason for entry in entries if entry.cell.reason})
         why = "".join(f" ({reason})" for reason in reasons)
-        print(f"{row:<{width}}  {_states(count(entries))}{why}", file=sys.stderr)
+        print(f"{row:<{width}}  {states_in_words(count(entries))}{why}", file=sys.stderr)
 
 
 def _submit(name: str, chosen: list[Planned], arguments: argparse.Namespace, kind: str) -> int:
@@ -233,8 +254,8 @@ def _print(answer: dict[str, Any]) -> None:
     rows = answer.get("rows", {})
     width = max(map(len, rows), default=0)
     for row, states in rows.items():
-        print(f"{row:<{width}}  {_states(states)}")
-    print(_states(answer["states"]) or "no runs yet")
+        print(f"{row:<{width}}  {states_in_words(states)}")
+    print(states_in_words(answer["states"]) or "no runs yet")
     for entry in answer["running"]:
         progress = "starting"
         if entry["seconds_left"] is not None:
@@ -252,7 +273,8 @@ def _print(answer: dict[str, Any]) -> None:
         print(f"continue with: {answer['continue']}")
 
 
-def _states(states: dict[str, int]) -> str:
+def states_in_words(states: dict[str, int]) -> str:
+    """E.g. `3 done, 1 missing`."""
     return ", ".join(f"{number} {state}" for state, number in states.items())
 
 

@@ -11,11 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
-from benchmark.errors import CHECK_FAILED, OK
+from benchmark.errors import CHECK_FAILED, OK, UserError
 
 if TYPE_CHECKING:
     from benchmark.config.compose import Setting
     from benchmark.registry import Entry, Registry
+    from benchmark.runs.request import Request
 
 KINDS = ("methods", "datasets", "nets", "presets", "splits", "experiments")
 
@@ -115,7 +116,25 @@ def explain(arguments: argparse.Namespace) -> int:
         print(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source}){told_range}")
         if about[key]:
             print(textwrap.fill(about[key], 110, initial_indent=4 * " ", subsequent_indent=4 * " "))
+    if settings["labels.glands"].value is not None:
+        print(_annotated(asked, arguments.data))
     return OK
+
+
+def _annotated(asked: Request, data: str | None) -> str:
+    """What the sparse labels come to; why it is not known where the images are not here."""
+    from benchmark.data.annotation import in_words
+    from benchmark.data.load import load_prepared
+    from benchmark.runs.request import specify
+    from benchmark.training.setup import annotation_of
+
+    spec, split, dataset, *_ = specify(asked, "cpu")
+    try:
+        sparse = annotation_of(spec, load_prepared(dataset, spec.values["data.size"], raw=data), split)
+    except UserError as error:
+        return f"annotated: not known here ({error})"
+    assert sparse is not None
+    return f"annotated: {in_words(sparse.facts)} of {len(split.labelled)} labelled images"
 
 
 def _normalise(values: Mapping[str, Any], setting: Setting) -> Setting:

@@ -15,7 +15,7 @@ from benchmark.console import log_to_stderr
 from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, raised_at, suggest
 
 GROUPS = {
-    "run an experiment": {"run": "run", "grid": "grid", "status": "grid", "clean": "maintenance"},
+    "run an experiment": {"run": "run", "grid": "grid", "tune": "tune", "status": "grid", "clean": "maintenance"},
     "look at results": {"report": "report", "diagnose": "report", "records": "maintenance", "verify": "run"},
     "use a trained model": {"predict": "models", "evaluate": "models", "export": "models"},
     "data": {"data": "data"},

@@ -119,15 +119,16 @@ def profile(arguments: argparse.Namespace) -> int:
 def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """The costs of one method. Raises NotApplicable where it declines the setting."""
     from benchmark.config.schema import check_machine
-    from benchmark.data.load import load_prepared
     from benchmark.profiling.profile import count, profile, trace
     from benchmark.runs.request import specify
+    from benchmark.runs.run import load_data
     from benchmark.training import device as devices
     from benchmark.training.setup import build_training
 
-    spec, split, dataset, _ = specify(shared.request(arguments), device.type)
+    run = specify(shared.request(arguments), device.type)
+    spec = run.spec
     check_machine(spec.values)
-    prepared = load_prepared(dataset, spec.values["data.size"], raw=arguments.data)
+    prepared, split, _ = load_data(run, arguments.data)
     training = build_training(spec, prepared, split, device)
     costs = count(training) if arguments.count_only else profile(training, arguments.seconds)
     if arguments.trace:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def add(verbs: shared.Verbs) -> None:
     """Describe the verbs."""
     about = "tables, figures and a page of an experiment"
-    parser = shared.add_verb(verbs, "report", about, run, "--results", "--only")
+    parser = shared.add_verb(verbs, "report", about, run, "--results", "--only", "--trials", "--draws")
     parser.add_argument("experiment", nargs="?",
                         help="a name from `list experiments`, or path/to/file.yaml (default: all records there are)")
     parser.add_argument("--protocol", choices=("strict", "validation", "paper"), default="strict",
@@ -47,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     groups = _groups(arguments, results)
     command = "python -m benchmark report" + (f" {shlex.quote(arguments.experiment)}" if arguments.experiment else "")
     command += "".join(f" --only {shlex.quote(pair)}" for pair in arguments.only)
+    command += f" --trials {arguments.trials}" * (arguments.trials is not None)
+    command += f" --draws {','.join(map(str, arguments.draws))}" * bool(arguments.draws)
     command += f" --device {arguments.device}" * (arguments.device != "auto")
     command += f" --protocol {arguments.protocol}" * (arguments.protocol != "strict")
     if arguments.against:
@@ -68,15 +70,17 @@ def _groups(arguments: argparse.Namespace, results: Path) -> list[Group]:
     from benchmark.report.gather import check_records, gather, group_runs
 
     if arguments.experiment is None:
-        if arguments.only:
-            raise UserError("--only selects a part of an experiment; name the experiment, too")
+        if arguments.only or arguments.trials is not None or arguments.draws:
+            raise UserError("--only, --trials and --draws are of an experiment; name it, too")
         if groups := group_runs(check_records(results)):
             return groups
         raise UserError(f"{results / 'records'}: no records to report; make one with 'python -m benchmark run'")
     from benchmark.runs.experiment import read_experiment  # needs torch, which takes seconds to import
 
     kind = None if arguments.device == "auto" else arguments.device
-    found = gather(read_experiment(arguments.experiment), results, kind, shared.only(arguments))
+    experiment = read_experiment(arguments.experiment)
+    trials = arguments.trials if arguments.trials is not None else experiment.trials
+    found = gather(experiment, results, kind, shared.only(arguments), trials, arguments.draws)
     if not any(group.runs for group in found):
         device = f" --device {kind}" if kind else ""
         raise UserError(f"{results / 'records'}: no records of experiment {arguments.experiment}"

@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def summary(record: dict[str, Any]) -> str:
     """A few lines for a person."""
+    from benchmark.data.annotation import in_words
     from benchmark.protocols import MEANING
 
     if record["status"] != "done":
@@ -75,6 +76,8 @@ def summary(record: dict[str, Any]) -> str:
             lines.append(f"{name:<12}{100 * score['dice']:8.2f}{100 * score['jaccard']:10.2f}  {meaning}")
         else:
             lines.append(f"{name:<12}{'-':>8}{'-':>10}  {(score or {}).get('reason', '')}")
+    if "annotation" in record["data"]:
+        lines.append(f"annotated: {in_words(record['data']['annotation'])}")
     cost = record["cost"]
     lines.append(f"{cost['steps']} steps, {cost['seconds_per_step']:.3f} s a step, {cost['wall_seconds']:.0f} s in all")
     return "\n".join(lines)

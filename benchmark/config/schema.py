@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import os
 import sys
 import types
@@ -21,7 +22,18 @@ from typing import Annotated, Any, Literal, Union
 
 from benchmark.batches.augment import Augment
 from benchmark.errors import UserError, suggest
-from benchmark.ranges import Count, NonNegative, Positive, Range, ShareAbove0, ShareBelow1, range_of
+from benchmark.ranges import (
+    Choice,
+    Count,
+    Linear,
+    Log,
+    NonNegative,
+    Positive,
+    Range,
+    ShareAbove0,
+    ShareBelow1,
+    range_of,
+)
 
 FLOAT = sys.float_info.max
 THREADS_A_CORE = 16
@@ -50,10 +62,30 @@ class Data:
 
     `normalise`: `training` images' own, those `published` for the data set, or those that encoders were trained with
     (`imagenet`, `half`, `clip`); `auto` follows `net.weights`, and is `training` where there are none.
+    `unlabelled`: the data set's `own` unlabelled images, pools (data sets, folders of images), or several of these.
     """
 
     size: Count = 256
     normalise: Literal["auto", "training", "published", "none", "imagenet", "half", "clip"] = "auto"
+    unlabelled: tuple[str, ...] = later(("own",))
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of the mask of a labelled image: all of it, or only a share of its `glands` (--labels sparse:0.25).
+
+    Then every training image is in both streams, and outside of glands `background` says what is known: `scribbles`
+    (a stroke for each annotated gland), nothing (`unknown`), or all of it (`trusted`). `erode` leaves out the border of
+    an annotated gland, up to this share of its greatest depth. See benchmark/data/annotation.py.
+    """
+
+    glands: ShareAbove0 | None = later(None)  # noqa: RUF009 (a field)
+    background: Literal["scribbles", "unknown", "trusted"] = later("scribbles")
+    erode: ShareBelow1 = later(0.0)  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        if self.glands is None and (self.background, self.erode) != ("scribbles", 0.0):
+            raise UserError("labels.background and labels.erode are for sparse labels: set labels.glands, too")
 
 
 @dataclass(frozen=True)
@@ -88,15 +120,20 @@ class Train:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """How often a run is evaluated (the published 'best epoch' depends on it), and the costly scores at its end."""
+    """How often a run is evaluated (the published 'best epoch' depends on it), and the costly scores at its end.
+
+    `also`: other data sets of the same classes, on whose test images of the same fold the finished run is scored, too.
+    """
 
     times: Annotated[int, Range("[1, 10000]")] = 20
     batch: Count = 8
     objects: bool = True
+    also: tuple[str, ...] = later(())
 
 
 SECTIONS: dict[str, type] = {
-    "net": Net, "data": Data, "augment": Augment, "optimiser": Optimiser, "train": Train, "evaluate": Evaluate,
+    "net": Net, "data": Data, "labels": Labels, "augment": Augment, "optimiser": Optimiser, "train": Train,
+    "evaluate": Evaluate,
 }
 
 # keys that are no more, with the value that all recorded runs had: still part of identity
@@ -150,6 +187,23 @@ def fields_of(schema: type | Callable[..., Any]) -> Mapping[str, Field]:
             raise UserError(f"{what} needs a type, as in {name}: float = 1.0")
         found[name] = Field(hints[name], convert(hints[name], parameter.default, f"{where}: the default of {name}"))
     return found
+
+
+def tuning_of(method: type) -> Mapping[str, Linear | Choice]:
+    """The tuning ranges that a method declares, by hyper-parameter; UserError for one that is not within validity."""
+    fields, ranges = fields_of(method), getattr(method, "tuning", {})
+    for name, drawn in ranges.items():
+        where = f"{method.__name__}.tuning: {name}"
+        if name not in fields:
+            raise UserError(f"{where}: no such hyper-parameter.{suggest(name, fields)}")
+        if not isinstance(drawn, Linear | Choice):
+            raise UserError(f"{where}: expected Log(low, high), Linear(low, high) or Choice(one, other), not {drawn!r}")
+        least = 0.0 if isinstance(drawn, Log) else -math.inf
+        if isinstance(drawn, Linear) and not least < drawn.low < drawn.high:
+            raise UserError(f"{where}: the range {drawn} must rise{', from above 0' if least == 0 else ''}")
+        for value in drawn.examples:
+            convert(fields[name].type, value, where)
+    return ranges
 
 
 def convert(kind: Any, value: Any, where: str) -> Any:

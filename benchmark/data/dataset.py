@@ -98,13 +98,18 @@ class Dataset:
     list_key: str = ""  # where given, lists follow from it and the patients' names alone, the same in every subset
     parts: Mapping[str, Callable[[str], bool]] = {}  # split -> whether a patient is in it, of lists of a subset
     licence: str = "not stated; ask who made the images"  # a sentence for the card of what is trained on them
+    domain: str = ""  # stain, tissue and magnification in a few words
+    microns_per_pixel: float | None = None  # of the images as released; None: not known
+    why_unlabelled: str = ""  # of images that nobody has masks for: why they can only be unlabelled ones
+    images_only: bool = False  # set on an object that is used as a pool of unlabelled images: no mask is looked for
 
     @property
     def prepared_name(self) -> str:
         """What the folder of its prepared arrays is called; folders of one name each have their own."""
+        name = self.name.replace(":", "-") + "-images" * self.images_only
         if self.home is None:
-            return self.name.replace(":", "-")
-        return f"{self.name}-{hashlib.sha256(str(self.home.resolve()).encode()).hexdigest()[:8]}"
+            return name
+        return f"{name}-{hashlib.sha256(str(self.home.resolve()).encode()).hexdigest()[:8]}"
 
     @cached_property
     def splits_folder(self) -> Path:
@@ -178,7 +183,7 @@ def keyed(folder: Path, name: str, key: Callable[[str], Key], what: str) -> dict
     """The `key` of a part of a file's name -> image file, of all that are called like the expression `name`, with that
     part in brackets, and have any extension of an image. UserError where two files have one key."""
     found: dict[Key, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(folder.iterdir() if folder.is_dir() else ()):
         match = re.fullmatch(name, path.stem)
         if match is None or path.name.startswith(".") or path.suffix.lower() not in images.EXTENSIONS:
             continue

@@ -114,6 +114,8 @@ class Description(yaml_files.Strict):
     tile: Tile | None = None
     publishable: bool = False
     licence: str = ""
+    domain: str = ""
+    microns_per_pixel: Annotated[float, Field(gt=0)] | None = None
 
     @property
     def values(self) -> list[int | Colour]:
@@ -217,10 +219,12 @@ class FolderDataset(Dataset):
         self.description = said = describe(folder)
         self.name, self.classes, self.instances = said.name, tuple(said.classes), said.masks == "instances"
         self.publishable, self.tile, self.own_lists = said.publishable, said.tile, said.splits
+        self.domain, self.microns_per_pixel = " ".join(said.domain.split()), said.microns_per_pixel
         self.licence = " ".join(said.licence.split()) or self.licence
         self.decoding = PixelDecoding((said.range[0], said.range[1]) if said.range else None, said.pixels == "grey")
         self.files = files_of(folder, said.image_files, said.mask_files + said.mask_suffix, said.follow_links)
-        indecisive = {"image_files", "mask_files", "follow_links", "splits", "publishable", "licence"}
+        indecisive = {"image_files", "mask_files", "follow_links", "splits", "publishable", "licence", "domain",
+                      "microns_per_pixel"}
         digest = hashlib.sha256(json.dumps(said.model_dump(exclude=indecisive, warnings=False)).encode())
         table = folder / said.groups
         digest.update(table.read_bytes() if said.groups and table.is_file() else b"")
@@ -236,7 +240,7 @@ class FolderDataset(Dataset):
         groups = read_groups(folder, said.groups, said.pattern, self.files.groups)
         for name, path in self.files.images.items():
             mask = self.files.masks.get(name)
-            if mask is None and groups[name]["set"] != TRAIN:
+            if mask is None and groups[name]["set"] != TRAIN and not self.images_only:
                 raise UserError(f"{path}: is in set '{groups[name]['set']}' and has no mask; only training images may "
                                 "lack one")
             yield Item(name, path, mask, groups[name], mask if self.instances and said.ignore is not None else None)

@@ -58,6 +58,13 @@ def load_dataset(given: str) -> Dataset:
     return dataset
 
 
+def check_masks(dataset: Dataset) -> None:
+    """UserError for images that nobody has masks for, where labels are learned from or scored."""
+    if dataset.why_unlabelled:
+        raise UserError(f"{dataset.name} cannot be learned from with labels, or scored: {dataset.why_unlabelled}; its "
+                        f"images can be unlabelled ones, as in --dataset glas --unlabelled {dataset.name}")
+
+
 def load_prepared(
     dataset: Dataset | str, size: int, *, raw: str | Path | None = None, root: str | Path | None = None,
     prepare: bool = True, read: bool = False,

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -80,6 +81,8 @@ def groups_fingerprint(ids: Sequence[str], groups: Mapping[str, Sequence[str]]) 
 def items_of(dataset: Dataset, folder: Path) -> list[Item]:
     """The images of a folder in order. UserError where there are none, or two of one id."""
     items = list(dataset.items(folder))
+    if dataset.images_only:
+        items = [replace(item, mask=None, ignore=None) for item in items]
     if not items:
         raise UserError(f"{folder}: no images of {dataset.name} in it")
     if len({item.id for item in items}) < len(items):
@@ -90,7 +93,7 @@ def items_of(dataset: Dataset, folder: Path) -> list[Item]:
 def decode(dataset: Dataset, item: Item) -> Decoded:
     """Read an image, its mask and what is unknown in it. UserError for a file that cannot be read, or does not fit."""
     image = dataset.read_image(item)
-    if item.mask is None and dataset.may_lack_masks:
+    if item.mask is None and (dataset.may_lack_masks or dataset.images_only):
         return Decoded(image, np.zeros(image.shape[:2], np.uint16), np.ones(image.shape[:2], bool))
     mask, ignore = dataset.read_mask(item), dataset.read_ignore(item)
     for what, array in (("mask", mask), ("ignore mask", ignore)):

@@ -38,7 +38,8 @@ class Split:
     unlabelled: tuple[str, ...]
     validation: tuple[str, ...]  # empty where no honest validation is left: above 20 % labels
     test: tuple[str, ...]
-    fingerprint: str  # sha256 of the four lists
+    fingerprint: str  # sha256 of the four lists, no image in two of the first two
+    pool: tuple[str, ...] = ()  # unlabelled images of other data, <pool>:<id> (benchmark/data/pools.py)
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,15 @@ class SplitInfo:
 
 
 def load_split(
-    dataset: Dataset, split: str, ratio: int | None, fold: int, *, labelled_file: str | Path | None = None
+    dataset: Dataset, split: str, ratio: int | None, fold: int, *, labelled_file: str | Path | None = None,
+    in_both: bool = False,
 ) -> Split:
     """The lists of one run. `ratio` is of the training images that have a mask: at 100 % the others are unlabelled.
 
     Validation images are also unlabelled training images (as in the published counts 9 + 76 and 17 + 68 of GlaS)
     unless the split holds them out. With `labelled_file` (ids, one a line) the labelled list is the user's own, the
-    name becomes "<split>+<8 hex of it>", and a ratio that is not given follows from its length.
+    name becomes "<split>+<8 hex of it>", and a ratio that is not given follows from its length. `in_both`: labelled
+    images, whose masks are sparse, are unlabelled ones as well.
     UserError: a split, ratio or fold that does not exist (says which do), an edited file, a bad list of one's own.
     """
     content = read_split(dataset, split)
@@ -91,6 +94,8 @@ def load_split(
             validation = []
     unlabelled = [name for name in train if name not in held_out | set(labelled)]
     digest = digest_of([labelled, unlabelled, validation, test])
+    if in_both:
+        unlabelled = [name for name in train if name not in held_out]
     return Split(split, ratio, fold, tuple(labelled), tuple(unlabelled), tuple(validation), tuple(test), digest)
 
 

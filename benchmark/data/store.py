@@ -19,6 +19,7 @@ from benchmark.files import DAMAGED, ArrayFile, sha256
 
 ABSENT = "is not there"
 FORMAT = 2  # of the folder's files; another number means: prepare again
+LARGER = 1.5  # times as long on a side before resizing: tissue is shown at another scale
 Channels = tuple[float, float, float]
 
 
@@ -48,6 +49,7 @@ class PreparedData:
     native_masks: Mapping[str, np.ndarray]  # by id, `<id>.classes` and `<id>.ignore`; an open file
     unmasked: frozenset[str]  # images without a mask: 255 throughout, never labelled, never tested
     tiles: tuple[tuple[Box, ...], ...]  # of each image, where its rows lie in it at native size; one where it is whole
+    pools: tuple[PreparedData, ...] = ()  # whose images follow the data set's own (benchmark/data/pools.py)
 
     @property
     def name(self) -> str:
@@ -73,6 +75,10 @@ class PreparedData:
             raise UserError(f"{self.name}: no image '{id}' in {self.folder}")
         return self._places[id]
 
+    def hashes_of(self, ids: Iterable[str]) -> list[str]:
+        """The hashes of some decoded source images."""
+        return [self.hashes[self.position(name)] for name in ids]
+
     def rows(self, id: str) -> range:
         """The rows of an image in the arrays: one, or one a tile, in the order of `boxes`."""
         place = self.position(id)
@@ -85,6 +91,11 @@ class PreparedData:
     def boxes(self, id: str) -> tuple[Box, ...]:
         """Where an image's rows lie in it, at native size: tiles, or the image itself."""
         return self.tiles[self.position(id)]
+
+    def native_size(self, names: Iterable[str]) -> tuple[int, int]:
+        """(H, W): the median of these images, or of their tiles, before they are resized."""
+        height, width = np.median([box[2:] for name in names for box in self.boxes(name)], axis=0)
+        return round(height), round(width)
 
     def picture(self, id: str) -> tuple[np.ndarray, np.ndarray]:
         """An image, uint8 [S, S, 3], and its mask [S, S], to be looked at; of tiles, put together from small ones."""
@@ -134,6 +145,11 @@ class PreparedData:
             means.append(float(share @ values))
             deviations.append(float(np.sqrt(share @ (values - means[-1]) ** 2)))
         return (means[0], means[1], means[2]), (deviations[0], deviations[1], deviations[2])
+
+
+def scales_differ(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether images of these sizes (H, W) show tissue at another scale once they are resized."""
+    return max(max(a / b, b / a) for a, b in zip(one, other, strict=True)) > LARGER
 
 
 def arrays_fingerprint(ids: Sequence[str], images: np.ndarray, masks: np.ndarray) -> str:

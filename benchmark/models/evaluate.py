@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.dataset import IGNORE, Dataset
-from benchmark.data.load import load_prepared
+from benchmark.data.dataset import Dataset
+from benchmark.data.load import check_masks, load_prepared
 from benchmark.data.splits import Split, available, check_split_matches_data, load_split
-from benchmark.data.store import PreparedData
+from benchmark.data.store import PreparedData, scales_differ
 from benchmark.errors import UserError
 from benchmark.files import check_writable, remove_unfinished, sha256, write_arrays, write_atomically, write_json
 from benchmark.models.load import Finished
-from benchmark.models.predict import LARGER
 from benchmark.protocols import scores
 from benchmark.runs.run_files import archive
 from benchmark.training import device as devices
-from benchmark.training.evaluate import Evaluator
-from benchmark.training.model_file import Model, native_size
+from benchmark.training.evaluate import Evaluator, scorable
+from benchmark.training.model_file import Model
 
 SCHEMA = 1
 VALUES = range(2, 7)  # so many values of a group make a column each
@@ -51,6 +50,7 @@ def evaluate(
     no image is left, and where an evaluation of other weights or images exists (unless `overwrite`).
     """
     model, classes = finished.model, wanted.dataset.classes
+    check_masks(wanted.dataset)
     if tuple(classes) != model.classes:
         raise UserError(f"class mismatch: the model has the classes {', '.join(model.classes)}; {wanted.dataset.name} "
                         f"has {', '.join(classes)}. Both need the same classes in the same order")
@@ -59,7 +59,7 @@ def evaluate(
                         "with --sets all")
     prepared = load_prepared(wanted.dataset, model.size, raw=raw)
     ids, left_out = chosen(prepared, wanted, set(model.trained_on))
-    warn_of_scale(model, native_size(prepared, ids))
+    warn_of_scale(model, prepared.native_size(ids))
     content: dict[str, Any] = {
         "schema": SCHEMA, "run_id": model.run_id, "weights_sha256": model.weights_sha256,
         "dataset": prepared.name, "split": wanted.split, "fold": wanted.fold, "sets": wanted.sets,
@@ -93,24 +93,17 @@ def chosen(
     prepared: PreparedData, wanted: Wanted, trained_on: set[str]
 ) -> tuple[tuple[str, ...], dict[str, list[str]]]:
     """The images to evaluate, and those that are left out, by reason; UserError where none is left."""
-    names: tuple[str, ...] = prepared.ids
-    if wanted.sets == "test":
-        split = load_split(wanted.dataset, wanted.split, 100, wanted.fold)
-        check_split_matches_data(split, prepared)
-        names = split.test
-    seen = [name for name in names if prepared.hashes[prepared.position(name)] in trained_on]
-    unknown = [name for name in names if name not in seen and (prepared.masks[prepared.rows(name)] == IGNORE).all()]
-    left = tuple(name for name in names if name not in seen and name not in unknown)
-    if not left:
-        raise UserError(f"{prepared.name}: none of {len(names)} images can be scored: the run was trained on "
-                        f"{len(seen)}, and {len(unknown)} have no mask")
-    return left, {"trained_on": seen, "without_mask": unknown}
+    if wanted.sets != "test":
+        return scorable(prepared, prepared.ids, trained_on)
+    split = load_split(wanted.dataset, wanted.split, 100, wanted.fold)
+    check_split_matches_data(split, prepared)
+    return scorable(prepared, split.test, trained_on)
 
 
 def warn_of_scale(model: Model, here: tuple[int, int]) -> None:
     """Warn where what is resized is of another size here (H, W) than in training, so that tissue looks otherwise."""
     there, advice = model.native_size, ""
-    if max(max(a / b, b / a) for a, b in zip(here, there, strict=True)) > LARGER:
+    if scales_differ(here, there):
         if model.tile:
             size, overlap = model.tile
             advice = f"; tile: {{size: {size}, overlap: {overlap}}} in dataset.yaml cuts images as in training"

@@ -19,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from benchmark.data.dataset import boxes
 from benchmark.data.images import EXTENSIONS, read_image, resize
 from benchmark.data.preview import indexed, overlay, shares
+from benchmark.data.store import LARGER
 from benchmark.errors import UserError
 from benchmark.files import check_writable, write_atomically, write_text
 from benchmark.models.load import Finished
@@ -30,7 +31,6 @@ KINDS = tuple(dict.fromkeys((*EXTENSIONS, ".jpg", ".jpeg")))
 FOLDERS = ("masks", "overlays")
 TABLE, HEAD = "areas.csv", ["image", "width", "height"]
 MARK = b"SemiHisto prediction"  # in a file's text: only such a file is overwritten
-LARGER = 1.5  # times as long as the training images on a side: tissue has another scale than was learnt
 DEEP = "the data that this run was trained on say no range for those; save it as RGB of 8 bits"
 
 

@@ -29,6 +29,7 @@ from benchmark.report.tables import (
     score_table,
     subset_tables,
 )
+from benchmark.report.tuning import tuning_tables
 
 TEXTS, FIGURES, PAGE = ("md", "tex", "csv"), ("png", "pdf"), ("html",)
 FORMATS = (*TEXTS, *FIGURES, *PAGE)
@@ -141,7 +142,7 @@ def group_tables(group: Group, protocol: str, groups: Sequence[Group] = ()) -> l
     """All tables of a group that have rows. groups: with what other data its experiment has."""
     strict = protocol == "strict"
     tables: list[Table | None] = [score_table(group, protocol, metric) for metric in METRICS]
-    tables += [difference_table(group), rank_table(group, groups)] if strict else []
+    tables += [difference_table(group), rank_table(group, groups), *tuning_tables(group)] if strict else []
     tables += [against(group).table]
     tables += [class_table(group), *subset_tables(group), object_table(group)] if strict else []
     tables += [gap_table(group), waterfall_table(group), *cost_tables(group), failure_table(group)]

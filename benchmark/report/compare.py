@@ -23,7 +23,11 @@ def compare(group: Group, first: str, second: str, ratio: int, metric: str = "di
     Empty where they have none in common. Draws that only one of them has are left out: another list of labelled images
     is another difficulty. The difference of the rows is the mean over images of the means over draws.
     """
-    one, other = (group.by_image(row, ratio, metric) for row in (first, second))
+    return paired(*(group.by_image(row, ratio, metric) for row in (first, second)))
+
+
+def paired(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The difference of two tables of images x draws, where both have a score."""
     found = one - other[one.columns.intersection(other.columns)]
     return found.dropna(how="all").dropna(axis=1, how="all")
 

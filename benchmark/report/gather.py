@@ -8,6 +8,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.config.compose import compose
+from benchmark.config.schema import neutral_settings
 from benchmark.errors import UserError
+from benchmark.protocols import strict
 from benchmark.registry import METHODS, portable, short
-from benchmark.report.results_frame import CELL, DRAW, ExpectedRun, Group, Run
-from benchmark.runs.run_files import read_counts, read_record, record_files
+from benchmark.report.results_frame import CELL, DRAW, ExpectedRun, Group, Run, Tuning
+from benchmark.runs.run_files import read_counts, read_record, record_files, record_of
 
 if TYPE_CHECKING:
     from benchmark.runs.experiment import Experiment
     from benchmark.runs.plan import Planned
+    from benchmark.runs.tuning import Tuned
 
 logger = logging.getLogger(__name__)
 
@@ -35,40 +39,80 @@ Records = Iterable[tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]]]
 
 
 def gather(
-    experiment: Experiment, results: Path, kind: str | None = None, only: Mapping[str, str] | None = None
+    experiment: Experiment, results: Path, kind: str | None = None, only: Mapping[str, str] | None = None,
+    trials: int | None = None, draws: Sequence[int] = (),
 ) -> list[Group]:
     """The runs of `experiment` whose records are in `results`, on one kind of device: a group a data set and split.
 
-    kind: `cpu` or `cuda`; None takes the one with more records. only: as in `runs.plan.plan`. UserError names every
-    damaged record, or a mistake in the experiment's file.
+    kind: `cpu` or `cuda`; None takes the one with more records. only: as in `runs.plan.plan`. trials, draws: of `tune`;
+    behind each group follows that of the runs with the chosen settings. UserError names every damaged record, or a
+    mistake in the experiment's file.
     """
     try:
-        return _gather(experiment, results, kind, only)
+        return _gather(experiment, results, kind, only or {}, trials, draws)
     except UserError:
         check_records(results)
         raise
 
 
-def _gather(experiment: Experiment, results: Path, kind: str | None, only: Mapping[str, str] | None) -> list[Group]:
+def _gather(
+    experiment: Experiment, results: Path, kind: str | None, only: Mapping[str, str], trials: int | None,
+    draws: Sequence[int],
+) -> list[Group]:
     from benchmark.runs.plan import plan  # a run's id needs its method's signature, and so torch
+    from benchmark.runs.tuning import search
 
-    plans = {name: plan(experiment, results, name, only) for name in ((kind,) if kind else KINDS)}
+    asked = None if trials is None else search(experiment, trials, draws, only)
+    wanted = (experiment, only) if asked is None else (asked.experiment, {})
+    plans = {name: plan(wanted[0], results, name, wanted[1]) for name in ((kind,) if kind else KINDS)}
     usable = Counter({name: sum(map(_usable, entries)) for name, entries in plans.items()})
     chosen = max(plans, key=lambda name: (usable[name], -KINDS.index(name)))
     ids = {name: {entry.spec.run_id for entry in entries} for name, entries in plans.items()}
     for name in plans:
         if usable[name] and ids[name] != ids[chosen]:
             logger.warning(f"{usable[name]} records of runs on {name} are left out; --device {name} reports them")
+    if asked is None:
+        return _grouped(experiment, plans[chosen], results, only)
+    groups, found = _grouped(experiment, asked.own(plans[chosen]), results, only), asked.results(plans[chosen], results)
+    best = asked.tuned(found)
+    tuned = _grouped(best, plan(best, results, chosen), results, only) if best.cells else []
+    return [each for group in groups for each in _with_tuning(group, found, tuned, results)]
+
+
+def _with_tuning(group: Group, found: Sequence[Tuned], tuned: Sequence[Group], results: Path) -> list[Group]:
+    """A group that knows what its trials came to, and its runs with the chosen settings as a group of their own."""
+    place = group.dataset, group.split
+    mine = tuple(each for each in found if _place(each.trials[0][0].spec.to_json()) == place)
+    test = tuple(tuple(_test_score(runs, results) for runs in each.trials) for each in mine)
+    again = [
+        replace(other, name=f"{group.name}-tuned", title=f"{group.title}, tuned", tuned=True, published=None,
+                about="Every row with the setting that `tune` has chosen for it on validation images.")
+        for other in tuned if (other.dataset, other.split, other.fingerprint) == (*place, group.fingerprint)
+    ]  # fmt: skip
+    return [replace(group, tuning=Tuning(mine, test, *again) if mine else None), *again]
+
+
+def _test_score(runs: Sequence[Planned], results: Path) -> float:
+    """The strict Dice of a trial, the mean over its draws; nan where one has none."""
+    if any(run.record is None or run.state != "done" for run in runs):
+        return math.nan
+    scores = [strict(_counts(record_of(results, run.spec.run_id), run.record or {}))["dice"] for run in runs]
+    return math.nan if None in scores else sum(scores) / len(scores)
+
+
+def _grouped(
+    experiment: Experiment, entries: Sequence[Planned], results: Path, only: Mapping[str, str]
+) -> list[Group]:
     records, expected = [], []
-    for entry in plans[chosen]:
+    for entry in entries:
         missing = reason = ""
         if _usable(entry):
             assert entry.record is not None
-            records.append((entry.record, _counts(results / "records" / f"{entry.spec.run_id}.json", entry.record)))
+            records.append((entry.record, _counts(record_of(results, entry.spec.run_id), entry.record)))
         else:
             missing, reason = entry.state, entry.cell.reason or REASONS.get(entry.state, "")
         expected.append(ExpectedRun(entry.cell.row, entry.spec.run_id, entry.spec.to_json(), missing, reason))
-    return group_experiment(experiment, records, expected, only or {})
+    return group_experiment(experiment, records, expected, only)
 
 
 def _usable(entry: Planned) -> bool:
@@ -170,7 +214,8 @@ def _named(runs: list[Run]) -> list[Run]:
     classes = Counter(map(short, by_method))
     result = []
     for method, members in by_method.items():
-        texts = [{key: json.dumps(value) for key, value in run.spec["values"].items()} for run in members]
+        texts = [{key: json.dumps(value) for key, value in {**neutral_settings(), **run.spec["values"]}.items()}
+                 for run in members]  # fmt: skip
         keys = sorted({key for text in texts for key in text if len({other.get(key) for other in texts}) > 1})
         usual = _usual(members[0].spec) if keys else {}
         name = short(method) if classes[short(method)] == 1 else method

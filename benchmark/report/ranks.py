@@ -18,7 +18,7 @@ from benchmark.protocols import PROTOCOLS
 from benchmark.report import stats
 from benchmark.report.results_frame import DRAW, Group
 
-EVERY_LABEL = 100  # percent: a bound, which sees labels that the methods do not
+EVERY_LABEL = 100  # percent: unless labels are sparse a bound, which sees labels that the methods do not
 ALIKE = 1e-12  # scores that differ by less are equal but for rounding
 Floats = NDArray[np.float64]
 TAILS = [(1 - stats.LEVEL) / 2, (1 + stats.LEVEL) / 2]
@@ -136,14 +136,15 @@ def ranks_of(scores: Floats, ties: str = "average") -> Floats:
 @lru_cache(maxsize=16)  # tables, CSV and figure ask for the same
 def rankings(group: Group) -> tuple[Ranking, ...]:
     """One for each ratio with two rows to compare, but for bounds that see every label."""
-    found = [_ranking(group, ratio) for ratio in group.ratios if ratio < EVERY_LABEL]
+    found = [_ranking(group, ratio) for ratio in group.ratios]
     return tuple(ranking for ranking in found if ranking)
 
 
 def _ranking(group: Group, ratio: int) -> Ranking | None:
     """On the draws that give most runs, if not all rows have the same; of equal choices the one with more rows."""
     cells = {row: group.by_image(row, ratio).dropna(axis=1, how="all") for row, at in group.cells.index if at == ratio}
-    cells = {row: images for row, images in cells.items() if images.shape[1]}
+    ranked = group.sparse if ratio == EVERY_LABEL else cells
+    cells = {row: images for row, images in cells.items() if images.shape[1] and row in ranked}
     of = {row: frozenset(images.columns) for row, images in cells.items()}
     choices = {of[one] & of[other] for one, other in combinations(of, 2)} - {frozenset()}
     if not choices:
@@ -197,11 +198,13 @@ def tau_b(one: Floats, other: Floats) -> Floats:
 
 
 def agreements(group: Group, groups: Sequence[Group] = ()) -> list[Agreement]:
-    """How alike the orders are: between protocols at every ratio, then with the other data of the same experiment."""
+    """How alike the orders are: between protocols at every ratio, then with the other data of the same experiment, and
+    with its tuned or default runs."""
     mine = rankings(group)
     found = [one for ranking in mine for one in _between_protocols(group, ranking)]
     for other in groups:
-        if not (group.expected and other.expected) or _place(other) == _place(group):
+        same_data = _place(other)[:2] == _place(group)[:2]
+        if not (group.expected and other.expected) or same_data == (group.tuned == other.tuned):
             continue
         theirs = {ranking.ratio: ranking for ranking in rankings(other)}
         for ranking in mine:
@@ -211,7 +214,7 @@ def agreements(group: Group, groups: Sequence[Group] = ()) -> list[Agreement]:
                 scores = [each.scores[shared].to_numpy() for each in (ranking, there)]
                 samples = [each.resampled if each.resampled is None else each.resampled[:, _at(each, shared)]
                            for each in (ranking, there)]  # fmt: skip
-                if samples[1] is not None:  # other patients and draws: resampled independently
+                if samples[1] is not None and not same_data:  # other patients and draws: resampled independently
                     samples[1] = np.roll(samples[1], 2, axis=0)
                 names = [" ".join(_place(each)) for each in (group, other)]
                 tau = _agreement(scores, samples)
@@ -255,8 +258,8 @@ def _at(ranking: Ranking, rows: Sequence[str]) -> list[int]:
     return [ranking.rows.index(row) for row in rows]
 
 
-def _place(group: Group) -> tuple[str, str]:
-    return group.dataset, group.split
+def _place(group: Group) -> tuple[str, ...]:
+    return group.dataset, group.split, *(["tuned"] if group.tuned else [])
 
 
 def as_frame(group: Group, groups: Sequence[Group] = ()) -> pd.DataFrame:

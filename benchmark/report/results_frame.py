@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,9 @@ from benchmark import protocols
 from benchmark.metrics.counts import dice, jaccard
 from benchmark.report import stats
 from benchmark.runs.run_files import device_label
+
+if TYPE_CHECKING:
+    from benchmark.runs.tuning import Tuned  # needs torch
 
 CELL = ["row", "ratio"]
 DRAW = ["fold", "seed"]
@@ -87,12 +90,23 @@ class ExpectedRun:
 
 
 @dataclass(frozen=True, eq=False)
+class Tuning:
+    """The trials of a group's rows. test: the strict Dice of each trial of each place, which no choice depends on; nan
+    where it has none. group: the runs with the chosen settings, where there are any."""
+
+    found: tuple[Tuned, ...]
+    test: tuple[tuple[float, ...], ...]
+    group: Group | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Group:
     """Runs that may stand in one table: the same data (by fingerprint), split and, without an experiment, preset.
 
     expected: empty without an experiment. reference: the row that others are compared with. published: the table in
     configs/paper that belongs to it. other_data_count: records of the experiment's runs that were made from other data.
-    displays: what a row is called in tables and figures, where that is not the row's own name.
+    displays: what a row is called in tables and figures, where that is not the row's own name. tuning: what `tune` has
+    found for its rows. tuned: whether these are the runs with the chosen settings.
     """
 
     dataset: str
@@ -108,6 +122,8 @@ class Group:
     published: str | None = None
     other_data_count: int = 0
     displays: Mapping[str, str] = field(default_factory=dict)
+    tuning: Tuning | None = None
+    tuned: bool = False
 
     def display(self, row: str | None) -> str:
         """The name of a row for a reader."""
@@ -127,6 +143,11 @@ class Group:
     def done(self) -> list[Run]:
         """The runs that have scores."""
         return [run for run in self.runs if run.done]
+
+    @cached_property
+    def sparse(self) -> frozenset[str]:
+        """The rows of whose labelled images only a share of the glands is annotated."""
+        return frozenset(entry.row for entry in self._entries if entry.spec["values"].get("labels.glands") is not None)
 
     def finished(self, row: str, ratio: int) -> list[Run]:
         """The runs of a cell that have scores, in order of their draws."""

@@ -53,7 +53,7 @@ def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
             rows += _everything(group)
     else:
         caption += " No interval: counts per image are kept for the last step only."
-    caption += _made_on(group)
+    caption += _annotated(group) + _made_on(group)
     header = ["method", *(group.ratio_header(ratio) for ratio in group.ratios)]
     notes = [*_undefined(group, protocol), *_not_there(group)]
     return Table(f"{metric.capitalize()}, {protocol}", caption, header, rows, notes)
@@ -84,8 +84,9 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
     if not rows:
         return None
     caption = (
-        "Rank by strict Dice, 1 is best; equal rows share the mean of their ranks. A row at 100 % of the labels has no "
-        "rank. All rows of a ratio are ranked on the same draws. "
+        "Rank by strict Dice, 1 is best; equal rows share the mean of their ranks. A row at 100 % of "
+        f"{'whole masks' if group.sparse else 'the labels'} has no rank. All rows of a ratio are ranked on the same "
+        "draws. "
     )
     if any(ranking.resampled is not None for ranking in found):
         over = "draws too" if any(len(ranking.draws) > 1 for ranking in found) else "patients alone, with one draw"
@@ -242,6 +243,23 @@ def failure_table(group: Group) -> Table | None:
         return None
     header = ["method", "labels", "fold", "seed", "status", "reason"]
     return Table("Runs without a score", "They are in no mean above.", header, rows)
+
+
+def _annotated(group: Group) -> str:
+    """How much of the labelled images is annotated, where labels are sparse: means over the runs of a setting."""
+    known = pd.DataFrame([
+        {**{key: run.spec["values"][f"labels.{key}"] for key in ("glands", "background", "erode")},
+         "share": facts["glands"] / facts["of"], "pixels": facts["pixels"]}
+        for run in group.runs if (facts := run.record["data"].get("annotation"))
+    ])  # fmt: skip
+    if known.empty:
+        return ""
+    told = [
+        f"labels.glands={glands:g} with background {background}{f' and erode {erode:g}' if erode else ''}: "
+        f"{100 * found.share:.1f} % of the glands, {100 * found.pixels:.1f} % of the pixels"
+        for (glands, background, erode), found in known.groupby(["glands", "background", "erode"]).mean().iterrows()
+    ]
+    return f" Labels are sparse; of the labelled images is annotated: {'; '.join(told)}."
 
 
 def _made_on(group: Group) -> str:

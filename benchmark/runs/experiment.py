@@ -5,7 +5,7 @@ rows under `set`, and `rows`: each a method (or `methods: all`, or a list of nam
 they differ, axes of its own. Data sets are names, or paths of folders of one's own; without a split, `official` or the
 first that they have is taken. Draw d is fold d; at 100 % labels, where lists do not differ, also seed d. `exclude`
 leaves runs out and says why. For its report, `reference` names the row that all others are compared with, `published` a
-table in configs/paper.
+table in configs/paper. `trials` is the budget of `tune`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Cell:
     """One run of an experiment: its row, what to run, why it is excluded (None: it is not), and file and line.
 
     display: what tables and figures call the row: as the file does, or the display name of a method that it lists.
+    trial: of `tune`; 0 is the row's own setting.
     """
 
     row: str
@@ -40,6 +41,7 @@ class Cell:
     reason: str | None
     where: str
     display: str
+    trial: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Experiment:
     cells: tuple[Cell, ...]
     reference: str | None = None
     published: str | None = None
+    trials: int | None = None
 
 
 class _Axes(yaml_files.Strict):
@@ -100,6 +103,7 @@ class _File(_Axes):
     about: str = ""
     reference: str | None = None
     published: str | None = None
+    trials: Annotated[int, Field(ge=2)] | None = None
     rows: dict[str, _Row]
     exclude: list[_Exclude] = []
 
@@ -134,7 +138,8 @@ def read_experiment(name: str) -> Experiment:
         near = suggest(file.reference, rows)
         place = yaml_files.where(path, "reference")
         raise UserError(f"{place}: no row is called '{file.reference}'.{near} Rows: {', '.join(rows)}.")
-    return Experiment(path.stem, " ".join(file.about.split()), cells, file.reference, file.published)
+    return Experiment(path.stem, " ".join(file.about.split()), cells, file.reference, file.published,
+                      file.trials)
 
 
 def _cells(file: _File, path: Path) -> Iterator[Cell]:

@@ -201,7 +201,7 @@ def run_all(
     """
     for folder in ("runs", "records"):
         check_writable(options.results / folder)
-    data = {(run.dataset.name, run.spec.values["data.size"]): run.dataset for run in runs}
+    data = {(each.prepared_name, run.spec.values["data.size"]): each for run in runs for each in run.datasets.values()}
     for (_, size), dataset in sorted(data.items(), key=lambda item: item[0]):  # once, before many processes ask for it
         load_prepared(dataset, size, raw=options.data)
     queue, slots = Queue(runs, options), [Slot(each) for each in environments[: len(runs)]]
@@ -234,7 +234,8 @@ def run_all(
                 if result.status == LOCKED:
                     continue
                 failed[run.spec.run_id] = result.status in FAILURES
-                place = f"{run.cell.row}, {run.spec.dataset} {run.spec.ratio} % draw {run.spec.fold}"
+                trial = f", trial {run.cell.trial}" if run.cell.trial else ""
+                place = f"{run.cell.row}{trial}, {run.spec.dataset} {run.spec.ratio} % draw {run.spec.fold}"
                 left = len(queue) + sum(slot.run is not None for slot in slots)
                 logger.info(f"{place}: {': '.join(filter(None, result))} ({left} left)")
     except BaseException:  # a second Ctrl-C, for one

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -40,6 +40,7 @@ class Planned:
     state: str
     record: Mapping[str, Any] | None = None
     digest: str = ""
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)  # all that the run needs, its own among them
 
 
 def plan(
@@ -69,11 +70,11 @@ def plan(
         if not cell.reason and path.exists():
             record, digest = read_with_digest(path)
             now = versions(run.spec.method, run.dataset)
-            stale = staleness(record, now, run.split, fingerprint_of(run.dataset))
+            stale = staleness(record, now, run.split, {key: fingerprint_of(each) for key, each in run.datasets.items()})
             state = "stale" if stale else record["status"]
         elif not cell.reason:
             state = "running" if run.spec.run_id in running else "missing"
-        planned.append(Planned(cell, run.spec, run.split, run.dataset, state, record, digest))
+        planned.append(Planned(cell, run.spec, run.split, run.dataset, state, record, digest, run.datasets))
     return planned
 
 

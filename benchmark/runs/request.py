@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from benchmark.config.compose import compose
 from benchmark.config.schema import fields_of
 from benchmark.data.dataset import Dataset
-from benchmark.data.load import load_dataset
+from benchmark.data.load import check_masks, load_dataset
+from benchmark.data.pools import OWN, check_pools, load_pool
 from benchmark.data.splits import Split, default_split, load_split
 from benchmark.errors import UserError
 from benchmark.nets import weights
@@ -61,6 +62,14 @@ class ResolvedRun(NamedTuple):
     split: Split
     dataset: Dataset
     request: Request
+    pools: tuple[tuple[Dataset, Split], ...] = ()  # whose training images are unlabelled ones, too
+    elsewhere: tuple[tuple[Dataset, Split], ...] = ()  # on whose test images the finished run is scored, too
+
+    @property
+    def datasets(self) -> dict[str, Dataset]:
+        """All data that the run's numbers depend on, by the place of their fingerprint in its record."""
+        found = {"": self.dataset, **{f"pool {pool.name}": pool for pool, _ in self.pools}}
+        return found | {f"elsewhere {dataset.name}": dataset for dataset, _ in self.elsewhere}
 
 
 class Specifier:
@@ -70,15 +79,15 @@ class Specifier:
         self.device_kind = device_kind
         self._split = cache(load_split)
         self._method = cache(METHODS.load)
-        self._dataset = cache(load_dataset)
+        self._dataset, self._pool = cache(load_dataset), cache(load_pool)
         self._default_split = cache(default_split)
         self._known: dict[str, dict[str, Any]] = {}
 
     def specify(self, request: Request) -> ResolvedRun:
         """The resolved specification, split and data set of a request; a mistake in it is a UserError."""
         dataset, method = self._dataset(request.dataset), self._method(request.method)
+        check_masks(dataset)
         name = request.split or self._default_split(dataset)
-        split = self._split(dataset, name, request.ratio, request.fold, labelled_file=request.labelled_file)
         if request.seed < 0:
             raise UserError(f"--seed must not be negative, it is {request.seed}")
         layers = dict(request.overrides), dict(request.experiment)
@@ -88,12 +97,34 @@ class Specifier:
             values.update(devices.resolve(values, self.device_kind))
             kinds = {f"method.{name}": file_or(field.type) for name, field in fields_of(method).items()}
             values.update(weights.resolve(values, {key: file for key, file in kinds.items() if file}))
+            values["data.unlabelled"] = tuple(sorted(values["data.unlabelled"], key=lambda name: (name != OWN, name)))
             self._known[key] = values
+        split = self._split(
+            dataset, name, request.ratio, request.fold, labelled_file=request.labelled_file,
+            in_both=self._known[key]["labels.glands"] is not None,
+        )
         spec = Spec(
             request.method, dataset.name, split.name, split.ratio, split.fold, request.seed, request.preset,
             self._known[key], dataset.source if dataset.source != dataset.name else "",
         )
-        return ResolvedRun(spec, split, dataset, replace(request, split=name, ratio=split.ratio))
+        spec.section("labels")  # settings that do not go together are an error before any image is read
+        pools = check_pools(dataset, spec.values["data.unlabelled"], self._pool)
+        others = [self._dataset(other) for other in spec.values["evaluate.also"]]
+        for other in others:
+            check_masks(other)
+            if other.name == dataset.name or tuple(other.classes) != tuple(dataset.classes):
+                raise UserError(f"evaluate.also={other.source}: must be another data set than {dataset.name}, of the "
+                                f"same classes ({', '.join(dataset.classes)}), not {', '.join(other.classes)}")
+        asked = replace(request, split=name, ratio=split.ratio)
+        return ResolvedRun(spec, split, dataset, asked, tuple((p, self._lists(p, request.fold)) for p in pools),
+                           tuple((other, self._lists(other, request.fold)) for other in others))
+
+    def _lists(self, dataset: Dataset, fold: int) -> Split:
+        """Which images of other data are for training and for testing: in the same fold, since a patient of several
+        data sets has one fold in all of them."""
+        if dataset.why_unlabelled:
+            return Split("", 0, 0, (), (), (), (), "")
+        return self._split(dataset, self._default_split(dataset), 100, fold)
 
 
 def specify(request: Request, device_kind: str) -> ResolvedRun:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmark.config.schema import check_machine
+from benchmark.data import pools
 from benchmark.data.load import current_fingerprint, load_prepared
 from benchmark.data.splits import Split, check_split_matches_data
 from benchmark.data.store import PreparedData
@@ -34,7 +35,8 @@ from benchmark.runs.run_files import (
 from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training import model_file
-from benchmark.training.setup import build_training, code_versions
+from benchmark.training.evaluate import scorable
+from benchmark.training.setup import Training, annotation_of, build_training, code_versions
 from benchmark.training.trainer import CHECKPOINT_SECONDS, StaleCheckpoint, TrainResult, train
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,8 @@ HINTS = {
     "captur": ("a step cannot be captured in a CUDA graph", "Use train.capture=off, or see `check`."),
     "deterministic": ("an operation has no deterministic kernel here", "Use train.deterministic=false."),
 }  # part of a message of torch: what it means, and what to do
+Elsewhere = dict[str, tuple[PreparedData, Split]]  # by name: other data, on whose test images a run is scored, too
+STRICT = ("test_native", "test_objects", "test_surface", "test_pixels", "test_ids", "test_groups", "classes")
 OnProgress = Callable[[int, int, dict[str, float], float], None]  # step, steps, mean losses, seconds so far
 
 
@@ -90,21 +94,20 @@ def run_or_load(
     """
     device = devices.choose(options.device)
     run = specify(request, device.type)
-    spec, split = run.spec, run.split
+    spec = run.spec
     check_machine(spec.values)
     if request.split is None and run.request.split != "official":
         logger.info(f"split: {run.request.split}")
     path = record_of(options.results, spec.run_id)
     before = digest(path)
     if before and not _may_run(path, before, options):
-        return existing_record(path, run, current_fingerprint(run.dataset, raw=options.data)), True
+        now = {key: current_fingerprint(dataset, raw=options.data) for key, dataset in run.datasets.items()}
+        return existing_record(path, run, now), True
     folder = (WatchedRunFolder if options.events else RunFolder)(options.results, spec)
-    prepared = load_prepared(run.dataset, spec.values["data.size"], raw=options.data)
-    for warning in check_split_matches_data(split, prepared):
-        logger.warning(warning)
+    prepared, split, elsewhere = load_data(run, options.data)
     with folder.locked(wait=options.wait_for_lock, asked_to_stop=asked_to_stop):
         if digest(path) != before:  # another process had the lock before us, and finished
-            return existing_record(path, run, prepared.fingerprint), True
+            return existing_record(path, run, {"": prepared.fingerprint}), True
         if before and (options.overwrite or options.expected_digest):
             archive_run(folder, path)
 
@@ -115,7 +118,8 @@ def run_or_load(
         versions = code_versions(spec.method, run.dataset)  # once: a file may change meanwhile
         inputs = RunInputs(spec, prepared, split, device, versions)
         result, weights = train_or_record_failure(
-            inputs, folder, asked_to_stop=asked_to_stop, tell=tell, checkpoint_seconds=options.checkpoint_seconds
+            inputs, folder, elsewhere, asked_to_stop=asked_to_stop, tell=tell,
+            checkpoint_seconds=options.checkpoint_seconds,
         )
         record = compile_record(inputs, result, run.request.command)
         folder.lock.check()
@@ -141,13 +145,31 @@ def _may_run(path: Path, found: str, options: RunOptions) -> bool:
     return options.overwrite or read_record(path)["status"] == "failed"
 
 
-def existing_record(path: Path, run: ResolvedRun, fingerprint: str | None) -> dict[str, Any]:
-    """The record at `path`; UserError where it is stale, as data with this fingerprint tell, or its counts are damaged.
-    """
+def load_data(run: ResolvedRun, raw: str | None) -> tuple[PreparedData, Split, Elsewhere]:
+    """The data and lists of a run, its pools joined, and the images of other data that it is scored on, too."""
+    size, elsewhere = run.spec.values["data.size"], {}
+    prepared = load_prepared(run.dataset, size, raw=raw)
+    found = [(run.split, prepared)]
+    for dataset, lists in run.elsewhere:
+        data = load_prepared(dataset, size, raw=raw)
+        elsewhere[dataset.name] = data, lists
+        found.append((lists, data))
+    for warning in (text for pair in found for text in check_split_matches_data(*pair)):
+        logger.warning(warning)
+    own = pools.OWN in run.spec.values["data.unlabelled"]
+    if not run.pools:
+        return prepared, run.split, elsewhere
+    scored = [(data, lists.test) for data, lists in elsewhere.values()]
+    return *pools.join(prepared, run.split, run.pools, own=own, raw=raw, scored=scored), elsewhere
+
+
+def existing_record(path: Path, run: ResolvedRun, now: Mapping[str, str | None]) -> dict[str, Any]:
+    """The record at `path`; UserError where it is stale, as data with these fingerprints tell, or its counts are
+    damaged."""
     record = read_record(path)
-    if (how := staleness(record, code_versions(run.spec.method, run.dataset), run.split, fingerprint)) is not None:
+    if (how := staleness(record, code_versions(run.spec.method, run.dataset), run.split, now)) is not None:
         other = ""
-        if run.dataset.home and fingerprint not in (None, record["data"].get("fingerprint")):
+        if run.dataset.home and now[""] not in (None, record["data"].get("fingerprint")):
             other = f". If it is of another data set, give this one another name in {run.dataset.home / 'dataset.yaml'}"
         raise UserError(f"{run.spec.run_id} is stale: {how}{other}; --overwrite runs it again "
                         "and keeps the old record as .old1")
@@ -162,9 +184,10 @@ def archive_run(folder: RunFolder, path: Path) -> None:
 
 
 def train_or_record_failure(
-    inputs: RunInputs, folder: RunFolder, **loop: Any
+    inputs: RunInputs, folder: RunFolder, elsewhere: Elsewhere, **loop: Any
 ) -> tuple[TrainResult, dict[str, torch.Tensor]]:
-    """Train; `loop` is for the training loop. What training raises is a result, too, and its traceback is kept."""
+    """Train, and score elsewhere, too; `loop` is for the training loop. What training raises is a result, too, and its
+    traceback is kept."""
     try:
         training = build_training(*inputs)
         try:
@@ -172,6 +195,9 @@ def train_or_record_failure(
         except StaleCheckpoint as error:
             logger.warning(f"{error} and is kept as {archive(folder.checkpoint)}; the run starts anew")
             result = train(training, folder, **loop)
+        if result.status == "done":
+            for name in elsewhere:
+                score_elsewhere(training, result, name, *elsewhere[name])
         return result, {name: tensor.cpu() for name, tensor in training.method.state_dict().items()}
     except NotApplicable as reason:
         return TrainResult("skipped", str(reason)), {}
@@ -183,6 +209,21 @@ def train_or_record_failure(
             write_text(report, traceback.format_exc())
             hint = f"{in_words(error)} (traceback in {report.relative_to(folder.path.parent)})"
         return TrainResult("failed", hint), {}
+
+
+def score_elsewhere(training: Training, result: TrainResult, name: str, data: PreparedData, lists: Split) -> None:
+    """Score a finished run on the test images of other data: counts and masks are called <data set>:<name>."""
+    split = training.split
+    trained_on = {*training.prepared.hashes_of((*split.labelled, *split.unlabelled, *split.pool))}
+    ids, left_out = scorable(data, lists.test, trained_on)
+    evaluator = training.evaluator.on(data, ids)
+    counts, masks = evaluator.finalise(training.method, evaluator.evaluate(training.method, 0))
+    result.counts |= {f"{name}:{key}": counts[key] for key in counts if key.startswith(STRICT)}
+    result.masks |= {f"{name}:{key}": mask for key, mask in masks.items()}
+    result.elsewhere[name] = pools.facts(data, ids) | {
+        "split": lists.name, "fold": lists.fold, "test": len(ids), "left_out": left_out,
+        "scores": {"strict": scores(counts)["strict"]},
+    }
 
 
 def in_words(error: BaseException) -> str:
@@ -207,6 +248,7 @@ def known_failure_hint(error: Exception, spec: Spec) -> str | None:
 def compile_record(inputs: RunInputs, result: TrainResult, command: str) -> dict[str, Any]:
     """The record of a run that `command` asked for, but for the digests of weights and counts."""
     spec, prepared, split, device, versions = inputs
+    sparse = annotation_of(spec, prepared, split)
     return {
         "schema": SCHEMA,
         "run_id": spec.run_id,
@@ -219,10 +261,12 @@ def compile_record(inputs: RunInputs, result: TrainResult, command: str) -> dict
             "arrays_fingerprint": prepared.arrays_fingerprint,
             "split_fingerprint": split.fingerprint,
             "labelled": len(split.labelled),
-            "unlabelled": len(split.unlabelled),
+            "unlabelled": len(split.unlabelled) + len(split.pool),
             "validation": len(split.validation),
             "test": len(split.test),
-        } | ({"labelled_ids": list(split.labelled)} if "+" in split.name else {}),  # of a list that is the user's own
+        } | ({"labelled_ids": list(split.labelled)} if "+" in split.name else {})  # of a list that is the user's own
+          | ({"annotation": sparse.facts} if sparse else {})
+          | ({"sources": pools.sources(prepared, split)} if prepared.pools or result.elsewhere else {}),
         "scores": scores(result.counts) if result.status == "done" else {},
         "cost": result.cost,
         "weights_sha256": None,
@@ -230,4 +274,4 @@ def compile_record(inputs: RunInputs, result: TrainResult, command: str) -> dict
         "environment": devices.environment(device),
         "history": result.history,
         "command": command,
-    }
+    } | ({"elsewhere": result.elsewhere} if result.elsewhere else {})

@@ -232,13 +232,18 @@ def digest(path: Path) -> str:
 
 
 def staleness(
-    record: Mapping[str, Any], versions: Mapping[str, int | str], split: Split, fingerprint: str | None = None
+    record: Mapping[str, Any], versions: Mapping[str, int | str], split: Split,
+    fingerprints: Mapping[str, str | None],
 ) -> str | None:
-    """How a record differs from what would be made now, by code of these `versions` from data with this `fingerprint`,
-    where that is known; None: it is current."""
-    before = record["data"].get("fingerprint", "")
-    if fingerprint not in (None, before):
-        return f"made from other images or masks (pixels {before[:12]}, now {str(fingerprint)[:12]})"
+    """How a record differs from what would be made now, by code of these `versions` from data with these
+    `fingerprints` (as `ResolvedRun.datasets` calls them), where they are known; None: it is current."""
+    before = {"": record["data"].get("fingerprint", "")}
+    before |= {f"pool {each['dataset']}": each["fingerprint"] for each in record["data"].get("sources", ())[1:]}
+    before |= {f"elsewhere {name}": each["fingerprint"] for name, each in record.get("elsewhere", {}).items()}
+    for name, pixels in fingerprints.items():
+        if name in before and pixels not in (None, before[name]):
+            of = f" of {name.partition(' ')[2]}" if name else ""
+            return f"made from other images or masks{of} (pixels {before[name][:12]}, now {str(pixels)[:12]})"
     made = {"numerics": record["numerics"], "split": record["data"].get("split_fingerprint")}
     for name, now in {"numerics": versions, "split": split.fingerprint}.items():
         if made[name] != now:

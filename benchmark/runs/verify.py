@@ -24,7 +24,7 @@ from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.setup import code_versions
 
-FINGERPRINTS = ("fingerprint", "arrays_fingerprint", "split_fingerprint")
+FINGERPRINTS = ("fingerprint", "arrays_fingerprint", "split_fingerprint", "annotation")
 SHOWN = 3  # differences of one aspect that a line has room for
 
 
@@ -89,7 +89,7 @@ def verify(path: Path, device_name: str, *, raw: str | None = None, **callbacks:
     comparison.differences = {
         "specification": None if again["run_id"] == record["run_id"] else
         f"the record's specification is that of {again['run_id']}: it was edited",
-        "data": listed(f"another {key}" for key in FINGERPRINTS if record["data"].get(key) != again["data"][key]),
+        "data": listed(f"another {key}" for key in FINGERPRINTS if record["data"].get(key) != again["data"].get(key)),
         "counts": count_differences(before, after),
         "scores": changes({"status": record["status"]} | record["scores"],
                           {"status": again["status"]} | again["scores"]),

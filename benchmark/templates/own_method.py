@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmark.losses import IGNORE, cross_entropy, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
-from benchmark.ranges import NonNegative, Share
+from benchmark.ranges import Linear, Log, NonNegative, Share
 
 
 class OwnMethod(Method):
@@ -30,6 +30,7 @@ class OwnMethod(Method):
 
     display = "OwnMethod"  # the name in tables and figures
     views = {"labelled": ("weak",), "unlabelled": ("weak", "strong")}  # also "strong2" and "photometric"
+    tuning = {"weight": Log(0.2, 5), "threshold": Linear(0.7, 0.98)}  # where `tune` searches
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, threshold: Share = 0.9, ramp: Ramp = "linear"

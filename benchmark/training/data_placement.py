@@ -7,6 +7,7 @@ have found on the device, and a captured step copies them into its static buffer
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,19 +25,21 @@ from benchmark.numerics import Normalisation, Numerics
 from benchmark.targets import TARGETS
 from benchmark.training import device as devices
 
+logger = logging.getLogger(__name__)
 SHARE = "0.25"  # of the device's memory; SEMIHISTO_RESIDENT says otherwise
+Masks = np.ndarray | Mapping[int, np.ndarray]  # uint8 [S, S] by row of the prepared arrays
 PIXEL = 4  # bytes of a pixel of an image, or of a target
 
 
 class StreamedImages:
-    """One stream's images where they were prepared: `images` uint8 [N, S, S, 3], `masks` uint8 [N, S, S].
+    """One stream's images where they were prepared: `images` uint8 [N, S, S, 3], `masks` uint8 [S, S] by row.
 
     `positions` are the images of the stream, `targets` [positions, ...] those made from their whole masks, in the
     host's memory. `masks` is None for an unlabelled stream.
     """
 
     def __init__(
-        self, images: np.ndarray, masks: np.ndarray | None, positions: Sequence[int], targets: Mapping[str, np.ndarray],
+        self, images: np.ndarray, masks: Masks | None, positions: Sequence[int], targets: Mapping[str, np.ndarray],
     ) -> None:
         self.images, self.masks, self.targets = images, masks, targets
         self.places = np.full(len(images), -1)
@@ -74,28 +77,30 @@ def _share() -> float:
 
 
 def renderers(
-    prepared: PreparedData, lists: Mapping[str, list[int]], method: Method, streamed: bool, augment: Augment,
+    prepared: PreparedData, lists: Mapping[str, list[int]], masks: Masks, method: Method, augment: Augment,
     normalisation: Normalisation, numerics: Numerics,
 ) -> tuple[dict[str, Renderer], dict[str, StreamedImages]]:
-    """The renderer of every stream that the method wants, and where `streamed`, what their plans take pixels from.
+    """The renderer of every stream that the method wants, and where they are streamed, what plans take pixels from.
 
-    lists: the rows of each stream.
+    lists: the rows of each stream. masks: of the labelled rows, as training sees them.
     """
-    labelled, streams = lists["labelled"], {}
-    known = torch.from_numpy(np.array(prepared.masks[labelled])).long()
+    labelled, streams, streamed = lists["labelled"], {}, why_streamed(prepared, method, numerics.device)
+    if streamed:
+        logger.info(streamed)
+    known = torch.from_numpy(np.stack([masks[row] for row in labelled])).long()
     made = {name: TARGETS[name](known) for name in method.targets}  # [labelled images, ...]
     if streamed:
         kept = {key: compact(values).numpy() for key, values in made.items()}
         streams = {name: StreamedImages(prepared.images, None, lists[name], {}) for name in method.views}
-        streams["labelled"] = StreamedImages(prepared.images, prepared.masks, labelled, kept)
-        images, masks, held = prepared.images[:0], prepared.masks[:0], {key: t[:0] for key, t in made.items()}
+        streams["labelled"] = StreamedImages(prepared.images, masks, labelled, kept)
+        images, shown, held = prepared.images[:0], prepared.masks[:0], {key: t[:0] for key, t in made.items()}
     else:
-        images, masks, held = prepared.images, visible(prepared.masks, labelled), {}
+        images, shown, held = prepared.images[:], visible(prepared.masks.shape, masks, labelled), {}
         for key, values in made.items():  # at the labelled images' places among all, 0 elsewhere
-            held[key] = torch.zeros((len(masks), *values.shape[1:]), dtype=values.dtype)
+            held[key] = torch.zeros((len(shown), *values.shape[1:]), dtype=values.dtype)
             held[key][labelled] = values
     pixels = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C")).to(numerics.device)
-    truth = torch.from_numpy(np.array(masks)).to(numerics.device)
+    truth = torch.from_numpy(np.array(shown)).to(numerics.device)
     targets = {key: values.to(numerics.device) for key, values in held.items()}
     found = {}
     for name, views in method.views.items():
@@ -104,8 +109,9 @@ def renderers(
     return found, streams
 
 
-def visible(masks: np.ndarray, labelled: Sequence[int]) -> np.ndarray:
+def visible(shape: tuple[int, ...], masks: Masks, labelled: Sequence[int]) -> np.ndarray:
     """The masks of all rows, 255 throughout for those whose label the method may not see."""
-    shown = np.full(masks.shape, IGNORE, dtype=masks.dtype)
-    shown[list(labelled)] = masks[list(labelled)]
+    shown = np.full(shape, IGNORE, np.uint8)
+    for row in labelled:
+        shown[row] = masks[row]
     return shown

@@ -6,7 +6,7 @@ counted at the argmax, each against the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,21 @@ def named(list_name: str, counted: str, kind: str = "") -> str:
     return "_".join(filter(None, (list_name, counted, kind)))
 
 
+def scorable(
+    prepared: PreparedData, names: Sequence[str], trained_on: Collection[str]
+) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+    """The images that a run can be scored on, and those that are left out, by reason; UserError where none is left.
+
+    trained_on: the hashes of the images that the run learned from."""
+    seen = [name for name in names if prepared.hashes[prepared.position(name)] in trained_on]
+    unknown = [name for name in names if name not in seen and (prepared.masks[prepared.rows(name)] == IGNORE).all()]
+    left = tuple(name for name in names if name not in seen and name not in unknown)
+    if not left:
+        raise UserError(f"{prepared.name}: none of {len(names)} images can be scored: the run was trained on "
+                        f"{len(seen)}, and {len(unknown)} have no mask")
+    return left, {"trained_on": seen, "without_mask": unknown}
+
+
 class Evaluator:
     """Evaluates a method on the test images and, where there are any, on the validation images."""
 
@@ -39,7 +54,7 @@ class Evaluator:
         numerics: Numerics,
     ) -> None:
         self.prepared, self.settings, self.numerics = prepared, settings, numerics
-        self.normalise = Normaliser(normalisation, numerics)
+        self.normalisation, self.normalise = normalisation, Normaliser(normalisation, numerics)
         self.classes = len(prepared.classes)
         self.kind = "classes" if self.classes > 2 else ""  # of the counts at working size, in their names
         self.lists = {"test": split.test} | ({"validation": split.validation} if split.validation else {})
@@ -58,6 +73,11 @@ class Evaluator:
             rows = every[start : start + self.settings.batch]
             mask = torch.from_numpy(np.ascontiguousarray(self.prepared.masks[rows])).to(self.numerics.device)
             yield rows, self.normalise(self.prepared.images[rows]), mask
+
+    def on(self, prepared: PreparedData, ids: tuple[str, ...]) -> Evaluator:
+        """The same on images of other data, which it takes for the test images."""
+        images = Split("elsewhere", 0, 0, (), (), (), ids, "")
+        return Evaluator(prepared, images, self.settings, self.normalisation, self.numerics)
 
     @torch.inference_mode()
     def logits(self, method: Method, image: Tensor) -> dict[str, Tensor]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import TypeAdapter
 
@@ -62,24 +61,19 @@ class Model:
 
 def describe(spec: Spec, prepared: PreparedData, split: Split, weights_sha256: str) -> Model:
     """The model of a run on these data; `weights_sha256`: of its final weights."""
-    dataset, names = prepared.dataset, (*split.labelled, *split.unlabelled)
+    dataset, own = prepared.dataset, (*split.labelled, *split.unlabelled)
     channels = normalisation_of(spec, prepared, split)
     return Model(
         run_id=spec.run_id, spec=spec, classes=prepared.classes,
         mean=channels.mean, std=channels.std,  # type: ignore[arg-type]
-        native_size=native_size(prepared, names),
+        native_size=prepared.native_size(own),
         tile=(dataset.tile.size, dataset.tile.overlap) if dataset.tile else None,
         grey=dataset.decoding.grey, grey_range=dataset.decoding.range,
-        counts=(len(prepared.rows_of(split.labelled)), len(prepared.rows_of(split.unlabelled)), len(prepared.images)),
-        trained_on=tuple(sorted(prepared.hashes[prepared.position(name)] for name in names)),
+        counts=(len(prepared.rows_of(split.labelled)), len(prepared.rows_of((*split.unlabelled, *split.pool))),
+                len(prepared.images)),
+        trained_on=tuple(sorted(prepared.hashes_of((*own, *split.pool)))),
         licence=dataset.licence, weights_sha256=weights_sha256,
     )
-
-
-def native_size(prepared: PreparedData, names: Iterable[str]) -> tuple[int, int]:
-    """(H, W): the median of these images, or of their tiles, before they are resized."""
-    height, width = np.median([box[2:] for name in names for box in prepared.boxes(name)], axis=0)
-    return round(height), round(width)
 
 
 def write(folder: Path, model: Model, more: Mapping[str, Any] | None = None) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from benchmark.batches.batch import Batch
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import Renderer, step_of, to_device
+from benchmark.data.annotation import Annotation, annotate
 from benchmark.data.dataset import Dataset
 from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
@@ -148,7 +149,7 @@ def total_steps(spec: Spec, split: Split) -> int:
 
 def steps_an_epoch(spec: Spec, split: Split) -> int:
     """An epoch goes over the longer of the two lists, in batches of the unlabelled size."""
-    images = max(len(split.labelled), len(split.unlabelled))
+    images = max(len(split.labelled), len(split.unlabelled) + len(split.pool))
     return -(-images // int(spec.values["train.batch_unlabelled"]))
 
 
@@ -181,6 +182,11 @@ def build_method(
     return method
 
 
+def annotation_of(spec: Spec, prepared: PreparedData, split: Split) -> Annotation | None:
+    """The sparse annotation of the labelled images; None where their masks are whole."""
+    return annotate(prepared, split.labelled, spec.section("labels"), spec.fold)
+
+
 def normalisation_of(spec: Spec, prepared: PreparedData, split: Split) -> Normalisation:
     """Mean and standard deviation by `data.normalise`."""
     choice = weights.normalisation(spec.values)
@@ -209,10 +215,13 @@ def build_training(
     train = spec.section("train")
     devices.clear(device)
     devices.configure(device, train.threads, train.deterministic)
-    lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(split.unlabelled)}
+    unlabelled = (*split.unlabelled, *split.pool)
+    lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(unlabelled)}
     sizes = (len(lists["labelled"]), len(lists["unlabelled"]), len(prepared.images))
     numerics, normalisation = Numerics.of(spec.values, device), normalisation_of(spec, prepared, split)
     method = build_method(spec, sizes, len(prepared.classes), normalisation)
+    if split.pool and "unlabelled" not in method.views:
+        raise NotApplicable(f"{spec.method} learns from no unlabelled images, so a pool of them changes nothing")
     method = method.to(device=device, dtype=numerics.dtype).to(memory_format=numerics.memory_format)
     steps = total_steps(spec, split)
     clock = Clock(steps, device, steps_an_epoch(spec, split))
@@ -223,9 +232,9 @@ def build_training(
         stream: Planner(derive(spec.seed, "plan"), stream, lists[stream], batch[stream], prepared.size, augment, views)
         for stream, views in method.views.items()
     }
-    if why := data_placement.why_streamed(prepared, method, device):
-        logger.info(why)
-    renderers, streams = data_placement.renderers(prepared, lists, method, bool(why), augment, normalisation, numerics)
+    sparse = annotation_of(spec, prepared, split)
+    masks = sparse.masks if sparse else prepared.masks
+    renderers, streams = data_placement.renderers(prepared, lists, masks, method, augment, normalisation, numerics)
     step: Any = TrainStep(method, clock, renderers, optimisers, numerics)
     if train.capture == "on" and device.type == "cuda":
         if method.cuda_graph:

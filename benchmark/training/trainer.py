@@ -47,6 +47,7 @@ class TrainResult:
     masks: dict[str, np.ndarray] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
+    elsewhere: dict[str, dict[str, Any]] = field(default_factory=dict)  # scores on other data, by its name
 
 
 @dataclass

@@ -21,12 +21,13 @@ class CRAG(Dataset):
     Groups: set (train, test). Neither patients nor grades are known.
     """
 
+    domain = "H&E, colon, 20x"
     stratified = False  # its lists are made from the names of the images alone
     # Of the published code of Semi-MoE.
     published_statistics = ((0.83066, 0.72237, 0.85730), (0.11995, 0.15235, 0.09136))
 
     def find(self, raw: Path) -> Path:
-        wanted = [Path(place, part) for place in SETS for part in PARTS]
+        wanted = [Path(place, part) for place in SETS for part in PARTS[: 2 - self.images_only]]
         found = locate(raw, ("crag",), lambda folder: all((folder / each).is_dir() for each in wanted))
         if found is None:
             raise UserError(f"no CRAG images under {raw}. CRAG is the Colorectal Adenocarcinoma Gland data set of "
@@ -38,5 +39,5 @@ class CRAG(Dataset):
     def items(self, folder: Path) -> Iterator[Item]:
         for place, name in SETS.items():
             images, masks = (numbered(folder / place / part, r"\D*(\d+)") for part in PARTS)
-            for number, image, mask in paired(images, masks):
+            for number, image, mask in paired(images, masks, may_lack=self.images_only):
                 yield Item(f"{name}_{number}", image, mask, {"set": name})

@@ -29,6 +29,7 @@ class EBHIGland(Dataset):
     Groups: set (train), patient (seven digits of the name), slide, grade (the release's class).
     """
 
+    domain = "H&E, colorectal biopsies, 400x"
     grades: tuple[str, ...] = CLASSES[:5]
     instances = False
     threshold = 128  # of full masks some are constant 253
@@ -48,7 +49,7 @@ class EBHIGland(Dataset):
 
     def items(self, folder: Path) -> Iterator[Item]:
         for grade in self.grades:
-            for part in PARTS:
+            for part in PARTS[: 2 - self.images_only]:
                 if not (folder / grade / part).is_dir():
                     raise UserError(f"{folder / grade / part}: no such folder; {self.name} needs image and label of "
                                     f"{', '.join(self.grades)}")

@@ -25,6 +25,8 @@ class GlaS(Dataset):
     Groups: set (train, testA, testB), patient (the release's number), grade (benign, malignant).
     """
 
+    domain = "H&E, colon, 20x"
+    microns_per_pixel = 0.62005  # as the challenge's page prints it; other pages say 0.465
     licence = "for research only, not commercial (MICCAI 2015 Gland Segmentation challenge, University of Warwick)"
     # Of the published code. A deviation of 0.512 is impossible for values in [0, 1]: for the `paper` preset only.
     published_statistics = ((0.787803, 0.512017, 0.784938), (0.428206, 0.507778, 0.426366))
@@ -45,7 +47,7 @@ class GlaS(Dataset):
         known = _grades(table)
         for name in SETS:
             images, masks = numbered(folder, rf"{name}_(\d+)"), numbered(folder, rf"{name}_(\d+)_anno")
-            for _, image, mask in paired(images, masks):
+            for _, image, mask in paired(images, masks, may_lack=self.images_only):
                 if image.stem not in known:
                     raise UserError(f"{table}: no row for the image {image.stem}")
                 patient, grade = known.pop(image.stem)

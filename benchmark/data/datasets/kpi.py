@@ -20,6 +20,7 @@ class KPI(Dataset):
     Groups: set (train, validation, test), slide, grade (the kind of mouse: 56Nx, DN, NEP25, normal).
     """
 
+    domain = "PAS, mouse kidney"
     classes = ("background", "glomerulus")
     instances = False
     threshold = 128
@@ -38,9 +39,9 @@ class KPI(Dataset):
         for place, name in SETS.items():
             for img in sorted((folder / place).glob("**/img")):
                 slide, kind, mask = img.parent.name, img.parent.parent.name, img.parent / "mask"
-                if not mask.is_dir():
+                if not (mask.is_dir() or self.images_only):
                     raise UserError(f"{mask}: no such folder; it has the masks of {img}")
                 images = keyed(img, "(.+?)(?:_img)?", str, "patch")
                 masks = keyed(mask, "(.+?)(?:_mask|_img)?", str, "patch")
-                for patch, image, truth in paired(images, masks):
+                for patch, image, truth in paired(images, masks, may_lack=self.images_only):
                     yield Item(patch, image, truth, {"set": name, "slide": slide, "grade": kind})

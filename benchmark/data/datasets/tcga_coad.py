@@ -1,0 +1,21 @@
+"""TCGA-COAD: tiles of whole slides, as a pool of unlabelled images."""
+
+from __future__ import annotations
+
+from benchmark.data.dataset import Dataset
+from benchmark.data.image_pool import ImagePool
+
+
+class TCGACOAD(ImagePool, Dataset):
+    """The Cancer Genome Atlas: H&E slides of adenocarcinoma of the colon; only for `--unlabelled`.
+
+    No gland masks of these slides exist, so nothing can be learned from them with labels or scored on them. Download
+    open-access slides (.svs) of the project TCGA-COAD from portal.gdc.cancer.gov, cut them into tiles at the
+    magnification of your labelled images, and put the tiles into tcga_coad/.
+    """
+
+    domain = "H&E, adenocarcinoma of the colon, whole slides"
+    licence = "open access at the Genomic Data Commons; its terms hold"
+    why_unlabelled = "no gland masks of TCGA-COAD exist"
+    how_to_get = """TCGA-COAD are whole slides (.svs, open access) at portal.gdc.cancer.gov: cut them into tiles at the
+        magnification of your labelled images."""

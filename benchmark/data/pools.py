@@ -1,0 +1,132 @@
+"""Unlabelled images from elsewhere: pools beside a data set's own unlabelled images, or instead of them.
+
+A pool gives images alone: its masks are neither looked for nor read. Of a known data set it is the training images of
+the run's fold, so that a patient of both is on one side. They are resized whole like all images, whatever their scale.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from benchmark.data.dataset import Dataset
+from benchmark.data.folder_dataset import FILE
+from benchmark.data.image_pool import FolderPool
+from benchmark.data.load import load_dataset, load_prepared, names
+from benchmark.data.splits import Split, digest_of
+from benchmark.data.store import PreparedData, scales_differ
+from benchmark.errors import UserError
+
+OWN = "own"  # the data set's own unlabelled images
+LEAST = 2  # images of a pool
+logger = logging.getLogger(__name__)
+
+
+class Rows:
+    """Chosen rows of several arrays, one array after the other; each is read when it is asked for."""
+
+    def __init__(self, *parts: tuple[np.ndarray, Sequence[int]]) -> None:
+        self.arrays = [array for array, _ in parts]
+        self.places = [(part, row) for part, (_, rows) in enumerate(parts) for row in rows]
+        self.shape, self.dtype = (len(self.places), *self.arrays[0].shape[1:]), self.arrays[0].dtype
+        self.size = int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        wanted = np.arange(len(self))[rows]
+        found = np.empty((wanted.size, *self.shape[1:]), self.dtype)
+        for slot, (part, row) in enumerate(self.places[number] for number in wanted.flat):
+            found[slot] = self.arrays[part][row]
+        return found.reshape(*wanted.shape, *self.shape[1:])
+
+
+def load_pool(given: str) -> Dataset:
+    """The pool that a user names: a data set, or a folder of images. UserError where there is none."""
+    folder = Path(given)
+    if given not in names() and folder.is_dir() and not (folder / FILE).is_file():
+        return FolderPool(folder)
+    pool = load_dataset(given)
+    pool.images_only = True
+    return pool
+
+
+def check_pools(dataset: Dataset, given: Sequence[str], load: Callable[[str], Dataset] = load_pool) -> list[Dataset]:
+    """The pools that `data.unlabelled` names for a data set. UserError where it names nothing, something twice, or the
+    data set itself."""
+    pools = [load(name) for name in given if name != OWN]
+    known = [dataset.name, *(pool.name for pool in pools)]
+    if not given or len({*given}) < len(given) or len({*known}) < len(known):
+        raise UserError(f"data.unlabelled={','.join(given)}: give one or more different names, as in own,ebhi_gland, "
+                        f"with `{OWN}` for the unlabelled images of {dataset.name}")
+    return pools
+
+
+def join(
+    prepared: PreparedData, split: Split, pools: Sequence[tuple[Dataset, Split]], *, own: bool,
+    raw: str | Path | None = None, scored: Sequence[tuple[PreparedData, Sequence[str]]] = (),
+) -> tuple[PreparedData, Split]:
+    """The data and lists of a run with the training images of `pools` after its own, called <pool>:<id>; its own
+    unlabelled ones are left out unless `own`.
+
+    scored: images of other data that no pool may have either, beside the run's test and validation images.
+    UserError: a pool of one image, a file that cannot be read, an image that is scored (by its pixels)."""
+    forbidden = {
+        data.hashes[data.position(name)]: f"{name} of {data.name}"
+        for data, listed in [(prepared, (*split.test, *split.validation)), *scored] for name in listed
+    }
+    parts: list[tuple[PreparedData, Sequence[str]]] = [(prepared, prepared.ids)]
+    for pool, lists in pools:
+        data = load_prepared(pool, prepared.size, raw=raw)
+        parts.append((data, data.ids if pool.why_unlabelled else (*lists.labelled, *lists.unlabelled)))
+        _check(*parts[-1], forbidden)
+        here, there = prepared.native_size(prepared.ids), data.native_size(parts[-1][1])
+        if scales_differ(here, there):
+            logger.warning("image scale of %s differs: before resizing to %d px, its images have %d x %d px (median), "
+                           "those of %s %d x %d", pool.name, data.size, *there[::-1], prepared.name, *here[::-1])
+    each = [(data, name, data.position(name)) for data, ids in parts for name in ids]
+    names = tuple(f"{data.name}:{name}" for data, name, _ in each[len(prepared.ids):])
+    joined = replace(
+        prepared, images=cast(Any, Rows(*((data.images, data.rows_of(ids)) for data, ids in parts))),
+        masks=cast(Any, Rows(*((data.masks, data.rows_of(ids)) for data, ids in parts))), ids=prepared.ids + names,
+        groups={key: (*values, *([""] * len(names))) for key, values in prepared.groups.items()},
+        arrays_fingerprint=digest_of([[data.arrays_fingerprint, ids] for data, ids in parts]),
+        native_sizes=tuple(data.native_sizes[place] for data, _, place in each),
+        hashes=tuple(data.hashes[place] for data, _, place in each), unmasked=prepared.unmasked | {*names},
+        tiles=tuple(data.tiles[place] for data, _, place in each), pools=tuple(data for data, _ in parts[1:]),
+    )  # fmt: skip
+    return joined, replace(split, unlabelled=split.unlabelled if own else (), pool=names)
+
+
+def _check(pool: PreparedData, ids: Sequence[str], forbidden: Mapping[str, str]) -> None:
+    """UserError for a pool of too few images, or with images that a run is scored on: their hashes -> what they are."""
+    if len(ids) < LEAST:
+        raise UserError(f"{pool.dataset.source}: one image is no pool of unlabelled images; give {LEAST} or more")
+    seen = [(name, forbidden[mark]) for name, mark in zip(ids, pool.hashes_of(ids), strict=True) if mark in forbidden]
+    if seen:
+        raise UserError(f"{pool.dataset.source}: {len(seen)} of its images are test or validation images, pixel for "
+                        f"pixel ({seen[0][0]} is {seen[0][1]}); take them out, since nothing may be learned from them")
+
+
+def sources(prepared: PreparedData, split: Split) -> list[dict[str, Any]]:
+    """What a run with pools learns from, for its record: its own data set first, then each pool."""
+    own = facts(prepared, (*split.labelled, *split.unlabelled))
+    found = [own | {"labelled": len(split.labelled), "unlabelled": len(split.unlabelled)}]
+    for pool in prepared.pools:
+        ids = [name.removeprefix(f"{pool.name}:") for name in split.pool if name.startswith(f"{pool.name}:")]
+        found.append(facts(pool, ids) | {"unlabelled": len(ids)})
+    return found
+
+
+def facts(prepared: PreparedData, ids: Sequence[str]) -> dict[str, Any]:
+    """Domain and scale of some images. native_size: the median (H, W) before they are resized, microns_per_pixel: of
+    these; null where it is not known."""
+    dataset = prepared.dataset
+    return {"dataset": dataset.name, "domain": dataset.domain, "native_size": list(prepared.native_size(ids)),
+            "microns_per_pixel": dataset.microns_per_pixel, "fingerprint": prepared.fingerprint}
