@@ -33,6 +33,7 @@ Counts = Mapping[str, NDArray[Any]]
 EMPTY: dict[str, Any] = {"dice": None, "jaccard": None, "step": None, "threshold": None}
 NO_VALIDATION = "no validation images at this label ratio"
 TWO_CLASSES = "defined for two classes only"
+STRICT_ALONE = "counted for strict alone"
 UNDEFINED = "neither foreground nor prediction in any image"
 MEASURED = {"test_objects": ("object_f1", "object_dice", "object_hausdorff"), "test_surface": ("hd95", "asd")}
 
@@ -84,7 +85,7 @@ def validation(counts: Counts) -> dict[str, Any]:
     several = "_classes" if "classes" in counts else ""
     test, held = counts.get(f"test_pooled{several}"), counts.get(f"validation_pooled{several}")
     if test is None:
-        return EMPTY | {"reason": TWO_CLASSES}
+        return EMPTY | {"reason": STRICT_ALONE}
     if held is None or not len(held):
         return EMPTY | {"reason": NO_VALIDATION}
     values = jaccard(held[:, 0])
@@ -98,7 +99,7 @@ def paper(counts: Counts) -> dict[str, Any]:
     """Pooled test scores where the pooled test Jaccard is best, over steps, outputs and thresholds."""
     empty = EMPTY | {"output": None}
     if "test_pooled" not in counts:
-        return empty | {"reason": TWO_CLASSES}
+        return empty | {"reason": TWO_CLASSES if "classes" in counts else STRICT_ALONE}
     place = _best(jaccard(counts["test_pooled"]))
     if place is None:
         return empty | {"reason": UNDEFINED}

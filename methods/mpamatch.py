@@ -14,13 +14,14 @@ from benchmark.ranges import FileOr, Linear, Log, NonNegative, Positive, Share, 
 from methods._text_prototypes import Anchors, Prompts
 from methods.unimatch import UniMatch
 
-WIDTH = 64
+WIDTH = 32
 STREAMS = ("supervised", "strong", "strong2")
 
 
 def similarity(embedding: Tensor, vectors: Tensor, temperature: float) -> Tensor:
     """cos(z, v_c) / temperature of pixels [B, D, h, w] and vectors [C, D]: logits [B, C, h, w]."""
-    return F.conv2d(F.normalize(embedding, dim=1), F.normalize(vectors, dim=1)[..., None, None]) / temperature
+    length = torch.linalg.vector_norm(embedding, dim=1, keepdim=True).clamp(min=1e-6)
+    return F.conv2d(embedding, F.normalize(vectors, dim=1)[..., None, None]) / (temperature * length)
 
 
 class MPAMatch(UniMatch, Method):
@@ -33,7 +34,7 @@ class MPAMatch(UniMatch, Method):
     Loss:
         L = L_UniMatch + image CE(cos(z, P) / T, y) + text CE(cos(t, Q) / T, y), each a mean over the pixels with a
             label; y: the mask, or UniMatch's pseudo-label of the strong view; 255 teaches nothing
-        z: linear map of the third finest map (a quarter of the side in a U-Net); t: of the finest; 64 channels each
+        z: linear map of the third finest map (a quarter of the side in a U-Net); t: of the finest; 32 channels each
         P_c <- decay P_c + (1 - decay) mean of z / |z| over these pixels of class c; no gradient
         Q_c: text prototypes, centred over the classes
 

@@ -21,7 +21,7 @@ from benchmark.models.load import load
 from benchmark.nets import weights
 from methods import _text_prototypes
 from methods._text_prototypes import Anchors, Prompts, packaged, word_pieces
-from methods.mpamatch import MPAMatch
+from methods.mpamatch import WIDTH, MPAMatch
 from methods.unimatch import UniMatch
 from tests.batches import batch, gradients, task, terms
 from tests.conftest import invoke, one_line_error, tiny_settings
@@ -127,7 +127,7 @@ def test_without_any_label_both_terms_are_0_and_prototypes_stay():
 
 def test_a_perfect_match_costs_almost_nothing_because_of_the_temperature():
     method, (coarse, _, label) = MPAMatch(task()), maps()
-    method.fine = nn.Conv2d(64, 64, 1, bias=False)
+    method.fine = nn.Conv2d(WIDTH, WIDTH, 1, bias=False)
     nn.init.dirac_(method.fine.weight)
     known = torch.where(label == IGNORE, 0, label)
     perfect = method.vectors()[known].movedim(-1, 1)
@@ -148,7 +148,7 @@ def test_both_terms_teach_network_and_projections():
 
 
 def test_prototypes_are_the_moving_average_of_the_means_over_labelled_pixels():
-    method, clock, expected = MPAMatch(task(), decay=0.6), Clock(10), np.zeros((2, 64))
+    method, clock, expected = MPAMatch(task(), decay=0.6), Clock(10), np.zeros((2, WIDTH))
     for step in range(5):
         coarse, fine, label = maps(seed=step)
         if step == 3:  # class 1 is missing

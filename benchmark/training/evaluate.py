@@ -22,6 +22,7 @@ from benchmark.method import Method, named_logits
 from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
 from benchmark.metrics.torch_counts import class_counts, confidence_counts, threshold_counts
 from benchmark.numerics import Normalisation, Normaliser, Numerics
+from benchmark.protocols import over_steps
 from benchmark.training.stitch import class_map
 
 
@@ -129,6 +130,14 @@ class Evaluator:
         self.steps.append(step)
         method.train(was)
         return per_image
+
+    def last_scores(self) -> dict[str, float]:
+        """Dice of the last evaluation, as in `validation/Dice/teacher`; of the test images where there are no others.
+        """
+        images = "validation" if "validation" in self.lists else "test"
+        counts = {named(images, "pooled", self.kind): np.stack(self.pooled[images][-1:]), "thresholds": THRESHOLDS}
+        found = {name: over_steps(counts, images, number) for number, name in enumerate(self.outputs)}
+        return {f"{images}/Dice/{name}": float(dice[0]) for name, dice in found.items() if dice is not None}
 
     def forget_last(self) -> None:
         """Take the last evaluation back."""
