@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, one_hot, pseudo_label, valid_mse
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Phase, Task, require
-from benchmark.ranges import Share, ShareBelow1
+from benchmark.ranges import Choice, Linear, Share, ShareBelow1
 
 UNSEEN = 254  # a pixel outside of a batch's crop: its pseudo-mask stays as it is
 
@@ -61,6 +61,7 @@ class WeakTeacherStudent(Method):
 
     display = "Weak teacher-student"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
+    tuning = {"threshold_end": Linear(0.55, 0.9), "alpha_end": Choice(0.01, 0.1, 0.5), "decay": Choice(0.99, 0.999)}
     annotation: Tensor
     pseudo_mask: Tensor
     made: Tensor
