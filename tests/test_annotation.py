@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -19,12 +20,15 @@ from benchmark.data.annotation import annotate, cores, drawn, gland_order, scrib
 from benchmark.data.load import load_prepared
 from benchmark.errors import UserError
 from benchmark.losses import IGNORE
+from benchmark.paths import CONFIGS
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
 from benchmark.targets import TARGETS
 from tests.batches import terms
 from tests.conftest import invoke, one_line_error, read_records, tiny_settings
 from tests.factories import method_testbed
+from tests.test_glas import DATA
+from tools import annotation_lists
 
 SPARSE = {"labels.glands": 0.3}
 QUICK = ("supervised", "dtc", "st_plus_plus", "bcp", "weak_teacher_student")  # in the quick tier
@@ -196,6 +200,23 @@ def test_a_run_says_what_is_annotated(tmp_path):
     assert f"annotated: {facts['glands']} of {facts['of']} glands" in explained
     report = invoke("report", "--results", tmp_path, "--format", "md").stdout
     assert f"labels.glands=0.3 with background scribbles: {100 * facts['glands'] / facts['of']:.1f} %" in report
+
+
+def test_the_committed_lists_follow_from_names_and_numbers_of_glands():
+    paths = sorted((CONFIGS / "annotations").glob("*.json"))
+    assert [path.stem for path in paths] == ["glas"]
+    for content in (json.loads(path.read_text()) for path in paths):
+        for draw, images in content["glands"].items():
+            assert len(images) == len(content["glands"]["0"])
+            assert all(gland_order(sorted(order), name, int(draw)) == order for name, order in images.items())
+
+
+@pytest.mark.glas
+@pytest.mark.slow
+@pytest.mark.skipif(DATA is None, reason="the GlaS images are not here")
+def test_the_committed_lists_and_checksums_are_those_of_the_real_masks():
+    made = annotation_lists.text(annotation_lists.lists(load_prepared("glas", 64, raw=DATA)))
+    assert made == (CONFIGS / "annotations" / "glas.json").read_text()
 
 
 @pytest.mark.parametrize("text", ["sparse:0", "sparse:1.5", "sparse:x", "sparse", "dense:0.5"])

@@ -12,10 +12,10 @@ from scipy.stats import kendalltau, ttest_rel
 
 from benchmark.report.figures.rankings import ranks as draw
 from benchmark.report.figures.style import styled
+from benchmark.report.rank_table import rank_table
 from benchmark.report.ranks import Ranking, agreements, rankings, tau_b
 from benchmark.report.render import comma_separated
 from benchmark.report.results_frame import Group
-from benchmark.report.tables import rank_table
 from tests.made_records import expected, of_experiment, only, record, tenths
 
 LOW, MIDDLE, HIGH = [1, 2, 1, 2, 1, 3], [4, 5, 4, 6, 5, 4], [8, 9, 8, 8, 9, 7]

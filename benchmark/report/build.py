@@ -18,6 +18,7 @@ from benchmark.report import class_means
 from benchmark.report.compare import difference_table, gap_table, waterfall_table
 from benchmark.report.gather import warnings_of
 from benchmark.report.published import against
+from benchmark.report.rank_table import rank_table
 from benchmark.report.render import Table, comma_separated, latex_document, markdown
 from benchmark.report.render import escape_markdown as escape
 from benchmark.report.results_frame import METRICS, Group
@@ -26,7 +27,6 @@ from benchmark.report.tables import (
     cost_tables,
     failure_table,
     object_table,
-    rank_table,
     score_table,
     subset_tables,
 )
