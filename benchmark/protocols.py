@@ -35,6 +35,8 @@ NO_VALIDATION = "no validation images at this label ratio"
 TWO_CLASSES = "defined for two classes only"
 STRICT_ALONE = "counted for strict alone"
 UNDEFINED = "neither foreground nor prediction in any image"
+CLASS_MEANS = ("mdice_with_background", "miou_with_background", "pooled_mdice_with_background",
+               "pooled_miou_with_background")
 MEASURED = {"test_objects": ("object_f1", "object_dice", "object_hausdorff"), "test_surface": ("hd95", "asd")}
 
 
@@ -78,6 +80,22 @@ def by_class(counts: Counts) -> dict[str, dict[str, Any]]:
         | {"n": int(np.count_nonzero(~np.isnan(values["dice"][:, place])))}
         for place, name in enumerate(counts["classes"])
     }
+
+
+def class_means(counts: Counts) -> dict[str, float | None]:
+    """mDice and mIoU over the background and every class, which no score of a protocol has in it: of the official
+    output's argmax at native size, as the mean over images (without the classes that an image lacks), and of all test
+    pixels pooled. None where the run did not count what it takes."""
+    each, pixels = counts["test_native"][:, 0], counts.get("test_pixels")
+    each, background = each if each.ndim == 3 else each[:, None], counts.get("test_background")
+    if background is None and pixels is not None and "classes" not in counts:
+        tp, fp, fn = each[:, 0].T
+        background = np.stack((pixels - tp - fp - fn, fn, fp), -1)
+    if background is None:
+        return dict.fromkeys(CLASS_MEANS)
+    every = np.concatenate((background[:, None], each), axis=1)
+    found = [_mean(over_classes(score(part))) for part in (every, every.sum(0)) for score in (dice, jaccard)]
+    return dict(zip(CLASS_MEANS, found, strict=True))
 
 
 def validation(counts: Counts) -> dict[str, Any]:

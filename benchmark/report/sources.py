@@ -1,4 +1,4 @@
-"""Where the images of a table come from, where that is more than one data set: domain and scale of each."""
+"""What the runs of a table learn from and are scored on, where that is more than one data set with whole masks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
+
+import pandas as pd
 
 from benchmark.report.results_frame import Group, Run
 
@@ -36,8 +38,12 @@ def _on(run: Run, dataset: str) -> Run:
     return Run({**run.record, "scores": there.get("scores", {}), "data": data}, counts, run.row)
 
 
-def told(group: Group) -> str:
-    """A sentence for a caption; empty where all runs learn from and are scored on one data set."""
+def learned_from(group: Group) -> str:
+    """Sentences for a caption: images of several data sets, sparse labels; empty where there are none of these."""
+    return _images(group) + _annotated(group)
+
+
+def _images(group: Group) -> str:
     found: dict[str, str] = {}
     for run in group.runs:
         every = [*run.record["data"].get("sources", ()), *run.record.get("elsewhere", {}).values()]
@@ -55,3 +61,20 @@ def _scale(facts: Mapping[str, Any], size: int) -> str:
         across, down = (microns * side / size for side in (width, height))
         scale = f"{microns:.3g} µm a pixel, {across:.2f} x {down:.2f} at {size} px"
     return f"{facts['domain'] or 'domain not stated'}; median {width} x {height} px, {scale}"
+
+
+def _annotated(group: Group) -> str:
+    """How much of the labelled images is annotated, where labels are sparse: means over the runs of a setting."""
+    known = pd.DataFrame([
+        {**{key: run.spec["values"][f"labels.{key}"] for key in ("glands", "background", "erode")},
+         "share": facts["glands"] / facts["of"], "pixels": facts["pixels"]}
+        for run in group.runs if (facts := run.record["data"].get("annotation"))
+    ])  # fmt: skip
+    if known.empty:
+        return ""
+    told = [
+        f"labels.glands={glands:g} with background {background}{f' and erode {erode:g}' if erode else ''}: "
+        f"{100 * found.share:.1f} % of the glands, {100 * found.pixels:.1f} % of the pixels"
+        for (glands, background, erode), found in known.groupby(["glands", "background", "erode"]).mean().iterrows()
+    ]
+    return f" Labels are sparse; of the labelled images is annotated: {'; '.join(told)}."

@@ -12,7 +12,7 @@ from benchmark.protocols import MEANING, everything_is_foreground
 from benchmark.report.compare import best, resampled_units
 from benchmark.report.render import DASH, Bold, Table, between, cell, number
 from benchmark.report.results_frame import CELL, Group
-from benchmark.report.sources import told
+from benchmark.report.sources import learned_from
 
 EVERYTHING = "everything is foreground (no model)"
 SUBSETS = range(2, 7)  # one value tells nothing apart; more than six are no table
@@ -52,7 +52,7 @@ def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
             rows += _everything(group)
     else:
         caption += " No interval: counts per image are kept for the last step only."
-    caption += told(group) + _annotated(group) + _made_on(group)
+    caption += learned_from(group) + _made_on(group)
     header = ["method", *(group.ratio_header(ratio) for ratio in group.ratios)]
     notes = [*_undefined(group, protocol), *_not_there(group)]
     return Table(f"{metric.capitalize()}, {protocol}", caption, header, rows, notes)
@@ -84,7 +84,7 @@ def class_table(group: Group) -> Table | None:
         f"where the class is there or predicted, then {OVER_DRAWS} The tables above average an image over its classes "
         "first."
     )
-    rows = _by_value(group, chosen.groupby([*CELL, "run_id", "class"]).value.first(), names)
+    rows = by_value(group, chosen.groupby([*CELL, "run_id", "class"]).value.first(), names)
     return Table("Dice by class, strict", caption, ["method", "labels", *names], rows)
 
 
@@ -104,7 +104,7 @@ def subset_tables(group: Group, metric: str = "dice") -> list[Table]:
         header = ["method", "labels", *(f"{value} ({_how_many(*sizes[value])})" for value in values)]
         undefined = int(known[metric].isna().sum())
         note = f"{undefined} scores of single images are undefined (nothing there, nothing predicted), left out."
-        rows = _by_value(group, known.groupby([*CELL, "run_id", name])[metric].mean(), values)
+        rows = by_value(group, known.groupby([*CELL, "run_id", name])[metric].mean(), values)
         title = f"{metric.capitalize()} by {name}, strict"
         tables.append(Table(title, caption, header, rows, [note] if undefined else ()))
     return tables
@@ -116,7 +116,7 @@ def _how_many(least: int, most: int) -> str:
     return f"{span} image{'' if span == '1' else 's'}"
 
 
-def _by_value(group: Group, scores: pd.Series, names: Sequence[str]) -> list[list[str]]:
+def by_value(group: Group, scores: pd.Series, names: Sequence[str]) -> list[list[str]]:
     """A line a cell with finished runs: the mean ± sd over its draws for each of `names`, the last level of scores."""
     found = (100 * scores).groupby(level=[0, 1, 3]).agg(mean="mean", sd="std", n="count")
     rows = []
@@ -176,23 +176,6 @@ def failure_table(group: Group) -> Table | None:
         return None
     header = ["method", "labels", "fold", "seed", "status", "reason"]
     return Table("Runs without a score", "They are in no mean above.", header, rows)
-
-
-def _annotated(group: Group) -> str:
-    """How much of the labelled images is annotated, where labels are sparse: means over the runs of a setting."""
-    known = pd.DataFrame([
-        {**{key: run.spec["values"][f"labels.{key}"] for key in ("glands", "background", "erode")},
-         "share": facts["glands"] / facts["of"], "pixels": facts["pixels"]}
-        for run in group.runs if (facts := run.record["data"].get("annotation"))
-    ])  # fmt: skip
-    if known.empty:
-        return ""
-    told = [
-        f"labels.glands={glands:g} with background {background}{f' and erode {erode:g}' if erode else ''}: "
-        f"{100 * found.share:.1f} % of the glands, {100 * found.pixels:.1f} % of the pixels"
-        for (glands, background, erode), found in known.groupby(["glands", "background", "erode"]).mean().iterrows()
-    ]
-    return f" Labels are sparse; of the labelled images is annotated: {'; '.join(told)}."
 
 
 def _made_on(group: Group) -> str:

@@ -48,7 +48,8 @@ HINTS = {
     "deterministic": ("an operation has no deterministic kernel here", "Use train.deterministic=false."),
 }  # part of a message of torch: what it means, and what to do
 Elsewhere = dict[str, tuple[PreparedData, Split]]  # by name: other data, on whose test images a run is scored, too
-STRICT = ("test_native", "test_objects", "test_surface", "test_pixels", "test_ids", "test_groups", "classes")
+STRICT = ("test_native", "test_objects", "test_surface", "test_pixels", "test_background", "test_ids", "test_groups",
+          "classes")  # how the names of the counts begin that `strict` and its tables read
 OnProgress = Callable[[int, int, dict[str, float], float], None]  # step, steps, mean losses, seconds so far
 
 
