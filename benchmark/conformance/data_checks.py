@@ -95,9 +95,9 @@ def unknown_pixels_are_no_class(testbed: MethodTestbed) -> None:
         for value in (0, 1, IGNORE):
             mask = batch.mask.clone()
             mask[:, : mask.shape[-1] // 2] = value
-            targets = {name: TARGETS[name](mask).to(batch.tensors[name].dtype) for name in method.targets}
-            tensors = {key: tensor for key, tensor in batch.tensors.items() if key != "index"}
-            shown = Batch(batch.index, boxes=batch.boxes, **tensors | {"mask": mask} | targets)
+            fields: dict[str, Any] = {**batch.tensors, "mask": mask}
+            fields |= {name: TARGETS[name](mask).to(fields[name].dtype) for name in method.targets}
+            shown = Batch(boxes=batch.boxes, **fields)
             method.load_state_dict(before)
             torch.manual_seed(0)
             parts = step.parts(batches | {"labelled": shown})
