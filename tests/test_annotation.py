@@ -70,6 +70,19 @@ def test_what_is_drawn_counted_by_hand(background, kept):
     assert found.facts["pixels"] == pytest.approx((sizes[first] + sizes[second] + kept + empty) / 128)
 
 
+def test_of_a_tiled_image_every_tile_shows_its_part():
+    class Tiled(Images):
+        def rows(self, name): return range(2)
+        def boxes(self, name): return ((0, 0, 4, 8), (4, 0, 4, 8))
+
+    whole, tiled = Images(), Tiled()
+    tiled.masks = whole.masks[0].reshape(2, 4, 8).repeat(2, axis=1)
+    tiled.native_valid = whole.native_valid
+    expected = annotate(whole, ("three",), Labels(0.5, "trusted"), 0).masks[0]
+    found = annotate(tiled, ("three",), Labels(0.5, "trusted"), 0).masks
+    assert np.array_equal(np.concatenate([found[0], found[1]])[::2], expected)
+
+
 def test_an_annotation_follows_from_image_and_draw_alone(prepared):
     ids = prepared.ids[:6]
     first, again = (annotate.__wrapped__(prepared, ids, Labels(0.3), 0) for _ in range(2))
