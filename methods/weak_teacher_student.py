@@ -27,7 +27,7 @@ class WeakTeacherStudent(Method):
 
     For `--labels sparse:SHARE`: of unlabelled images it knows what is annotated where they are labelled ones, too; what
     is known of their background is the data's (labels.background). README, a third party's summary and released code
-    differ; the defaults are the README's, but for two marked ours.
+    differ; the defaults are the README's, but for those marked ours.
 
     Loss:
         warm-up: L = L_sup
