@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import itertools
 import json
@@ -193,7 +194,11 @@ def test_a_run_says_what_is_annotated(tmp_path):
     assert record["data"]["labelled"] == record["data"]["unlabelled"] == 60
     explained = invoke("explain", *run[1:7], "--labels", "sparse:0.3", "--ratio", 100, *tiny_settings()).stdout
     assert f"annotated: {facts['glands']} of {facts['of']} glands" in explained
-    report = invoke("report", "--results", tmp_path, "--format", "md").stdout
+    report = invoke("report", "--results", tmp_path, "--format", "md,csv").stdout
+    (table,) = (tmp_path / "tables").glob("*.csv")
+    line = next(csv.DictReader(table.open()))
+    assert float(line["annotated_glands"]) == pytest.approx(facts["glands"] / facts["of"], abs=1e-6)
+    assert float(line["annotated_pixels"]) == pytest.approx(facts["pixels"], abs=1e-6)
     assert f"labels.glands=0.3 with background scribbles: {100 * facts['glands'] / facts['of']:.1f} %" in report
 
 

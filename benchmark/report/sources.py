@@ -9,8 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.report.results_frame import Group, Run
+from benchmark.report.results_frame import CELL, Group, Run
 
+LABELS = ["glands", "background", "erode"]  # settings of sparse labels
+ANNOTATED = ["annotated_glands", "annotated_pixels"]
 
 def safe_name(*parts: str) -> str:
     """A name that is safe in any file system."""
@@ -63,18 +65,20 @@ def _scale(facts: Mapping[str, Any], size: int) -> str:
     return f"{facts['domain'] or 'domain not stated'}; median {width} x {height} px, {scale}"
 
 
-def _annotated(group: Group) -> str:
-    """How much of the labelled images is annotated, where labels are sparse: means over the runs of a setting."""
-    known = pd.DataFrame([
-        {**{key: run.spec["values"][f"labels.{key}"] for key in ("glands", "background", "erode")},
-         "share": facts["glands"] / facts["of"], "pixels": facts["pixels"]}
+def annotated(group: Group) -> pd.DataFrame:
+    """A line a run with sparse labels: their settings, and the shares of its labelled images that are ANNOTATED."""
+    return pd.DataFrame([
+        {**run.place, **{key: run.spec["values"][f"labels.{key}"] for key in LABELS},
+         "annotated_glands": facts["glands"] / max(1, facts["of"]), "annotated_pixels": facts["pixels"]}
         for run in group.runs if (facts := run.record["data"].get("annotation"))
-    ])  # fmt: skip
-    if known.empty:
-        return ""
+    ], columns=[*CELL, *LABELS, *ANNOTATED])  # fmt: skip
+
+
+def _annotated(group: Group) -> str:
     told = [
         f"labels.glands={glands:g} with background {background}{f' and erode {erode:g}' if erode else ''}: "
-        f"{100 * found.share:.1f} % of the glands, {100 * found.pixels:.1f} % of the pixels"
-        for (glands, background, erode), found in known.groupby(["glands", "background", "erode"]).mean().iterrows()
-    ]
-    return f" Labels are sparse; of the labelled images is annotated: {'; '.join(told)}."
+        f"{100 * of_glands:.1f} % of the glands, {100 * of_pixels:.1f} % of the pixels"
+        for (glands, background, erode), of_glands, of_pixels
+        in annotated(group).groupby(LABELS)[ANNOTATED].mean().itertuples()
+    ]  # fmt: skip
+    return f" Labels are sparse; of the labelled images is annotated: {'; '.join(told)}." if told else ""
