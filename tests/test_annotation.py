@@ -110,6 +110,15 @@ def test_a_mask_is_the_whole_one_where_it_is_drawn_and_255_elsewhere(prepared):
         assert np.array_equal(found.masks[row], np.where(small, prepared.masks[row], IGNORE))
 
 
+def test_a_speck_is_no_gland_and_no_background():
+    images = Images()
+    large = np.zeros((160, 160), np.uint8)
+    large[:40, :40], large[100, 100:103], large[50, 50:52] = 1, 2, 3  # 2.56 pixels are a ten-thousandth
+    images.native, images.native_valid = lambda name: large, lambda name: np.ones(large.shape, bool)
+    known, chosen, glands = drawn(images, "three", Labels(1.0, "trusted"), 0)
+    assert sorted(chosen) == [1, 2] and glands == 2 and not known[50, 50:52].any() and known.sum() == large.size - 2
+
+
 @pytest.mark.parametrize(("count", "share", "expected"), [
     (0, 0.5, 0), (1, 0.01, 1), (1, 1.0, 1), (5, 0.1, 1), (5, 0.5, 3), (8, 0.25, 2), (9, 1.0, 9),
 ])  # fmt: skip
