@@ -61,7 +61,7 @@ def mean_logits(predictions: Sequence[Tensor]) -> Tensor:
     return log_probs.logsumexp(0) - math.log(len(predictions))
 
 
-def pseudo_label(logits: Tensor, threshold: float = 0.0) -> Tensor:
+def pseudo_label(logits: Tensor, threshold: float | Tensor = 0.0) -> Tensor:
     """The most likely class of every pixel, 255 where its probability is below `threshold`: int64, no gradient."""
     confidence, label = _wide(logits.detach()).softmax(1).max(1)
     return torch.where(confidence >= threshold, label, IGNORE)
@@ -97,8 +97,8 @@ def mse(first: Tensor, second: Tensor) -> Tensor:
     return (_wide(first) - _wide(second)).square().mean()
 
 
-def distance_loss(pred: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error over the pixels whose `target` (of equal shape) is known, not 255; 0 where none is."""
+def valid_mse(pred: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error where the real-valued `target` of equal shape is known, not 255; 0 where it is nowhere."""
     valid = target != IGNORE
     known = valid.sum().clamp(min=1) / valid.numel()
     return mse(torch.where(valid, pred, target), target) / known

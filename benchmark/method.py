@@ -128,7 +128,7 @@ class Clock:
         done = self.step + 1 if kind == "linear" else self.step
         return RAMPS[kind](done / (until * self.steps))
 
-    def ema(self, decay: float, ema_step: EmaStep = "iteration") -> Tensor:
+    def ema(self, decay: float | Tensor, ema_step: EmaStep = "iteration") -> Tensor:
         """min(1 - 1 / (t + 1), decay), t counted in iterations, or in whole epochs as in the XNet code base.
 
         While t = 0 an update copies. 1 once a loss was not finite: nothing more moves.

@@ -33,7 +33,10 @@ Counts = Mapping[str, NDArray[Any]]
 EMPTY: dict[str, Any] = {"dice": None, "jaccard": None, "step": None, "threshold": None}
 NO_VALIDATION = "no validation images at this label ratio"
 TWO_CLASSES = "defined for two classes only"
+STRICT_ALONE = "counted for strict alone"
 UNDEFINED = "neither foreground nor prediction in any image"
+CLASS_MEANS = ("mdice_with_background", "miou_with_background", "pooled_mdice_with_background",
+               "pooled_miou_with_background")
 MEASURED = {"test_objects": ("object_f1", "object_dice", "object_hausdorff"), "test_surface": ("hd95", "asd")}
 
 
@@ -79,12 +82,28 @@ def by_class(counts: Counts) -> dict[str, dict[str, Any]]:
     }
 
 
+def class_means(counts: Counts) -> dict[str, float | None]:
+    """mDice and mIoU over the background and every class, which no score of a protocol has in it: of the official
+    output's argmax at native size, as the mean over images (without the classes that an image lacks), and of all test
+    pixels pooled. None where the run did not count what it takes."""
+    each, pixels = counts["test_native"][:, 0], counts.get("test_pixels")
+    each, background = each if each.ndim == 3 else each[:, None], counts.get("test_background")
+    if background is None and pixels is not None and "classes" not in counts:
+        tp, fp, fn = each[:, 0].T
+        background = np.stack((pixels - tp - fp - fn, fn, fp), -1)
+    if background is None:
+        return dict.fromkeys(CLASS_MEANS)
+    every = np.concatenate((background[:, None], each), axis=1)
+    found = [_mean(over_classes(score(part))) for part in (every, every.sum(0)) for score in (dice, jaccard)]
+    return dict(zip(CLASS_MEANS, found, strict=True))
+
+
 def validation(counts: Counts) -> dict[str, Any]:
     """Pooled test scores of the official output where validation Jaccard is best (the first of equals)."""
     several = "_classes" if "classes" in counts else ""
     test, held = counts.get(f"test_pooled{several}"), counts.get(f"validation_pooled{several}")
     if test is None:
-        return EMPTY | {"reason": TWO_CLASSES}
+        return EMPTY | {"reason": STRICT_ALONE}
     if held is None or not len(held):
         return EMPTY | {"reason": NO_VALIDATION}
     values = jaccard(held[:, 0])
@@ -98,7 +117,7 @@ def paper(counts: Counts) -> dict[str, Any]:
     """Pooled test scores where the pooled test Jaccard is best, over steps, outputs and thresholds."""
     empty = EMPTY | {"output": None}
     if "test_pooled" not in counts:
-        return empty | {"reason": TWO_CLASSES}
+        return empty | {"reason": TWO_CLASSES if "classes" in counts else STRICT_ALONE}
     place = _best(jaccard(counts["test_pooled"]))
     if place is None:
         return empty | {"reason": UNDEFINED}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from benchmark.losses import distance_loss, mse
+from benchmark.losses import mse, valid_mse
 from benchmark.method import Batch, Clock, Logits, Losses, Method, NotApplicable, Ramp, Task
 from benchmark.ranges import Choice, Log, NonNegative, Positive
 
@@ -66,7 +66,7 @@ class DTC(Method):
         consistency = mse(mask_of(torch.cat([distance, distance_u]), self.slope), foreground)
         return {
             "supervised": self.task.criterion(logits, labelled.mask),
-            "distance": self.distance_weight * distance_loss(distance, labelled.sdf),
+            "distance": self.distance_weight * valid_mse(distance, labelled.sdf),
             "consistency": self.weight * clock.ramp(self.ramp) * consistency,
         }
 

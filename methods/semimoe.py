@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from benchmark.losses import boundary_dice_loss, dice_loss, distance_loss
+from benchmark.losses import boundary_dice_loss, dice_loss, valid_mse
 from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, ParamGroup, Task, require
 from benchmark.nets.network import Network
 from benchmark.ranges import Log, NonNegative, Positive, ShareBelow1
@@ -93,7 +93,7 @@ class SemiMoE(Method):
             pred = logits.tanh()
             if labelled and self.sdf_broadcast:
                 pred, target = torch.broadcast_tensors(pred, target.squeeze(1))
-            return distance_loss(pred, target)
+            return valid_mse(pred, target)
         if name == "bnd":
             return boundary_dice_loss(logits, target)
         return self.task.criterion(logits, target) if labelled else dice_loss(logits, target)

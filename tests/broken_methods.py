@@ -54,6 +54,11 @@ def above(name):
     return frame.f_locals[name]
 
 
+class TakesUnknownPixelsForBackground(Honest):
+    def loss(self, labelled):
+        return self.task.criterion(self.net(labelled.weak), (labelled.mask == 1).long())
+
+
 class CountsInAnAttribute(Honest):
     calls = 0
 

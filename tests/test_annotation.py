@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
+import csv
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from benchmark.batches.batch import Batch
 from benchmark.config.schema import Labels
 from benchmark.conformance.testbed import STEPS, advance, differences
 from benchmark.data import annotation
@@ -19,12 +19,13 @@ from benchmark.data.annotation import annotate, cores, drawn, gland_order, scrib
 from benchmark.data.load import load_prepared
 from benchmark.errors import UserError
 from benchmark.losses import IGNORE
+from benchmark.paths import CONFIGS
 from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
-from benchmark.targets import TARGETS
-from tests.batches import terms
 from tests.conftest import invoke, one_line_error, read_records, tiny_settings
 from tests.factories import method_testbed
+from tests.test_glas import DATA
+from tools import annotation_lists
 
 SPARSE = {"labels.glands": 0.3}
 QUICK = ("supervised", "dtc", "st_plus_plus", "bcp", "weak_teacher_student")  # in the quick tier
@@ -70,6 +71,19 @@ def test_what_is_drawn_counted_by_hand(background, kept):
     assert found.facts["pixels"] == pytest.approx((sizes[first] + sizes[second] + kept + empty) / 128)
 
 
+def test_of_a_tiled_image_every_tile_shows_its_part():
+    class Tiled(Images):
+        def rows(self, name): return range(2)
+        def boxes(self, name): return ((0, 0, 4, 8), (4, 0, 4, 8))
+
+    whole, tiled = Images(), Tiled()
+    tiled.masks = whole.masks[0].reshape(2, 4, 8).repeat(2, axis=1)
+    tiled.native_valid = whole.native_valid
+    expected = annotate(whole, ("three",), Labels(0.5, "trusted"), 0).masks[0]
+    found = annotate(tiled, ("three",), Labels(0.5, "trusted"), 0).masks
+    assert np.array_equal(np.concatenate([found[0], found[1]])[::2], expected)
+
+
 def test_an_annotation_follows_from_image_and_draw_alone(prepared):
     ids = prepared.ids[:6]
     first, again = (annotate.__wrapped__(prepared, ids, Labels(0.3), 0) for _ in range(2))
@@ -94,6 +108,15 @@ def test_a_mask_is_the_whole_one_where_it_is_drawn_and_255_elsewhere(prepared):
         assert 0 < (known & (native == 0)).sum() < 0.5 * (native == 0).sum()
         small = np.asarray(Image.fromarray(known.astype(np.uint8)).resize((32, 32), Image.Resampling.NEAREST))
         assert np.array_equal(found.masks[row], np.where(small, prepared.masks[row], IGNORE))
+
+
+def test_a_speck_is_no_gland_and_no_background():
+    images = Images()
+    large = np.zeros((160, 160), np.uint8)
+    large[:40, :40], large[100, 100:103], large[50, 50:52] = 1, 2, 3  # 2.56 pixels are a ten-thousandth
+    images.native, images.native_valid = lambda name: large, lambda name: np.ones(large.shape, bool)
+    known, chosen, glands = drawn(images, "three", Labels(1.0, "trusted"), 0)
+    assert sorted(chosen) == [1, 2] and glands == 2 and not known[50, 50:52].any() and known.sum() == large.size - 2
 
 
 @pytest.mark.parametrize(("count", "share", "expected"), [
@@ -148,26 +171,12 @@ def test_every_training_image_is_in_both_streams():
 @pytest.mark.parametrize("method", [
     pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in METHODS.names()
 ])  # fmt: skip
-def test_every_method_trains_on_it_and_takes_unknown_pixels_for_no_class(method):
-    """A term that tells background from glands in some pixels is neither one's where they are unknown."""
+def test_every_method_trains_on_it(method):
+    """That it takes unknown pixels for no class is a check of the contract (unknown_pixels_are_no_class)."""
     training = method_testbed(method, **SPARSE).build_eager()
-    rows = advance(training, 0, STEPS)
-    assert all(np.isfinite(list(row.values())).all() for row in rows)
-    batches = training.step.batches(training.plans(STEPS - 1, 1)[0])
-    whole = batches["labelled"].tensors
-    found = []
-    for value in (0, 1, IGNORE):
-        mask = whole["mask"].clone()
-        mask[:, :16], mask[:, 16:] = value, torch.arange(32) // 8 % 2
-        tensors = {name: tensor for name, tensor in whole.items() if name not in ("index", "mask", *TARGETS)}
-        targets = {name: TARGETS[name](mask) for name in training.method.targets}
-        batch, twin = Batch(whole["index"], mask=mask, **tensors, **targets), copy.deepcopy(training.method)
-        torch.manual_seed(0)
-        found.append({name: term.item() for name, term in terms(twin, batch, batches.get("unlabelled"),
-                                                                training.clock).items()})  # fmt: skip
-    background, glands, unknown = found
-    telling = [name for name in background if background[name] != glands[name]]
-    assert telling and all(unknown[name] not in (background[name], glands[name]) for name in telling), found
+    before = {name: parameter.detach().clone() for name, parameter in training.method.named_parameters()}
+    assert all(np.isfinite(list(row.values())).all() for row in advance(training, 0, STEPS))
+    assert any(not torch.equal(before[name], now) for name, now in training.method.named_parameters())
 
 
 @pytest.mark.parametrize("method", [
@@ -194,8 +203,29 @@ def test_a_run_says_what_is_annotated(tmp_path):
     assert record["data"]["labelled"] == record["data"]["unlabelled"] == 60
     explained = invoke("explain", *run[1:7], "--labels", "sparse:0.3", "--ratio", 100, *tiny_settings()).stdout
     assert f"annotated: {facts['glands']} of {facts['of']} glands" in explained
-    report = invoke("report", "--results", tmp_path, "--format", "md").stdout
+    report = invoke("report", "--results", tmp_path, "--format", "md,csv").stdout
+    (table,) = (tmp_path / "tables").glob("*.csv")
+    line = next(csv.DictReader(table.open()))
+    assert float(line["annotated_glands"]) == pytest.approx(facts["glands"] / facts["of"], abs=1e-6)
+    assert float(line["annotated_pixels"]) == pytest.approx(facts["pixels"], abs=1e-6)
     assert f"labels.glands=0.3 with background scribbles: {100 * facts['glands'] / facts['of']:.1f} %" in report
+
+
+def test_the_committed_lists_follow_from_names_and_numbers_of_glands():
+    paths = sorted((CONFIGS / "annotations").glob("*.json"))
+    assert [path.stem for path in paths] == ["glas"]
+    for content in (json.loads(path.read_text()) for path in paths):
+        for draw, images in content["glands"].items():
+            assert len(images) == len(content["glands"]["0"])
+            assert all(gland_order(sorted(order), name, int(draw)) == order for name, order in images.items())
+
+
+@pytest.mark.glas
+@pytest.mark.slow
+@pytest.mark.skipif(DATA is None, reason="the GlaS images are not here")
+def test_the_committed_lists_and_checksums_are_those_of_the_real_masks():
+    made = annotation_lists.text(annotation_lists.lists(load_prepared("glas", 64, raw=DATA)))
+    assert made == (CONFIGS / "annotations" / "glas.json").read_text()
 
 
 @pytest.mark.parametrize("text", ["sparse:0", "sparse:1.5", "sparse:x", "sparse", "dense:0.5"])

@@ -17,8 +17,8 @@ from benchmark.cli.main import build_parser, main
 from benchmark.paths import prepared_folder
 from tests.conftest import ROOT, command, invoke, one_line_error, tiny_settings
 
-VERBS = ["run", "grid", "status", "clean", "report", "diagnose", "records", "verify", "predict", "evaluate", "export",
-         "data", "new", "check", "profile", "list", "explain", "doctor"]
+VERBS = ["run", "grid", "tune", "status", "clean", "report", "diagnose", "records", "verify", "predict", "evaluate",
+         "export", "data", "new", "check", "profile", "list", "explain", "doctor"]
 
 
 def test_the_verbs_are_these():
@@ -30,6 +30,7 @@ def test_the_verbs_are_these():
     assert options == {
         "--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled",
         "--unlabelled", "--device", "--results", "--data", "--keep", "--overwrite", "--checkpoint-seconds", "--json",
+        "--tensorboard",
     }
 
 
@@ -132,7 +133,7 @@ def test_explain_and_list_show_ranges_and_what_the_docstring_says_of_a_hyperpara
 def test_explain_takes_what_run_takes():
     options = next(a for a in build_parser()._actions if a.dest == "verb").choices
     known = {name: {o for a in options[name]._actions for o in a.option_strings} for name in ("run", "explain")}
-    assert known["run"] - known["explain"] == {"--keep", "--overwrite", "--checkpoint-seconds"}
+    assert known["run"] - known["explain"] == {"--keep", "--overwrite", "--checkpoint-seconds", "--tensorboard"}
     assert invoke("explain", "--method", "supervised", "--dataset", "synthetic", "--data", "x").returncode == 0
 
 

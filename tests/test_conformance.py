@@ -42,6 +42,7 @@ CAUGHT = [
     ("DividesByZero", "losses_and_gradients_are_finite", "'supervised' is inf at step 3"),
     ("HasAnInfiniteGradient", "losses_and_gradients_are_finite", "gradient of 'net.head.bias' is not finite at step 1"),
     ("CannotBearEmptyMasks", "empty_full_ignored_masks_are_finite", "where every pixel is background"),
+    ("TakesUnknownPixelsForBackground", "unknown_pixels_are_no_class", "takes unknown pixels (255) for background"),
     ("TeachesNothing", "losses_are_named_scalars", "no term depends on a parameter"),
     ("GivesANumber", "losses_are_named_scalars", "'weight' is a float"),
     ("GivesALossOfEveryPixel", "losses_are_named_scalars", "'supervised' is a tensor [3, 2, 32, 32]"),

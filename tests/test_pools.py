@@ -213,3 +213,28 @@ def test_a_run_scored_elsewhere_too_has_the_scores_that_evaluate_gives(disks: Pa
     Image.fromarray(1 - np.asarray(Image.open(path := next((disks / "masks").iterdir())))).save(path)
     assert "masks of disks" in one_line_error(invoke(*RUN, "--method", "cps", "--unlabelled", disks, *also,
                                                      "--results", tmp_path))
+
+
+@pytest.mark.slow
+def test_a_report_has_tables_for_both_data_sets_and_says_domain_and_scale(disks: Path, tmp_path: Path) -> None:
+    settings = {**FOUR, "evaluate.also": str(disks)}
+    (tmp_path / "cross.yaml").write_text(json.dumps({
+        "preset": "demo", "datasets": ["synthetic"], "ratios": [10], "draws": [0, 1], "set": settings,
+        "reference": "supervised", "rows": {
+            "bound": {"methods": ["supervised"]}, "{method}, disks": {
+                "methods": ["mean_teacher", "fixmatch"], "set": {"data.unlabelled": f"own,{disks}"}}}}))
+    place = ("--results", tmp_path / "r", "--device", "cpu")
+    assert invoke("grid", tmp_path / "cross.yaml", "--slots", "1", *place).returncode == 0
+    report = invoke("report", tmp_path / "cross.yaml", *place, "--format", "md,tex,csv,html")
+    assert report.returncode == 0, report.stderr
+    here, there = (tmp_path / "r" / "tables" / f"cross{name}.md" for name in ("", "-on-disks"))
+    assert "## cross: synthetic, split official, preset demo; scored on disks" in there.read_text()
+    for text in (here.read_text(), there.read_text()):
+        assert "| Mean Teacher, disks |" in text and "| Supervised |" in text and "Careful" not in text
+        scale = "disks (H&E, disks; median 52 x 40 px, 0.5 µm a pixel, 0.81 x 0.62 at 32 px)"
+        assert scale in text.replace("&amp;", "&") and "microns per pixel not known" in text
+    records = [r for r, _ in read_records(tmp_path / "r" / "records") if r["spec"]["method"] == "fixmatch"]
+    scores = [record["elsewhere"]["disks"]["scores"]["strict"]["dice"] for record in records]
+    (line,) = [x for x in there.read_text().splitlines() if x.startswith("| FixMatch, disks | ") and "±" in x][:1]
+    assert f"{100 * np.mean(scores):.2f} ± {100 * np.std(scores, ddof=1):.2f} (n=2)" in line
+    assert invoke("report", tmp_path / "cross.yaml", *place, "--check").returncode == 0

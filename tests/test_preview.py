@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.config.schema import Labels
+from benchmark.data.annotation import annotate
 from benchmark.data.dataset import Dataset, Item
 from benchmark.data.load import load_dataset, load_prepared, prepare_arrays
 from benchmark.data.preview import COLOURS, GAP, LINE, ROLES, outlined, preview, role_of
@@ -101,6 +103,20 @@ def test_the_command_shows_chosen_images(tmp_path: Path) -> None:
     ):
         result = invoke(*base, *more)
         assert result.returncode == 2 and words in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_sparse_labels_are_shown_as_training_sees_them(tmp_path: Path) -> None:
+    base = ("data", "preview", "synthetic", "--size", 64, "--output", tmp_path / "sheet.png", "--labels", "sparse:0.3")
+    name = load_split(load_dataset("synthetic"), "official", 20, 1).labelled[0]
+    result = invoke(*base, "--ids", name, "--split", "official", "--fold", 1)
+    assert result.returncode == 0, result.stderr
+    data = load_prepared("synthetic", 64)
+    sparse = annotate(data, (name,), Labels(0.3), 1)
+    assert sparse is not None
+    (row,) = data.rows(name)
+    expected = outlined(data.images[row], sparse.masks[row], 192)
+    assert np.array_equal(drawn(tmp_path / "sheet.png")[GAP:GAP + 192, GAP:GAP + 192], expected)
+    assert "name a --split" in invoke(*base).stderr
 
 
 def test_only_a_preview_is_written_over(tmp_path: Path, regions: PreparedData) -> None:

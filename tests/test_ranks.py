@@ -12,10 +12,10 @@ from scipy.stats import kendalltau, ttest_rel
 
 from benchmark.report.figures.rankings import ranks as draw
 from benchmark.report.figures.style import styled
+from benchmark.report.rank_table import rank_table
 from benchmark.report.ranks import Ranking, agreements, rankings, tau_b
 from benchmark.report.render import comma_separated
 from benchmark.report.results_frame import Group
-from benchmark.report.tables import rank_table
 from tests.made_records import expected, of_experiment, only, record, tenths
 
 LOW, MIDDLE, HIGH = [1, 2, 1, 2, 1, 3], [4, 5, 4, 6, 5, 4], [8, 9, 8, 8, 9, 7]
@@ -167,3 +167,26 @@ def test_the_figure_outlines_ranks_and_writes_shares() -> None:
     assert [text.get_text() for text in axes.texts] == ["100", "", "", "100", "a", "b"]
     assert len([line for line in axes.lines if line.get_gid() == "rank"]) == 2
     assert draw(only(*draws("low", LOW)), 20) is None
+
+
+def with_value(runs: list[Any], key: str, value: Any) -> list[Any]:
+    for content, _ in runs:
+        content["spec"]["values"] = {**content["spec"]["values"], key: value}
+    return runs
+
+
+def test_at_100_percent_rows_of_sparse_labels_have_ranks_and_a_bound_has_none() -> None:
+    low, high = (with_value(draws(name, values, ratio=100), "labels.glands", 0.25)
+                 for name, values in (("low", LOW), ("high", HIGH)))  # fmt: skip
+    group = only(*low, *high, *draws("bound", HIGH, ratio=100))
+    rows = {row.partition(" (")[0] for row in group.sparse}
+    assert rows == {"low", "high"} and [row.partition(" (")[0] for row in one(group).rows] == ["high", "low"]
+    table = rank_table(group)
+    assert table and "A row at 100 % of whole masks has no rank" in table.caption
+    assert not rankings(only(*draws("low", LOW, ratio=100), *draws("bound", HIGH, ratio=100)))
+
+
+def test_a_record_from_before_a_setting_was_added_is_named_as_one_with_its_neutral_value() -> None:
+    older, newer = draws("alpha", LOW, MIDDLE)
+    assert only(older, *with_value([newer], "labels.background", "scribbles")).rows == ("alpha",)
+    assert len(only(older, *with_value([newer], "labels.background", "trusted")).rows) == 2

@@ -49,7 +49,7 @@ def add(verbs: shared.Verbs) -> None:
     chosen.add_argument("--count", type=int, default=40, help="how many images (default: 40)")
     chosen.add_argument("--ids", metavar="ID,ID", help="these images, in this order")
     shown.add_argument("--split", help="show the part of each image in this split; see `list splits`")
-    shared.add_options(shown, "--fold", "--ratio")
+    shared.add_options(shown, "--fold", "--ratio", "--labels")
     split.add_argument("--folds", type=int, metavar="K", help="with --write: also a cross-validation of K folds, "
                        "as the split patients_K or folds_K")
     what = split.add_mutually_exclusive_group()
@@ -123,12 +123,18 @@ def check(arguments: argparse.Namespace) -> int:
 
 def preview(arguments: argparse.Namespace) -> int:
     """Write the contact sheet."""
+    from benchmark.config.schema import Labels
+    from benchmark.data.annotation import annotate, with_annotation
     from benchmark.data.preview import preview as draw
     from benchmark.data.splits import load_split
 
     prepared = _load(arguments)
     dataset = prepared.dataset
     split = load_split(dataset, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
+    if arguments.labels is not None:
+        if split is None:
+            raise UserError("--labels: name a --split, which says which images are labelled")
+        prepared = with_annotation(prepared, annotate(prepared, split.labelled, Labels(arguments.labels), split.fold))
     path = Path(arguments.output or f"{prepared.name}-{prepared.size}.png")
     ids = [name.strip() for name in arguments.ids.split(",")] if arguments.ids else None
     print(draw(prepared, path, ids=ids, count=arguments.count, split=split))

@@ -22,7 +22,7 @@ def add(verbs: shared.Verbs) -> None:
     parser = shared.add_verb(verbs, "report", about, run, "--results", "--only", "--trials", "--draws")
     parser.add_argument("experiment", nargs="?",
                         help="a name from `list experiments`, or path/to/file.yaml (default: all records there are)")
-    parser.add_argument("--protocol", choices=("strict", "validation", "paper"), default="strict",
+    parser.add_argument("--protocol", choices=("strict", "validation", "paper", "class_means"), default="strict",
                         help="what a score is: see docs/protocols.md (default: strict)")
     parser.add_argument("--format", default="md,tex,csv,png,html", metavar="md,tex,...",
                         help="which files to write, also pdf (default: md,tex,csv,png,html)")

@@ -25,6 +25,8 @@ def add(verbs: shared.Verbs) -> None:
     parser.add_argument("--overwrite", action="store_true", help="run anew; the old record is renamed, not removed")
     parser.add_argument("--checkpoint-seconds", type=shared.seconds, default=30.0, metavar="S",
                         help="time between checkpoints (default: 30)")
+    parser.add_argument("--tensorboard", action="store_true",
+                        help="write losses and scores as event files while it trains; needs the package tensorboard")
 
     about = "make the runs of records again and compare"
     parser = shared.add_verb(verbs, "verify", about, verify, "--device", "--results", "--data", "--json")
@@ -43,12 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     results = results_folder(arguments.results)
     options = RunOptions(
         results, arguments.data, arguments.device, arguments.overwrite, keep=arguments.keep,
-        checkpoint_seconds=arguments.checkpoint_seconds, wait_for_lock=True,
+        checkpoint_seconds=arguments.checkpoint_seconds, wait_for_lock=True, events=arguments.tensorboard,
     )
     request = shared.request(arguments)
     record, was_there = run_or_load(request, options, asked_to_stop=lambda: stop.asked, on_progress=progress)
     if was_there:
-        logger.info(f"already {record['status']}: {record['run_id']}")
+        logger.info(f"already {record['status']}: {record['run_id']}"
+                    + "; --tensorboard writes only while a run trains" * arguments.tensorboard)
         if not folder_of(results, record["run_id"]).exists():
             logger.info(f"this record was made on another machine ({record['environment']['device']}) and came with "
                        f"{results}; its weights are not here. To train here: --results ANOTHER_FOLDER")
@@ -73,6 +76,10 @@ def summary(record: dict[str, Any]) -> str:
             lines.append(f"{name:<12}{100 * score['dice']:8.2f}{100 * score['jaccard']:10.2f}  {meaning}")
         else:
             lines.append(f"{name:<12}{'-':>8}{'-':>10}  {(score or {}).get('reason', '')}")
+    for name, there in record.get("elsewhere", {}).items():
+        strict = there["scores"]["strict"]
+        if strict["dice"] is not None:
+            lines.append(f"{'strict':<12}{100 * strict['dice']:8.2f}{100 * strict['jaccard']:10.2f}  on {name}")
     if "annotation" in record["data"]:
         lines.append(f"annotated: {in_words(record['data']['annotation'])}")
     cost = record["cost"]

@@ -21,6 +21,7 @@ from benchmark.conformance.data_checks import (
     hidden_masks_and_test_images_are_unused,
     labels_are_mixed,
     require_finite,
+    unknown_pixels_are_no_class,
 )
 from benchmark.conformance.testbed import (
     STEPS,
@@ -218,8 +219,8 @@ CHECKS: dict[str, Callable[[MethodTestbed], None]] = {
     for check in (
         losses_are_named_scalars, losses_and_gradients_are_finite, gradients_reach_all_trained_parameters,
         logits_have_shape_and_are_finite, training_changes_the_prediction, predict_has_no_side_effects, resumes_exactly,
-        hidden_masks_and_test_images_are_unused, empty_full_ignored_masks_are_finite, labels_are_mixed,
-        state_is_updated_in_place, step_can_be_captured, tensors_are_registered, no_hidden_state,
+        hidden_masks_and_test_images_are_unused, empty_full_ignored_masks_are_finite, unknown_pixels_are_no_class,
+        labels_are_mixed, state_is_updated_in_place, step_can_be_captured, tensors_are_registered, no_hidden_state,
         batches_are_not_modified, train_eval_mode_is_restored, global_generators_are_untouched,
     )
 }

@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from benchmark.batches.batch import Batch
@@ -20,6 +21,7 @@ from benchmark.batches.plan import MIXED
 from benchmark.conformance.testbed import Failure, MethodTestbed, advance, differences, frozen, not_finite
 from benchmark.data.store import PreparedData
 from benchmark.losses import IGNORE
+from benchmark.targets import TARGETS
 from benchmark.training.setup import phase_spans
 
 
@@ -78,6 +80,32 @@ def empty_full_ignored_masks_are_finite(testbed: MethodTestbed) -> None:
                 training.clock.step.fill_(steps[-1])
                 (row,) = advance(training, steps[-1], 1)
                 require_finite(row, not_finite(training.method), f"at step {steps[-1] + 1} where every pixel is {kind}")
+
+
+def unknown_pixels_are_no_class(testbed: MethodTestbed) -> None:
+    """A loss that tells background from foreground takes pixels that are unknown (255) for neither, in every phase."""
+    training = testbed.build_eager()
+    method, step = training.method, training.step
+    for steps in phase_spans(method.phases, training.steps).values():
+        if not steps:
+            continue
+        advance(training, steps.start, 1)
+        batches, before, found = step.batches(training.plans(steps.start, 1)[0]), frozen(method.state_dict()), []
+        batch: Batch = batches["labelled"]
+        for value in (0, 1, IGNORE):
+            mask = batch.mask.clone()
+            mask[:, : mask.shape[-1] // 2] = value
+            fields: dict[str, Any] = {**batch.tensors, "mask": mask}
+            fields |= {name: TARGETS[name](mask).to(fields[name].dtype) for name in method.targets}
+            shown = Batch(boxes=batch.boxes, **fields)
+            method.load_state_dict(before)
+            torch.manual_seed(0)
+            parts = step.parts(batches | {"labelled": shown})
+            found.append({name: term.item() for part in parts for name, term in part.items()})
+        for name, background in found[0].items():
+            for what, known in (("background", background), ("foreground", found[1][name])):
+                if background != found[1][name] and found[2][name] == known:
+                    raise Failure(f"losses(): '{name}' takes unknown pixels (255) for {what}; leave them out")
 
 
 def require_finite(row: Mapping[str, float], what: str | None, where: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.randomness import words
 
+SPECK = 10_000  # an object below this part of the image is no gland to annotate: GlaS has some of one or two pixels
 STROKE = 20  # a stroke is as wide as this part of the image's shorter side
 
 
@@ -68,11 +70,21 @@ def annotate(prepared: PreparedData, ids: tuple[str, ...], labels: Labels, draw:
     return Annotation(masks, facts)
 
 
+def with_annotation(prepared: PreparedData, annotation: Annotation | None) -> PreparedData:
+    """The data with the masks that training sees of annotated images, to be looked at."""
+    masks = np.array(prepared.masks)
+    for row, mask in (annotation.masks if annotation else {}).items():
+        masks[row] = mask
+    return replace(prepared, masks=masks)
+
+
 def drawn(prepared: PreparedData, id: str, labels: Labels, draw: int) -> tuple[np.ndarray, list[int], int]:
     """Where the image is annotated, bool [H, W] at native size; the ids of its annotated glands; how many it has."""
     valid = prepared.native_valid(id)
     objects = np.where(valid, prepared.native(id), 0)
-    order = gland_order([int(value) for value in np.unique(objects) if value], id, draw)
+    sizes = np.bincount(objects.ravel())
+    sizes[0] = 0
+    order = gland_order([int(gland) for gland in np.flatnonzero(sizes > objects.size / SPECK)], id, draw)
     chosen = order[: share_of(len(order), labels.glands)]
     known = np.isin(objects, chosen) if not labels.erode else cores(objects, chosen, labels.erode)
     background = valid & (objects == 0)

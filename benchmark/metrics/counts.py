@@ -10,15 +10,15 @@ THRESHOLDS = np.arange(45) * 0.02  # 0, 0.02, ..., 0.88, as in the evaluation of
 CONFIDENCES = np.arange(100) / 100  # lower ends of the bins that pseudo-labels are counted in
 
 
-def class_confusion(prediction: NDArray, mask: NDArray, classes: int) -> NDArray[np.int64]:
-    """TP, FP and FN in pixels of each class but the background, one against the rest: [classes - 1, 3].
+def class_confusion(prediction: NDArray, mask: NDArray, classes: int, first: int = 1) -> NDArray[np.int64]:
+    """TP, FP and FN in pixels of each class from `first` on, one against the rest: [classes - first, 3].
 
     Both masks [H, W] hold class indices; where `mask` is 255 nothing counts. ValueError when the shapes differ.
     """
     if prediction.shape != mask.shape:
         raise ValueError(f"prediction {prediction.shape} and mask {mask.shape} differ in shape")
     valid, rows = mask != IGNORE, []
-    for kind in range(1, classes):
+    for kind in range(first, classes):
         found, there = prediction == kind, mask == kind
         right = np.count_nonzero(found & there)
         rows.append((right, np.count_nonzero(found & valid) - right, np.count_nonzero(there) - right))

@@ -14,9 +14,11 @@ from benchmark.errors import CHECK_FAILED, UserError, suggest
 from benchmark.files import write_text
 from benchmark.paths import CONFIGS
 from benchmark.protocols import PROTOCOLS
+from benchmark.report import class_means
 from benchmark.report.compare import difference_table, gap_table, waterfall_table
 from benchmark.report.gather import warnings_of
 from benchmark.report.published import against
+from benchmark.report.rank_table import rank_table
 from benchmark.report.render import Table, comma_separated, latex_document, markdown
 from benchmark.report.render import escape_markdown as escape
 from benchmark.report.results_frame import METRICS, Group
@@ -25,7 +27,6 @@ from benchmark.report.tables import (
     cost_tables,
     failure_table,
     object_table,
-    rank_table,
     score_table,
     subset_tables,
 )
@@ -51,7 +52,7 @@ def build(
     command: what makes these files, for their provenance. The same records give the same text, byte for byte.
     UserError: unknown protocol or format; files of another experiment stand there.
     """
-    _known("protocol", protocol, PROTOCOLS)
+    _known("protocol", protocol, (*PROTOCOLS, class_means.VIEW))
     for name in formats:
         _known("format", name, FORMATS)
     for group in groups:
@@ -129,6 +130,8 @@ def group_texts(
         found[Path("tables", f"{stem}.md")] = "\n".join(parts)
         found[Path("tables", f"{stem}.tex")] = latex_document(mine, comments, stem, warnings)
         found[Path("tables", f"{group.name}.csv")] = comma_separated(group, digest(group), groups)  # all protocols
+        if protocol == class_means.VIEW:
+            found[Path("tables", f"{stem}.csv")] = class_means.comma_separated(group, digest(group))
     return found
 
 
@@ -140,6 +143,8 @@ def origin(groups: Sequence[Group], command: str) -> str:
 
 def group_tables(group: Group, protocol: str, groups: Sequence[Group] = ()) -> list[Table]:
     """All tables of a group that have rows. groups: with what other data its experiment has."""
+    if protocol == class_means.VIEW:
+        return [table for table in [class_means.table(group)] if table.rows]
     strict = protocol == "strict"
     tables: list[Table | None] = [score_table(group, protocol, metric) for metric in METRICS]
     tables += [difference_table(group), rank_table(group, groups), *tuning_tables(group)] if strict else []

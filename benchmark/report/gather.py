@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from benchmark.errors import UserError
 from benchmark.protocols import strict
 from benchmark.registry import METHODS, portable, short
 from benchmark.report.results_frame import CELL, DRAW, ExpectedRun, Group, Run, Tuning
+from benchmark.report.sources import safe_name, with_other_data
 from benchmark.runs.run_files import read_counts, read_record, record_files, record_of
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def group_runs(records: Records) -> list[Group]:
         displays = {row: row.replace(method, METHODS.describe(method).display, 1) for row, method in methods.items()
                     if method in METHODS.names()}  # fmt: skip
         groups.append(Group(dataset, split, preset, fingerprint, runs, (), name, title, displays=displays))
-    return groups
+    return [*with_other_data(groups)]
 
 
 def group_experiment(
@@ -192,7 +192,7 @@ def group_experiment(
                 *place, presets, data, runs, mine, safe_name(*parts), title, experiment.about, experiment.reference,
                 experiment.published, total - len(runs), {cell.row: cell.display for cell in experiment.cells},
             ))
-    return groups
+    return [*with_other_data(groups)]
 
 
 def _place(spec: Mapping[str, Any]) -> tuple[str, str]:
@@ -233,11 +233,6 @@ def _usual(spec: Mapping[str, Any]) -> dict[str, str]:
     except UserError:
         return {}
     return {key: json.dumps(setting.value) for key, setting in settings.items()}
-
-
-def safe_name(*parts: str) -> str:
-    """A name that is safe in any file system."""
-    return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)
 
 
 def warnings_of(group: Group) -> list[str]:

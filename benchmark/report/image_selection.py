@@ -108,7 +108,7 @@ def _select(group: Group, results: Path) -> Selection:
         try:
             stored = load_masks(files[row])
             for name in found:
-                found[name][row] = stored[name]
+                found[name][row] = stored[name if (key := f"{group.dataset}:{name}") not in stored else key]
         except DAMAGED as error:
             raise UserError(f"the masks of {files[row].parent.name} are damaged ({error})") from None
     shown = []

@@ -22,6 +22,8 @@ from benchmark.report.results_frame import Group, Run
 
 FOLDER = CONFIGS / "paper"
 PLACE = ["dataset", "row", "ratio"]
+PAIRS = {"pooled": "with Dice = 2J / (1 + J), so of pooled pixels", "means": "with a lower Dice, so means over images",
+         "impossible": "with a higher Dice, which no measure of the same pixels has"}
 HEADER = ("method", "labels", "measure", "published", "ours", "difference", "tolerance", "set-up", "result")
 
 
@@ -207,12 +209,46 @@ def _setup(table: Published, runs: Sequence[Run], setups: dict[str, str]) -> str
     return setups.setdefault(", ".join(parts), f"other ({len(setups) + 1})") if parts else "as published"
 
 
+def kind_of_pair(dice: float, jaccard: float, sd: float = 0.0, digits: int = 2) -> str:
+    """What a published Dice and Jaccard in percent can be, given that they are rounded to `digits`.
+
+    Counts of one class, pooled, have D = 2 J / (1 + J). That is a concave function of J, so a mean over images, classes
+    or draws has a lower Dice, and none has a higher one. sd: of Jaccard over draws, whose mean lowers Dice by up to
+    about 2 sd^2 / (1 + J)^3.
+
+    Returns `pooled`, `means` or `impossible`.
+    """
+    half, overlap = 0.5 * 10**-digits, jaccard / 100
+    low, high = (200 * (jaccard + end) / (100 + jaccard + end) for end in (-half, half))
+    if dice - half > high:
+        return "impossible"
+    return "pooled" if dice + half >= low - 100 * 2 * (sd / 100) ** 2 / (1 + overlap) ** 3 else "means"
+
+
+def pairs(cells: pd.DataFrame) -> dict[str, list[str]]:
+    """The rows of a published table that print both Dice and Jaccard, by what their pair can be."""
+    found: dict[str, list[str]] = {}
+    for place, both in cells[cells.quantity.isin(("dice", "jaccard"))].groupby(PLACE, sort=False, dropna=False):
+        known = both.set_index("quantity")
+        if {"dice", "jaccard"} <= {*known.index}:
+            sd = known.sd["jaccard"]
+            kind = kind_of_pair(known["mean"]["dice"], known["mean"]["jaccard"], 0.0 if math.isnan(sd) else sd)
+            ratio = "" if pd.isna(place[2]) else f"{place[2]} %"
+            found.setdefault(kind, []).append(" ".join(filter(None, (*place[:2], ratio))))
+    return found
+
+
 def _notes(group: Group, table: Published, cells: Sequence[Any], setups: dict[str, str]) -> list[str]:
     about, quantities = table.about, table.file.quantities
     reasons = {group.display(entry.row): about.copied.get(entry.row, "") for entry in cells}
     reasons |= {quantities[entry.quantity].title: quantities[entry.quantity].not_compared for entry in cells}
     notes = [f"Set-up {mark}: {what}." for what, mark in setups.items()]
     notes += [f"{name} is not compared: {reason}." for name, reason in reasons.items() if reason]
+    found = pairs(table.cells)
+    if found:
+        told = [f"{len(found.get(kind, []))} {what}" + f" ({', '.join(found.get(kind, []))})" * (kind != "pooled")
+                for kind, what in PAIRS.items() if kind in found]  # fmt: skip
+        notes.append(f"Published pairs of Dice and Jaccard: {'; '.join(told)}.")
     if table.file.unpublished:
         notes.append(f"Not published, and so not compared: {table.file.unpublished}.")
     for entry in cells:

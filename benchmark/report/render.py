@@ -13,6 +13,7 @@ import pandas as pd
 from benchmark.registry import portable
 from benchmark.report import ranks
 from benchmark.report.results_frame import CELL, METRICS, PIXELS, Group
+from benchmark.report.sources import ANNOTATED, annotated
 
 DASH = "–"
 CSV_COLUMNS = (
@@ -183,11 +184,12 @@ def comma_separated(group: Group, records: str, groups: Sequence[Group] = ()) ->
         status=table.states.str.join("; "), resampled_units=table.units.astype("Int64"),
         unit=table.metric.isin(PIXELS).map({True: "pixels", False: "fraction"}),
     )  # fmt: skip
-    text = table[list(CSV_COLUMNS)].to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    columns = [*CSV_COLUMNS, *(ANNOTATED if group.sparse else ())]
+    text = table[columns].to_csv(index=False, float_format="%.6f", lineterminator="\n")
     ranked = ranks.as_frame(group, groups)
     if ranked.empty:
         return text
-    ranked = ranked.join(facts, on=CELL).assign(split=group.split, records=records).reindex(columns=CSV_COLUMNS)
+    ranked = ranked.join(facts, on=CELL).assign(split=group.split, records=records).reindex(columns=columns)
     return text + ranked.to_csv(index=False, header=False, float_format="%.6f", lineterminator="\n")
 
 
@@ -205,4 +207,5 @@ def _facts(group: Group) -> pd.DataFrame:
             "devices": "; ".join(sorted({run.device for run in done})),
             "engines": "; ".join(sorted({str(run.record["numerics"].get("engine")) for run in done})),
         })  # fmt: skip
-    return pd.DataFrame(lines, group.cells.index).astype({"labelled": "Int64", "unlabelled": "Int64"})
+    facts = pd.DataFrame(lines, group.cells.index).astype({"labelled": "Int64", "unlabelled": "Int64"})
+    return facts.join(annotated(group).groupby(CELL)[ANNOTATED].mean())

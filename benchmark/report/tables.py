@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,9 +10,9 @@ import pandas as pd
 
 from benchmark.protocols import MEANING, everything_is_foreground
 from benchmark.report.compare import best, resampled_units
-from benchmark.report.ranks import Agreement, Ranking, agreements, rankings
 from benchmark.report.render import DASH, Bold, Table, between, cell, number
 from benchmark.report.results_frame import CELL, Group
+from benchmark.report.sources import learned_from
 
 EVERYTHING = "everything is foreground (no model)"
 SUBSETS = range(2, 7)  # one value tells nothing apart; more than six are no table
@@ -53,7 +52,7 @@ def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
             rows += _everything(group)
     else:
         caption += " No interval: counts per image are kept for the last step only."
-    caption += _annotated(group) + _made_on(group)
+    caption += learned_from(group) + _made_on(group)
     header = ["method", *(group.ratio_header(ratio) for ratio in group.ratios)]
     notes = [*_undefined(group, protocol), *_not_there(group)]
     return Table(f"{metric.capitalize()}, {protocol}", caption, header, rows, notes)
@@ -74,72 +73,6 @@ def score_cells(group: Group, protocol: str, metric: str = "dice") -> pd.Series:
     return pd.Series([text(found) for _, found in cells.iterrows()], cells.index, object)
 
 
-def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
-    """Each row's rank under `strict` and how sure it is; below, how alike the orders of protocols and data sets are."""
-    found = rankings(group)
-    rows: list[Sequence[str]] = [
-        [*group.line((row, ranking.ratio)), f"{ranking.ranks[place]:g}", *_sureness(ranking, place)]
-        for ranking in found for place, row in enumerate(ranking.rows)
-    ]  # fmt: skip
-    if not rows:
-        return None
-    caption = (
-        "Rank by strict Dice, 1 is best; equal rows share the mean of their ranks. A row at 100 % of "
-        f"{'whole masks' if group.sparse else 'the labels'} has no rank. All rows of a ratio are ranked on the same "
-        "draws. "
-    )
-    if any(ranking.resampled is not None for ranking in found):
-        over = "draws too" if any(len(ranking.draws) > 1 for ranking in found) else "patients alone, with one draw"
-        caption += (
-            f"95 % range and first: {resampled_units(group)}, {over}; first is the share of resamples in which the row "
-            "is the best. With few patients or draws they are less sure than they say. group: two rows cannot be told "
-            "apart if they share a letter. better than, worse than: how many rows differ beyond chance, by "
-            "t-tests with an error over patients and one over draws (Satterthwaite), at the 5 % level for "
-            "all pairs of a ratio together (Holm)."
-        )
-    notes = [text for ranking in found for text in _ranked_on(group, ranking)]
-    taus = agreements(group, groups)
-    for ratio in dict.fromkeys(one.ratio for one in taus):
-        told = "; ".join(_tau(one) for one in taus if one.ratio == ratio)
-        notes.append(f"Kendall's tau at {ratio} %, 1 for the same order and 0 for an unrelated one: {told}.")
-    if any(not math.isnan(one.low) for one in taus):
-        notes.append(
-            "Intervals of tau resample draws, and patients under strict; the other protocols keep no patients. "
-            "Resampling reorders rows that are close, so that tau lies high in its interval."
-        )
-    header = ["method", "labels", "rank", "95 % range", "first", "group", "better than", "worse than"]
-    return Table("Ranks, strict Dice", caption, header, rows, notes)
-
-
-def _sureness(ranking: Ranking, place: int) -> list[str]:
-    if ranking.resampled is None:
-        return [DASH] * 5
-    low, high = ranking.ranges[place]
-    share = f"{100 * ranking.shares[place, 0]:.1f} %"
-    better, worse = (str(int(apart[place].sum())) for apart in (ranking.apart, ranking.apart.T))
-    return [f"[{low:g}, {high:g}]", share, ranking.letters[place] or DASH, better, worse]
-
-
-def _ranked_on(group: Group, ranking: Ranking) -> list[str]:
-    """Notes on what a ratio's ranks lack: draws, rows, patients to resample."""
-    n, told, at = len(ranking.draws), [], f"At {ranking.ratio} %"
-    if n < ranking.expected or ranking.left_out:
-        out = ", ".join(group.display(row) for row in ranking.left_out)
-        told.append(f"{at} ranked on {n} of {ranking.expected} draws, those that all these rows have"
-                    + (f"; without a rank, lacking one of them: {out}." if out else "."))  # fmt: skip
-    if ranking.resampled is None:
-        told.append(f"{at} all test images are of one patient: nothing can be resampled, and no rank has a range.")
-    elif n == 1:
-        told.append(f"{at} there is one draw: the ranges are over patients alone.")
-    return told
-
-
-def _tau(one: Agreement) -> str:
-    what = one.data or f"{one.first} and {one.second}"
-    interval = f" [{number(one.low)}, {number(one.high)}]" if not math.isnan(one.low) else ""
-    return f"{what} {number(one.tau)}{interval} ({one.n} rows)"
-
-
 def class_table(group: Group) -> Table | None:
     """Each class against the rest under `strict`; None of two classes."""
     names = list(dict.fromkeys(str(name) for run in group.done for name in run.counts.get("classes", ())))
@@ -151,7 +84,7 @@ def class_table(group: Group) -> Table | None:
         f"where the class is there or predicted, then {OVER_DRAWS} The tables above average an image over its classes "
         "first."
     )
-    rows = _by_value(group, chosen.groupby([*CELL, "run_id", "class"]).value.first(), names)
+    rows = by_value(group, chosen.groupby([*CELL, "run_id", "class"]).value.first(), names)
     return Table("Dice by class, strict", caption, ["method", "labels", *names], rows)
 
 
@@ -171,7 +104,7 @@ def subset_tables(group: Group, metric: str = "dice") -> list[Table]:
         header = ["method", "labels", *(f"{value} ({_how_many(*sizes[value])})" for value in values)]
         undefined = int(known[metric].isna().sum())
         note = f"{undefined} scores of single images are undefined (nothing there, nothing predicted), left out."
-        rows = _by_value(group, known.groupby([*CELL, "run_id", name])[metric].mean(), values)
+        rows = by_value(group, known.groupby([*CELL, "run_id", name])[metric].mean(), values)
         title = f"{metric.capitalize()} by {name}, strict"
         tables.append(Table(title, caption, header, rows, [note] if undefined else ()))
     return tables
@@ -183,7 +116,7 @@ def _how_many(least: int, most: int) -> str:
     return f"{span} image{'' if span == '1' else 's'}"
 
 
-def _by_value(group: Group, scores: pd.Series, names: Sequence[str]) -> list[list[str]]:
+def by_value(group: Group, scores: pd.Series, names: Sequence[str]) -> list[list[str]]:
     """A line a cell with finished runs: the mean ± sd over its draws for each of `names`, the last level of scores."""
     found = (100 * scores).groupby(level=[0, 1, 3]).agg(mean="mean", sd="std", n="count")
     rows = []
@@ -243,23 +176,6 @@ def failure_table(group: Group) -> Table | None:
         return None
     header = ["method", "labels", "fold", "seed", "status", "reason"]
     return Table("Runs without a score", "They are in no mean above.", header, rows)
-
-
-def _annotated(group: Group) -> str:
-    """How much of the labelled images is annotated, where labels are sparse: means over the runs of a setting."""
-    known = pd.DataFrame([
-        {**{key: run.spec["values"][f"labels.{key}"] for key in ("glands", "background", "erode")},
-         "share": facts["glands"] / facts["of"], "pixels": facts["pixels"]}
-        for run in group.runs if (facts := run.record["data"].get("annotation"))
-    ])  # fmt: skip
-    if known.empty:
-        return ""
-    told = [
-        f"labels.glands={glands:g} with background {background}{f' and erode {erode:g}' if erode else ''}: "
-        f"{100 * found.share:.1f} % of the glands, {100 * found.pixels:.1f} % of the pixels"
-        for (glands, background, erode), found in known.groupby(["glands", "background", "erode"]).mean().iterrows()
-    ]
-    return f" Labels are sparse; of the labelled images is annotated: {'; '.join(told)}."
 
 
 def _made_on(group: Group) -> str:

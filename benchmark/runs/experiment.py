@@ -2,10 +2,11 @@
 
 A file in configs/experiments says `about`, the axes (`preset`, `split`, `datasets`, `ratios`, `draws`), settings of all
 rows under `set`, and `rows`: each a method (or `methods: all`, or a list of names) with settings under `set` and, where
-they differ, axes of its own. Data sets are names, or paths of folders of one's own; without a split, `official` or the
-first that they have is taken. Draw d is fold d; at 100 % labels, where lists do not differ, also seed d. `exclude`
-leaves runs out and says why. For its report, `reference` names the row that all others are compared with, `published` a
-table in configs/paper. `trials` is the budget of `tune`.
+they differ, axes of its own. Several methods are rows of their own names, or of the label with {method} in it. Data
+sets are names, or paths of folders of one's own; without a split, `official` or the first that they have is taken.
+Draw d is fold d; at 100 % labels, where lists do not differ, also seed d. `exclude` leaves runs out and says why. For
+its report, `reference` names the row that all others are compared with, `published` a table in configs/paper.
+`trials` is the budget of `tune`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from benchmark.paths import CONFIGS
 from benchmark.registry import METHODS, short
 from benchmark.runs.request import Request
 
+FIELD = "{method}"  # in the label of a row with several methods
 AXES = ("preset", "split", "datasets", "ratios", "draws")
 
 
@@ -151,9 +153,10 @@ def _cells(file: _File, path: Path) -> Iterator[Cell]:
         methods = _methods(row, where)
         classes = Counter(map(short, methods))
         for method in methods:
-            name = short(method) if classes[short(method)] == 1 else method
-            name = label if row.methods is None else name
-            display = METHODS.describe(method).display if name == short(method) and row.methods else name
+            pattern = label if row.methods is None or FIELD in label else FIELD
+            shown = short(method) if classes[short(method)] == 1 else method
+            name = pattern.replace(FIELD, shown)
+            display = pattern.replace(FIELD, METHODS.describe(method).display if shown == short(method) else shown)
             for dataset, ratio, draw in product(given["datasets"], given["ratios"], given["draws"]):
                 place = {"row": name, "method": method, "dataset": dataset, "ratio": ratio, "draw": draw}
                 matching = [number for number, entry in enumerate(file.exclude) if entry.matches(place)]

@@ -19,6 +19,7 @@ from benchmark.data.store import PreparedData
 from benchmark.errors import Interrupted, NotApplicable, UserError, raised_at
 from benchmark.files import write_text
 from benchmark.protocols import scores
+from benchmark.runs.event_files import WatchedRunFolder
 from benchmark.runs.request import Request, ResolvedRun, specify
 from benchmark.runs.run_files import (
     SCHEMA,
@@ -47,7 +48,8 @@ HINTS = {
     "deterministic": ("an operation has no deterministic kernel here", "Use train.deterministic=false."),
 }  # part of a message of torch: what it means, and what to do
 Elsewhere = dict[str, tuple[PreparedData, Split]]  # by name: other data, on whose test images a run is scored, too
-STRICT = ("test_native", "test_objects", "test_surface", "test_pixels", "test_ids", "test_groups", "classes")
+STRICT = ("test_native", "test_objects", "test_surface", "test_pixels", "test_background", "test_ids", "test_groups",
+          "classes")  # how the names of the counts begin that `strict` and its tables read
 OnProgress = Callable[[int, int, dict[str, float], float], None]  # step, steps, mean losses, seconds so far
 
 
@@ -57,7 +59,8 @@ class RunOptions:
 
     results, data: folders of the results and of raw data sets. overwrite: archive a record that is there and run again.
     expected_digest: of the record that is to be replaced, "" for none; another record that is there is returned.
-    keep: what stays in the run's folder (nothing, weights, all). wait_for_lock: see `RunLock.acquire`.
+    keep: what stays in the run's folder (nothing, weights, all). wait_for_lock: see `RunLock.acquire`. events: also
+    write event files for TensorBoard.
     """
 
     results: Path
@@ -68,6 +71,7 @@ class RunOptions:
     keep: str = "weights"
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     wait_for_lock: bool = False
+    events: bool = False
 
 
 class RunInputs(NamedTuple):
@@ -100,8 +104,8 @@ def run_or_load(
     if before and not _may_run(path, before, options):
         now = {key: current_fingerprint(dataset, raw=options.data) for key, dataset in run.datasets.items()}
         return existing_record(path, run, now), True
+    folder = (WatchedRunFolder if options.events else RunFolder)(options.results, spec)
     prepared, split, elsewhere = load_data(run, options.data)
-    folder = RunFolder(options.results, spec)
     with folder.locked(wait=options.wait_for_lock, asked_to_stop=asked_to_stop):
         if digest(path) != before:  # another process had the lock before us, and finished
             return existing_record(path, run, {"": prepared.fingerprint}), True

@@ -113,6 +113,9 @@ class RunFolder:
         except OSError as error:
             raise explain(error, self.log_file) from None
 
+    def log_scores(self, step: int, scores: Mapping[str, float]) -> None:
+        """Nothing: counts keep more than these."""
+
     def save_masks(self, masks: dict[str, np.ndarray]) -> None:
         """Native test masks by image id [H, W]: bool, a bit a pixel, or class indices."""
         arrays: dict[str, Any] = {}

@@ -22,6 +22,7 @@ from benchmark.method import Method, named_logits
 from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
 from benchmark.metrics.torch_counts import class_counts, confidence_counts, threshold_counts
 from benchmark.numerics import Normalisation, Normaliser, Numerics
+from benchmark.protocols import over_steps
 from benchmark.training.stitch import class_map
 
 
@@ -130,6 +131,14 @@ class Evaluator:
         method.train(was)
         return per_image
 
+    def last_scores(self) -> dict[str, float]:
+        """Dice of the last evaluation, as in `validation/Dice/teacher`; of the test images where there are no others.
+        """
+        images = "validation" if "validation" in self.lists else "test"
+        counts = {named(images, "pooled", self.kind): np.stack(self.pooled[images][-1:]), "thresholds": THRESHOLDS}
+        found = {name: over_steps(counts, images, number) for number, name in enumerate(self.outputs)}
+        return {f"{images}/Dice/{name}": float(dice[0]) for name, dice in found.items() if dice is not None}
+
     def forget_last(self) -> None:
         """Take the last evaluation back."""
         for pooled in (*self.pooled.values(), self.confidence):
@@ -195,6 +204,7 @@ class Evaluator:
         Counts are int64 [n, O, 3]; of several classes, [n, O, classes - 1, 3].
         """
         counts, pixels, scores, surfaces, masks = [], [], [], [], {}
+        background: list[np.ndarray] = []
         for name, by_output in self.predictions(method, ids):
             truth, row = self.prepared.native_classes(name), []
             for number, tiles in enumerate(by_output.values()):
@@ -204,11 +214,14 @@ class Evaluator:
                     masks[name] = predicted if self.classes > 2 else predicted.astype(bool)
             counts.append(row)
             pixels.append(np.count_nonzero(truth != IGNORE))
+            background.extend(class_confusion(masks[name], truth, 1, first=0))
             if objects and self.settings.objects:
                 found = [self._objects(name, masks[name], truth, kind) for kind in range(1, self.classes)]
                 scores.append(self._of_classes([each[:3] for each in found]))
                 surfaces.append(self._of_classes([each[3:] for each in found]))
         extra = {"test_pixels": np.asarray(pixels, dtype=np.int64)}
+        if self.classes > 2:  # of two it follows from the others
+            extra["test_background"] = np.asarray(background)
         if scores:
             extra |= {"test_objects": np.asarray(scores), "test_surface": np.asarray(surfaces)}
         return np.asarray(counts, dtype=np.int64), extra, masks

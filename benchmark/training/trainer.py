@@ -30,6 +30,7 @@ class RunStore(Protocol):
     def save_checkpoint(self, state: dict[str, Any]) -> None: ...
     def start_log(self, step: int) -> None: ...
     def log(self, lines: list[dict[str, Any]]) -> None: ...
+    def log_scores(self, step: int, scores: dict[str, float]) -> None: ...
 
 
 class StaleCheckpoint(UserError):
@@ -97,6 +98,7 @@ def train(
                 reason = f"a weight was not finite after step {state.step} of {training.steps}"
                 return TrainResult("diverged", reason, history=state.history, cost=cost(training, state))
             per_image = training.evaluator.evaluate(training.method, state.step)
+            store.log_scores(state.step, training.evaluator.last_scores())
             state.history.append({"step": state.step} | means)
             state.sums, state.counted = {}, 0
         now = time.perf_counter()

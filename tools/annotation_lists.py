@@ -1,0 +1,49 @@
+"""configs/annotations/<data set>.json: which glands sparse labels annotate: `python -m tools.annotation_lists glas`.
+
+Of every training image of `official` the ids of its glands in the order in which they are annotated (0.25 is the first
+quarter of them); and of the shares of `weak_light` the checksum that a run's record has under data.annotation.sha256.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from benchmark.config.schema import Labels
+from benchmark.data.annotation import annotate, drawn
+from benchmark.data.load import load_dataset, load_prepared
+from benchmark.data.splits import load_split
+from benchmark.data.store import PreparedData
+from benchmark.paths import CONFIGS
+
+SHARES, DRAWS = (0.1, 0.25, 0.5), range(3)
+
+
+def lists(prepared: PreparedData) -> dict[str, Any]:
+    """The content of the file."""
+    ids = load_split(prepared.dataset, "official", 100, 0).labelled
+    orders = {str(draw): {name: drawn(prepared, name, Labels(1.0, "unknown"), draw)[1] for name in ids}
+              for draw in DRAWS}  # fmt: skip
+    sums = {str(draw): {str(share): found.facts["sha256"] for share in SHARES
+                        if (found := annotate(prepared, ids, Labels(share), draw))} for draw in DRAWS}  # fmt: skip
+    return {"dataset": prepared.name, "dataset_fingerprint": prepared.fingerprint, "split": "official",
+            "made_by": f"python -m tools.annotation_lists {prepared.name}", "sha256": sums, "glands": orders}
+
+
+def text(content: dict[str, Any]) -> str:
+    """JSON with a line an image."""
+    told = json.dumps({key: value for key, value in content.items() if key != "glands"}, indent=1)[:-2]
+    draws = []
+    for draw, images in content["glands"].items():
+        lines = ",\n".join(f'   "{name}": {order}' for name, order in images.items())
+        draws.append(f'  "{draw}": {{\n{lines}\n  }}')
+    return f'{told},\n "glands": {{\n' + ",\n".join(draws) + "\n }\n}\n"
+
+
+if __name__ == "__main__":
+    for dataset in sys.argv[1:]:
+        path = CONFIGS / "annotations" / f"{dataset}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text(lists(load_prepared(load_dataset(dataset), 160))), encoding="utf-8")
+        print(path)
