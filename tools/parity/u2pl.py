@@ -79,7 +79,8 @@ def released(folder: Path, data: SimpleNamespace, certain: float = 50) -> Simple
             loader_u_iter=SimpleNamespace(next=lambda: (images, None)), lr_scheduler=MagicMock(),
             data_times=MagicMock(), learning_rates=MagicMock(), batch_end=0, time=time, dist=MagicMock(),
             world_size=1, logger=QUIET, cfg={"trainer": trainer, "net": {"num_classes": CLASSES}},
-            queue_size=[4096] * CLASSES, memobank=[[torch.zeros(0, WIDTH)] for _ in range(CLASSES)], queue_ptrlis=[torch.zeros(1)] * CLASSES)
+            queue_size=[4096] * CLASSES, memobank=[[torch.zeros(0, WIDTH)] for _ in range(CLASSES)],
+            queue_ptrlis=[torch.zeros(1)] * CLASSES)
 
 
 def step_of(data: SimpleNamespace, theirs: bool) -> dict[str, float]:
