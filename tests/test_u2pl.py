@@ -8,8 +8,8 @@ import torch
 
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
-from methods._pixel_memory import PixelMemory, sample
-from methods.u2pl import U2PL, info_nce, most_certain
+from methods._pixel_contrast import PixelMemory, info_nce, sample
+from methods.u2pl import NEGATIVES, U2PL, most_certain
 from tests.batches import batch, gradients, task, terms
 from tests.test_fixmatch import labels_of, mixed, nll, pasted
 
@@ -72,6 +72,38 @@ def test_info_nce_agrees_with_numpy():
     for row, found in enumerate(info_nce(anchors, positive, negatives).tolist()):
         cosine = [a[row] @ other / np.linalg.norm(a[row]) / np.linalg.norm(other) for other in (z, *n[row])]
         assert found == pytest.approx(-np.log(np.exp(2 * cosine[0]) / np.exp(2 * np.array(cosine)).sum()), rel=1e-5)
+
+
+def test_the_contrast_of_a_whole_step_agrees_with_numpy():
+    """Four classes, the last without any pixel; two likely classes; every anchor sees the same negatives."""
+    method, rank, known = U2PL(task(classes=4), rank=2), 2, 1
+    generator = torch.Generator().manual_seed(3)
+    own, others = torch.randn(2, 3, 64, 6, 6, generator=generator)
+    logits = 2 * torch.randn(3, 4, 6, 6, generator=generator)
+    label = torch.randint(0, 3, (3, 6, 6), generator=generator)
+    label[torch.rand(label.shape, generator=generator) < 0.4] = IGNORE
+    memory = method.memory
+    memory.draw = lambda kind, count: memory.rows[kind][torch.arange(count) % NEGATIVES % memory.stored[kind].clamp(1)]
+    found = method.contrastive(own, others, logits, label, known).item()
+
+    a, z = (values.double().numpy().transpose(0, 2, 3, 1).reshape(-1, 64) for values in (own, others))
+    p = np.exp(logits.double().numpy().transpose(0, 2, 3, 1).reshape(-1, 4))
+    p /= p.sum(1, keepdims=True)
+    y, first = label.numpy().ravel(), np.arange(3 * 36) < known * 36
+    losses = []
+    for kind in range(4):
+        likely = (p > p[:, [kind]]).sum(1) < rank
+        negative = np.where(first, (y != kind) & (y != IGNORE) & likely, (y == IGNORE) & ~likely)
+        held = memory.rows[kind, : memory.stored[kind]].double().numpy()
+        assert negative.any() and np.allclose(np.sort(held, 0), np.sort(z[negative], 0))
+        anchors = a[(y == kind) & (p[:, kind] > 0.3)]
+        if kind == 3:
+            assert not len(anchors)
+            continue
+        against = np.stack([z[y == kind].mean(0), *held[np.arange(NEGATIVES) % len(held)]])
+        cosine = anchors @ against.T / np.linalg.norm(anchors, axis=1)[:, None] / np.linalg.norm(against, axis=1)
+        losses.append(np.mean(np.log(np.exp(2 * cosine).sum(1)) - 2 * cosine[:, 0]))
+    assert found == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_the_memory_replaces_the_oldest_and_draws_what_it_holds():
