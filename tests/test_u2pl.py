@@ -10,7 +10,7 @@ from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods._pixel_contrast import PixelMemory, info_nce, sample
 from methods.u2pl import NEGATIVES, U2PL, most_certain
-from tests.batches import batch, gradients, task, terms
+from tests.batches import batch, gradients, task, terms, train
 from tests.test_fixmatch import labels_of, mixed, nll, pasted
 
 
@@ -122,6 +122,33 @@ def test_sampled_places_are_distinct_and_chosen():
     assert real.all() and chosen[places].all() and len(set(places.tolist())) == 10
     places, real = sample(chosen, 60)
     assert real.sum() == chosen.sum() and torch.equal(real, chosen[places])
+
+
+def test_the_contrast_is_of_the_teachers_features_weighed_and_on_the_grid_of_features():
+    method, images, handed = learner(contrast=3.0), mixed(), []
+    method.contrastive = lambda *given: handed.extend(given) or torch.tensor(2.0)
+    assert terms(method, batch(), images, Clock(10))["contrast"].item() == 6
+    own, features, logits, label, known = handed
+    views = [method.teacher(image) for image in (batch().weak, images.strong)]
+    assert torch.allclose(features, torch.cat([view[1] for view in views]), atol=1e-5) and own.requires_grad
+    assert torch.allclose(logits, torch.cat([view[0] for view in views])[..., ::4, ::4], atol=1e-5)
+    assert known == 2 and torch.equal(label[:2], batch().mask[:, ::4, ::4]) and (label[2:] == IGNORE).any()
+
+
+def test_a_class_without_a_negative_costs_nothing():
+    features, logits = torch.randn(1, 64, 4, 4), torch.randn(1, 2, 4, 4)
+    method = learner()
+    assert method.contrastive(features, features, logits, torch.zeros(1, 4, 4, dtype=torch.int64), 1).item() == 0
+    assert method.memory.stored[0] == 0 < method.memory.stored[1]
+
+
+def test_the_teacher_follows_the_student():
+    method, clock = learner(decay=0.9), Clock(1000)
+    clock.step.fill_(900)
+    before = [p.clone() for p in method.teacher.parameters()]
+    train(method, clock, 1, mixed())
+    for old, now, student in zip(before, method.teacher.parameters(), method.student.parameters(), strict=True):
+        assert torch.allclose(now, 0.9 * old + 0.1 * student, atol=1e-6)
 
 
 def test_the_contrast_teaches_the_student_alone_and_only_real_classes_count():
