@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.data.collections import COLLECTIONS
 from benchmark.data.dataset import Dataset, Item
 from benchmark.data.folder_dataset import default_name
 from benchmark.data.images import EXTENSIONS, FEW, read_image
@@ -14,18 +15,17 @@ from benchmark.errors import UserError
 
 
 class ImagePool(Dataset):
-    """All images of a folder and of the folders in it. A subclass is a public collection and says how to get it."""
+    """All images of a folder and of the folders in it."""
 
     images_only = True
-    why_unlabelled = "nobody has masks of it"
-    how_to_get = ""
+    why_unlabelled = "it is a folder of images alone"
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.name, self.source = folder, default_name(folder), str(folder)
 
     def find(self, raw: Path) -> Path:
-        if (raw / self.name).is_dir():
-            return raw / self.name
-        raise UserError(f"no folder {raw / self.name}. {' '.join(self.how_to_get.split())} Put the images there (.png, "
-                        ".tif or .jpg, in folders of any names), or name another place with --data FOLDER or "
-                        "SEMIHISTO_DATA")
+        assert self.home is not None
+        return self.home
 
     def items(self, folder: Path) -> Iterator[Item]:
         found = [path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.name[0] != "."]
@@ -42,14 +42,15 @@ class ImagePool(Dataset):
         return image
 
 
-class FolderPool(ImagePool):
-    """Any folder of images."""
+class CollectionPool(ImagePool):
+    """A public collection, in a folder of its name among the raw data."""
 
-    why_unlabelled = "it is a folder of images alone"
-
-    def __init__(self, folder: Path) -> None:
-        self.home, self.name, self.source = folder, default_name(folder), str(folder)
+    def __init__(self, name: str) -> None:
+        self.name = self.source = name
+        _, self.domain, self.licence, self.why_unlabelled, self.how_to_get = COLLECTIONS[name]
 
     def find(self, raw: Path) -> Path:
-        assert self.home is not None
-        return self.home
+        if (raw / self.name).is_dir():
+            return raw / self.name
+        raise UserError(f"no folder {raw / self.name}. {self.how_to_get} Put the images there (.png, .tif or .jpg, in "
+                        "folders of any names), or name another place with --data FOLDER or SEMIHISTO_DATA")
