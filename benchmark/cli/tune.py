@@ -48,12 +48,10 @@ def tune(arguments: argparse.Namespace) -> int:
         logger.info("with the chosen settings:")
         tuned, again = run_missing(best, arguments, stop, {})
         after = count(tuned or [])
-    if arguments.json:
-        shared.print_json({"experiment": experiment.name, "trials": trials, "states": states, "states_tuned": after,
-                           "places": list(map(_line, found))})  # fmt: skip
-    else:
-        print("\n".join(map(_in_words, found)))
-        print(f"{states_in_words(states)}; with the chosen settings {states_in_words(after) or 'nothing'}")
+    answer = {"experiment": experiment.name, "trials": trials, "states": states, "states_tuned": after,
+              "places": list(map(_line, found))}  # fmt: skip
+    total = f"{states_in_words(states)}; with the chosen settings {states_in_words(after) or 'nothing'}"
+    shared.show(arguments, answer, [*map(_in_words, found), total])
     if stop.asked:
         return INTERRUPTED
     if not (states | after).keys() - {*ENDED, "excluded"} or arguments.dry_run:

@@ -14,9 +14,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmark.data.dataset import Dataset
-from benchmark.data.folder_dataset import FILE
-from benchmark.data.image_pool import FolderPool
+from benchmark.data.dataset import Dataset, ImagePool
+from benchmark.data.folder_dataset import FILE, default_name
 from benchmark.data.load import load_dataset, load_prepared, names
 from benchmark.data.splits import Split, digest_of
 from benchmark.data.store import PreparedData, scales_differ
@@ -45,6 +44,15 @@ class Rows:
         for slot, (part, row) in enumerate(self.places[number] for number in wanted.flat):
             found[slot] = self.arrays[part][row]
         return found.reshape(*wanted.shape, *self.shape[1:])
+
+
+class FolderPool(ImagePool):
+    """Any folder of images."""
+
+    why_unlabelled = "it is a folder of images alone"
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.name, self.source = folder, default_name(folder), str(folder)
 
 
 def load_pool(given: str) -> Dataset:

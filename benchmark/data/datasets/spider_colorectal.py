@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.data.dataset import Dataset
-from benchmark.data.image_pool import ImagePool
+from benchmark.data.dataset import Dataset, ImagePool
 
 
 class SPIDERColorectal(ImagePool, Dataset):
@@ -17,5 +16,6 @@ class SPIDERColorectal(ImagePool, Dataset):
     domain = "H&E, colorectum, 20x"
     licence = "CC BY-NC 4.0"
     why_unlabelled = "SPIDER has a class for each patch, and no masks"
-    how_to_get = """SPIDER-colorectal is histai/SPIDER-colorectal on Hugging Face (behind a form; CC BY-NC 4.0): extract
-        the images of its archives."""
+    prefixes = ("spider_colorectal",)
+    how_to_get = """SPIDER-colorectal is histai/SPIDER-colorectal on Hugging Face (behind a form; CC BY-NC 4.0): the
+        images of its archives, in folders of any names."""

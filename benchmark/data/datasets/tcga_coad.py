@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.data.dataset import Dataset
-from benchmark.data.image_pool import ImagePool
+from benchmark.data.dataset import Dataset, ImagePool
 
 
 class TCGACOAD(ImagePool, Dataset):
@@ -17,5 +16,6 @@ class TCGACOAD(ImagePool, Dataset):
     domain = "H&E, adenocarcinoma of the colon, whole slides"
     licence = "open access at the Genomic Data Commons; its terms hold"
     why_unlabelled = "no gland masks of TCGA-COAD exist"
-    how_to_get = """TCGA-COAD are whole slides (.svs, open access) at portal.gdc.cancer.gov: cut them into tiles at the
-        magnification of your labelled images."""
+    prefixes = ("tcga_coad",)
+    how_to_get = """TCGA-COAD are whole slides (.svs, open access) at portal.gdc.cancer.gov: tiles (.png, .tif or
+        .jpg) that are cut from them at the magnification of your labelled images."""
