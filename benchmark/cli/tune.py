@@ -81,13 +81,11 @@ def _line(found: Tuned) -> dict[str, Any]:
 
 
 def _in_words(found: Tuned) -> str:
-    from benchmark.runs.tuning import in_words
-
     trials = len(found.trials)
     if found.finished < trials:
         return f"{found.place}: {found.finished} of {trials} trials have ended; nothing is chosen before all have"
     if found.chosen is None:
         return f"{found.place}: no trial has a score"
-    settings = in_words(found.settings[found.chosen])
     chosen, default = (f"{100 * found.validation[trial]:.2f}" for trial in (found.chosen, 0))
-    return f"{found.place}: trial {found.chosen} of {trials} ({settings}); validation Dice {chosen}, default {default}"
+    scores = f"validation Dice {chosen}, default {default}"
+    return f"{found.place}: trial {found.chosen} of {trials} ({found.choice}); {scores}"
