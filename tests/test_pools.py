@@ -188,7 +188,7 @@ def test_collections_without_masks_are_listed_and_are_pools_alone(tmp_path: Path
         error = one_line_error(invoke("run", "--method", "supervised", "--dataset", name))
         assert why in error and f"--unlabelled {name}" in error
         lost = one_line_error(invoke(*RUN, "--method", "mean_teacher", "--unlabelled", name, "--data", tmp_path))
-        assert f"no folder {tmp_path / name}." in lost and ("portal.gdc" in lost or "Hugging Face" in lost)
+        assert f"no images of {name} under {tmp_path}." in lost and ("portal.gdc" in lost or "Hugging Face" in lost)
     with pytest.raises(UserError, match="cannot be learned from with labels"):
         specify(Request("supervised", "synthetic", overrides={"evaluate.also": "tcga_coad"}), "cpu")
     for number in range(3):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,17 @@ CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--pr
         "--labels", "--unlabelled")
 
 
+def _number(text: str) -> float:
+    """What the text says; NaN, which is in no range, where it is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def percent(text: str) -> int:
     """The type of --ratio."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
+    number = _number(text)
     if 0 < number < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole percentage; did you mean {100 * number:g}?")
     if not 1 <= number <= 100 or number != int(number):
@@ -39,10 +45,7 @@ def percent(text: str) -> int:
 def sparse(text: str) -> float:
     """The type of --labels: `sparse:0.25` as 0.25."""
     kind, _, share = text.partition(":")
-    try:
-        number = float(share)
-    except ValueError:
-        number = 0
+    number = _number(share)
     if kind != "sparse" or not 0 < number <= 1:
         raise argparse.ArgumentTypeError(f"expected sparse:SHARE with a share of the glands above 0 and at most 1, as "
                                          f"in sparse:0.25, not '{text}'")
@@ -75,10 +78,7 @@ def draws(text: str) -> tuple[int, ...]:
 
 def seconds(text: str) -> float:
     """The type of options that take a positive time."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
+    number = _number(text)
     if not 0 < number < 1e9:
         raise argparse.ArgumentTypeError(f"expected a positive number of seconds, not '{text}'")
     return number
@@ -209,6 +209,13 @@ def finished(arguments: argparse.Namespace) -> Finished:
     return load(arguments.run, results_folder(arguments.results), arguments.device)
 
 
-def print_json(value: Any) -> None:
-    """One JSON value on stdout."""
-    print(json.dumps(value, indent=1, sort_keys=True))
+def show(arguments: argparse.Namespace, value: Any, lines: Iterable[str]) -> None:
+    """A verb's answer on stdout: with --json one JSON value, else lines for a person."""
+    for line in [json.dumps(value, indent=1, sort_keys=True)] if arguments.json else lines:
+        print(line)
+
+
+def aligned(rows: Mapping[str, str]) -> list[str]:
+    """A line a row: its name, and what is said of it in a column of its own."""
+    width = max(map(len, rows), default=0)
+    return [f"{name:<{width}}  {text}" for name, text in rows.items()]

@@ -114,10 +114,7 @@ def check(arguments: argparse.Namespace) -> int:
     from benchmark.data.check import check_dataset, describe, has_errors
 
     facts = check_dataset(_load(arguments, read=True))
-    if arguments.json:
-        shared.print_json(facts)
-    else:
-        print("\n".join(describe(facts)))
+    shared.show(arguments, facts, describe(facts))
     return CHECK_FAILED if has_errors(facts) else OK
 
 

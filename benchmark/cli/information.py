@@ -34,13 +34,8 @@ def add(verbs: shared.Verbs) -> None:
 def show_list(arguments: argparse.Namespace) -> int:
     """Print the list; nothing heavy is imported for it."""
     rows = _rows(arguments.kind)
-    if arguments.json:
-        shared.print_json(rows)
-        return OK
-    width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
-        origin = f" [{row['from']}]" if "from" in row else ""
-        print(f"{row['name']:<{width}}  {row['about']}{origin}")
+    about = {row["name"]: row["about"] + (f" [{row['from']}]" if "from" in row else "") for row in rows}
+    shared.show(arguments, rows, shared.aligned(about))
     return OK
 
 
@@ -106,25 +101,19 @@ def explain(arguments: argparse.Namespace) -> int:
     about = {key: told.get(key.removeprefix("method."), "") if key.startswith("method.") else "" for key in settings}
     if settings["data.normalise"].value == "auto":
         settings["data.normalise"] = _normalise(configuration.values(), settings["data.normalise"])
-    sparse = {}
+    found = {key: {**vars(setting), "allowed": allowed[key], "about": about[key]} for key, setting in settings.items()}
+    lines, width = [], max(map(len, settings))
+    for key, setting in sorted(settings.items()):
+        value = ",".join(map(str, setting.value)) if isinstance(setting.value, tuple) else str(setting.value)
+        told_range = f"; {allowed[key]}" if allowed[key] else ""
+        lines.append(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source}){told_range}")
+        lines += textwrap.wrap(about[key], 110, initial_indent=4 * " ", subsequent_indent=4 * " ")
     if settings["labels.glands"].value is not None:
         run = specify(asked, "cpu")
         sparse = shared.annotated(run, arguments.data) | {"images": len(run.split.labelled)}
-    if arguments.json:
-        found = {key: {**vars(settings[key]), "allowed": allowed[key], "about": about[key]} for key in settings}
-        found["labels.glands"] |= {"annotated": sparse} if sparse else {}
-        shared.print_json(found)
-        return OK
-    width = max(map(len, settings))
-    for key in sorted(settings):
-        setting = settings[key]
-        value = ",".join(map(str, setting.value)) if isinstance(setting.value, tuple) else str(setting.value)
-        told_range = f"; {allowed[key]}" if allowed[key] else ""
-        print(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source}){told_range}")
-        if about[key]:
-            print(textwrap.fill(about[key], 110, initial_indent=4 * " ", subsequent_indent=4 * " "))
-    if sparse:
-        print(f"annotated: {in_words(sparse)}, in {sparse['images']} labelled images")
+        found["labels.glands"]["annotated"] = sparse
+        lines.append(f"annotated: {in_words(sparse)}, in {sparse['images']} labelled images")
+    shared.show(arguments, found, lines)
     return OK
 
 
@@ -145,11 +134,8 @@ def doctor(arguments: argparse.Namespace) -> int:
     from benchmark.training import device as devices
 
     found = diagnose(devices.choose(arguments.device), arguments.results, arguments.data)
-    if arguments.json:
-        shared.print_json({**vars(found), "verdict": found.verdict})
-    else:
-        width = max(map(len, found.facts))
-        print("\n".join(f"{name:<{width}}  {value}" for name, value in found.facts.items()))
-        print("\n".join([*(f"warning: {line}" for line in found.warnings),
-                         *(f"broken: {line}" for line in found.broken), found.verdict]))
+    shared.show(arguments, {**vars(found), "verdict": found.verdict}, [
+        *shared.aligned(found.facts), *(f"warning: {line}" for line in found.warnings),
+        *(f"broken: {line}" for line in found.broken), found.verdict,
+    ])
     return CHECK_FAILED if found.broken else OK

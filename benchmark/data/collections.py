@@ -20,8 +20,8 @@ def _tcga(project: str, organ: str) -> Collection:
         f"The Cancer Genome Atlas: H&E slides of adenocarcinoma of the {organ}; only for `--unlabelled`.",
         f"H&E, adenocarcinoma of the {organ}, whole slides", "open access at the Genomic Data Commons; its terms hold",
         f"no gland masks of {project} exist",
-        f"{project} are whole slides (.svs, open access) at portal.gdc.cancer.gov: cut them into tiles at the "
-        "magnification of your labelled images.",
+        f"{project} are whole slides (.svs, open access) at portal.gdc.cancer.gov: tiles (.png, .tif or .jpg) that are "
+        "cut from them at the magnification of your labelled images.",
     )
 
 
@@ -29,8 +29,8 @@ COLLECTIONS = {
     "spider_colorectal": Collection(  # arXiv 2503.02876
         "HistAI 2025: H&E patches of the colorectum, 224 x 224 pixels at 20x; only for `--unlabelled`.",
         "H&E, colorectum, 20x", "CC BY-NC 4.0", "SPIDER has a class for each patch, and no masks",
-        "SPIDER-colorectal is histai/SPIDER-colorectal on Hugging Face (behind a form; CC BY-NC 4.0): extract the "
-        "images of its archives.",
+        "SPIDER-colorectal is histai/SPIDER-colorectal on Hugging Face (behind a form; CC BY-NC 4.0): the images "
+        "of its archives, in folders of any names.",
     ),
     "tcga_coad": _tcga("TCGA-COAD", "colon"),
     "tcga_read": _tcga("TCGA-READ", "rectum"),

@@ -12,9 +12,8 @@ import numpy as np
 from PIL import Image
 
 from benchmark.data.collections import COLLECTIONS
-from benchmark.data.dataset import IGNORE, Dataset, boxes
+from benchmark.data.dataset import IGNORE, CollectionPool, Dataset, boxes
 from benchmark.data.folder_dataset import FILE, FolderDataset
-from benchmark.data.image_pool import CollectionPool
 from benchmark.data.images import resize
 from benchmark.data.source import (
     Content,

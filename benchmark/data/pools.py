@@ -15,9 +15,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmark.data.dataset import Dataset
-from benchmark.data.folder_dataset import FILE
-from benchmark.data.image_pool import ImagePool
+from benchmark.data.dataset import Dataset, ImagePool
+from benchmark.data.folder_dataset import FILE, default_name
 from benchmark.data.load import load_dataset, load_prepared, names
 from benchmark.data.splits import Split, digest_of
 from benchmark.data.store import PreparedData, scales_differ
@@ -48,11 +47,20 @@ class Rows:
         return found.reshape(*wanted.shape, *self.shape[1:])
 
 
+class FolderPool(ImagePool):
+    """Any folder of images."""
+
+    why_unlabelled = "it is a folder of images alone"
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.name, self.source = folder, default_name(folder), str(folder)
+
+
 def load_pool(given: str) -> Dataset:
     """The pool that a user names: a data set, or a folder of images. UserError where there is none."""
     folder = Path(given)
     if given not in names() and folder.is_dir() and not (folder / FILE).is_file():
-        return ImagePool(folder)
+        return FolderPool(folder)
     pool = load_dataset(given)
     pool.images_only = True
     return pool
