@@ -29,8 +29,8 @@ def test_the_verbs_are_these():
     options = {o for a in actions.choices["run"]._actions for o in a.option_strings} - {"-h", "--help"}
     assert options == {
         "--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled",
-        "--unlabelled", "--device", "--results", "--data", "--keep", "--overwrite", "--checkpoint-seconds", "--json",
-        "--tensorboard",
+        "--labels", "--unlabelled", "--device", "--results", "--data", "--keep", "--overwrite", "--checkpoint-seconds",
+        "--json", "--tensorboard",
     }
 
 
