@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,7 +11,9 @@ from benchmark.report import stats
 from benchmark.report.compare import paired, resampled_units, signs
 from benchmark.report.render import DASH, Table, cell, number, signed
 from benchmark.report.results_frame import Group, Tuning
-from benchmark.runs.tuning import SHARED, Tuned, in_words
+
+if TYPE_CHECKING:
+    from benchmark.runs.tuning import Tuned
 
 
 def tuning_tables(group: Group) -> list[Table]:
@@ -64,6 +67,8 @@ def _claim(test: tuple[float, ...], trial: int | None) -> str:
 
 
 def _trials(group: Group, tuning: Tuning, notes: list[str]) -> Table:
+    from benchmark.runs.tuning import SHARED, in_words  # there were trials, so it is loaded; others need no torch
+
     rows = []
     for each in tuning.found:
         chosen = ["none", DASH, DASH] if each.chosen is None else [
