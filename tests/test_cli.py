@@ -58,6 +58,15 @@ def test_help_and_list_answer_at_once_without_torch(arguments):
     assert loaded.returncode == 0, loaded.stderr
 
 
+def test_data_metrics_and_the_report_need_neither_torch_nor_a_display():
+    modules = ("nets, benchmark.metrics, benchmark.data.store, benchmark.data.splits, benchmark.data.check, "
+               "benchmark.data.preview, benchmark.runs.run_files, benchmark.report.build, benchmark.report.figures, "
+               "benchmark.report.image_selection, benchmark.report.page")
+    code = (f"import sys, benchmark.{modules}; from benchmark.data.load import load_dataset; load_dataset('glas')\n"
+            "assert benchmark.nets.NAMES and not {'torch', 'tkinter'} & set(sys.modules)")
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 @pytest.mark.parametrize("kind", ["methods", "datasets", "nets", "presets", "splits", "experiments"])
 def test_list_is_json_on_request(kind):
     rows = json.loads(command("list", kind, "--json").stdout)

@@ -94,15 +94,6 @@ def test_a_figure_has_the_same_bytes_whatever_the_users_settings_are(tmp_path: P
         assert picture.info["Description"] == "made by a command · ümlaut"
 
 
-def test_a_report_needs_neither_torch_nor_a_display() -> None:
-    import subprocess
-    import sys
-
-    code = "import benchmark.report.build, benchmark.report.figures, benchmark.report.gather, benchmark.report.page"
-    code += "\nimport sys; assert not {'torch', 'tkinter'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
 # Rows at one ratio
 
 
