@@ -26,7 +26,7 @@ from benchmark.report.figures.training import learning, losses, unlabelled, watc
 from benchmark.report.gather import check_records, group_runs
 from benchmark.report.image_selection import Selection, Shown, choose_images, select_images, thumbnails
 from benchmark.report.results_frame import Group
-from tests.conftest import invoke, tiny_settings
+from tests.conftest import demo_run
 from tests.made_records import expected, made_counts, native, of_experiment, only, record, tenths
 
 pytestmark = pytest.mark.slow
@@ -300,9 +300,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two methods' runs on synthetic images, with their masks."""
     folder = tmp_path_factory.mktemp("pictures")
     for method in ("supervised", "entropy_minimisation"):
-        found = invoke("run", "--method", method, "--dataset", "synthetic", "--preset", "demo", "--results", folder,
-                       *tiny_settings())  # fmt: skip
-        assert found.returncode == 0, found.stderr
+        assert demo_run(folder, method).returncode == 0
     return folder
 
 

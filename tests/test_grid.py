@@ -28,7 +28,7 @@ from benchmark.runs.plan import plan
 from benchmark.runs.request import specify
 from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.runs.run_files import RunFolder, digest
-from tests.conftest import ROOT, invoke, one_line_error
+from tests.conftest import ROOT, edit_json, invoke, one_line_error
 
 pytestmark = pytest.mark.slow
 EXPERIMENT = """about: A test.
@@ -142,10 +142,9 @@ def test_states_are_those_of_the_records_and_of_the_locks(experiment, tmp_path, 
     run_or_load(cell.request, RunOptions(tmp_path))
     assert state() == "1 done"
     path = tmp_path / "records" / f"{spec.run_id}.json"
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {"numerics": record["numerics"] | {"engine": 0}}))
+    numerics = edit_json(path, numerics={"engine": 0, "method": 1, "dataset": 1})["numerics"]
     assert state() == "1 stale"
-    path.write_text(json.dumps(record | {"status": "diverged", "reason": "'x' was nan"}))
+    edit_json(path, numerics=numerics, status="diverged", reason="'x' was nan")
     assert state() == "1 diverged"
 
 
@@ -244,8 +243,7 @@ def test_stale_records_are_made_anew_on_demand(experiment, tmp_path):
     assert invoke(*line).returncode == 0
     old, current = sorted((tmp_path / "records").glob("*.json"))
     before = {path: path.read_bytes() for path in (tmp_path / "records").iterdir()}
-    record = json.loads(old.read_text())
-    old.write_text(json.dumps(record | {"numerics": record["numerics"] | {"engine": 0}}))
+    record = edit_json(old, numerics={"engine": 0, "method": 1, "dataset": 1})
     left = invoke(*line)
     assert left.returncode == 3 and json.loads(left.stdout)["states"] == {"done": 1, "stale": 1}
     again = invoke(*line, "--retry", "stale")
@@ -340,12 +338,12 @@ def test_a_grid_warns_where_runs_that_are_compared_come_from_several_processors(
     processor = record["environment"]["processor"]
     assert processor["vendor"] and isinstance(processor["vector_flags"], list)
     other = record["environment"] | {"processor": processor | {"family": "25", "model": "1", "stepping": "1"}}
-    path.write_text(json.dumps(record | {"environment": other}))
+    edit_json(path, environment=other)
     said = invoke(*line).stderr
     assert "would come from several processors (synthetic, official, 20 % draw 1: " in said
     assert " (25/1/1); " in said and "draw 0" not in said
     del other["processor"]  # a record from before processors were told apart
-    path.write_text(json.dumps(record | {"environment": other}))
+    edit_json(path, environment=other)
     assert "warning" not in invoke(*line).stderr
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmark.data import images
 from benchmark.data.images import PixelDecoding, read_colour_mask, read_image, read_mask
-from benchmark.errors import UserError
+from tests.conftest import complaint
 
 ORIENTATION = 0x0112  # EXIF
 ROWS, COLUMNS = np.mgrid[:48, :64]
@@ -29,13 +29,6 @@ WHITE, RED, BLUE = (255, 255, 255), (200, 0, 0), (0, 0, 250)
 def write(path: Path, array: np.ndarray, **options: object) -> Path:
     Image.fromarray(array).save(path, **options)
     return path
-
-
-def complaint(read: Callable[..., object], *arguments: object, **options: object) -> str:
-    with pytest.raises(UserError) as caught:
-        read(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])

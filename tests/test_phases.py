@@ -122,19 +122,6 @@ def test_relabelling_sees_every_unlabelled_image_once_as_it_is_stored_and_no_mas
         assert torch.allclose(seen[row], (image - mean) / std, atol=1e-5)
 
 
-def test_labels_made_of_stored_images_fit_the_augmented_ones(tried):
-    """A mask that is the image's own brightness, moved with it, is the brightness of what is shown."""
-    training = tried.build()
-    training.enter_step(0)
-    stored = {}
-    training.method.begin_phase = lambda name, images: stored.update(
-        (int(row), image) for batch in images["unlabelled"] for row, image in zip(batch.index, batch.weak, strict=True))
-    training.enter_step(0)
-    batch = training.step.batches(training.plans(0, 1)[0])["unlabelled"]
-    moved = batch.apply(torch.stack([stored[int(row)] for row in batch.index]))
-    assert torch.allclose(moved, batch.weak, atol=1e-4)
-
-
 def test_the_clock_of_a_phase_runs_from_its_first_step_to_its_last(tried):
     training = tried.build()
     training.locate(6)

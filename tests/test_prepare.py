@@ -25,6 +25,7 @@ from benchmark.data.splits import check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.paths import ROOT
+from tests.conftest import refused
 from tests.fake_glas import HEIGHT, IDS, WIDTH, arrays, write_tree
 
 SIZE = 16
@@ -105,13 +106,8 @@ def test_where_it_is_found(tmp_path: Path, place: str) -> None:
 
 
 def test_not_found_says_what_to_get_and_where_to_put_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
+    with refused("warwick_qu_dataset_released_2016_07_08.zip", "research", str(tmp_path / "nowhere/glas"), "--data"):
         opened(tmp_path, tmp_path / "nowhere")
-    text = str(caught.value)
-    assert "\n" not in text
-    place = str(tmp_path / "nowhere" / "glas")
-    for words in ("warwick_qu_dataset_released_2016_07_08.zip", "research", place, "--data"):
-        assert words in text
     with pytest.raises(UserError, match="Did you mean 'glas'"):
         load_prepared("glass", SIZE)
     with pytest.raises(UserError, match="working size"):
@@ -149,11 +145,8 @@ BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
 def test_bad_files(tmp_path: Path, raw: Path, case: str) -> None:
     name, spoil, words = BAD[case]
     spoil(raw / "glas" / name)
-    with pytest.raises(UserError) as caught:
+    with refused(words, name.partition(".")[0].removesuffix("_anno"), str(raw / "glas")):
         opened(tmp_path, raw)
-    text = str(caught.value)
-    assert words in text and "\n" not in text
-    assert name.partition(".")[0].removesuffix("_anno") in text and str(raw / "glas") in text
     left = {path.name for path in (tmp_path / "prepared").glob("glas/*")}
     assert left <= {".lock"}, "nothing half-made is left"
 
@@ -276,7 +269,7 @@ def test_full_disk_and_file_in_the_way(tmp_path: Path, raw: Path) -> None:
     worker.start()
     worker.join(30)
     text = (tmp_path / "report").read_text()
-    assert "nothing was prepared" in text and "\n" not in text
+    assert "nothing was prepared" in text
     assert {path.name for path in (root / "glas").iterdir()} <= {".lock"}
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="a file stands where"):

@@ -138,9 +138,8 @@ def test_prediction_names_the_low_frequency_branch_first():
     ({"wavelet": "dbb2"}, "Did you mean 'db2'"), ({"wavelet": "morl"}, "wavelet must be a discrete"),
 ])
 def test_a_wavelet_that_is_unknown_is_refused(bad, hint):
-    with pytest.raises(UserError, match=hint) as error:
+    with pytest.raises(UserError, match=hint):
         XNet(task(), **bad)
-    assert next(iter(bad)) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_sizes_and_weights_that_its_own_network_cannot_take_are_refused():
