@@ -155,18 +155,6 @@ def test_the_published_variant_has_three_further_decoders_of_all_scales():
     assert all(not torch.equal(a, b) for k, a in enumerate(heads) for b in heads[:k])
 
 
-@pytest.mark.parametrize("more", [{}, PUBLISHED])
-def test_prediction_is_the_main_decoders_and_unperturbed(more):
-    method = few(**more).eval()
-    image = unlabelled().weak
-    with torch.no_grad():
-        before = method.predict(image)
-        for parameter in method.auxiliary.parameters():
-            parameter.fill_(float("nan"))
-        assert torch.equal(method.predict(image), before)
-        assert torch.equal(before, method.net.head(method.net.decode(method.net.encode(image))[-1]))
-
-
 def test_no_auxiliary_decoder_at_all_is_refused():
     with pytest.raises(UserError, match="there would be no auxiliary decoder"):
         CCT(task(), **NONE)

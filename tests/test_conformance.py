@@ -14,6 +14,7 @@ from benchmark.conformance.testbed import advance
 from benchmark.errors import UserError
 from benchmark.registry import METHODS
 from benchmark.training.setup import build_method
+from tests.batches import task
 from tests.conftest import ROOT, demo_run, one_line_error
 from tests.factories import method_testbed
 
@@ -144,6 +145,28 @@ def test_every_method_sees_the_same_labelled_images_in_the_same_order():
     for other in plans[1:]:
         for mine, yours in zip(plans[0], other, strict=True):
             assert all(torch.equal(mine["labelled"][key], yours["labelled"][key]) for key in mine["labelled"])
+
+
+STUDENT, NET = {"student": "net", "teacher": "teacher"}, {"prediction": "net"}
+OUTPUTS = {  # the official one first, and the part of the method that predicts it
+    "cps": {"first": "first", "second": "second"}, "cross_teaching": {"cnn": "cnn", "transformer": "transformer"},
+    "ad_mt": {"student": "net", "first": "first", "second": "second"},
+    **dict.fromkeys(("mean_teacher", "ua_mt", "toposemiseg", "augseg", "weak_teacher_student"), STUDENT),
+    **dict.fromkeys(("fixmatch", "freematch", "unimatch", "ss_net", "st_plus_plus", "cct", "urpc"), NET),
+}
+
+
+@pytest.mark.parametrize("method", OUTPUTS)
+def test_the_first_output_is_the_official_one_and_each_comes_from_its_own_part(method):
+    made, image = METHODS.load(method)(task()).eval(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        for parameter in made.parameters():  # no two parts agree
+            parameter.mul_(1 + 0.5 * torch.rand_like(parameter))
+        found = made.predict(image)
+        found = found if isinstance(found, dict) else {"prediction": found}
+        assert list(found) == list(OUTPUTS[method])
+        for name, part in OUTPUTS[method].items():
+            assert torch.equal(found[name], made.get_submodule(part)(image))
 
 
 def with_losses(change):

@@ -78,14 +78,6 @@ def test_configured_puts_both_under_the_rule_of_the_run():
     assert given == 2 * [(None, None, None, None)]
 
 
-def test_the_cnn_is_the_official_output():
-    method, image = CrossTeaching(task(), **SMALL).eval(), unlabelled().weak
-    outputs = method.predict(image)
-    assert list(outputs) == ["cnn", "transformer"]
-    assert torch.equal(outputs["cnn"], method.cnn(image))
-    assert torch.equal(outputs["transformer"], method.transformer(image))
-
-
 def test_two_networks_of_one_kind_are_refused():
     with pytest.raises(UserError, match=r"method\.transformer must differ"):
         CrossTeaching(task(), **(SMALL | {"transformer": "unet_small"}))

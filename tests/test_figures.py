@@ -27,7 +27,7 @@ from benchmark.report.gather import check_records, group_runs
 from benchmark.report.image_selection import Selection, Shown, choose_images, select_images, thumbnails
 from benchmark.report.results_frame import Group
 from tests.conftest import demo_run
-from tests.made_records import expected, made_counts, native, of_experiment, only, record, tenths
+from tests.made_records import made_counts, native, only, record, tenths
 
 pytestmark = pytest.mark.slow
 
@@ -138,10 +138,6 @@ def test_a_forest_says_what_is_incomplete_or_missing_and_shows_the_upper_bound()
     text = words(forest(only(*records), 20))
     assert "beta (1/3)" in text and "alpha, 100 %" in text and "Without a score here: gamma." in text
     assert forest(only(*records), 100) is None
-    plan = [expected(f"row {made['spec']['method']}", made) for made, _ in (record("alpha"), record("beta"))]
-    (group,) = of_experiment([record("alpha"), record("beta")], [*plan, expected("row c", plan[0].__dict__, run_id="x",
-                             missing="missing")])  # fmt: skip
-    assert "Without a score here: row c." in words(forest(group, 20))
 
 
 def test_the_gap_figure_has_the_waterfalls_numbers() -> None:

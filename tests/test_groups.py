@@ -45,15 +45,6 @@ def test_the_patient_else_the_slide_else_the_image():
     assert patients("ab", {"set": ("train", "test")}) == ["a", "b"]
 
 
-def test_a_patient_that_is_blank_leaves_the_slide(folder: Path):
-    write_table(folder, "patient,slide", lambda name: f"{name[0] if name[0] in 'AB' else ''},S{name[0]}")
-    write(opened(folder))
-    assert sides(folder) == [set(), set(), set()]
-    write_table(folder, "patient,slide", lambda name: f",{name}")
-    write(opened(folder))
-    assert any(sides(folder)), "negative control: here every image is a slide of its own"
-
-
 @pytest.mark.parametrize(("train", "test", "means"), [
     ("training", "testing", "test"), ("TRAIN ", " Test", "test"), ("train", "testB", "testB"),
 ])

@@ -122,21 +122,6 @@ def test_one_block_sees_its_window_and_neither_padding_nor_the_opposite_border(s
             assert footprint(run, side, row, column) == {(r, c) for r in rows for c in columns}
 
 
-def test_the_shift_of_every_second_block_carries_news_across_windows() -> None:
-    torch.manual_seed(0)
-    one, two = Stage(8, 2, 4, (0.0,)).eval(), Stage(8, 2, 4, (0.0, 0.0)).eval()
-    window = {(r, c) for r in range(4) for c in range(4, 8)}
-    assert footprint(one, 12, 2, 6) == window
-    beyond = footprint(two, 12, 2, 6) - window
-    assert {(7, 6), (2, 11), (7, 11)} <= beyond, "below, beside, and across the corner"
-
-
-def test_a_map_that_fits_one_window_is_not_moved() -> None:
-    torch.manual_seed(0)
-    stage = Stage(8, 2, 4, (0.0, 0.0)).eval()
-    assert footprint(stage, 4, 0, 0) == {(r, c) for r in range(4) for c in range(4)}
-
-
 # Numerics
 
 

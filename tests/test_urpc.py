@@ -102,16 +102,6 @@ def test_consistency_is_of_the_unlabelled_images_with_weight_and_ramp():
         assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_prediction_is_the_main_heads():
-    method = URPC(task()).eval()
-    image = unlabelled().weak
-    with torch.no_grad():
-        assert torch.equal(method.predict(image), method.pyramid(image)[0])
-        for parameter in method.heads.parameters():
-            parameter.fill_(float("nan"))
-        assert torch.isfinite(method.predict(image)).all()
-
-
 def test_a_network_of_fewer_scales_is_declined(monkeypatch):
     monkeypatch.setattr(Task, "network", lambda self: UNet(3, 2, widths=(4, 8, 16, 32)))
     with pytest.raises(NotApplicable, match="4 scales"):

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark.config.schema import SECTIONS
 from benchmark.errors import UserError
 from benchmark.nets import build, weights
 from tests.conftest import command, demo_run, invoke, one_line_error, tiny_settings
@@ -211,11 +210,6 @@ def test_explain_says_what_auto_means_and_a_run_follows_it(tmp_path) -> None:
     assert record["spec"]["values"]["data.normalise"] == "half" and "timm" not in ran.stderr
     model = json.loads(next((tmp_path / "runs").glob("*/model.json")).read_text())
     assert model["mean"] == model["std"] == [0.5] * 3
-
-
-def test_weights_are_a_setting_that_was_there_before() -> None:
-    """So a run without them, normalised by its training images, has the identity that it always had."""
-    assert SECTIONS["net"]().weights is None
 
 
 def test_a_plan_builds_the_network_without_its_weights():
