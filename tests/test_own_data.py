@@ -138,7 +138,6 @@ def test_a_folder_that_moves_stays_the_same_data(folder: Path, tmp_path: Path):
     assert second.content == first.content and second.dataset.source == str(moved)
     here, there = (Spec("m", "cells", "folds", 20, 0, 0, "fair", {}, str(place)) for place in (folder, moved))
     assert here.run_id == there.run_id and here.run_id.startswith("m-cells-folds-r20")
-    assert here.run_id != Spec("m", "other", "folds", 20, 0, 0, "fair", {}, str(folder)).run_id
     assert Spec.from_json(here.to_json()) == here and "source" not in Spec("m", "glas", "folds", 20, 0, 0, "").to_json()
 
 
@@ -360,10 +359,6 @@ def test_what_was_added_after_the_lists_were_made_is_said(folder: Path):
     (folder / "masks" / f"{split.labelled[0]}.png").unlink()
     with pytest.raises(UserError, match=f"needs the mask of {split.labelled[0]}, which is not there any more"):
         check_split_matches_data(split, opened(folder))
-    path = folder / "splits" / "folds.json"
-    path.write_text(path.read_text().replace("A_0", "A_00"))
-    with pytest.raises(UserError, match=r"the file was edited; make it again with .*data split"):
-        load_split(data.dataset, "folds", 20, 0)
 
 
 def test_prepare_sets_the_tiling_once(folder: Path):

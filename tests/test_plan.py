@@ -31,14 +31,6 @@ def test_words_are_philox_4x64_10() -> None:
     assert generator.random_raw(4).tolist() == known
 
 
-def test_words_do_not_depend_on_the_block() -> None:
-    for width in (1, 4, 6):
-        whole = words(3, "a", 0, 20, width)
-        assert (whole[7:12] == words(3, "a", 7, 5, width)).all()
-    # a wider field keeps the words of the narrower one as long as the counter blocks are as many
-    assert (words(3, "a", 0, 5, 4)[:, :2] == words(3, "a", 0, 5, 2)).all()
-
-
 def test_golden_plan() -> None:
     """Plans are part of every record's meaning: a change here changes every run."""
     plan = planner(seed=7).block(1001, 1)
