@@ -1,7 +1,5 @@
 """Rendered batches made by hand, and second implementations in NumPy, for tests of methods."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """Methods that break the contract, each in its own way: `check` must catch every one of them, and say where."""
 
-from __future__ import annotations
-
 import random
 import sys
 

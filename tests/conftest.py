@@ -1,7 +1,5 @@
 """What tests share: one thread, a small prepared synthetic set, and a way to call the command line."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

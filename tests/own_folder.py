@@ -1,7 +1,5 @@
 """A small folder of one's own: images with disks of two classes, of five patients, some without a mask."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

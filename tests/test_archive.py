@@ -1,7 +1,5 @@
 """Archives: plain ones are extracted, others are refused in one line, and nothing leaves the target folder."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 import zipfile

@@ -1,7 +1,5 @@
 """AugSeg's mechanism, against NumPy and Pillow."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

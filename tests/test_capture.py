@@ -1,7 +1,5 @@
 """A captured step: what its warm-up changed is put back; on a GPU it computes what an eager one does."""
 
-from __future__ import annotations
-
 import json
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """CCT's mechanism; its perturbations alone are in test_feature_perturbations.py."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

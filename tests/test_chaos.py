@@ -1,7 +1,5 @@
 """A small battle; `python -m tools.kill_test` fights the large ones."""
 
-from __future__ import annotations
-
 import pytest
 
 from tools.kill_test import battle

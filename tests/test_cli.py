@@ -1,7 +1,5 @@
 """The command line's surface: what there is, how fast it answers, what it says to mistakes."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Every method keeps the contract; and the suite that says so catches those that do not."""
 
-from __future__ import annotations
-
 import math
 import sys
 from functools import cache

@@ -1,7 +1,5 @@
 """What a data set is known by: the content of its files, not their names and sizes."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Cross pseudo supervision's mechanism, against NumPy."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """CRAG's adapter on a made-up tree of its layout: the real files are not at hand."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Cross teaching's mechanism."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

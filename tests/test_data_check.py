@@ -1,7 +1,5 @@
 """`data check`: what several classes, missing masks and images that occur twice look like in its lines."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re

@@ -1,7 +1,5 @@
 """What README and the tree promise."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

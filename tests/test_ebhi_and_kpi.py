@@ -1,7 +1,5 @@
 """EBHI-Seg and KPIs on made-up trees of their layouts, and on the real quarter of EBHI-Seg where it is at hand."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from collections.abc import Callable

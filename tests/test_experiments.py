@@ -1,7 +1,5 @@
 """Experiments: what their files mean, and what is wrong with a wrong one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """Figures: what they show against hand calculations, and that odd records draw."""
 
-from __future__ import annotations
-
 import io
 import shutil
 from dataclasses import replace

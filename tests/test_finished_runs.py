@@ -1,7 +1,5 @@
 """Using trained models: `predict`, `evaluate`, `export` and `verify`, each against the run itself."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

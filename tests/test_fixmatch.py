@@ -1,7 +1,5 @@
 """FixMatch's mechanism, against NumPy, on batches with real CutMix."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """`tools.gpu`: its order, its limits, and what it says; on the CPU, with commands that take no GPU."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

@@ -1,7 +1,5 @@
 """Grids: runs side by side, a crash that costs one run, and nothing done twice."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

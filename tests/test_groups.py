@@ -1,7 +1,5 @@
 """Who must not be on both sides of a split, in what words sets are named, and lists that are older than both."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 tests/test_prepare.py has what a whole data set meets: truncated, empty and huge files, pages, folders named as images.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Mean Teacher's mechanism."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

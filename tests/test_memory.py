@@ -1,7 +1,5 @@
 """What tensors hold at once is counted right, and parts that are back-propagated in turn hold less."""
 
-from __future__ import annotations
-
 import torch
 
 from benchmark.conformance.checks import advance, differences

@@ -1,7 +1,5 @@
 """Metrics against slow references and independent libraries."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

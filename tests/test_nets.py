@@ -1,7 +1,5 @@
 """Networks: exact counts, the three parts, numerics, and what a user is told."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """`data new`: what it sees in folders as people have them, and that none of their labels is lost without a word."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

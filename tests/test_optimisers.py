@@ -1,7 +1,5 @@
 """Learning rates against the published schedules; groups, the latch, and what a checkpoint keeps of an optimiser."""
 
-from __future__ import annotations
-
 import copy
 import io
 import math

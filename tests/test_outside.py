@@ -1,7 +1,5 @@
 """Methods and data sets that users bring: by path, and from installed packages."""
 
-from __future__ import annotations
-
 import json
 import os
 import textwrap

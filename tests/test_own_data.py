@@ -1,7 +1,5 @@
 """A folder of one's own: what it may hold, what becomes of it, and one clear line for every mistake."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

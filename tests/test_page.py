@@ -1,7 +1,5 @@
 """The page as text: its numbers against the tables', hostile names, what it asks for."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """Components of foreground maps, their matching, and the loss that compares two maps by them."""
 
-from __future__ import annotations
-
 from itertools import combinations, permutations
 
 import numpy as np

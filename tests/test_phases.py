@@ -1,7 +1,5 @@
 """Methods with stages: begun once, resumed exactly, with fresh networks, optimisers, schedules and new labels."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Plans: the generator is the published one, steps are independent of blocks, epochs are permutations."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -11,7 +9,7 @@ from benchmark.batches.augment import Augment
 from benchmark.batches.plan import Planner, dihedral
 from benchmark.config.schema import convert, fields_of
 from benchmark.errors import UserError
-from benchmark.randomness import uniform, words
+from benchmark.randomness import uniform
 
 VIEWS = ("weak", "strong", "strong2")
 ALL = Augment(crop=0.5, grey=0.2)

@@ -1,7 +1,5 @@
 """From raw files to prepared arrays: the right values, one clear line a bad file, one result for many workers."""
 
-from __future__ import annotations
-
 import json
 import logging
 import multiprocessing

@@ -1,7 +1,5 @@
 """Presets: every recipe is valid, and the `paper` preset has the published sizes."""
 
-from __future__ import annotations
-
 import json
 from itertools import product
 

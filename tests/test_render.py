@@ -1,7 +1,5 @@
 """Rendering against NumPy, SciPy and torchvision: geometry, colour, blur, CutMix, and what a batch can do."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The report's frames, tables and files against hand calculations on records made by hand."""
 
-from __future__ import annotations
-
 import time
 from fractions import Fraction
 from pathlib import Path

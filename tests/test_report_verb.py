@@ -1,7 +1,5 @@
 """`report EXPERIMENT` from runs to files: what is written, what is checked, what is refused."""
 
-from __future__ import annotations
-
 import shutil
 
 import pytest

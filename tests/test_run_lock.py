@@ -1,7 +1,5 @@
 """Run locks: one holder at a time, whatever processes, machines and clocks do."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Whole runs through the command line: records, continuation, interruption, and what may go wrong."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """More than two classes: counts of each against the rest, scores, masks, and every method that takes them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Split lists: nested, stratified, disjoint where it counts, verified, and the same wherever they are made."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from itertools import pairwise

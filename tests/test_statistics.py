@@ -1,7 +1,5 @@
 """Spread and intervals against loops and formulas."""
 
-from __future__ import annotations
-
 from itertools import product
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Over a run neither the tensors that are alive nor the time of a step grow."""
 
-from __future__ import annotations
-
 import gc
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Images too many for the device are streamed from their file: the same plans, the same batches, the same weights."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

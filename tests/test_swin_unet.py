@@ -1,7 +1,5 @@
 """Swin U-Net: the published count, windows at every size, and what every network owes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Boundary and signed distance against independent re-computations with SciPy and scikit-image."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Tiles: they cover an image, and their predictions make it whole again."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 

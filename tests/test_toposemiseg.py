@@ -1,7 +1,5 @@
 """TopoSemiSeg's mechanism; persistence has tests of its own."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

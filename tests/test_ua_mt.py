@@ -1,7 +1,5 @@
 """Uncertainty-aware Mean Teacher's mechanism, against NumPy."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

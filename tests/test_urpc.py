@@ -1,7 +1,5 @@
 """URPC's mechanism."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

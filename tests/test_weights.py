@@ -1,7 +1,5 @@
 """Pretrained encoders: the package, files and the hub; what they compute, what they bring, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import warnings

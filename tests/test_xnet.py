@@ -1,7 +1,5 @@
 """XNet's mechanism: two branches that see different frequencies, exchange features, and teach each other."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

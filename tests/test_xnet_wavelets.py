@@ -1,7 +1,5 @@
 """The wavelet split of XNet: PyWavelets' coefficients, and two images that see one half of the frequencies each."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import pywt
