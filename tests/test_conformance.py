@@ -72,7 +72,7 @@ CORE = (
     "logits_have_shape_and_are_finite", "hidden_masks_and_test_images_are_unused", "labels_are_mixed",
     "no_hidden_state", "train_eval_mode_is_restored",
 )  # of every method; the other checks in the quick tests of some, and of all in `test --all`
-WHOLLY = ("supervised", "mean_teacher", "unimatch")
+WHOLLY = ("supervised", "mean_teacher", "unimatch", "st_plus_plus")
 
 
 @pytest.mark.parametrize(("method", "check"), [

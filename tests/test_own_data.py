@@ -357,6 +357,10 @@ def test_what_was_added_after_the_lists_were_made_is_said(folder: Path):
     (folder / "masks" / f"{split.labelled[0]}.png").unlink()
     with pytest.raises(UserError, match=f"needs the mask of {split.labelled[0]}, which is not there any more"):
         check_split_matches_data(split, opened(folder))
+    path = folder / "splits" / "folds.json"
+    path.write_text(path.read_text().replace("A_0", "A_00"))
+    with pytest.raises(UserError, match=r"the file was edited; make it again with .*data split"):
+        load_split(data.dataset, "folds", 20, 0)
 
 
 def test_prepare_sets_the_tiling_once(folder: Path):

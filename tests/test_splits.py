@@ -184,7 +184,7 @@ def test_edited_files_are_refused(glas: Dataset) -> None:
     labelled = content["folds"][0]["labelled"]["10"]
     labelled[0] = next(name for name in content["folds"][0]["train"] if name not in labelled)
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"the file was edited; make it again with .*data split"):
+    with pytest.raises(UserError, match="edited"):
         load_split(glas, "official", 10, 0)
     for broken in ("{", "[]", "{}"):
         path.write_text(broken)
