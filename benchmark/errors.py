@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 OK, RUN_FAILED, USAGE, GRID_INCOMPLETE, CHECK_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 75
@@ -38,6 +38,11 @@ class NotApplicable(Exception):
 
 class Interrupted(Exception):
     """The run was asked to stop; everything up to its last step is saved and the same command continues it."""
+
+
+def listed(words: Sequence[object], most: int = 1) -> str:
+    """The first of these, and how many more there are."""
+    return ", ".join(map(str, words[:most])) + f" and {len(words) - most} more" * (len(words) > most)
 
 
 def suggest(name: str, options: Iterable[str]) -> str:

@@ -44,7 +44,8 @@ class CorrMatch(Method):
         - It halves the sum and the supervised terms, a factor on the learning rate.
         - Its CutMix pastes the same image, augmented anew, and L_kl compares the pasted view with the plain weak one.
         - It spreads in the mixed image outside the pasted box, region after region; here before mixing, at once.
-        - Its regions are cut from rows enlarged to the image, and it never samples the last row.
+        - Its regions are cut from rows enlarged to the image, and it never samples the last row. It resizes with
+          aligned corners.
     """
 
     display = "CorrMatch"

@@ -48,6 +48,7 @@ class MCNet(Method):
           configured decoder's own way comes first, then others of bilinear, nearest and bicubic, for any decoder that
           interpolates.
         - For more than two classes its sharpened probabilities do not sum to 1.
+        - In two dimensions its Dice lacks the factor 2 above: at best 0.5, with half of the gradient.
         - It computes cross-entropy and does not use it; here the supervised loss is the configured one.
     """
 

@@ -75,7 +75,8 @@ class U2PL(Method):
         - Its first epoch is supervised alone, and its anchors are the most certain 20 % (falling). Classes beyond the
           20th rank do not count.
         - Its strong view is CutMix alone, in half of the steps; here it also has other colours and blur.
-        - Its features have 256 channels.
+        - Its features have 256 channels. All new negatives enter its memory; here at most 256 of a class at a step.
+        - It writes the one-hot labels of a whole batch to the first image, so that the contrast is of this image alone.
     """
 
     display = "U2PL"

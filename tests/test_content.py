@@ -117,7 +117,7 @@ def test_another_copy_is_looked_at(raw: Path, tmp_path: Path):
     shift(tmp_path / "copy" / "glas" / "train_1_anno.bmp")
     assert opened("glas", tmp_path, raw=tmp_path / "copy").fingerprint != first.fingerprint
     assert opened("glas", tmp_path, raw=raw).fingerprint == first.fingerprint
-    with pytest.raises(UserError, match="no GlaS images under"):
+    with pytest.raises(UserError, match="no images of glas under"):
         opened("glas", tmp_path, raw=tmp_path / "nowhere")
 
 

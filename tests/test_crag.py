@@ -56,17 +56,17 @@ def test_the_two_folders_are_training_and_test_images_in_order_of_their_numbers(
 
 def test_it_is_found_by_its_folders(tmp_path: Path, raw: Path) -> None:
     assert load_dataset("crag").find(raw) == raw / "CRAG" == load_dataset("crag").find(raw / "CRAG")
-    with pytest.raises(UserError, match=r"no CRAG images under .*nowhere.*research only.*nowhere/crag.*--data"):
+    with pytest.raises(UserError, match=r"no images of crag under .*nowhere.*research only.*nowhere/crag.*--data"):
         opened(tmp_path, tmp_path / "nowhere")
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "no masks' folder": (lambda crag: (crag / "valid" / "Annotation").rename(crag / "valid" / "masks"),
-                         "no CRAG images"),
+                         "no images of crag"),
     "lost mask": (lambda crag: (crag / "train" / "Annotation" / "train_3.png").unlink(),
                   r"train/Images/train_3.png: its mask is missing$"),
     "lost images": (lambda crag: [(crag / "train" / "Images" / f"train_{n}.png").unlink() for n in (3, 10)],
-                    r"train/Annotation/train_3.png: a mask without its image \(and 1 more\)"),
+                    r"train/Annotation/train_3.png and 1 more: a mask without its image"),
     "two files": (lambda crag: (crag / "train" / "Images" / "train_03.png").write_bytes(b""),
                   r"train_3.png: a second file for number 3 beside train_03.png"),
 }

@@ -96,7 +96,7 @@ def rename(place: str, name: str) -> Callable[[Path], object]:
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "no class": (lambda top: shutil.rmtree(top / "Polyp"), r"Polyp/image: no such folder; ebhi_gland needs image and"),
     "no labels": (lambda top: shutil.rmtree(top / "Normal" / "label"), "Normal/label: no such folder"),
-    "no classes": (lambda top: [shutil.rmtree(top / name) for name in CLASSES], "no EBHI-Seg images .*--data"),
+    "no classes": (lambda top: [shutil.rmtree(top / name) for name in CLASSES], "no images of ebhi_gland .*--data"),
     "both spellings": (lambda top: save(top / "Normal" / "image" / f"GTXC{PATIENTS[0]}-1-400-000.png", False),
                        r"a second file for name GTXC2000000-1-400-000 beside GT.*; keep one"),
     "stray image": (lambda top: save(top / "Polyp" / "image" / "figure1.png", False),
@@ -150,7 +150,7 @@ def test_kpi_has_official_sets_and_labels_whole_slides(kidneys: Path) -> None:
 
 
 def test_kpi_with_a_wrong_layout(kidneys: Path) -> None:
-    with pytest.raises(UserError, match=r"no KPIs images under .*syn54077668.*--data"):
+    with pytest.raises(UserError, match=r"no images of kpi under .*syn54077668.*--data"):
         opened(kidneys / "nowhere", kidneys, "kpi")
     slide = kidneys / "Task1_patch_level" / "train" / "56Nx" / "12_1"
     (slide / "mask" / "12_1_0_0_mask.jpg").unlink()

@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 
+from benchmark.data.collections import COLLECTIONS
 from benchmark.data.load import load_dataset
 from benchmark.registry import DATASETS, METHODS
 from benchmark.report.gather import group_runs
@@ -175,7 +176,8 @@ def test_the_list_shows_what_is_installed_and_a_broken_one_is_one_line(packages)
     assert "broken: no module abroad_gone" in about["gone"] and about["wrong"].startswith("broken: ")
     assert "abroad_fine has no class Absent" in about["nobody"] and "hidden by the built-in" in about["supervised"]
     text = invoke("list", "datasets").stdout
-    assert "Tiles from abroad. [abroad 1.2]" in text and len(text.splitlines()) == len(DATASETS.names()) + 1
+    assert "Tiles from abroad. [abroad 1.2]" in text
+    assert len(text.splitlines()) == len(DATASETS.names()) + len(COLLECTIONS) + 1
 
 
 def test_an_installed_method_and_data_set_run_by_name(packages, here):

@@ -63,6 +63,17 @@ WAYS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
 }
 
 
+def test_a_colour_that_is_no_class_is_named_with_those_that_are(folder: Path):
+    said(folder, "classes: {background: [255, 255, 255], one: [255, 0, 0], two: [1, 2, 3]}\nignore: [9, 9, 9]\n")
+    for path in (folder / "masks").iterdir():
+        mask = COLOURS[np.array(Image.open(path))]
+        mask[0, 0] = 9, 9, 9
+        mask[1, :2] = [1, 2, 4] if path.stem == "A_0" else mask[1, :2]
+        Image.fromarray(mask).save(path)
+    with pytest.raises(UserError, match=r"A_0\.png: mask values \(1, 2, 4\) in 2 pixels are no .*one \(255, 0, 0\)"):
+        opened(folder)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_to_write_masks_gives_the_same_classes(folder: Path, way: str):
     first, (write_as, classes) = opened(folder), WAYS[way]

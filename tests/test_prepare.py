@@ -220,7 +220,7 @@ def test_damaged_folders_are_prepared_again(
     DAMAGE[case](first.folder)
     with pytest.raises(UserError, match=r"(damaged|another version).*data prepare glas --size 16"):
         opened(tmp_path, raw, prepare=False)
-    with pytest.raises(UserError, match=r"(damaged|another version).*cannot be prepared again: no GlaS"):
+    with pytest.raises(UserError, match=r"(damaged|another version).*cannot be prepared again: no images of glas"):
         opened(tmp_path, tmp_path / "nowhere")
     monkeypatch.setenv("SEMIHISTO_DATA", str(tmp_path / "nowhere"))
     caplog.clear()

@@ -293,6 +293,6 @@ def test_two_processes_share_the_trials_and_choose_the_same(tuned, tmp_path):
     assert (one.returncode, other.returncode) == (0, 0), answers
     assert [json.loads(out) for out, _ in answers] == [whole, whole]
     lines = [line for _, err in answers for line in err.splitlines() if ": done (" in line]
-    runs = [line.partition(": done")[0] for line in lines if "by another grid" not in line]
-    assert len(set(runs)) == len(runs) == 9, "no run was done twice"
+    done = [line for line in lines if "by another grid" not in line]
+    assert len(done) == len(list((tmp_path / "records").glob("*.json"))) >= 9, "no run was done twice"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from benchmark.training.setup import build_method
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "methods.md"
+PARITY = ROOT / "tools" / "parity" / "figures.json"
 INTRODUCTION = """# Methods
 
 <!-- Written by `python -m tools.methods_page` from methods/, configs/presets/, tests/ and results/; CI keeps it so. -->
@@ -38,6 +40,13 @@ guess). The column `tune` has the range that [`tune`](grids.md#an-equal-tuning-b
 draws the learning rate of every method, from a quarter of the configured one to four times that. Parameters are
 counted under `paper` at 256 px. Every mechanism has tests of its own, and every method passes the conformance suite
 (`python -m benchmark check all`).
+
+Where a section has a table *beside the released code*, both were run on the same logits, labels and masks, drawn at
+random by a seed, in float64. Of the released script the training step itself was run, from the head of its loop to
+`optimizer.zero_grad()`, with these logits in place of its networks and without CUDA. Ours are the terms that the
+method's `losses` gives for them. None of that code is in this repository. The figures are of
+`python -m tools.parity FOLDER`, where FOLDER has a clone of each repository (it needs `pip install einops`). *Apart* is
+the difference, or the largest one of a tensor whose mean stands beside it. A row without a reason must be below 1e-5.
 """
 LOWER = "supervised"
 QUICK = """Made by `python -m benchmark grid quick` (96 px, small networks, 200 steps on a CPU: far from the papers'
@@ -80,15 +89,32 @@ def section(entry: Entry) -> str:
             drawn = str(tuned.get(name, DASH))
             rows.append([name, allowed(field.type), text(field.default), recipe, drawn, doc.arguments[name]])
         header = ["`method.`", "allowed", "default", "`paper`", "`tune`", ""]
-        table = markdown(Table("", "", header, rows)).split("\n", 4)[4]
-        lines += ["", table.rstrip().replace("\\`", "`").replace("--:", ":--")]
+        lines += ["", bare_table(header, rows)]
     if doc.differs:
         lines += ["", "Differs from published code:", "", *(f"- {line}" for line in doc.differs)]
+    lines += beside_released(entry.name)
     trained, net = size_under_paper(entry.name)
     lines += ["", f"Under `paper`: {net}, {trained:,} parameters trained."]
     proofs = list(mechanism_tests(entry.name))
     lines += ["", f"Proven by tests/test_{entry.name}.py:", "", *(f"- {proof}" for proof in proofs)]
     return "\n".join([*lines, ""])
+
+
+def bare_table(header: list[str], rows: list[list[str]]) -> str:
+    """A table without title and caption, its columns to the left."""
+    table = markdown(Table("", "", header, rows)).split("\n", 4)[4]
+    return table.rstrip().replace("\\`", "`").replace("--:", ":--")
+
+
+def beside_released(name: str) -> list[str]:
+    """What tools/parity found for a method; nothing where it has no comparison."""
+    found = json.loads(PARITY.read_text(encoding="utf-8")).get(name)
+    if found is None:
+        return []
+    rows = [[row["what"], f"{row['released']:.6f}", f"{row['ours']:.6f}",
+             f"{row['apart']:.0e}" if row["apart"] > 1e-12 else "below 1e-12", row["why"]] for row in found["rows"]]
+    title = f"Beside the released code ({found['repository']} at {found['commit'][:7]}):"
+    return ["", title, "", bare_table(["", "released", "ours", "apart", "why"], rows)]
 
 
 def text(value: object) -> str:

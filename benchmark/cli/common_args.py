@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from benchmark.paths import results_folder
 
 if TYPE_CHECKING:
     from benchmark.models.load import Finished
-    from benchmark.runs.request import Request
+    from benchmark.runs.plan import Planned
+    from benchmark.runs.request import Request, ResolvedRun
 
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -22,12 +24,17 @@ CELL = ("--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--pr
         "--labels", "--unlabelled")
 
 
+def _number(text: str) -> float:
+    """What the text says; NaN, which is in no range, where it is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def percent(text: str) -> int:
     """The type of --ratio."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
+    number = _number(text)
     if 0 < number < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole percentage; did you mean {100 * number:g}?")
     if not 1 <= number <= 100 or number != int(number):
@@ -38,10 +45,7 @@ def percent(text: str) -> int:
 def sparse(text: str) -> float:
     """The type of --labels: `sparse:0.25` as 0.25."""
     kind, _, share = text.partition(":")
-    try:
-        number = float(share)
-    except ValueError:
-        number = 0
+    number = _number(share)
     if kind != "sparse" or not 0 < number <= 1:
         raise argparse.ArgumentTypeError(f"expected sparse:SHARE with a share of the glands above 0 and at most 1, as "
                                          f"in sparse:0.25, not '{text}'")
@@ -74,10 +78,7 @@ def draws(text: str) -> tuple[int, ...]:
 
 def seconds(text: str) -> float:
     """The type of options that take a positive time."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0
+    number = _number(text)
     if not 0 < number < 1e9:
         raise argparse.ArgumentTypeError(f"expected a positive number of seconds, not '{text}'")
     return number
@@ -176,13 +177,29 @@ def request(arguments: argparse.Namespace) -> Request:
     if labelled is not None and not labelled.is_file():
         raise UserError(f"--labelled {labelled}: no such file")
     overrides = parse_overrides(arguments.overrides)
-    if arguments.labels is not None:
-        overrides["labels.glands"] = arguments.labels
-    overrides |= {"data.unlabelled": arguments.unlabelled} if arguments.unlabelled else {}
+    for option, key in (("labels", "labels.glands"), ("unlabelled", "data.unlabelled")):
+        if (value := getattr(arguments, option)) is not None:
+            if key in overrides:
+                raise UserError(f"--{option} and --set {key}=... say the same; give one of them")
+            overrides[key] = value
     return Request(
         METHODS.full_name(arguments.method), arguments.dataset, arguments.split, arguments.ratio, arguments.fold,
         arguments.seed, arguments.preset, overrides, labelled,
     )
+
+
+def annotated(run: ResolvedRun | Planned, raw: str | None) -> dict[str, Any]:
+    """What the sparse labels of a run come to, or why that is `unknown`; empty where its masks are whole."""
+    from benchmark.data.load import load_prepared
+    from benchmark.training.setup import annotation_of
+
+    if run.spec.values["labels.glands"] is None:
+        return {}
+    try:
+        sparse = annotation_of(run.spec, load_prepared(run.dataset, run.spec.values["data.size"], raw=raw), run.split)
+    except UserError as error:
+        return {"unknown": str(error)}
+    return sparse.facts if sparse else {}
 
 
 def finished(arguments: argparse.Namespace) -> Finished:
@@ -192,6 +209,13 @@ def finished(arguments: argparse.Namespace) -> Finished:
     return load(arguments.run, results_folder(arguments.results), arguments.device)
 
 
-def print_json(value: Any) -> None:
-    """One JSON value on stdout."""
-    print(json.dumps(value, indent=1, sort_keys=True))
+def show(arguments: argparse.Namespace, value: Any, lines: Iterable[str]) -> None:
+    """A verb's answer on stdout: with --json one JSON value, else lines for a person."""
+    for line in [json.dumps(value, indent=1, sort_keys=True)] if arguments.json else lines:
+        print(line)
+
+
+def aligned(rows: Mapping[str, str]) -> list[str]:
+    """A line a row: its name, and what is said of it in a column of its own."""
+    width = max(map(len, rows), default=0)
+    return [f"{name:<{width}}  {text}" for name, text in rows.items()]

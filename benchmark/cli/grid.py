@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from benchmark.cli import common_args as shared
 from benchmark.config.schema import check_cores
 from benchmark.console import StopSignals
-from benchmark.errors import GRID_INCOMPLETE, INTERRUPTED, OK, RUN_FAILED, UserError
+from benchmark.errors import GRID_INCOMPLETE, INTERRUPTED, OK, RUN_FAILED, UserError, listed
 from benchmark.paths import results_folder
 
 logger = logging.getLogger(__name__)
@@ -66,14 +66,12 @@ def grid(arguments: argparse.Namespace) -> int:
     planned, code = run_missing(experiment, arguments, stop, shared.only(arguments))
     if planned is None:
         return code
-    if arguments.json:
-        cells = [
-            {"row": e.cell.row, "run_id": e.spec.run_id, "state": e.state, "command": e.cell.request.command}
-            for e in planned
-        ]
-        shared.print_json({"experiment": experiment.name, "states": count(planned), "cells": cells})
-    else:
-        print(states_in_words(count(planned)) or "nothing to do")
+    states, cells = count(planned), [
+        {"row": e.cell.row, "run_id": e.spec.run_id, "state": e.state, "command": e.cell.request.command}
+        for e in planned
+    ]
+    answer = {"experiment": experiment.name, "states": states, "cells": cells}
+    shared.show(arguments, answer, [states_in_words(states) or "nothing to do"])
     return code
 
 
@@ -99,13 +97,12 @@ def run_missing(
     wanted = {"missing"}.union(*(RETRY[kind] for kind in arguments.retry))
     chosen = [entry for entry in planned if entry.state in wanted]
     check_hyperparameters(chosen)
-    _show(planned)
+    _show(planned, arguments)
     slots = [{}] * (arguments.slots or TASKS) if slurm else environments(device, arguments.slots, arguments.gpus)
     if chosen:
         here = None if slurm else devices.environment(device)
         if here and here["device"] and (mixed := mixed_lists(planned, chosen, here)):
-            more = f", and {len(mixed) - 1} more" if len(mixed) > 1 else ""
-            logger.warning(f"warning: runs that are compared would come from several processors ({mixed[0]}{more}); "
+            logger.warning(f"warning: runs that are compared would come from several processors ({listed(mixed)}); "
                            "run one ratio of one draw on machines of one kind (--only ratio=..., --only draw=...)")
         told = _in_words(estimate(planned, chosen), min(len(slots), len(chosen)))
         print(f"{len(chosen)} to run: {told}", file=sys.stderr)
@@ -148,16 +145,23 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError(f"{'--print' if arguments.show else '--sbatch'} goes with --launcher slurm")
 
 
-def _show(planned: list[Planned]) -> None:
-    """One line a row: how many of its runs are in which state, and why some are excluded."""
+def _show(planned: list[Planned], arguments: argparse.Namespace) -> None:
+    """One line a row: how many of its runs are in which state, and why some are excluded. Before a dry run also what
+    sparse labels come to, in the row's first run."""
+    from benchmark.data.annotation import in_words
     from benchmark.runs.plan import by_row, count
 
-    rows = by_row(planned)
-    width = max(map(len, rows), default=0)
-    for row, entries in rows.items():
+    rows, known = {}, dict[Any, dict[str, Any]]()
+    for row, entries in by_row(planned).items():
         reasons = sorted({entry.cell.reason for entry in entries if entry.cell.reason})
-        why = "".join(f" ({reason})" for reason in reasons)
-        print(f"{row:<{width}}  {states_in_words(count(entries))}{why}", file=sys.stderr)
+        rows[row] = states_in_words(count(entries)) + "".join(f" ({reason})" for reason in reasons)
+        spec, split = entries[0].spec, entries[0].split
+        if arguments.dry_run and spec.values["labels.glands"]:
+            key = spec.dataset, split, spec.section("labels"), spec.values["data.size"]
+            known[key] = known.get(key) or shared.annotated(entries[0], arguments.data)
+            rows[row] += f"; annotated in draw {spec.fold} at {spec.ratio} %: {in_words(known[key])}"
+    for line in shared.aligned(rows):
+        print(line, file=sys.stderr)
 
 
 def _submit(name: str, chosen: list[Planned], arguments: argparse.Namespace, kind: str) -> int:
@@ -173,14 +177,11 @@ def _submit(name: str, chosen: list[Planned], arguments: argparse.Namespace, kin
     command += ["--data", os.path.abspath(arguments.data)] if arguments.data else []
     text = script(name, len(chosen), workers, command, logs=logs, cuda=kind == "cuda", options=arguments.sbatch)
     if arguments.show:
-        shared.print_json({"experiment": name, "script": text}) if arguments.json else print(text, end="")
+        shared.show(arguments, {"experiment": name, "script": text}, text.splitlines())
         return OK
     path = logs / f"{name}.sbatch"
     answer = submit(text, path, chosen, results)
-    if arguments.json:
-        shared.print_json({"experiment": name, "script": str(path), "submitted": answer})
-    else:
-        print(answer)
+    shared.show(arguments, {"experiment": name, "script": str(path), "submitted": answer}, [answer])
     ask = shlex.join(["python", "-m", "benchmark", "status", *shared.part_of(arguments)])
     logger.info(f"{workers} workers; their output is in {logs}; see their progress with '{ask}'")
     return OK
@@ -195,10 +196,7 @@ def status(arguments: argparse.Namespace) -> int:
     results = results_folder(arguments.results)
     running = running_runs(results)
     answer = _experiment(arguments, results, running) if arguments.experiment else _everything(results, running)
-    if arguments.json:
-        shared.print_json(answer)
-    else:
-        _print(answer)
+    shared.show(arguments, answer, _lines(answer))
     return OK
 
 
@@ -248,14 +246,11 @@ def _experiment(arguments: argparse.Namespace, results: Path, running: list[dict
     }
 
 
-def _print(answer: dict[str, Any]) -> None:
+def _lines(answer: dict[str, Any]) -> list[str]:
     from benchmark.runs.lock import HEARTBEAT_TIMEOUT
 
-    rows = answer.get("rows", {})
-    width = max(map(len, rows), default=0)
-    for row, states in rows.items():
-        print(f"{row:<{width}}  {states_in_words(states)}")
-    print(states_in_words(answer["states"]) or "no runs yet")
+    lines = shared.aligned({row: states_in_words(states) for row, states in answer.get("rows", {}).items()})
+    lines.append(states_in_words(answer["states"]) or "no runs yet")
     for entry in answer["running"]:
         progress = "starting"
         if entry["seconds_left"] is not None:
@@ -263,14 +258,16 @@ def _print(answer: dict[str, Any]) -> None:
             progress += f"{spoken(entry['seconds_left'])} left"
         silent = entry["silent_seconds"]
         silence = f"; no heartbeat for {spoken(silent)}: `grid` takes it over" if silent > HEARTBEAT_TIMEOUT else ""
-        print(f"  running: {entry['run_id']}: {progress} (process {entry['process']} on {entry['host']}){silence}")
+        process = f"process {entry['process']} on {entry['host']}"
+        lines.append(f"  running: {entry['run_id']}: {progress} ({process}){silence}")
     for run_id, step in answer["interrupted"].items():
-        print(f"  interrupted: {run_id}: {f'after step {step}' if step else 'has a checkpoint'}; the command that "
-              "started it continues it")
+        lines.append(f"  interrupted: {run_id}: {f'after step {step}' if step else 'has a checkpoint'}; the command "
+                     "that started it continues it")
     if answer["states"].keys() & {"missing", "running"} and "continue" in answer:
         seconds = answer["device_seconds_left"]
-        print(_in_words(None if seconds is None else (seconds, answer["device"]), len(answer["running"])))
-        print(f"continue with: {answer['continue']}")
+        lines.append(_in_words(None if seconds is None else (seconds, answer["device"]), len(answer["running"])))
+        lines.append(f"continue with: {answer['continue']}")
+    return lines
 
 
 def states_in_words(states: dict[str, int]) -> str:

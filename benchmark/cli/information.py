@@ -11,12 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
-from benchmark.errors import CHECK_FAILED, OK, UserError
+from benchmark.errors import CHECK_FAILED, OK
 
 if TYPE_CHECKING:
     from benchmark.config.compose import Setting
     from benchmark.registry import Entry, Registry
-    from benchmark.runs.request import Request
 
 KINDS = ("methods", "datasets", "nets", "presets", "splits", "experiments")
 
@@ -35,18 +34,14 @@ def add(verbs: shared.Verbs) -> None:
 def show_list(arguments: argparse.Namespace) -> int:
     """Print the list; nothing heavy is imported for it."""
     rows = _rows(arguments.kind)
-    if arguments.json:
-        shared.print_json(rows)
-        return OK
-    width = max((len(row["name"]) for row in rows), default=0)
-    for row in rows:
-        origin = f" [{row['from']}]" if "from" in row else ""
-        print(f"{row['name']:<{width}}  {row['about']}{origin}")
+    about = {row["name"]: row["about"] + (f" [{row['from']}]" if "from" in row else "") for row in rows}
+    shared.show(arguments, rows, shared.aligned(about))
     return OK
 
 
 def _rows(kind: str) -> list[dict[str, Any]]:
     from benchmark.config import yaml_files
+    from benchmark.data.collections import COLLECTIONS
     from benchmark.nets import NAMES
     from benchmark.paths import CONFIGS
     from benchmark.registry import DATASETS, METHODS
@@ -54,7 +49,8 @@ def _rows(kind: str) -> list[dict[str, Any]]:
     if kind == "methods":
         return [_method(entry) for entry in METHODS.entries()] + _installed(METHODS)
     if kind == "datasets":
-        return [{"name": e.name, "about": e.summary} for e in DATASETS.entries()] + _installed(DATASETS)
+        about = {e.name: e.summary for e in DATASETS.entries()} | {name: c.about for name, c in COLLECTIONS.items()}
+        return [{"name": name, "about": about[name]} for name in sorted(about)] + _installed(DATASETS)
     if kind == "nets":
         return [{"name": name, "about": about} for name, about in NAMES.items()]
     if kind == "splits":
@@ -90,9 +86,11 @@ def explain(arguments: argparse.Namespace) -> int:
     """Print the settings."""
     from benchmark import ranges
     from benchmark.config.compose import compose
+    from benchmark.data.annotation import in_words
     from benchmark.data.load import load_dataset
     from benchmark.docstring import parse
     from benchmark.registry import METHODS
+    from benchmark.runs.request import specify
 
     dataset = load_dataset(arguments.dataset)
     asked = shared.request(arguments)
@@ -103,38 +101,20 @@ def explain(arguments: argparse.Namespace) -> int:
     about = {key: told.get(key.removeprefix("method."), "") if key.startswith("method.") else "" for key in settings}
     if settings["data.normalise"].value == "auto":
         settings["data.normalise"] = _normalise(configuration.values(), settings["data.normalise"])
-    if arguments.json:
-        shared.print_json({
-            key: {**vars(settings[key]), "allowed": allowed[key], "about": about[key]} for key in sorted(settings)
-        })
-        return OK
-    width = max(map(len, settings))
-    for key in sorted(settings):
-        setting = settings[key]
+    found = {key: {**vars(setting), "allowed": allowed[key], "about": about[key]} for key, setting in settings.items()}
+    lines, width = [], max(map(len, settings))
+    for key, setting in sorted(settings.items()):
         value = ",".join(map(str, setting.value)) if isinstance(setting.value, tuple) else str(setting.value)
         told_range = f"; {allowed[key]}" if allowed[key] else ""
-        print(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source}){told_range}")
-        if about[key]:
-            print(textwrap.fill(about[key], 110, initial_indent=4 * " ", subsequent_indent=4 * " "))
+        lines.append(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source}){told_range}")
+        lines += textwrap.wrap(about[key], 110, initial_indent=4 * " ", subsequent_indent=4 * " ")
     if settings["labels.glands"].value is not None:
-        print(_annotated(asked, arguments.data))
+        run = specify(asked, "cpu")
+        sparse = shared.annotated(run, arguments.data) | {"images": len(run.split.labelled)}
+        found["labels.glands"]["annotated"] = sparse
+        lines.append(f"annotated: {in_words(sparse)}, in {sparse['images']} labelled images")
+    shared.show(arguments, found, lines)
     return OK
-
-
-def _annotated(asked: Request, data: str | None) -> str:
-    """What the sparse labels come to; why it is not known where the images are not here."""
-    from benchmark.data.annotation import in_words
-    from benchmark.data.load import load_prepared
-    from benchmark.runs.request import specify
-    from benchmark.training.setup import annotation_of
-
-    spec, split, dataset, *_ = specify(asked, "cpu")
-    try:
-        sparse = annotation_of(spec, load_prepared(dataset, spec.values["data.size"], raw=data), split)
-    except UserError as error:
-        return f"annotated: not known here ({error})"
-    assert sparse is not None
-    return f"annotated: {in_words(sparse.facts)} of {len(split.labelled)} labelled images"
 
 
 def _normalise(values: Mapping[str, Any], setting: Setting) -> Setting:
@@ -154,11 +134,8 @@ def doctor(arguments: argparse.Namespace) -> int:
     from benchmark.training import device as devices
 
     found = diagnose(devices.choose(arguments.device), arguments.results, arguments.data)
-    if arguments.json:
-        shared.print_json({**vars(found), "verdict": found.verdict})
-    else:
-        width = max(map(len, found.facts))
-        print("\n".join(f"{name:<{width}}  {value}" for name, value in found.facts.items()))
-        print("\n".join([*(f"warning: {line}" for line in found.warnings),
-                         *(f"broken: {line}" for line in found.broken), found.verdict]))
+    shared.show(arguments, {**vars(found), "verdict": found.verdict}, [
+        *shared.aligned(found.facts), *(f"warning: {line}" for line in found.warnings),
+        *(f"broken: {line}" for line in found.broken), found.verdict,
+    ])
     return CHECK_FAILED if found.broken else OK

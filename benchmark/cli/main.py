@@ -15,8 +15,8 @@ from benchmark.console import log_to_stderr
 from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, raised_at, suggest
 
 GROUPS = {
-    "run an experiment": {"run": "run", "grid": "grid", "tune": "tune", "status": "grid", "clean": "maintenance"},
-    "look at results": {"report": "report", "diagnose": "report", "records": "maintenance", "verify": "run"},
+    "run an experiment": {"run": "run", "grid": "grid", "tune": "tune", "status": "grid", "clean": "results"},
+    "look at results": {"report": "results", "diagnose": "results", "records": "results", "verify": "run"},
     "use a trained model": {"predict": "models", "evaluate": "models", "export": "models"},
     "data": {"data": "data"},
     "methods": {"new": "methods", "check": "methods", "profile": "methods"},

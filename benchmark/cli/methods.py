@@ -59,10 +59,8 @@ def new(arguments: argparse.Namespace) -> int:
         f"python -m benchmark run --method {called} --dataset synthetic --preset demo",
         f"python -m pytest {shlex.quote(str(tests))}",
     ]
-    if arguments.json:
-        shared.print_json({"class": class_name, "method": str(method), "tests": str(tests), "next": commands})
-    else:
-        print("\n".join([f"wrote {method}", f"wrote {tests}", "next:", *(f"  {command}" for command in commands)]))
+    made = {"class": class_name, "method": str(method), "tests": str(tests), "next": commands}
+    shared.show(arguments, made, [f"wrote {method}", f"wrote {tests}", "next:", *(f"  {each}" for each in commands)])
     return OK
 
 
@@ -83,10 +81,8 @@ def check(arguments: argparse.Namespace) -> int:
                 print(f"{name}: {one.replace('_', ' ')}: {complaint or 'ok'}", flush=True)
     answers = [complaint for results in report.values() for complaint in results.values()]
     failed = sum(complaint is not None for complaint in answers)
-    if arguments.json:
-        shared.print_json(report)
-    else:
-        print(f"{failed} of {len(answers)} checks failed" if failed else f"{len(answers)} checks passed")
+    passed = f"{failed} of {len(answers)} checks failed" if failed else f"{len(answers)} checks passed"
+    shared.show(arguments, report, [passed])
     return CHECK_FAILED if failed else OK
 
 
@@ -101,7 +97,7 @@ def profile(arguments: argparse.Namespace) -> int:
             costs = measure(arguments, device)
         except NotApplicable as reason:
             raise UserError(f"{arguments.method} declines this setting: {reason}") from None
-        shared.print_json(costs) if arguments.json else print("\n".join(_lines(costs)))
+        shared.show(arguments, costs, _lines(costs))
         return OK
     if arguments.trace:
         raise UserError(f"--trace {arguments.trace}: a trace is of one method; name it with --method")
@@ -112,7 +108,7 @@ def profile(arguments: argparse.Namespace) -> int:
             found.append(measure(argparse.Namespace(**{**vars(arguments), "method": name}), device))
         except (NotApplicable, UserError) as reason:  # a setting of one method is a mistake in the others
             found.append({"method": name, "declined": str(reason)})
-    shared.print_json(found) if arguments.json else print("\n".join(_table(found)))
+    shared.show(arguments, found, _table(found))
     return OK
 
 

@@ -92,10 +92,9 @@ def predict(arguments: argparse.Namespace) -> int:
             print(f"{name:<{width}}  {areas}", flush=True)
     if done:
         prediction.write_table(folder, done, names)
-    if arguments.json:
-        windows = cut and {"height": cut.side[0], "width": cut.side[1], "overlap": cut.overlap}
-        shared.print_json({"run_id": finished.model.run_id, "classes": names, "output": str(folder),
-                           "windows": windows, "images": done, "failed": failed})
+    windows = cut and {"height": cut.side[0], "width": cut.side[1], "overlap": cut.overlap}
+    shared.show(arguments, {"run_id": finished.model.run_id, "classes": names, "output": str(folder),
+                            "windows": windows, "images": done, "failed": failed}, [])
     logger.info("%d of %d images predicted, in %s", len(done), len(images), folder)
     return RUN_FAILED if failed else OK
 
@@ -127,14 +126,12 @@ def evaluate(arguments: argparse.Namespace) -> int:
             logger.info("%d images are left out, because %s: %s%s", len(names), why, ", ".join(names[:3]),
                         ", ..." * (len(names) > 3))
     logger.info("%s: %s", "already evaluated" if was_there else "written", path)
-    if arguments.json:
-        shared.print_json(content)
-        return OK
-    print("\n".join(_table(content)))
+    lines = _table(content)
     if not own and finished.record is not None:
         strict = finished.record["scores"].get("strict") or {}
         if strict.get("dice") is not None:
-            print(f"on {spec.dataset}, its training data: Dice {100 * strict['dice']:.2f}, n {strict['n']}")
+            lines.append(f"on {spec.dataset}, its training data: Dice {100 * strict['dice']:.2f}, n {strict['n']}")
+    shared.show(arguments, content, lines)
     return OK
 
 
@@ -172,8 +169,6 @@ def export(arguments: argparse.Namespace) -> int:
     files, failed = exporting.export(finished, folder, formats)
     for line in failed:
         logger.error(line)
-    if arguments.json:
-        shared.print_json({"run_id": finished.model.run_id, "output": str(folder), "files": files, "failed": failed})
-    else:
-        print("\n".join(f"{folder / name}: {about}" for name, about in files.items()))
+    made = {"run_id": finished.model.run_id, "output": str(folder), "files": files, "failed": failed}
+    shared.show(arguments, made, (f"{folder / name}: {about}" for name, about in files.items()))
     return RUN_FAILED if failed else OK

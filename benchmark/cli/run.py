@@ -58,17 +58,17 @@ def run(arguments: argparse.Namespace) -> int:
     trace = folder_of(results, record["run_id"]) / "error.txt"
     if record["status"] == "failed" and not was_there and trace.is_file():
         print(trace.read_text(encoding="utf-8"), end="", file=sys.stderr)
-    shared.print_json(record) if arguments.json else print(summary(record))
+    shared.show(arguments, record, summary(record))
     return OK if record["status"] in ("done", "skipped") else RUN_FAILED
 
 
-def summary(record: dict[str, Any]) -> str:
+def summary(record: dict[str, Any]) -> list[str]:
     """A few lines for a person."""
     from benchmark.data.annotation import in_words
     from benchmark.protocols import MEANING
 
     if record["status"] != "done":
-        return f"{record['run_id']}\n{record['status']}: {record['reason']}"
+        return [record["run_id"], f"{record['status']}: {record['reason']}"]
     lines = [record["run_id"], f"{'protocol':<12}{'Dice':>8}{'Jaccard':>10}  how it is computed"]
     for name, meaning in MEANING.items():
         score = record["scores"].get(name)
@@ -84,7 +84,7 @@ def summary(record: dict[str, Any]) -> str:
         lines.append(f"annotated: {in_words(record['data']['annotation'])}")
     cost = record["cost"]
     lines.append(f"{cost['steps']} steps, {cost['seconds_per_step']:.3f} s a step, {cost['wall_seconds']:.0f} s in all")
-    return "\n".join(lines)
+    return lines
 
 
 def verify(arguments: argparse.Namespace) -> int:
@@ -107,8 +107,7 @@ def verify(arguments: argparse.Namespace) -> int:
             print(f"{comparison.run_id}: {'equal' if comparison.equal else 'differs'}")
             for aspect, difference in comparison.differences.items():
                 print(f"  {aspect}: {difference or 'equal'}", flush=True)
-    if arguments.json:
-        shared.print_json([vars(comparison) | {"equal": comparison.equal} for comparison in found])
+    shared.show(arguments, [vars(comparison) | {"equal": comparison.equal} for comparison in found], [])
     return OK if all(comparison.equal for comparison in found) else CHECK_FAILED
 
 

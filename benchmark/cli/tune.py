@@ -48,12 +48,10 @@ def tune(arguments: argparse.Namespace) -> int:
         logger.info("with the chosen settings:")
         tuned, again = run_missing(best, arguments, stop, {})
         after = count(tuned or [])
-    if arguments.json:
-        shared.print_json({"experiment": experiment.name, "trials": trials, "states": states, "states_tuned": after,
-                           "places": list(map(_line, found))})  # fmt: skip
-    else:
-        print("\n".join(map(_in_words, found)))
-        print(f"{states_in_words(states)}; with the chosen settings {states_in_words(after) or 'nothing'}")
+    answer = {"experiment": experiment.name, "trials": trials, "states": states, "states_tuned": after,
+              "places": list(map(_line, found))}  # fmt: skip
+    total = f"{states_in_words(states)}; with the chosen settings {states_in_words(after) or 'nothing'}"
+    shared.show(arguments, answer, [*map(_in_words, found), total])
     if stop.asked:
         return INTERRUPTED
     if not (states | after).keys() - {*ENDED, "excluded"} or arguments.dry_run:
@@ -83,13 +81,11 @@ def _line(found: Tuned) -> dict[str, Any]:
 
 
 def _in_words(found: Tuned) -> str:
-    from benchmark.runs.tuning import in_words
-
     trials = len(found.trials)
     if found.finished < trials:
         return f"{found.place}: {found.finished} of {trials} trials have ended; nothing is chosen before all have"
     if found.chosen is None:
         return f"{found.place}: no trial has a score"
-    settings = in_words(found.settings[found.chosen])
     chosen, default = (f"{100 * found.validation[trial]:.2f}" for trial in (found.chosen, 0))
-    return f"{found.place}: trial {found.chosen} of {trials} ({settings}); validation Dice {chosen}, default {default}"
+    scores = f"validation Dice {chosen}, default {default}"
+    return f"{found.place}: trial {found.chosen} of {trials} ({found.choice}); {scores}"

@@ -17,6 +17,7 @@ from benchmark.data.fold_lists import BLANK, LEARNT_FROM, TRAIN, patients
 from benchmark.data.near_duplicates import MOST, SIDE, near_duplicates
 from benchmark.data.splits import available, load_split
 from benchmark.data.store import PreparedData
+from benchmark.errors import listed
 
 RELEASED = ("official", "published", "as released")  # splits that others made, some with patients in both
 LIMIT = 10  # of a list that may be long
@@ -162,13 +163,13 @@ def describe(facts: Facts) -> list[str]:
                       for key, channels in statistics.items())
             impossible = "; more than 0.5 is impossible for values in [0, 1]"
             lines.append(f"{what}: {', '.join(values)}" + impossible * (max(statistics["standard_deviation"]) > 0.5))
-    same = [" = ".join(names) for names in facts["duplicates"]]
-    lines.append(f"images with the same pixels: {_listed(same)}" if same else "no two images have the same pixels")
+    same = listed([" = ".join(names) for names in facts["duplicates"]], LIMIT)
+    lines.append(f"images with the same pixels: {same}" if same else "no two images have the same pixels")
     if facts["near_duplicates"] is None:
         lines.append(f"images that look alike: not looked for among more than {MOST:,}, or below {SIDE} px")
     else:
         alike = [" ~ ".join(pair["images"]) + _looks(pair) for pair in facts["near_duplicates"]]
-        lines.append(f"images that look alike: {_listed(alike)}" if alike else
+        lines.append(f"images that look alike: {listed(alike, LIMIT)}" if alike else
                      "no two images look alike, turned or mirrored")
     return lines + _leak_lines(facts)
 
@@ -268,10 +269,6 @@ def _leak_lines(facts: Facts) -> list[str]:
 def _looks(pair: Facts) -> str:
     position = f"{pair['position']}, " if pair["position"] else ""
     return f" ({position}correlation {pair['correlation']:.2f})"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return ", ".join(words[:LIMIT]) + (f" and {len(words) - LIMIT} more" if len(words) > LIMIT else "")
 
 
 def _count(number: int, noun: str) -> str:

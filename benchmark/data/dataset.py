@@ -17,8 +17,9 @@ from pydantic import model_validator
 
 from benchmark.config.yaml_files import Strict
 from benchmark.data import images
+from benchmark.data.collections import COLLECTIONS
 from benchmark.data.images import PixelDecoding
-from benchmark.errors import UserError
+from benchmark.errors import UserError, listed
 from benchmark.paths import splits_folder
 
 IGNORE = 255
@@ -92,6 +93,8 @@ class Dataset:
     decoding: PixelDecoding = images.PLAIN  # how files become pixels, for images that a run predicts later
     home: Path | None = None  # the folder of a data set of one's own
     published_statistics: Statistics | None = None
+    prefixes: tuple[str, ...] = ()  # how names of its folder or archive begin; the first is where it should lie
+    how_to_get: str = ""  # what to download, from where, under which licence, and what there is to put into place
     publishable: bool = False  # whether pictures of it may lie in a repository
     own_lists: Mapping[str, Sequence[Any]] = {}  # split -> the files of ids of each fold, of a folder of one's own
     stratified: bool = True  # lists are drawn within grades or, where none is known, classes that occur
@@ -120,7 +123,29 @@ class Dataset:
         """The folder with the images, or the archive that holds it.
 
         UserError where there is none: what to get, from where and under which licence, where to put it."""
+        if found := self.home or self._find(raw):
+            return found
+        raise UserError(f"no images of {self.name} under {raw}. {' '.join(self.how_to_get.split())} Put that at "
+                        f"{raw / self.prefixes[0]}, or name another place with --data FOLDER or SEMIHISTO_DATA")
+
+    def holds(self, folder: Path) -> bool:
+        """Whether the images lie in this folder."""
         raise NotImplementedError
+
+    def _find(self, raw: Path) -> Path | None:
+        """Looked at: `raw` itself; folders and archives in it whose name starts with one of `prefixes` (upper or lower
+        case, blanks as underscores); the only folder in it (as in an unpacked archive); and so on in these."""
+        if not raw.is_dir():
+            return raw if is_archive(raw) else None
+        if self.holds(raw):
+            return raw
+        entries = sorted(path for path in raw.iterdir() if not path.name.startswith((".", "__MACOSX")))
+        named = [path for path in entries if path.name.lower().replace(" ", "_").startswith(self.prefixes)]
+        folders = [path for path in entries if path.is_dir()]
+        for path in sorted(named + folders * (len(folders) == 1), key=is_archive):
+            if found := self._find(path):
+                return found
+        return None
 
     def items(self, folder: Path) -> Iterator[Item]:
         """The items in their one order. UserError for files that are missing."""
@@ -151,27 +176,40 @@ class Dataset:
         return (item.ignore() if callable(item.ignore) else images.read_mask(item.ignore)) > 0
 
 
+class ImagePool(Dataset):
+    """Images that nobody has masks for, in a folder and the folders in it: they can only be unlabelled training images
+    (`--unlabelled`)."""
+
+    images_only = True
+
+    def holds(self, folder: Path) -> bool:
+        return folder.name.lower() == self.prefixes[0]
+
+    def items(self, folder: Path) -> Iterator[Item]:
+        found = [path for path in folder.rglob("*") if path.suffix.lower() in images.EXTENSIONS and path.name[0] != "."]
+        for path in sorted(found):
+            yield Item(path.relative_to(folder).as_posix(), path, None, {"set": "train"})
+
+    def read_image(self, item: Item) -> np.ndarray:
+        """uint8 [H, W, 3]. UserError for what cannot be read, and for a picture that must be a mask."""
+        image = super().read_image(item)
+        if images.looks_like_a_mask(image):
+            raise UserError(f"{item.image}: has few colours, as a mask has; name a folder of images alone")
+        return image
+
+
+class CollectionPool(ImagePool):
+    """One of COLLECTIONS."""
+
+    def __init__(self, name: str) -> None:
+        self.name = self.source = name
+        self.prefixes = (name,)
+        _, self.domain, self.licence, self.why_unlabelled, self.how_to_get = COLLECTIONS[name]
+
+
 def is_archive(path: Path) -> bool:
     """Whether this is a file with an archive's name."""
     return path.is_file() and path.name.lower().endswith(ARCHIVES)
-
-
-def locate(raw: Path, prefixes: tuple[str, ...], holds: Callable[[Path], bool]) -> Path | None:
-    """The folder that `holds` the images, or an archive; None where there is neither.
-
-    Looked at: `raw` itself; folders and archives in it whose name starts with one of `prefixes` (upper or lower case,
-    blanks as underscores); the only folder in it (as in an unpacked archive); and so on in these."""
-    if not raw.is_dir():
-        return raw if is_archive(raw) else None
-    if holds(raw):
-        return raw
-    entries = sorted(path for path in raw.iterdir() if not path.name.startswith((".", "__MACOSX")))
-    named = [path for path in entries if path.name.lower().replace(" ", "_").startswith(prefixes)]
-    folders = [path for path in entries if path.is_dir()]
-    for path in sorted(named + folders * (len(folders) == 1), key=is_archive):
-        if found := locate(path, prefixes, holds):
-            return found
-    return None
 
 
 def numbered(folder: Path, name: str) -> dict[int, Path]:
@@ -203,7 +241,6 @@ def paired(
         (masks.keys() - pictures.keys(), masks, "a mask without its image"),
     ):
         if lone:
-            more = f" (and {len(lone) - 1} more)" if len(lone) > 1 else ""
-            raise UserError(f"{paths[min(lone)]}: {lack}{more}")
+            raise UserError(f"{listed([paths[key] for key in sorted(lone)])}: {lack}")
     for key in sorted(pictures):
         yield key, pictures[key], masks.get(key)

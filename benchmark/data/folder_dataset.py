@@ -12,7 +12,6 @@ import shlex
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,18 +20,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Val
 
 from benchmark.config import yaml_files
 from benchmark.data import images
+from benchmark.data.collections import COLLECTIONS
 from benchmark.data.dataset import IGNORE, Dataset, Item, Tile
 from benchmark.data.fold_lists import TRAIN
 from benchmark.data.folder_files import fields_of, files_of, read_groups
 from benchmark.data.images import Colour, PixelDecoding
-from benchmark.errors import UserError
+from benchmark.errors import UserError, listed
 from benchmark.registry import DATASETS
 
 FILE = "dataset.yaml"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # it is a part of run ids and of files' names
 MADE = re.compile(r"official|published|(patients|folds)(_\d+)?")  # splits that the suite makes
 LARGEST_VALUE = 65535
-UNKNOWN = 65535  # in a table from mask values to classes
 MOST_CLASSES = 255  # class 255 means "ignore"
 SHOWN = 5  # wrong values that a complaint lists
 
@@ -130,7 +129,7 @@ class Description(yaml_files.Strict):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if name in DATASETS.names():
+        if name in (*DATASETS.names(), *COLLECTIONS):
             raise ValueError(f"must not be '{name}', the name of a built-in data set")
         if name and not NAME.fullmatch(name):
             raise ValueError(f"may have only letters, digits, _ and ., not '{name}'")
@@ -201,7 +200,7 @@ def default_name(folder: Path) -> str:
     """A name for a folder's data: its own, in plain letters, with underscores for what a name may not have."""
     plain = unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_.]+", "_", plain).strip("_.") or "data"
-    return f"my_{name}" if name in DATASETS.names() else name
+    return f"my_{name}" if name in (*DATASETS.names(), *COLLECTIONS) else name
 
 
 class FolderDataset(Dataset):
@@ -230,10 +229,6 @@ class FolderDataset(Dataset):
         digest.update(table.read_bytes() if said.groups and table.is_file() else b"")
         self.version = digest.hexdigest()[:12]
 
-    def find(self, raw: Path) -> Path:
-        """Nothing needs finding: it was named by its path."""
-        return self.home
-
     def items(self, folder: Path) -> Iterator[Item]:
         """The images in natural order of their ids."""
         said = self.description
@@ -255,7 +250,7 @@ class FolderDataset(Dataset):
             images.check_mask(ids, None, str(path))
             return np.where(ids == self.description.ignore, 0, ids).astype(np.uint16)
         except UserError as error:
-            if images.looks_like_a_mask(self.files.images[item.id]):
+            if images.looks_like_a_mask(self.read_image(item)):
                 raise UserError(f"{error}; its image has few colours: are images and masks swapped?") from None
             raise
 
@@ -264,32 +259,25 @@ class FolderDataset(Dataset):
         return None if item.ignore is None else images.read_mask(self.files.masks[item.id]) == self.description.ignore
 
     def _classes(self, path: Path) -> np.ndarray:
-        said = self.description
-        colours = [value for value in (*said.values, said.ignore) if isinstance(value, tuple)]
-        if colours:
-            found = images.read_colour_mask(path, colours).astype(np.uint16)
-            found[found == len(self.classes)] = IGNORE
-            return found
-        numbers = images.read_mask(path, lossy=said.thresholds)
-        found = self._table[numbers]
-        wrong = numbers[found == UNKNOWN]
+        said, count = self.description, len(self.classes)
+        coloured = isinstance(said.values[0], tuple)
+        numbers = images.colour_numbers(path) if coloured else images.read_mask(path, lossy=said.thresholds)
+        named = np.array([*said.values, *[said.ignore] * (said.ignore is not None)])
+        named = images.packed(named) if coloured else named
+        lowest, ignored = named[:count], np.isin(numbers, named[count:])
+        order = np.argsort(lowest)
+        found = order[np.searchsorted(lowest, numbers, side="right", sorter=order) - 1]  # below all: the last
+        wrong = numbers[~ignored & (numbers < lowest[found] if said.thresholds else numbers != lowest[found])]
         if not wrong.size:
-            return found
+            return np.where(ignored, IGNORE, found).astype(np.uint16)
         values, counts = np.unique(wrong, return_counts=True)
-        shown = ", ".join(map(str, values[np.argsort(-counts, kind="stable")[:SHOWN]]))
+        frequent = values[np.argsort(-counts, kind="stable")].tolist()
+        shown = listed([images.unpacked(value) if coloured else value for value in frequent], SHOWN)
+        hint = ""
+        if len(values) > SHOWN:
+            hint = "; were the masks saved with loss, as JPEG is?" if coloured else (
+                f"; if they are grey edges of a class, give a threshold, as in {{{self.classes[0]}: 0, "
+                f"{self.classes[1]}: {{from: 128}}}}")
         known = ", ".join(f"{name} {value}" for name, value in said.classes.items())
-        more = f" and {len(values) - SHOWN} more" * (len(values) > SHOWN)
-        hint = (f"; if they are grey edges of a class, give a threshold, as in {{{self.classes[0]}: 0, "
-                f"{self.classes[1]}: {{from: 128}}}}") * (len(values) > SHOWN)
-        raise UserError(f"{path}: mask values {shown}{more} in {len(wrong):,} pixels are no class of dataset.yaml "
+        raise UserError(f"{path}: mask values {shown} in {len(wrong):,} pixels are no class of dataset.yaml "
                         f"({known}) and not its ignore value{hint}")
-
-    @cached_property
-    def _table(self) -> np.ndarray:
-        """uint16 [65536]: a mask's number -> class index, 255 or UNKNOWN."""
-        table, said = np.full(1 << 16, UNKNOWN, np.uint16), self.description
-        for value in sorted(value for value in said.values if isinstance(value, int)):
-            table[value : None if said.thresholds else value + 1] = said.values.index(value)
-        if isinstance(said.ignore, int):
-            table[said.ignore] = IGNORE
-        return table

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from benchmark.data.fold_lists import TRAIN, VALIDATION
 from benchmark.data.images import EXTENSIONS
-from benchmark.errors import UserError, suggest
+from benchmark.errors import UserError, listed, suggest
 
 FIELD = re.compile(r"\{(.*?)\}")
 JUNK = ("Thumbs.db", "desktop.ini")
@@ -177,7 +177,6 @@ def _read_table(path: Path, ids: Collection[str]) -> dict[str, dict[str, str]]:
             raise UserError(f"{path}, line {reader.line_num}: {what} image '{name}'."
                             + suggest(name, ids) * (name not in ids))
         found[name] = row
-    lost = [name for name in ids if name not in found]
-    if lost:
-        raise UserError(f"{path}: no row for the image '{lost[0]}'" + f" and {len(lost) - 1} more" * (len(lost) > 1))
+    if lost := [f"'{name}'" for name in ids if name not in found]:
+        raise UserError(f"{path}: no row for the image {listed(lost)}")
     return found

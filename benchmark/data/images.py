@@ -5,9 +5,7 @@ An image that its EXIF tag turns (as cameras and phones write it) is turned as v
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,41 +86,19 @@ def read_mask(path: Path, *, lossy: bool = False) -> np.ndarray:
     return np.ascontiguousarray(colours[..., 0])
 
 
-def read_colour_mask(path: Path, colours: Sequence[Colour]) -> np.ndarray:
-    """uint8 [H, W]: each pixel's place in `colours`, which are distinct (at most 256) RGB values of 8 bits.
-
-    Only equal colours match; a palette's colours count, not its indices. UserError: as for `read_mask`, and for a
-    colour that is not in the list: which, and the nearest that is."""
-    pixels = colour_numbers(path)
-    indices = np.zeros(pixels.shape, np.uint8)
-    known = np.zeros(pixels.shape, bool)
-    for index, number in enumerate(_packed(np.array(colours))):
-        indices[pixels == number] = index
-        known |= pixels == number
-    if known.all():
-        return indices
-    strange, counts = np.unique(pixels[~known], return_counts=True)
-    wrong = _unpacked(strange[counts.argmax()])
-    nearest = min(colours, key=lambda candidate: math.dist(candidate, wrong))
-    raise UserError(f"{path}: {len(strange)} colours are no class, such as {wrong} in {counts.max()} pixels; the "
-                    f"nearest colour of a class is {nearest}; name its class, or save the mask without loss")
-
-
 def colour_numbers(path: Path) -> np.ndarray:
-    """uint32 [H, W]: the colours of a mask, 0xRRGGBB. UserError: as for `read_mask`."""
+    """uint32 [H, W]: the colours of a mask, 0xRRGGBB; a palette's colours count, not its indices.
+
+    UserError: as for `read_mask`."""
     image = _decode(path, lossless=True)
     if image.mode.startswith("I"):
         raise UserError(f"{path}: 16 bits a pixel; save a mask in colours as RGB of 8 bits")
-    return _packed(_colours_under_alpha(image, path))
+    return packed(_colours_under_alpha(image, path))
 
 
-def looks_like_a_mask(path: Path) -> bool:
-    """Whether an image can be read, has few colours and is larger than a thumbnail, so that it is no photograph."""
-    try:
-        pixels = read_image(path)
-    except UserError:
-        return False
-    return pixels.shape[0] * pixels.shape[1] >= 256 and len(np.unique(_packed(pixels))) <= FEW
+def looks_like_a_mask(image: np.ndarray) -> bool:
+    """Whether an image [H, W, 3] has a few colours and is larger than a thumbnail, so that it is no photograph."""
+    return min(image.shape[:2]) >= 16 and len(Image.fromarray(image).getcolors(FEW) or ()) > 1
 
 
 def check_mask(mask: np.ndarray, classes: int | None, where: str) -> None:
@@ -190,21 +166,22 @@ def _colours_under_alpha(image: Image.Image, path: Path) -> np.ndarray:
     if not image.has_transparency_data:
         return np.asarray(image.convert("RGB"))
     pixels = np.asarray(image.convert("RGBA"))
-    clear, colours = pixels[..., 3] == 0, _packed(pixels[..., :3])
+    clear, colours = pixels[..., 3] == 0, packed(pixels[..., :3])
     shared = np.intersect1d(colours[clear], colours[~clear])
     if len(shared):
-        raise UserError(f"{path}: the colour {_unpacked(shared[0])} is transparent in some pixels and not in others, "
+        raise UserError(f"{path}: the colour {unpacked(shared[0])} is transparent in some pixels and not in others, "
                         "so its meaning is open; save the mask without an alpha channel")
     return pixels[..., :3]
 
 
-def _packed(colours: np.ndarray) -> np.ndarray:
+def packed(colours: np.ndarray) -> np.ndarray:
     """Integers [..., 3] from 0 to 255 -> uint32 [...], 0xRRGGBB."""
     red, green, blue = np.moveaxis(colours.astype(np.uint32), -1, 0)
     return red << 16 | green << 8 | blue
 
 
-def _unpacked(number: np.integer) -> Colour:
+def unpacked(number: int) -> Colour:
+    """0xRRGGBB as (red, green, blue)."""
     return int(number) >> 16, int(number) >> 8 & 255, int(number) & 255
 
 

@@ -195,17 +195,17 @@ def _masks(files: Files) -> Guess:
         same = [mask[:-2, 1:-1], mask[2:, 1:-1], mask[1:-1, :-2], mask[1:-1, 2:]]
         plain += _counted(inner[np.all([inner == other for other in same], axis=0)])
         held.append({*counted} - {0})
+    image, place = next(iter(files.images.values())), next(iter(files.masks.values())).parent
     swapped = ""
-    if images.looks_like_a_mask(next(iter(files.images.values()))):
+    if images.read_levels(image) is None and images.looks_like_a_mask(images.read_image(image)):
         swapped = " The images have few colours: are images and masks swapped?"
-    place = next(iter(files.masks.values())).parent
     if len(colours) > MOST_CLASSES:
         raise UserError(f"{place}: {len(colours)} colours in the masks, too many for classes; were they saved with "
                         f"loss, as JPEG is?{swapped}")
     if colours:
         order = sorted(colours, key=lambda number: (number != 0, -colours[number], number))
         first = "black" if order[0] == 0 else "the most frequent"
-        return _classes([f"[{number >> 16}, {number >> 8 & 255}, {number & 255}]" for number in order]), [
+        return _classes([[*images.unpacked(number)] for number in order]), [
             f"masks: {len(order)} colours, taken for classes, {first} for the background: give them names"]
     if not lossy and _are_instances(files, held):
         return ["masks: instances", "classes: [background, object]"], [

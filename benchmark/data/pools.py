@@ -7,6 +7,7 @@ the run's fold, so that a patient of both is on one side. They are resized whole
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmark.data.dataset import Dataset
-from benchmark.data.folder_dataset import FILE
-from benchmark.data.image_pool import FolderPool
+from benchmark.data.dataset import Dataset, ImagePool
+from benchmark.data.folder_dataset import FILE, default_name
 from benchmark.data.load import load_dataset, load_prepared, names
 from benchmark.data.splits import Split, digest_of
 from benchmark.data.store import PreparedData, scales_differ
@@ -47,6 +47,15 @@ class Rows:
         return found.reshape(*wanted.shape, *self.shape[1:])
 
 
+class FolderPool(ImagePool):
+    """Any folder of images."""
+
+    why_unlabelled = "it is a folder of images alone"
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.name, self.source = folder, default_name(folder), str(folder)
+
+
 def load_pool(given: str) -> Dataset:
     """The pool that a user names: a data set, or a folder of images. UserError where there is none."""
     folder = Path(given)
@@ -61,11 +70,19 @@ def check_pools(dataset: Dataset, given: Sequence[str], load: Callable[[str], Da
     """The pools that `data.unlabelled` names for a data set. UserError where it names nothing, something twice, or the
     data set itself."""
     pools = [load(name) for name in given if name != OWN]
-    known = [dataset.name, *(pool.name for pool in pools)]
-    if not given or len({*given}) < len(given) or len({*known}) < len(known):
-        raise UserError(f"data.unlabelled={','.join(given)}: give one or more different names, as in own,ebhi_gland, "
-                        f"with `{OWN}` for the unlabelled images of {dataset.name}")
+    advice = f"`{OWN}` stands for the unlabelled images of {dataset.name}, as in {OWN},ebhi_gland"
+    check_distinct("data.unlabelled", given, [dataset.name, *(pool.name for pool in pools)], advice)
+    if not given:
+        raise UserError(f"data.unlabelled names nothing; {advice}")
     return pools
+
+
+def check_distinct(setting: str, given: Sequence[str], names: Sequence[str], advice: str) -> None:
+    """UserError where `given` is a word twice, or two of its data sets have one of these names."""
+    twice = [name for name, number in [*Counter(names).items(), *Counter(given).items()] if number > 1]
+    if twice:
+        raise UserError(f"{setting}={','.join(given)}: '{twice[0]}' is there twice, or is the name of --dataset; give "
+                        f"different names (of a folder its last part counts); {advice}")
 
 
 def join(

@@ -20,7 +20,7 @@ from typing import Any
 from benchmark.data.dataset import Dataset
 from benchmark.data.fold_lists import HELD, FoldOrder, make_fold, patients
 from benchmark.data.store import PreparedData
-from benchmark.errors import UserError, suggest
+from benchmark.errors import UserError, listed, suggest
 
 DEFAULT_RATIO = 20
 COMMENT = re.compile(r"(^|\s)#.*")
@@ -167,8 +167,7 @@ def check_split_matches_data(split: Split, prepared: PreparedData) -> list[str]:
     present = set(prepared.ids)
     lost = [name for name in needed if name not in present]
     if lost:
-        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        raise UserError(f"split '{split.name}' needs the image {lost[0]}{more}, which the prepared {prepared.name} in "
+        raise UserError(f"split '{split.name}' needs the image {listed(lost)}, which the prepared {prepared.name} in "
                         f"{prepared.folder} lacks; is the data set complete?")
     again = split_command(prepared.dataset)
     bare = [name for name in (*split.labelled, *split.validation, *split.test) if name in prepared.unmasked]

@@ -13,7 +13,7 @@ from benchmark.report.render import DASH, Table, cell, number, signed
 from benchmark.report.results_frame import Group, Tuning
 
 if TYPE_CHECKING:
-    from benchmark.runs.tuning import Tuned
+    from benchmark.runs.tuning import Tuned  # needs torch
 
 
 def tuning_tables(group: Group) -> list[Table]:
@@ -67,19 +67,18 @@ def _claim(test: tuple[float, ...], trial: int | None) -> str:
 
 
 def _trials(group: Group, tuning: Tuning, notes: list[str]) -> Table:
-    from benchmark.runs.tuning import SHARED, in_words  # there were trials, so it is loaded; others need no torch
-
     rows = []
     for each in tuning.found:
         chosen = ["none", DASH, DASH] if each.chosen is None else [
-            str(each.chosen), in_words(each.settings[each.chosen]), number(100 * each.validation[each.chosen])
+            str(each.chosen), each.choice, number(100 * each.validation[each.chosen])
         ]  # fmt: skip
         seconds = _seconds(each)
         rows.append([*group.line((each.place.row, each.place.ratio)), f"{each.finished}/{len(each.trials)}", *chosen,
                      number(100 * each.validation[0]), f"{np.mean(seconds) / 60:.1f}" if seconds else DASH,
                      f"{sum(seconds) / 60:.1f}"])  # fmt: skip
-    bare = [group.display(each.place.row) for each in tuning.found if not each.settings[1].keys() - SHARED.keys()]
-    alone = [f"By {', '.join(SHARED)} alone, without ranges of their own: {', '.join(bare)}."] if bare else []
+    bare = [each for each in tuning.found if each.bare]
+    names = ", ".join(group.display(each.place.row) for each in bare)
+    alone = [f"By {', '.join(bare[0].settings[1])} alone, without ranges of their own: {names}."] if bare else []
     caption = (
         "How many trials have ended, which one is chosen and what it sets, its Dice in percent of the validation "
         "images and that of the default; and what the trials took, in minutes a run and in all."

@@ -12,8 +12,8 @@ its report, `reference` names the row that all others are compared with, `publis
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,6 +44,13 @@ class Cell:
     where: str
     display: str
     trial: int = 0
+
+    @property
+    def place(self) -> dict[str, str]:
+        """What `--only` and `exclude` know it by."""
+        asked = self.request
+        return {"row": self.row, "method": asked.method, "dataset": asked.dataset, "ratio": str(asked.ratio),
+                "draw": str(asked.fold)}
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,10 @@ class _Exclude(yaml_files.Strict):
     draw: str | int | None = None
     reason: Annotated[str, Field(min_length=1)]
 
-    def matches(self, place: Mapping[str, Any]) -> bool:
-        """Whether the cell at this place is meant; `5` and `"5"` are the same."""
+    def matches(self, cell: Cell) -> bool:
+        """Whether this cell is meant; `5` and `"5"` are the same."""
         asked = self.model_dump(exclude={"reason"}, exclude_none=True)
-        return all(str(value) == str(place[key]) for key, value in asked.items())
+        return {key: str(value) for key, value in asked.items()}.items() <= cell.place.items()
 
 
 class _File(_Axes):
@@ -158,14 +165,14 @@ def _cells(file: _File, path: Path) -> Iterator[Cell]:
             name = pattern.replace(FIELD, shown)
             display = pattern.replace(FIELD, METHODS.describe(method).display if shown == short(method) else shown)
             for dataset, ratio, draw in product(given["datasets"], given["ratios"], given["draws"]):
-                place = {"row": name, "method": method, "dataset": dataset, "ratio": ratio, "draw": draw}
-                matching = [number for number, entry in enumerate(file.exclude) if entry.matches(place)]
-                unused -= set(matching)
                 request = Request(
                     method, dataset, given["split"], ratio, draw, draw if ratio == 100 else 0, given["preset"],
                     experiment={**file.set, **row.set},
                 )
-                yield Cell(name, request, file.exclude[matching[0]].reason if matching else None, where, display)
+                cell = Cell(name, request, None, where, display)
+                matching = [number for number, entry in enumerate(file.exclude) if entry.matches(cell)]
+                unused -= set(matching)
+                yield replace(cell, reason=file.exclude[matching[0]].reason) if matching else cell
     for number in sorted(unused):
         raise UserError(f"{yaml_files.where(path, 'exclude', number)}: this `exclude` entry matches no run; fix or "
                         "remove it")

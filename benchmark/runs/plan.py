@@ -80,11 +80,7 @@ def plan(
 
 def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> list[Cell]:
     """The cells that `only` (row, method, dataset, ratio or draw -> value) lets through; UserError where none does."""
-    places = [
-        {"row": c.row, "method": c.request.method, "dataset": c.request.dataset, "ratio": str(c.request.ratio),
-         "draw": str(c.request.fold)}
-        for c in cells
-    ]
+    places = [cell.place for cell in cells]
     for key, value in only.items():
         if key not in places[0]:
             raise UserError(f"--only {key}=...: known are {', '.join(places[0])}.{suggest(key, places[0])}")

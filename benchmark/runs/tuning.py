@@ -86,6 +86,21 @@ class Tuned:
         """How many trials have ended on all their draws."""
         return sum(_ended(runs, self.draws) for runs in self.trials)
 
+    @property
+    def bare(self) -> bool:
+        """Whether the method has no tuning ranges of its own, so that trials differ in SHARED alone."""
+        return self.settings[1].keys() == SHARED.keys()
+
+    @property
+    def choice(self) -> str:
+        """The chosen settings, e.g. `optimiser.lr=0.00131, method.threshold=0.9` in three digits, or `default`; empty
+        where nothing is chosen."""
+        if self.chosen is None:
+            return ""
+        told = (f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
+                for key, value in self.settings[self.chosen].items())
+        return ", ".join(told) or "default"
+
 
 @dataclass(frozen=True)
 class Search:
@@ -181,12 +196,6 @@ def tuning_ranges(method: str, values: Mapping[str, Any]) -> dict[str, Linear | 
 def drawn(ranges: Mapping[str, Linear | Choice], trial: int) -> dict[str, Any]:
     """The settings of a trial; none of the first, which is the default."""
     return {key: each.at(uniform(2 * derive(trial, "tuning", key))) for key, each in ranges.items()} if trial else {}
-
-
-def in_words(settings: Mapping[str, Any]) -> str:
-    """E.g. `optimiser.lr=0.00131, method.threshold=0.9`, in three digits; or `default`."""
-    told = (f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}" for key, value in settings.items())
-    return ", ".join(told) or "default"
 
 
 def _with(cell: Cell, settings: Mapping[str, Any]) -> Cell:

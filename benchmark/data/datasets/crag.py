@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.data.dataset import Dataset, Item, locate, numbered, paired
-from benchmark.errors import UserError
+from benchmark.data.dataset import Dataset, Item, numbered, paired
 
 SETS = {"train": "train", "valid": "test"}  # the release's folder -> our set
 PARTS = ("Images", "Annotation")
@@ -26,15 +25,13 @@ class CRAG(Dataset):
     # Of the published code of Semi-MoE.
     published_statistics = ((0.83066, 0.72237, 0.85730), (0.11995, 0.15235, 0.09136))
 
-    def find(self, raw: Path) -> Path:
-        wanted = [Path(place, part) for place in SETS for part in PARTS[: 2 - self.images_only]]
-        found = locate(raw, ("crag",), lambda folder: all((folder / each).is_dir() for each in wanted))
-        if found is None:
-            raise UserError(f"no CRAG images under {raw}. CRAG is the Colorectal Adenocarcinoma Gland data set of "
-                            "MILD-Net (University of Warwick; for research only, not commercial); put its folder "
-                            f"({', '.join(map(str, wanted))}) or its zip at {raw / 'crag'}, or name the place with "
-                            "--data FOLDER or SEMIHISTO_DATA")
-        return found
+    prefixes = ("crag",)
+    how_to_get = """CRAG is the Colorectal Adenocarcinoma Gland data set of MILD-Net (University of Warwick; for
+        research only, not commercial): its folder (train/Images, train/Annotation, valid/Images, valid/Annotation), or
+        its zip."""
+
+    def holds(self, folder: Path) -> bool:
+        return all((folder / place / part).is_dir() for place in SETS for part in PARTS[: 2 - self.images_only])
 
     def items(self, folder: Path) -> Iterator[Item]:
         for place, name in SETS.items():

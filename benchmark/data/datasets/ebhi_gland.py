@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.data.dataset import Dataset, Item, keyed, locate, paired
+from benchmark.data.dataset import Dataset, Item, keyed, paired
 from benchmark.errors import UserError
 
 PARTS = ("image", "label")
@@ -38,14 +38,12 @@ class EBHIGland(Dataset):
     parts = {"quarter": in_quarter}
     licence = "not stated in what could be read of the release; for research"
 
-    def find(self, raw: Path) -> Path:
-        found = locate(raw, ("ebhi",), lambda folder: any((folder / grade / "image").is_dir() for grade in CLASSES))
-        if found is None:
-            raise UserError(f"no EBHI-Seg images under {raw}. EBHI-Seg is figshare.com/articles/dataset/EBHI-SEG/"
-                            "21540159 (its licence is to be looked up there); put its folder "
-                            f"({CLASSES[0]}/image/*.png, ...) or its archive at {raw / 'ebhi-seg'}, "
-                            "or name the place with --data FOLDER or SEMIHISTO_DATA")
-        return found
+    prefixes = ("ebhi-seg", "ebhi")
+    how_to_get = """EBHI-Seg is figshare.com/articles/dataset/EBHI-SEG/21540159 (its licence is to be looked up there):
+        its folder (Normal/image/*.png, ...), or its archive."""
+
+    def holds(self, folder: Path) -> bool:
+        return any((folder / grade / "image").is_dir() for grade in CLASSES)
 
     def items(self, folder: Path) -> Iterator[Item]:
         for grade in self.grades:

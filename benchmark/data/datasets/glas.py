@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.data.dataset import Dataset, Item, locate, numbered, paired
+from benchmark.data.dataset import Dataset, Item, numbered, paired
 from benchmark.errors import UserError
 
 SETS = ("train", "testA", "testB")
@@ -31,16 +31,13 @@ class GlaS(Dataset):
     # Of the published code. A deviation of 0.512 is impossible for values in [0, 1]: for the `paper` preset only.
     published_statistics = ((0.787803, 0.512017, 0.784938), (0.428206, 0.507778, 0.426366))
 
-    def find(self, raw: Path) -> Path:
-        names = ("glas", "warwick_qu", "warwick-qu")
-        found = locate(raw, names, lambda folder: bool(numbered(folder, r"train_(\d+)")))
-        if found is None:
-            raise UserError(f"no GlaS images under {raw}. GlaS is the release "
-                            "'warwick_qu_dataset_released_2016_07_08.zip' of the MICCAI 2015 Gland Segmentation "
-                            "challenge (University of Warwick; for research only, not commercial); put its folder "
-                            f"(train_1.bmp, ..., Grade.csv) or the zip at {raw / 'glas'}, or name the place with "
-                            "--data FOLDER or SEMIHISTO_DATA")
-        return found
+    prefixes = ("glas", "warwick_qu", "warwick-qu")
+    how_to_get = """GlaS is the release 'warwick_qu_dataset_released_2016_07_08.zip' of the MICCAI 2015 Gland
+        Segmentation challenge (University of Warwick; for research only, not commercial): its folder (train_1.bmp,
+        ..., Grade.csv), or the zip."""
+
+    def holds(self, folder: Path) -> bool:
+        return bool(numbered(folder, r"train_(\d+)"))
 
     def items(self, folder: Path) -> Iterator[Item]:
         table = folder / "Grade.csv"

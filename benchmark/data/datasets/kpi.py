@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.data.dataset import Dataset, Item, keyed, locate, paired
+from benchmark.data.dataset import Dataset, Item, keyed, paired
 from benchmark.errors import UserError
 
 SETS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}  # folder -> our set
@@ -27,13 +27,12 @@ class KPI(Dataset):
     list_key = "kpi"  # patches of a slide overlap, so lists are of whole slides
     licence = "not stated in what could be read of the release; ask its organisers"
 
-    def find(self, raw: Path) -> Path:
-        found = locate(raw, ("kpi", "task1", "data"), lambda folder: any((folder / "train").glob("**/img")))
-        if found is None:
-            raise UserError(f"no KPIs images under {raw}. KPIs 2024 is Synapse syn54077668 (free account; see "
-                            "sites.google.com/view/kpis2024); put its folder Task1_patch_level (train, validation and "
-                            f"test) at {raw / 'kpi'}, or name the place with --data FOLDER or SEMIHISTO_DATA")
-        return found
+    prefixes = ("kpi", "task1", "data")
+    how_to_get = """KPIs 2024 is Synapse syn54077668 (free account; see sites.google.com/view/kpis2024): its folder
+        Task1_patch_level (train, validation and test)."""
+
+    def holds(self, folder: Path) -> bool:
+        return any((folder / "train").glob("**/img"))
 
     def items(self, folder: Path) -> Iterator[Item]:
         for place, name in SETS.items():

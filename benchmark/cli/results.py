@@ -1,4 +1,4 @@
-"""`report`, `diagnose`: tables, figures and a page of an experiment; why a run is not better."""
+"""`report`, `diagnose`, `clean`, `records`: what is done with the records and files of a results folder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from benchmark.paths import results_folder
 if TYPE_CHECKING:
     from benchmark.report.results_frame import Group
 
+CLEAN = """list files that are not needed any more; with --yes, remove them
+
+These are archived records and checkpoints (*.old1, ...), checkpoints of finished runs, and temporary files older than a
+day. Records and running runs are never removed."""
+
 
 def add(verbs: shared.Verbs) -> None:
     """Describe the verbs."""
     about = "tables, figures and a page of an experiment"
-    parser = shared.add_verb(verbs, "report", about, run, "--results", "--only", "--trials", "--draws")
+    parser = shared.add_verb(verbs, "report", about, report, "--results", "--only", "--trials", "--draws")
     parser.add_argument("experiment", nargs="?",
                         help="a name from `list experiments`, or path/to/file.yaml (default: all records there are)")
     parser.add_argument("--protocol", choices=("strict", "validation", "paper", "class_means"), default="strict",
@@ -38,8 +43,17 @@ def add(verbs: shared.Verbs) -> None:
     parser.add_argument("--against", metavar="RUN",
                         help="the run to compare with (default: one of the same draw that uses labelled images alone)")
 
+    parser = shared.add_verb(verbs, "clean", CLEAN, clean, "--results", "--json")
+    parser.add_argument("--yes", action="store_true", help="remove the files; without this they are only listed")
 
-def run(arguments: argparse.Namespace) -> int:
+    actions = shared.add_group(verbs, "records", "copy the records of other people or machines", "ACTION")
+    about = "copy records that are missing, and their counts, from other results folders; refuse where two differ"
+    parser = shared.add_verb(actions, "merge", about, merge_records, "--results", "--json")
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="a results folder, or the records folder in one")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be copied, and copy nothing")
+
+
+def report(arguments: argparse.Namespace) -> int:
     """Write the files, print the tables, and say where the files are."""
     from benchmark.report.build import build, check
 
@@ -58,9 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"current: {path}")
         return OK
     formats = [name for part in arguments.format.split(",") if (name := part.strip())]
-    report = build(groups, results, command, arguments.protocol, formats)
-    print(report.text)
-    for path in report.paths:
+    made = build(groups, results, command, arguments.protocol, formats)
+    print(made.text)
+    for path in made.paths:
         print(f"wrote {path}", file=sys.stderr)
     return OK
 
@@ -122,4 +136,37 @@ def diagnose(arguments: argparse.Namespace) -> int:
     parts = parts_of(run, plain)
     print(as_text(run, parts))
     print(f"wrote {write(run, parts, results)}", file=sys.stderr)
+    return OK
+
+
+def clean(arguments: argparse.Namespace) -> int:
+    """List the files, and remove them where asked to."""
+    from benchmark.runs.maintenance import removable, remove, size
+
+    results = results_folder(arguments.results)
+    sizes = {path: size(path) for path in removable(results)}
+    if arguments.yes:
+        for path in sizes:
+            remove(path)
+    found = {str(path): bytes_ for path, bytes_ in sizes.items()}
+    shared.show(arguments, {"results": str(results), "removed": arguments.yes, "files": found}, [
+        *(f"{bytes_ / 2**20:8.1f} MiB  {path}" for path, bytes_ in found.items()),
+        f"{len(sizes)} files, {sum(sizes.values()) / 2**20:.1f} MiB{' removed' * arguments.yes}",
+    ])
+    if sizes and not arguments.yes:
+        print("nothing is removed yet: give the same command with --yes", file=sys.stderr)
+    return OK
+
+
+def merge_records(arguments: argparse.Namespace) -> int:
+    """Copy, and show what each folder had; exit code 4 where records differ, and nothing is copied then."""
+    from benchmark.runs.maintenance import merge
+
+    results = results_folder(arguments.results)
+    found = merge([Path(folder) for folder in arguments.folders], results, dry_run=arguments.dry_run)
+    sources = [{"folder": str(folder)} | runs for folder, runs in found.items()]
+    shared.show(arguments, {"results": str(results), "dry_run": arguments.dry_run, "sources": sources}, (
+        f"{folder}: {', '.join(f'{len(names)} {what}' for what, names in runs.items())}"
+        + " (dry run)" * arguments.dry_run for folder, runs in found.items()
+    ))
     return OK
