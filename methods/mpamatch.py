@@ -72,13 +72,15 @@ class MPAMatch(UniMatch, Method):
             task, weight=weight, threshold=threshold, dropout=dropout, unsupervised=unsupervised, ramp=ramp)
         if len(self.net.map_widths) < 3:
             raise NotApplicable("mpamatch compares pixels of the third finest map, and this network has fewer")
-        require(vectors != "minilm" or len(class_names) == task.classes,
+        minilm = vectors == "minilm"
+        require(not minilm or len(class_names) == task.classes,
                 f"method.class_names names {len(class_names)} classes, and the data have {task.classes}: name each")
+        require(minilm or class_names == ("background", "gland"),
+                "method.class_names is for method.vectors=minilm; leave it out")
         self.image, self.text, self.temperature, self.decay = image, text, temperature, decay
         with task.init_seed():
             self.coarse = nn.Conv2d(self.net.map_widths[-3], WIDTH, 1)
             self.fine = nn.Conv2d(self.net.width, WIDTH, 1)
-            minilm = vectors == "minilm"
             self.vectors = Prompts(class_names, WIDTH) if minilm else Anchors(vectors, task.classes, WIDTH)
         self.register_buffer("prototypes", torch.zeros(task.classes, WIDTH))
 

@@ -1,7 +1,5 @@
 """Things that several test files make."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -24,6 +24,7 @@ from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
 from tests.conftest import invoke, one_line_error, read_records, tiny_settings
 from tests.factories import method_testbed
+from tests.own_folder import write_folder
 from tests.test_glas import DATA
 from tools import annotation_lists
 
@@ -201,8 +202,15 @@ def test_a_run_says_what_is_annotated(tmp_path):
     facts = record["data"]["annotation"]
     assert (facts["glands"], facts["of"]) == tuple(map(int, told.stdout.split("annotated: ")[1].split()[:3:2]))
     assert record["data"]["labelled"] == record["data"]["unlabelled"] == 60
-    explained = invoke("explain", *run[1:7], "--labels", "sparse:0.3", "--ratio", 100, *tiny_settings()).stdout
-    assert f"annotated: {facts['glands']} of {facts['of']} glands" in explained
+    explain = ("explain", *run[1:7], "--labels", "sparse:0.3", "--ratio", 100, *tiny_settings())
+    assert f"annotated: {facts['glands']} of {facts['of']} glands" in invoke(*explain).stdout
+    assert json.loads(invoke(*explain, "--json").stdout)["labels.glands"]["annotated"] == {**facts, "images": 60}
+    (tmp_path / "mine.yaml").write_text(json.dumps({
+        "preset": "demo", "datasets": ["synthetic"], "ratios": [100], "rows": {
+            "sparse": {"method": "supervised", "set": {"labels.glands": 0.3}}, "whole": "supervised"}}))
+    plan = invoke("grid", tmp_path / "mine.yaml", "--dry-run", "--results", tmp_path / "other").stderr
+    assert f"annotated in draw 0 at 100 %: {facts['glands']} of {facts['of']} glands" in plan
+    assert plan.count("annotated") == 1
     report = invoke("report", "--results", tmp_path, "--format", "md,csv").stdout
     (table,) = (tmp_path / "tables").glob("*.csv")
     line = next(csv.DictReader(table.open()))
@@ -234,7 +242,17 @@ def test_a_wrong_share_is_one_line(text):
     assert f"not '{text}'" in line and "sparse:0.25" in line
 
 
-def test_options_without_a_share_and_a_share_of_0_are_one_line():
-    for setting, words in (("labels.erode=0.2", "set labels.glands, too"), ("labels.glands=0", "in (0, 1], not 0")):
-        run = ("run", "--method", "supervised", "--dataset", "synthetic", "--preset", "demo", "--set", setting)
-        assert words in one_line_error(invoke(*run))
+def test_settings_that_do_not_go_together_are_one_line(tmp_path):
+    folder = write_folder(tmp_path / "bare", bare=0, values=(0, 0, 0))
+    (folder / "dataset.yaml").write_text("classes: [background, gland]\n")
+    assert invoke("data", "split", folder, "--write", "--size", "32").returncode == 0
+    sparse = ("--labels", "sparse:0.5")
+    for given, words in (
+        (("synthetic", "--set", "labels.erode=0.2"), "set labels.glands, too"),
+        (("synthetic", "--set", "labels.glands=0"), "in (0, 1], not 0"),
+        (("synthetic", *sparse, "--set", "labels.glands=0.1"), "give one of them"),
+        ((folder, *sparse, "--set", "labels.background=unknown"), "nothing is annotated in the"),
+    ):
+        run = ("run", "--method", "supervised", "--preset", "demo", *tiny_settings(), "--results", tmp_path)
+        assert words in one_line_error(invoke(*run, "--dataset", *given))
+    assert "name a --split" in one_line_error(invoke("data", "preview", "synthetic", *sparse))

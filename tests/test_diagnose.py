@@ -80,6 +80,13 @@ def test_share_and_precision_are_those_of_the_pixels_above_the_threshold():
     assert "method.threshold (now 0.95)" in precision.advice[0]
 
 
+def test_a_threshold_that_moves_is_the_logged_one():
+    run = made(sure=((1, 9), (2, 38)))
+    for entry, threshold in zip(run.record["history"], (0.98, None, 0.5), strict=True):
+        entry["threshold"] = threshold
+    assert np.allclose(part(run, 3).curves["teacher"][1], [0, 50, 100])
+
+
 def test_without_a_threshold_every_pixel_is_a_pseudo_label():
     precision = part(made(sure=((1, 9), (2, 38)), values={}), 4)
     assert np.allclose(precision.curves["pseudo-labels"][1], 97)
@@ -155,7 +162,8 @@ def test_a_run_is_diagnosed_in_terminal_and_page_and_mistakes_cost_a_line(tmp_pa
     for words, needle in (
         (["broken"], "broken is failed (out of memory)"), (["unvalidated"], "no validation images"),
         (["plain"], "uses no unlabelled images"), (["nosuch"], "no finished run"),
-        (["mine", "--against", "fold"], "another fold"), (["unfinished"], "no finished run"),
+        (["mine", "--against", "fold"], "fold has another fold than mine"),
+        (["mine", "--against", "mine"], "mine learns from unlabelled images itself"),
     ):  # fmt: skip
         code, out, err = told(*words)
         assert code == 2 and not out and len(err) == 1 and needle in err[0], err

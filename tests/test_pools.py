@@ -18,7 +18,7 @@ from benchmark.runs.request import Request, specify
 from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.runs.run_files import load_masks
 from tests.conftest import TINY, invoke, one_line_error, read_records, tiny_settings
-from tests.own_folder import picture, write_folder
+from tests.own_folder import picture, write_folder, write_table
 
 FOUR = TINY | {"train.steps": 4, "evaluate.times": 1}
 SETTINGS = tiny_settings(train__steps=4, evaluate__times=1)
@@ -139,14 +139,18 @@ def test_streamed_resumed_and_repeated_runs_have_the_same_weights(
 
 
 def test_what_cannot_be_a_pool_is_refused_in_one_line(tiles: Path, disks: Path, tmp_path: Path) -> None:
-    def refused(*unlabelled: object, method: str = "mean_teacher") -> str:
+    def refused(*unlabelled: object, more: tuple[str, ...] = ()) -> str:
         given = ",".join(map(str, unlabelled))
-        return one_line_error(invoke(*RUN, "--method", method, "--unlabelled", given, "--results", tmp_path / "r"))
+        command = (*RUN, "--method", "mean_teacher", "--unlabelled", given, "--results", tmp_path / "r", *more)
+        return one_line_error(invoke(*command))
 
     assert "no such folder" in refused(tmp_path / "nowhere")
     assert "Did you mean" in refused("glass")
-    assert "`own` for the unlabelled images of synthetic" in refused("own", "synthetic")
-    assert "different names" in refused(tiles, tiles)
+    namesake = shutil.copytree(tiles, tmp_path / "other" / "tiles")
+    for twice in (("own", "synthetic"), ("own", "own"), (tiles, tiles), (tiles, namesake)):
+        assert f"'{Path(twice[1]).name}' is there twice, or is the name of --dataset" in refused(*twice)
+    assert "data.unlabelled names nothing; `own` stands for" in refused("")
+    assert "give one of them" in refused(tiles, more=("--set", "data.unlabelled=own"))
     assert "has no fold 9; it has 0, 1, 2" in one_line_error(
         invoke(*RUN, "--method", "mean_teacher", "--unlabelled", disks, "--fold", 9))
     one = tmp_path / "one"
@@ -215,6 +219,28 @@ def test_a_run_scored_elsewhere_too_has_the_scores_that_evaluate_gives(disks: Pa
                                                      "--results", tmp_path))
 
 
+def test_other_data_that_cannot_be_scored_is_refused_before_any_training(disks: Path, tmp_path: Path) -> None:
+    def refused(*given: object, dataset: object = "synthetic") -> str:
+        also = f"evaluate.also={','.join(map(str, given))}"
+        command = ("--dataset", dataset, *RUN[3:5], *SETTINGS, "--ratio", "100", "--set", also, "--results", tmp_path)
+        error = one_line_error(invoke("run", "--method", "supervised", *command))
+        assert not list(tmp_path.glob("runs/*/checkpoint.pt"))
+        return error
+
+    for twice in (("synthetic",), (disks, disks)):
+        assert f"'{Path(twice[-1]).name}' is there twice, or is the name of --dataset" in refused(*twice)
+    three = write_folder(tmp_path / "three", bare=0)
+    (three / "dataset.yaml").write_text(YAML.replace("background", "stroma"))
+    assert "its classes are stroma, gland, those of synthetic background, gland; both need" in refused(three)
+    for name, learned in (("one", "ABC"), ("two", "DE")):
+        folder = write_folder(tmp_path / name, bare=0, classes=2)
+        (folder / "dataset.yaml").write_text(YAML)
+        write_table(folder, "set", lambda image, learned=learned: "train" if image[0] in learned else "test")
+        assert invoke("data", "split", folder, "--write", "--size", "32").returncode == 0
+    said = refused(tmp_path / "two", dataset=tmp_path / "one")
+    assert "two: none of 12 images can be scored: the run was trained on 12" in said
+
+
 @pytest.mark.slow
 def test_a_report_has_tables_for_both_data_sets_and_says_domain_and_scale(disks: Path, tmp_path: Path) -> None:
     settings = {**FOUR, "evaluate.also": str(disks)}
@@ -238,3 +264,5 @@ def test_a_report_has_tables_for_both_data_sets_and_says_domain_and_scale(disks:
     (line,) = [x for x in there.read_text().splitlines() if x.startswith("| FixMatch, disks | ") and "±" in x][:1]
     assert f"{100 * np.mean(scores):.2f} ± {100 * np.std(scores, ddof=1):.2f} (n=2)" in line
     assert invoke("report", tmp_path / "cross.yaml", *place, "--check").returncode == 0
+    trained(tmp_path / "r", "mean_teacher", "own")  # not scored elsewhere
+    assert "; scored on disks" in invoke("report", *place[:2], "--format", "md").stdout

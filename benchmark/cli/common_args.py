@@ -14,7 +14,8 @@ from benchmark.paths import results_folder
 
 if TYPE_CHECKING:
     from benchmark.models.load import Finished
-    from benchmark.runs.request import Request
+    from benchmark.runs.plan import Planned
+    from benchmark.runs.request import Request, ResolvedRun
 
     Verbs = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -176,13 +177,29 @@ def request(arguments: argparse.Namespace) -> Request:
     if labelled is not None and not labelled.is_file():
         raise UserError(f"--labelled {labelled}: no such file")
     overrides = parse_overrides(arguments.overrides)
-    if arguments.labels is not None:
-        overrides["labels.glands"] = arguments.labels
-    overrides |= {"data.unlabelled": arguments.unlabelled} if arguments.unlabelled else {}
+    for option, key in (("labels", "labels.glands"), ("unlabelled", "data.unlabelled")):
+        if (value := getattr(arguments, option)) is not None:
+            if key in overrides:
+                raise UserError(f"--{option} and --set {key}=... say the same; give one of them")
+            overrides[key] = value
     return Request(
         METHODS.full_name(arguments.method), arguments.dataset, arguments.split, arguments.ratio, arguments.fold,
         arguments.seed, arguments.preset, overrides, labelled,
     )
+
+
+def annotated(run: ResolvedRun | Planned, raw: str | None) -> dict[str, Any]:
+    """What the sparse labels of a run come to, or why that is `unknown`; empty where its masks are whole."""
+    from benchmark.data.load import load_prepared
+    from benchmark.training.setup import annotation_of
+
+    if run.spec.values["labels.glands"] is None:
+        return {}
+    try:
+        sparse = annotation_of(run.spec, load_prepared(run.dataset, run.spec.values["data.size"], raw=raw), run.split)
+    except UserError as error:
+        return {"unknown": str(error)}
+    return sparse.facts if sparse else {}
 
 
 def finished(arguments: argparse.Namespace) -> Finished:

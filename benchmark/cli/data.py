@@ -125,12 +125,12 @@ def preview(arguments: argparse.Namespace) -> int:
     from benchmark.data.preview import preview as draw
     from benchmark.data.splits import load_split
 
+    if arguments.labels is not None and not arguments.split:
+        raise UserError("--labels: name a --split, which says which images are labelled")
     prepared = _load(arguments)
     dataset = prepared.dataset
     split = load_split(dataset, arguments.split, arguments.ratio, arguments.fold) if arguments.split else None
-    if arguments.labels is not None:
-        if split is None:
-            raise UserError("--labels: name a --split, which says which images are labelled")
+    if arguments.labels is not None and split is not None:
         prepared = with_annotation(prepared, annotate(prepared, split.labelled, Labels(arguments.labels), split.fold))
     path = Path(arguments.output or f"{prepared.name}-{prepared.size}.png")
     ids = [name.strip() for name in arguments.ids.split(",")] if arguments.ids else None

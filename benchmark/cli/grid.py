@@ -97,7 +97,7 @@ def run_missing(
     wanted = {"missing"}.union(*(RETRY[kind] for kind in arguments.retry))
     chosen = [entry for entry in planned if entry.state in wanted]
     check_hyperparameters(chosen)
-    _show(planned)
+    _show(planned, arguments)
     slots = [{}] * (arguments.slots or TASKS) if slurm else environments(device, arguments.slots, arguments.gpus)
     if chosen:
         here = None if slurm else devices.environment(device)
@@ -145,14 +145,21 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError(f"{'--print' if arguments.show else '--sbatch'} goes with --launcher slurm")
 
 
-def _show(planned: list[Planned]) -> None:
-    """One line a row: how many of its runs are in which state, and why some are excluded."""
+def _show(planned: list[Planned], arguments: argparse.Namespace) -> None:
+    """One line a row: how many of its runs are in which state, and why some are excluded. Before a dry run also what
+    sparse labels come to, in the row's first run."""
+    from benchmark.data.annotation import in_words
     from benchmark.runs.plan import by_row, count
 
-    rows = {}
+    rows, known = {}, dict[Any, dict[str, Any]]()
     for row, entries in by_row(planned).items():
         reasons = sorted({entry.cell.reason for entry in entries if entry.cell.reason})
         rows[row] = states_in_words(count(entries)) + "".join(f" ({reason})" for reason in reasons)
+        spec, split = entries[0].spec, entries[0].split
+        if arguments.dry_run and spec.values["labels.glands"]:
+            key = spec.dataset, split, spec.section("labels"), spec.values["data.size"]
+            known[key] = known.get(key) or shared.annotated(entries[0], arguments.data)
+            rows[row] += f"; annotated in draw {spec.fold} at {spec.ratio} %: {in_words(known[key])}"
     for line in shared.aligned(rows):
         print(line, file=sys.stderr)
 

@@ -11,12 +11,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
-from benchmark.errors import CHECK_FAILED, OK, UserError
+from benchmark.errors import CHECK_FAILED, OK
 
 if TYPE_CHECKING:
     from benchmark.config.compose import Setting
     from benchmark.registry import Entry, Registry
-    from benchmark.runs.request import Request
 
 KINDS = ("methods", "datasets", "nets", "presets", "splits", "experiments")
 
@@ -42,6 +41,7 @@ def show_list(arguments: argparse.Namespace) -> int:
 
 def _rows(kind: str) -> list[dict[str, Any]]:
     from benchmark.config import yaml_files
+    from benchmark.data.collections import COLLECTIONS
     from benchmark.nets import NAMES
     from benchmark.paths import CONFIGS
     from benchmark.registry import DATASETS, METHODS
@@ -49,7 +49,8 @@ def _rows(kind: str) -> list[dict[str, Any]]:
     if kind == "methods":
         return [_method(entry) for entry in METHODS.entries()] + _installed(METHODS)
     if kind == "datasets":
-        return [{"name": e.name, "about": e.summary} for e in DATASETS.entries()] + _installed(DATASETS)
+        about = {e.name: e.summary for e in DATASETS.entries()} | {name: c.about for name, c in COLLECTIONS.items()}
+        return [{"name": name, "about": about[name]} for name in sorted(about)] + _installed(DATASETS)
     if kind == "nets":
         return [{"name": name, "about": about} for name, about in NAMES.items()]
     if kind == "splits":
@@ -85,9 +86,11 @@ def explain(arguments: argparse.Namespace) -> int:
     """Print the settings."""
     from benchmark import ranges
     from benchmark.config.compose import compose
+    from benchmark.data.annotation import in_words
     from benchmark.data.load import load_dataset
     from benchmark.docstring import parse
     from benchmark.registry import METHODS
+    from benchmark.runs.request import specify
 
     dataset = load_dataset(arguments.dataset)
     asked = shared.request(arguments)
@@ -98,34 +101,20 @@ def explain(arguments: argparse.Namespace) -> int:
     about = {key: told.get(key.removeprefix("method."), "") if key.startswith("method.") else "" for key in settings}
     if settings["data.normalise"].value == "auto":
         settings["data.normalise"] = _normalise(configuration.values(), settings["data.normalise"])
+    found = {key: {**vars(setting), "allowed": allowed[key], "about": about[key]} for key, setting in settings.items()}
     lines, width = [], max(map(len, settings))
     for key, setting in sorted(settings.items()):
         value = ",".join(map(str, setting.value)) if isinstance(setting.value, tuple) else str(setting.value)
         told_range = f"; {allowed[key]}" if allowed[key] else ""
         lines.append(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source}){told_range}")
         lines += textwrap.wrap(about[key], 110, initial_indent=4 * " ", subsequent_indent=4 * " ")
-    if settings["labels.glands"].value is not None and not arguments.json:
-        lines.append(_annotated(asked, arguments.data))
-    shared.show(arguments, {
-        key: {**vars(setting), "allowed": allowed[key], "about": about[key]} for key, setting in settings.items()
-    }, lines)
+    if settings["labels.glands"].value is not None:
+        run = specify(asked, "cpu")
+        sparse = shared.annotated(run, arguments.data) | {"images": len(run.split.labelled)}
+        found["labels.glands"]["annotated"] = sparse
+        lines.append(f"annotated: {in_words(sparse)}, in {sparse['images']} labelled images")
+    shared.show(arguments, found, lines)
     return OK
-
-
-def _annotated(asked: Request, data: str | None) -> str:
-    """What the sparse labels come to; why it is not known where the images are not here."""
-    from benchmark.data.annotation import in_words
-    from benchmark.data.load import load_prepared
-    from benchmark.runs.request import specify
-    from benchmark.training.setup import annotation_of
-
-    spec, split, dataset, *_ = specify(asked, "cpu")
-    try:
-        sparse = annotation_of(spec, load_prepared(dataset, spec.values["data.size"], raw=data), split)
-    except UserError as error:
-        return f"annotated: not known here ({error})"
-    assert sparse is not None
-    return f"annotated: {in_words(sparse.facts)} of {len(split.labelled)} labelled images"
 
 
 def _normalise(values: Mapping[str, Any], setting: Setting) -> Setting:

@@ -225,8 +225,8 @@ def convert(kind: Any, value: Any, where: str) -> Any:
         rest = [argument for argument in arguments if argument is not type(None)]
         return convert(rest[0], value, where)
     if origin in (tuple, list) or kind in (tuple, list):
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(",") if part.strip()]
+        if value is None or isinstance(value, str):  # `KEY=` is an empty list
+            value = [part.strip() for part in (value or "").split(",") if part.strip()]
         if isinstance(value, list | tuple):
             return tuple(convert(arguments[0] if arguments else str, entry, where) for entry in value)
     elif isinstance(value, bool) or kind is bool:

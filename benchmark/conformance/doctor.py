@@ -14,6 +14,7 @@ import torch
 
 from benchmark.config.schema import GIB, cores, memory
 from benchmark.conformance.checks import check_method
+from benchmark.data.collections import COLLECTIONS
 from benchmark.data.folder_dataset import FILE
 from benchmark.data.load import load_dataset
 from benchmark.errors import UserError
@@ -95,7 +96,7 @@ def look_at_folders(found: Diagnosis, folders: dict[str, Path]) -> None:
 
 def look_at_data(found: Diagnosis, raw: Path, prepared: Path) -> None:
     """Which data sets are here as they came, and which are prepared, with their sizes."""
-    for name in (*DATASETS.names(), *(str(path.parent) for path in sorted(raw.glob(f"*/{FILE}")))):
+    for name in (*DATASETS.names(), *COLLECTIONS, *(str(path.parent) for path in sorted(raw.glob(f"*/{FILE}")))):
         try:
             dataset = load_dataset(name)
             found.facts[f"data {name}"] = dataset.source if dataset.home else str(dataset.find(raw))

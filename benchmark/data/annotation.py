@@ -40,7 +40,9 @@ class Annotation(NamedTuple):
 
 
 def in_words(facts: Mapping[str, Any]) -> str:
-    """The facts as a sentence's end."""
+    """The facts as a sentence's end; why they are not known here, where `unknown` says it."""
+    if "unknown" in facts:
+        return f"not known here ({facts['unknown']})"
     return "{glands} of {of} glands, {percent:.1f} % of the pixels".format(percent=100 * facts["pixels"], **facts)
 
 

@@ -17,6 +17,7 @@ from pydantic import model_validator
 
 from benchmark.config.yaml_files import Strict
 from benchmark.data import images
+from benchmark.data.collections import COLLECTIONS
 from benchmark.data.images import PixelDecoding
 from benchmark.errors import UserError, listed
 from benchmark.paths import splits_folder
@@ -177,10 +178,9 @@ class Dataset:
 
 class ImagePool(Dataset):
     """Images that nobody has masks for, in a folder and the folders in it: they can only be unlabelled training images
-    (`--unlabelled`). A subclass is a public collection and says how to get it."""
+    (`--unlabelled`)."""
 
     images_only = True
-    why_unlabelled = "nobody has masks of it"
 
     def holds(self, folder: Path) -> bool:
         return folder.name.lower() == self.prefixes[0]
@@ -196,6 +196,15 @@ class ImagePool(Dataset):
         if images.looks_like_a_mask(image):
             raise UserError(f"{item.image}: has few colours, as a mask has; name a folder of images alone")
         return image
+
+
+class CollectionPool(ImagePool):
+    """One of COLLECTIONS."""
+
+    def __init__(self, name: str) -> None:
+        self.name = self.source = name
+        self.prefixes = (name,)
+        _, self.domain, self.licence, self.why_unlabelled, self.how_to_get = COLLECTIONS[name]
 
 
 def is_archive(path: Path) -> bool:

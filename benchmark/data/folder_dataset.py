@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Val
 
 from benchmark.config import yaml_files
 from benchmark.data import images
+from benchmark.data.collections import COLLECTIONS
 from benchmark.data.dataset import IGNORE, Dataset, Item, Tile
 from benchmark.data.fold_lists import TRAIN
 from benchmark.data.folder_files import fields_of, files_of, read_groups
@@ -128,7 +129,7 @@ class Description(yaml_files.Strict):
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
-        if name in DATASETS.names():
+        if name in (*DATASETS.names(), *COLLECTIONS):
             raise ValueError(f"must not be '{name}', the name of a built-in data set")
         if name and not NAME.fullmatch(name):
             raise ValueError(f"may have only letters, digits, _ and ., not '{name}'")
@@ -199,7 +200,7 @@ def default_name(folder: Path) -> str:
     """A name for a folder's data: its own, in plain letters, with underscores for what a name may not have."""
     plain = unicodedata.normalize("NFKD", folder.resolve().name).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_.]+", "_", plain).strip("_.") or "data"
-    return f"my_{name}" if name in DATASETS.names() else name
+    return f"my_{name}" if name in (*DATASETS.names(), *COLLECTIONS) else name
 
 
 class FolderDataset(Dataset):

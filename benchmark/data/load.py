@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from PIL import Image
 
-from benchmark.data.dataset import IGNORE, Dataset, boxes
+from benchmark.data.collections import COLLECTIONS
+from benchmark.data.dataset import IGNORE, CollectionPool, Dataset, boxes
 from benchmark.data.folder_dataset import FILE, FolderDataset
 from benchmark.data.images import resize
 from benchmark.data.source import (
@@ -28,7 +29,7 @@ from benchmark.data.source import (
     unpacked,
 )
 from benchmark.data.store import ABSENT, FORMAT, PreparedData, Unusable, arrays_fingerprint, read_prepared
-from benchmark.errors import RUN_FAILED, UserError
+from benchmark.errors import RUN_FAILED, UserError, suggest
 from benchmark.files import ArrayWriter, remove_unfinished, sha256, write_json
 from benchmark.paths import prepared_folder, raw_folder
 from benchmark.registry import DATASETS, is_path, portable
@@ -39,8 +40,8 @@ SIZES = range(16, 4097)  # pixels a side
 
 
 def names() -> list[str]:
-    """Every data set there is by name, ours and those of installed packages."""
-    return [*DATASETS.names(), *DATASETS.outside()]
+    """Every data set there is by name: ours, collections without masks, and those of installed packages."""
+    return [*sorted([*DATASETS.names(), *COLLECTIONS]), *DATASETS.outside()]
 
 
 def load_dataset(given: str) -> Dataset:
@@ -52,7 +53,11 @@ def load_dataset(given: str) -> Dataset:
         dataset = FolderDataset(folder)
         path = os.path.normpath(folder)
         dataset.source = path if os.sep in path else os.path.join(".", path)  # never taken for a name
+    elif given in COLLECTIONS:
+        dataset = CollectionPool(given)
     else:
+        if given not in names() and not is_path(given):
+            raise UserError(f"unknown dataset '{given}'.{suggest(given, names())} Known: {', '.join(names())}.")
         dataset = DATASETS.load(given)()
         dataset.name, dataset.source = portable(given), given
     return dataset

@@ -7,6 +7,7 @@ the run's fold, so that a patient of both is on one side. They are resized whole
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -69,11 +70,19 @@ def check_pools(dataset: Dataset, given: Sequence[str], load: Callable[[str], Da
     """The pools that `data.unlabelled` names for a data set. UserError where it names nothing, something twice, or the
     data set itself."""
     pools = [load(name) for name in given if name != OWN]
-    known = [dataset.name, *(pool.name for pool in pools)]
-    if not given or len({*given}) < len(given) or len({*known}) < len(known):
-        raise UserError(f"data.unlabelled={','.join(given)}: give one or more different names, as in own,ebhi_gland, "
-                        f"with `{OWN}` for the unlabelled images of {dataset.name}")
+    advice = f"`{OWN}` stands for the unlabelled images of {dataset.name}, as in {OWN},ebhi_gland"
+    check_distinct("data.unlabelled", given, [dataset.name, *(pool.name for pool in pools)], advice)
+    if not given:
+        raise UserError(f"data.unlabelled names nothing; {advice}")
     return pools
+
+
+def check_distinct(setting: str, given: Sequence[str], names: Sequence[str], advice: str) -> None:
+    """UserError where `given` is a word twice, or two of its data sets have one of these names."""
+    twice = [name for name, number in [*Counter(names).items(), *Counter(given).items()] if number > 1]
+    if twice:
+        raise UserError(f"{setting}={','.join(given)}: '{twice[0]}' is there twice, or is the name of --dataset; give "
+                        f"different names (of a folder its last part counts); {advice}")
 
 
 def join(

@@ -58,12 +58,23 @@ def plain_run(run: Run, folder: Path) -> Run | None:
     for path in record_files(folder):
         with contextlib.suppress(UserError):  # a damaged record, or a method that is not here any more
             record = read_record(path)
-            same = all(record["spec"][key] == run.spec[key] for key in SAME) and record["status"] == "done"
-            same &= record["data"].get("fingerprint") == run.record["data"].get("fingerprint")
-            if same and "unlabelled" not in METHODS.load(record["spec"]["method"]).views:
+            if record["status"] == "done" and not _why_not(record, run):
                 other = read_run(path)
                 found.append((len(_other_settings(other, run)), record["cost"]["parameters_trained"], path, other))
     return min(found)[3] if found else None
+
+
+def _learns_from_unlabelled(record: Mapping[str, Any]) -> bool:
+    return "unlabelled" in METHODS.load(record["spec"]["method"]).views
+
+
+def _why_not(record: Mapping[str, Any], run: Run) -> str:
+    """Why the run of a record is no bound for another; empty where it is one."""
+    if differ := [key for key in SAME if record["spec"][key] != run.spec[key]]:
+        return f"has another {differ[0]} than {run.record['run_id']}"
+    if record["data"].get("fingerprint") != run.record["data"].get("fingerprint"):
+        return f"was made from other images than {run.record['run_id']}"
+    return "learns from unlabelled images itself" if _learns_from_unlabelled(record) else ""
 
 
 def _other_settings(one: Run, other: Run) -> list[str]:
@@ -75,13 +86,14 @@ def _other_settings(one: Run, other: Run) -> list[str]:
 def diagnose(run: Run, plain: Run | None) -> list[Part]:
     """The parts of a diagnosis, in the order in which one looks for a cause. `plain`: what the run is compared with.
 
-    UserError where that is of another draw, or where the run uses no unlabelled images.
+    UserError where that is of another draw or no bound, or where the run uses no unlabelled images.
     """
-    name, method = run.record["run_id"], run.spec["method"]
-    if "unlabelled" not in METHODS.load(method).views:
-        raise UserError(f"{name}: {method} uses no unlabelled images; diagnose a run of a method that does")
-    if plain and (differ := [key for key in SAME if plain.spec[key] != run.spec[key]]):
-        raise UserError(f"{plain.record['run_id']} has another {differ[0]} than {name}; compare runs of one draw")
+    if not _learns_from_unlabelled(run.record):
+        raise UserError(f"{run.record['run_id']}: {run.spec['method']} uses no unlabelled images; diagnose a run of a "
+                        "method that does")
+    if plain and (why := _why_not(plain.record, run)):
+        raise UserError(f"{plain.record['run_id']} {why}; compare with a run of the same draw that uses labelled "
+                        "images alone")
     return [_gain(run, plain), _loss(run, plain), _teacher(run), *_pseudo_labels(run)]
 
 
@@ -167,21 +179,23 @@ def _pseudo_labels(run: Run) -> list[Part]:
     if counts is None:
         older = "The record does not say: it was made before pixels were counted by their confidence."
         return [Part(question, [older], ["Make the run again with --overwrite."])]
-    threshold, name = _number(run, "threshold"), str(run.counts["outputs"][:2][-1])
-    level = SURE if threshold is None else threshold
-    sure, every = counts[..., int(np.searchsorted(CONFIDENCES, level + 1e-9)) - 1 :].sum(-1), counts.sum(-1)
+    thresholds, name = _thresholds(run), str(run.counts["outputs"][:2][-1])
+    levels = np.full(len(steps), SURE) if thresholds is None else thresholds
+    sure = np.stack([of[..., int(np.searchsorted(CONFIDENCES, level + 1e-9)) - 1 :].sum(-1)
+                     for of, level in zip(counts, levels, strict=True)])  # fmt: skip
+    every = counts.sum(-1)
     share = sure.sum((1, 2)) / every.sum((1, 2))
-    seen, advice = [f"At the end {name} is at least {100 * level:g} % sure of {_percent(share[-1])} of the pixels; at "
-                    f"the first evaluation, of {_percent(share[0])}."], []
-    if threshold is None:
-        seen.append("The method has no method.threshold: every pixel may be a target.")
+    seen, advice = [f"At the end {name} is at least {100 * levels[-1]:.3g} % sure of {_percent(share[-1])} of the "
+                    f"pixels; at the first evaluation, at least {100 * levels[0]:.3g} % of {_percent(share[0])}."], []
+    if thresholds is None:
+        seen.append("The method has no threshold: every pixel may be a target.")
     elif share[-1] < LITTLE:
         seen.append("There is little to learn from.")
         advice.append(f"Train longer{_or(run, 'threshold', 'lower')}.")
     elif share[-1] > MANY:
         seen.append("The threshold keeps nearly every pixel.")
     parts = [Part(question, seen, advice, "share of pixels (%)", {name: (steps, 100 * share)})]
-    return [*parts, _precision(run, every if threshold is None else sure, every)]
+    return [*parts, _precision(run, every if thresholds is None else sure, every)]
 
 
 def _precision(run: Run, labelled: NDArray[np.int64], every: NDArray[np.int64]) -> Part:
@@ -227,6 +241,15 @@ def _truth(run: Run, every: NDArray[np.int64]) -> NDArray[np.float64]:
     found = run.counts["validation_pooled"][-1, 0, :1] if pooled is None else pooled[-1, 0]
     classes = (found[:, 0] + found[:, 2]) / every[-1].sum()
     return np.concatenate([[1 - classes.sum()], classes])
+
+
+def _thresholds(run: Run) -> NDArray[np.float64] | None:
+    """The threshold on the confidence at every evaluation, as it was logged where it moves; None without one."""
+    logged = [(entry["step"], entry["threshold"]) for entry in run.record["history"] if entry.get("threshold")]
+    fixed, steps = _number(run, "threshold"), run.counts["steps"]
+    if logged:
+        return np.interp(steps, *np.array(logged, float).T)
+    return None if fixed is None else np.full(len(steps), fixed)
 
 
 def _dice(run: Run, output: int = 0) -> Curve:

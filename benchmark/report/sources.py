@@ -14,29 +14,34 @@ from benchmark.report.results_frame import CELL, Group, Run
 LABELS = ["glands", "background", "erode"]  # settings of sparse labels
 ANNOTATED = ["annotated_glands", "annotated_pixels"]
 
+
 def safe_name(*parts: str) -> str:
     """A name that is safe in any file system."""
     return "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", part) for part in parts)
 
 
 def with_other_data(groups: Iterable[Group]) -> Iterator[Group]:
-    """Every group, and after it one for each other data set on which its runs were scored, too."""
+    """Every group, and after it one for each other data set on which some of its runs were scored, too."""
     for group in groups:
         yield group
-        there = {name: each for run in group.done for name, each in run.record.get("elsewhere", {}).items()}
-        for name, facts in there.items():
+        for name, facts in {name: each for run in group.done for name, each in _elsewhere(run).items()}.items():
+            runs = tuple(_on(run, name) for run in group.runs if not run.done or name in _elsewhere(run))
             yield replace(
-                group, dataset=name, split=facts["split"], fingerprint=facts["fingerprint"], published=None,
-                runs=tuple(_on(run, name) for run in group.runs if not run.done or name in run.record["elsewhere"]),
+                group, dataset=name, split=facts["split"], fingerprint=facts["fingerprint"], published=None, runs=runs,
                 name=safe_name(group.name, "on", name), title=f"{group.title}; scored on {name}",
-            )  # fmt: skip
+            )
+
+
+def _elsewhere(run: Run) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = run.record.get("elsewhere", {})
+    return found
 
 
 def _on(run: Run, dataset: str) -> Run:
     """A run as it was scored on another data set: counts and scores are those of its images."""
-    there = run.record.get("elsewhere", {}).get(dataset, {})
+    there, prefix = _elsewhere(run).get(dataset, {}), f"{dataset}:"
     data = {**run.record["data"], "fingerprint": there.get("fingerprint", "")}
-    counts = {key.removeprefix(f"{dataset}:"): run.counts[key] for key in run.counts if key.startswith(f"{dataset}:")}
+    counts = {key.removeprefix(prefix): run.counts[key] for key in run.counts if key.startswith(prefix)}
     return Run({**run.record, "scores": there.get("scores", {}), "data": data}, counts, run.row)
 
 
@@ -48,7 +53,7 @@ def learned_from(group: Group) -> str:
 def _images(group: Group) -> str:
     found: dict[str, str] = {}
     for run in group.runs:
-        every = [*run.record["data"].get("sources", ()), *run.record.get("elsewhere", {}).values()]
+        every = [*run.record["data"].get("sources", ()), *_elsewhere(run).values()]
         found |= {each["dataset"]: _scale(each, run.spec["values"]["data.size"]) for each in every}
     if not found:
         return ""

@@ -14,7 +14,7 @@ from benchmark.config.compose import compose
 from benchmark.config.schema import fields_of
 from benchmark.data.dataset import Dataset
 from benchmark.data.load import check_masks, load_dataset
-from benchmark.data.pools import OWN, check_pools, load_pool
+from benchmark.data.pools import OWN, check_distinct, check_pools, load_pool
 from benchmark.data.splits import Split, default_split, load_split
 from benchmark.errors import UserError
 from benchmark.nets import weights
@@ -110,11 +110,13 @@ class Specifier:
         spec.section("labels")  # settings that do not go together are an error before any image is read
         pools = check_pools(dataset, spec.values["data.unlabelled"], self._pool)
         others = [self._dataset(other) for other in spec.values["evaluate.also"]]
+        check_distinct("evaluate.also", spec.values["evaluate.also"], [dataset.name, *(each.name for each in others)],
+                       f"a run is scored on {dataset.name} without it")
         for other in others:
             check_masks(other)
-            if other.name == dataset.name or tuple(other.classes) != tuple(dataset.classes):
-                raise UserError(f"evaluate.also={other.source}: must be another data set than {dataset.name}, of the "
-                                f"same classes ({', '.join(dataset.classes)}), not {', '.join(other.classes)}")
+            if tuple(other.classes) != tuple(dataset.classes):
+                raise UserError(f"evaluate.also={other.source}: its classes are {', '.join(other.classes)}, those of "
+                                f"{dataset.name} {', '.join(dataset.classes)}; both need the same")
         asked = replace(request, split=name, ratio=split.ratio)
         return ResolvedRun(spec, split, dataset, asked, tuple((p, self._lists(p, request.fold)) for p in pools),
                            tuple((other, self._lists(other, request.fold)) for other in others))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +47,6 @@ HINTS = {
     "captur": ("a step cannot be captured in a CUDA graph", "Use train.capture=off, or see `check`."),
     "deterministic": ("an operation has no deterministic kernel here", "Use train.deterministic=false."),
 }  # part of a message of torch: what it means, and what to do
-Elsewhere = dict[str, tuple[PreparedData, Split]]  # by name: other data, on whose test images a run is scored, too
 STRICT = ("test_native", "test_objects", "test_surface", "test_pixels", "test_background", "test_ids", "test_groups",
           "classes")  # how the names of the counts begin that `strict` and its tables read
 OnProgress = Callable[[int, int, dict[str, float], float], None]  # step, steps, mean losses, seconds so far
@@ -72,6 +71,15 @@ class RunOptions:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     wait_for_lock: bool = False
     events: bool = False
+
+
+class Elsewhere(NamedTuple):
+    """Test images of other data that a run is scored on, too, and those that are left out, by reason."""
+
+    data: PreparedData
+    lists: Split
+    ids: tuple[str, ...]
+    left_out: dict[str, list[str]]
 
 
 class RunInputs(NamedTuple):
@@ -146,22 +154,22 @@ def _may_run(path: Path, found: str, options: RunOptions) -> bool:
     return options.overwrite or read_record(path)["status"] == "failed"
 
 
-def load_data(run: ResolvedRun, raw: str | None) -> tuple[PreparedData, Split, Elsewhere]:
-    """The data and lists of a run, its pools joined, and the images of other data that it is scored on, too."""
-    size, elsewhere = run.spec.values["data.size"], {}
-    prepared = load_prepared(run.dataset, size, raw=raw)
-    found = [(run.split, prepared)]
-    for dataset, lists in run.elsewhere:
-        data = load_prepared(dataset, size, raw=raw)
-        elsewhere[dataset.name] = data, lists
-        found.append((lists, data))
-    for warning in (text for pair in found for text in check_split_matches_data(*pair)):
+def load_data(run: ResolvedRun, raw: str | None) -> tuple[PreparedData, Split, list[Elsewhere]]:
+    """The data and lists of a run, its pools joined, and the images of other data that it is scored on, too.
+
+    UserError where it would learn from all of these."""
+    size = run.spec.values["data.size"]
+    split, *others = found = [
+        (load_prepared(dataset, size, raw=raw), lists) for dataset, lists in ((run.dataset, run.split), *run.elsewhere)
+    ]
+    for warning in (text for data, lists in found for text in check_split_matches_data(lists, data)):
         logger.warning(warning)
-    own = pools.OWN in run.spec.values["data.unlabelled"]
-    if not run.pools:
-        return prepared, run.split, elsewhere
-    scored = [(data, lists.test) for data, lists in elsewhere.values()]
-    return *pools.join(prepared, run.split, run.pools, own=own, raw=raw, scored=scored), elsewhere
+    joined, lists = split
+    if run.pools:
+        own, scored = pools.OWN in run.spec.values["data.unlabelled"], [(data, there.test) for data, there in others]
+        joined, lists = pools.join(*split, run.pools, own=own, raw=raw, scored=scored)
+    trained_on = {*joined.hashes_of((*lists.labelled, *lists.unlabelled, *lists.pool))}
+    return joined, lists, [Elsewhere(data, there, *scorable(data, there.test, trained_on)) for data, there in others]
 
 
 def existing_record(path: Path, run: ResolvedRun, now: Mapping[str, str | None]) -> dict[str, Any]:
@@ -185,7 +193,7 @@ def archive_run(folder: RunFolder, path: Path) -> None:
 
 
 def train_or_record_failure(
-    inputs: RunInputs, folder: RunFolder, elsewhere: Elsewhere, **loop: Any
+    inputs: RunInputs, folder: RunFolder, elsewhere: Sequence[Elsewhere], **loop: Any
 ) -> tuple[TrainResult, dict[str, torch.Tensor]]:
     """Train, and score elsewhere, too; `loop` is for the training loop. What training raises is a result, too, and its
     traceback is kept."""
@@ -197,8 +205,8 @@ def train_or_record_failure(
             logger.warning(f"{error} and is kept as {archive(folder.checkpoint)}; the run starts anew")
             result = train(training, folder, **loop)
         if result.status == "done":
-            for name in elsewhere:
-                score_elsewhere(training, result, name, *elsewhere[name])
+            for there in elsewhere:
+                score_elsewhere(training, result, there)
         return result, {name: tensor.cpu() for name, tensor in training.method.state_dict().items()}
     except NotApplicable as reason:
         return TrainResult("skipped", str(reason)), {}
@@ -212,12 +220,10 @@ def train_or_record_failure(
         return TrainResult("failed", hint), {}
 
 
-def score_elsewhere(training: Training, result: TrainResult, name: str, data: PreparedData, lists: Split) -> None:
+def score_elsewhere(training: Training, result: TrainResult, there: Elsewhere) -> None:
     """Score a finished run on the test images of other data: counts and masks are called <data set>:<name>."""
-    split = training.split
-    trained_on = {*training.prepared.hashes_of((*split.labelled, *split.unlabelled, *split.pool))}
-    ids, left_out = scorable(data, lists.test, trained_on)
-    evaluator = training.evaluator.on(data, ids)
+    data, lists, ids, left_out = there
+    name, evaluator = data.name, training.evaluator.on(data, ids)
     counts, masks = evaluator.finalise(training.method, evaluator.evaluate(training.method, 0))
     result.counts |= {f"{name}:{key}": counts[key] for key in counts if key.startswith(STRICT)}
     result.masks |= {f"{name}:{key}": mask for key, mask in masks.items()}

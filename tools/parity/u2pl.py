@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from benchmark.losses import cross_entropy
 from benchmark.method import Batch, Clock
-from methods.u2pl import ANCHORS, CONFIDENT, NEGATIVES, TEMPERATURE, U2PL, WIDTH
+from methods._pixel_contrast import TEMPERATURE, WIDTH
+from methods.u2pl import ANCHORS, CONFIDENT, NEGATIVES, U2PL
 from tools.parity.released import QUIET, Released, Replayed, Row, row, task, total
 
 REPOSITORY = "Haochen-Wang409/U2PL"
