@@ -181,7 +181,8 @@ def test_every_method_trains_on_it(method):
 
 
 @pytest.mark.parametrize("method", [
-    "supervised", "dtc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("semimoe", "bcp", "u2pl"))
+    "supervised", "dtc", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+        "semimoe", "bcp", "u2pl", "weak_teacher_student", "mpamatch"))
 ])  # fmt: skip
 def test_masks_scrambled_where_nothing_is_drawn_change_no_weight(method):
     testbed = method_testbed(method, augment__crop=0.5, **SPARSE)
