@@ -15,7 +15,7 @@ from benchmark.losses import pseudo_label
 from benchmark.method import Batch, Clock, Logits, Losses, Method, Ramp, Task
 from benchmark.ranges import Log, NonNegative, Positive
 from methods._feature_perturbations import of_length
-from methods._pixel_memory import sample
+from methods._pixel_contrast import sample
 
 WIDTH, PROTOTYPES, PIXELS = 32, 32, 1024
 

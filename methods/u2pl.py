@@ -3,48 +3,21 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, cross_entropy, entropy, pseudo_label
-from benchmark.method import Batch, Clock, Logits, Losses, Method, NotApplicable, Task
-from benchmark.nets.network import Network
+from benchmark.method import Batch, Clock, Logits, Losses, Method, Task
 from benchmark.ranges import Count, Linear, Log, NonNegative, Share, ShareBelow1
-from methods._pixel_memory import PixelMemory, sample
+from methods._pixel_contrast import WIDTH, PixelMemory, Represented, info_nce, sample
 
-WIDTH, ANCHORS, NEGATIVES, TEMPERATURE, CONFIDENT = 64, 256, 50, 0.5, 0.3
-
-
-class Represented(nn.Module):
-    """A network with a second head: features of its third finest map, for comparing pixels."""
-
-    def __init__(self, net: Network) -> None:
-        super().__init__()
-        if len(net.map_widths) < 3:
-            raise NotApplicable("u2pl compares pixels of the third finest map, and this network has fewer")
-        width = net.map_widths[-3]
-        self.net = net
-        self.project = nn.Sequential(
-            nn.Conv2d(width, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.Conv2d(WIDTH, WIDTH, 1))
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, C, S, S] and features [B, WIDTH, h, w]; a quarter of the side in a U-Net."""
-        maps = self.net.decode(self.net.encode(image))
-        return self.net.head(maps[-1]), self.project(maps[-3])
+ANCHORS, NEGATIVES, CONFIDENT = 256, 50, 0.3
 
 
 def most_certain(logits: Tensor, share: Tensor) -> Tensor:
     """The share of all pixels that has the least entropy: bool [B, H, W]."""
     uncertainty = entropy(logits).flatten()
     return (uncertainty.argsort().argsort() < share * uncertainty.numel()).view(len(logits), *logits.shape[2:])
-
-
-def info_nce(anchors: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:
-    """-log e^(cos(a, z+) / T) / (e^(cos(a, z+) / T) + sum e^(cos(a, z-) / T)): [A, D], [D], [A, K, D] -> [A]."""
-    others = torch.cat([positive.expand(len(anchors), 1, -1), negatives], 1)
-    similarity = F.cosine_similarity(anchors.unsqueeze(1), others, dim=2) / TEMPERATURE
-    return similarity.logsumexp(1) - similarity[:, 0]
 
 
 class U2PL(Method):
@@ -110,13 +83,13 @@ class U2PL(Method):
 
         Label 255 of the other images says that the pixel was dropped.
         """
-        own, others = (z.movedim(1, -1).flatten(0, 2) for z in (student, teacher))
-        prob, pixels = logits.softmax(1).movedim(1, -1).flatten(0, 2), label[0].numel()
-        label, labelled = label.flatten(), torch.arange(label.numel(), device=label.device) < known * pixels
-        dropped, order = ~labelled & (label == IGNORE), prob.argsort(1, descending=True)
+        own, others, prob = (z.movedim(1, -1).flatten(0, 2) for z in (student, teacher, logits.softmax(1)))
+        pixels, label, order = known * label[0].numel(), label.flatten(), prob.argsort(1, descending=True)
+        first = torch.arange(len(label), device=label.device) < pixels
+        labelled, dropped = first & (label != IGNORE), ~first & (label == IGNORE)
         losses, valid = [], []
         for kind in range(self.task.classes):
-            negative = self.negatives(kind, order, label, dropped, labelled & (label != IGNORE))
+            negative = self.negatives(kind, order, label, dropped, labelled)
             self.memory.add(kind, others, negative, ANCHORS)
             member = (label == kind).to(others.dtype)
             positive = member @ others / member.sum().clamp(min=1)

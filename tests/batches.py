@@ -1,12 +1,10 @@
 """Rendered batches made by hand, and second implementations in NumPy, for tests of methods."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
 from benchmark.batches.batch import Batch
-from benchmark.method import Task
+from benchmark.method import Clock, Task
 from benchmark.targets import boundary, signed_distance
 
 
@@ -55,6 +53,19 @@ def train(method, clock, steps, without_label) -> None:
         optimiser.step()
         method.after_step(clock)
         clock.step += 1
+
+
+def assert_teacher_follows(method, without_label) -> None:
+    """The teacher starts as the student, copies it once, then takes half of it: alpha is 0, then 1/2."""
+    clock, pairs = Clock(20), list(zip(method.net.parameters(), method.teacher.net.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in pairs)
+    train(method, clock, 1, without_label)
+    assert all(torch.allclose(a, b) for a, b in pairs)
+    before = [b.clone() for _, b in pairs]
+    train(method, clock, 1, without_label)
+    for (student, teacher), old in zip(pairs, before, strict=True):
+        assert torch.allclose(teacher, 0.5 * old + 0.5 * student, atol=1e-6)
+    assert any(not torch.allclose(a, b) for a, b in pairs)
 
 
 def gradients(net) -> dict[str, torch.Tensor]:

@@ -1,7 +1,5 @@
 """Methods that break the contract, each in its own way: `check` must catch every one of them, and say where."""
 
-from __future__ import annotations
-
 import random
 import sys
 
@@ -46,6 +44,11 @@ class Honest(Method):
         return self.net(image)
 
 
+def honest_but(name, **methods):
+    """`Honest` but for these methods, often a `factor` that the loss is multiplied with."""
+    return type(name, (Honest,), methods)
+
+
 def above(name):
     """A variable of the harness, dug out of the call stack: what no method may do."""
     frame = sys._getframe()
@@ -54,9 +57,14 @@ def above(name):
     return frame.f_locals[name]
 
 
-class TakesUnknownPixelsForBackground(Honest):
-    def loss(self, labelled):
-        return self.task.criterion(self.net(labelled.weak), (labelled.mask == 1).long())
+def unknown_as_background(self, labelled):
+    return self.task.criterion(self.net(labelled.weak), (labelled.mask == 1).long())
+
+
+TakesUnknownPixelsForBackground = honest_but("TakesUnknownPixelsForBackground", loss=unknown_as_background)
+
+
+# State outside parameters and buffers
 
 
 class CountsInAnAttribute(Honest):
@@ -91,59 +99,41 @@ class RemembersImages(Honest):
         return 1
 
 
-class DrawsFromItsOwnGenerator(Honest):
-    def begin(self):
-        self.generator = torch.Generator().manual_seed(0)
+ReplacesABuffer = honest_but("ReplacesABuffer", after_step=lambda self, clock: setattr(self, "mean", self.mean + 1))
+KeepsAPlainTensor = honest_but(
+    "KeepsAPlainTensor", begin=lambda self: setattr(self, "kernels", {"blur": torch.ones(1, 1, 3, 3)}))
+KeepsNetworksInAList = honest_but(
+    "KeepsNetworksInAList", begin=lambda self: setattr(self, "experts", [self.task.network()]))
 
-    def factor(self, labelled, unlabelled, clock):
-        return 1 + torch.rand((), generator=self.generator)
+# Chance
 
+DrawsFromItsOwnGenerator = honest_but(
+    "DrawsFromItsOwnGenerator", begin=lambda self: setattr(self, "generator", torch.Generator().manual_seed(0)),
+    factor=lambda self, *_: 1 + torch.rand((), generator=self.generator))
+DrawsFromPythonsGenerator = honest_but("DrawsFromPythonsGenerator", factor=lambda *_: 1 + random.random())
+DrawsFromNumpysGenerator = honest_but("DrawsFromNumpysGenerator", factor=lambda *_: 1 + np.random.rand())
+SeedsTorch = honest_but("SeedsTorch", factor=lambda *_: bool(torch.manual_seed(0)))
 
-class DrawsFromPythonsGenerator(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        return 1 + random.random()
-
-
-class DrawsFromNumpysGenerator(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        return 1 + np.random.rand()
-
-
-class SeedsTorch(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        torch.manual_seed(0)
-        return 1
+# What is hidden
 
 
-class SeesImagesForTesting(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        return 1 + float(above("training").prepared.images[-1].mean())
+def hidden_mask(self, *_):
+    training = above("training")
+    return 1 + float(training.prepared.masks[training.prepared.position(training.split.unlabelled[0])][:16].mean())
 
 
-class SeesHiddenMasks(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        training = above("training")
-        return 1 + float(training.prepared.masks[training.prepared.position(training.split.unlabelled[0])][:16].mean())
+def prepared_masks(self):
+    self.hint = float(np.load(prepared_folder() / "synthetic" / "32" / "masks.npy").mean())
 
 
-class OpensPreparedArrays(Honest):
-    def begin(self):
-        self.hint = float(np.load(prepared_folder() / "synthetic" / "32" / "masks.npy").mean())
+SeesImagesForTesting = honest_but(
+    "SeesImagesForTesting", factor=lambda *_: 1 + float(above("training").prepared.images[-1].mean()))
+SeesHiddenMasks = honest_but("SeesHiddenMasks", factor=hidden_mask)
+OpensPreparedArrays = honest_but("OpensPreparedArrays", begin=prepared_masks, factor=lambda self, *_: self.hint)
+ChangesItsBatch = honest_but(
+    "ChangesItsBatch", factor=lambda self, labelled, unlabelled, clock: 1 + 0 * unlabelled.weak.mul_(0.9).mean())
 
-    def factor(self, labelled, unlabelled, clock):
-        return self.hint
-
-
-class ChangesItsBatch(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        unlabelled.weak.mul_(0.9)
-        return 1
-
-
-class LeavesEvaluationMode(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        self.net.eval()
-        return 1
+# Modes
 
 
 class PredictsInTrainingMode(Honest):
@@ -153,24 +143,11 @@ class PredictsInTrainingMode(Honest):
             return self.net(image)
 
 
-class FreezesOnTheWay(Honest):
-    def after_step(self, clock):
-        next(self.net.parameters()).requires_grad_(False)
+LeavesEvaluationMode = honest_but("LeavesEvaluationMode", factor=lambda self, *_: bool(self.net.eval()))
+FreezesOnTheWay = honest_but(
+    "FreezesOnTheWay", after_step=lambda self, clock: next(self.net.parameters()).requires_grad_(False))
 
-
-class ReplacesABuffer(Honest):
-    def after_step(self, clock):
-        self.mean = self.mean + 1
-
-
-class AsksTheHost(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        return 1 if labelled.weak.sum().item() > 0 else 2
-
-
-class DividesByZero(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        return 1 / (clock.step - 2)
+# Losses
 
 
 class HasAnInfiniteGradient(Honest):
@@ -196,15 +173,23 @@ class ForgetsToMix(Honest):
         return {"supervised": self.loss(labelled), "strong": cross_entropy(self.net(unlabelled.strong), label)}
 
 
-class TeachesNothing(Honest):
-    def losses(self, labelled, unlabelled, clock):
-        return {"supervised": self.loss(labelled).detach()}
-
-
 class TeachesAPart(Honest):
     def losses(self, labelled, unlabelled, clock):
         logits = self.net(labelled.weak).detach() + self.net.head.bias.view(1, -1, 1, 1)
         return {"supervised": self.task.criterion(logits, labelled.mask)}
+
+
+AsksTheHost = honest_but("AsksTheHost", factor=lambda self, labelled, *_: 1 if labelled.weak.sum().item() > 0 else 2)
+DividesByZero = honest_but("DividesByZero", factor=lambda self, labelled, unlabelled, clock: 1 / (clock.step - 2))
+TeachesNothing = honest_but(
+    "TeachesNothing", losses=lambda self, labelled, *_: {"supervised": self.loss(labelled).detach()})
+GivesANumber = honest_but(
+    "GivesANumber", losses=lambda self, labelled, *_: {"supervised": self.loss(labelled), "weight": 0.5})
+GivesALossOfEveryPixel = honest_but(
+    "GivesALossOfEveryPixel", losses=lambda self, labelled, *_: {"supervised": self.net(labelled.weak)})
+Raises = honest_but("Raises", factor=lambda *_: {}["nothing"])
+
+# Parameters
 
 
 class TrainsWhatItDoesNotHave(Honest):
@@ -224,59 +209,13 @@ class TrainsItsTeacher(Honest):
         self.teacher.net = self.net
 
 
-class KeepsAPlainTensor(Honest):
-    def begin(self):
-        self.kernels = {"blur": torch.ones(1, 1, 3, 3)}
+# Predictions
 
-
-class KeepsNetworksInAList(Honest):
-    def begin(self):
-        self.experts = [self.task.network()]
-
-
-class PredictsWithWhatIsNotTrained(Honest):
-    def begin(self):
-        self.other = self.task.network().requires_grad_(False)
-
-    def predict(self, image):
-        return self.other(image)
-
-
-class PredictsByChance(Honest):
-    def predict(self, image):
-        return self.net(image) + torch.rand(1)
-
-
-class PredictsByTheBatch(Honest):
-    def predict(self, image):
-        return self.net(image - image.mean())
-
-
-class PredictsOneClass(Honest):
-    def predict(self, image):
-        return self.net(image)[:, :1]
-
-
-class PredictsNoNumbers(Honest):
-    def predict(self, image):
-        return self.net(image) / 0
-
-
-class PredictsALoss(Honest):
-    def predict(self, image):
-        return {"prediction": 0.5}
-
-
-class GivesANumber(Honest):
-    def losses(self, labelled, unlabelled, clock):
-        return {"supervised": self.loss(labelled), "weight": 0.5}
-
-
-class GivesALossOfEveryPixel(Honest):
-    def losses(self, labelled, unlabelled, clock):
-        return {"supervised": self.net(labelled.weak)}
-
-
-class Raises(Honest):
-    def factor(self, labelled, unlabelled, clock):
-        return {}["nothing"]
+PredictsWithWhatIsNotTrained = honest_but(
+    "PredictsWithWhatIsNotTrained", predict=lambda self, image: self.other(image),
+    begin=lambda self: setattr(self, "other", self.task.network().requires_grad_(False)))
+PredictsByChance = honest_but("PredictsByChance", predict=lambda self, image: self.net(image) + torch.rand(1))
+PredictsByTheBatch = honest_but("PredictsByTheBatch", predict=lambda self, image: self.net(image - image.mean()))
+PredictsOneClass = honest_but("PredictsOneClass", predict=lambda self, image: self.net(image)[:, :1])
+PredictsNoNumbers = honest_but("PredictsNoNumbers", predict=lambda self, image: self.net(image) / 0)
+PredictsALoss = honest_but("PredictsALoss", predict=lambda self, image: {"prediction": 0.5})

@@ -1,14 +1,13 @@
 """What tests share: one thread, a small prepared synthetic set, and a way to call the command line."""
 
-from __future__ import annotations
-
 import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +89,21 @@ def tiny_settings(**more: object) -> list[str]:
     return [part for key, value in pairs.items() for part in ("--set", f"{key}={value}")]
 
 
+def demo_run(
+    results: Path, method: str = "supervised", *more: object, dataset: object = "synthetic", **settings: object,
+) -> subprocess.CompletedProcess[str]:
+    """A run of a second in this process."""
+    line = ["--method", method, "--dataset", dataset, "--preset", "demo", "--results", results]
+    return invoke("run", *line, *tiny_settings(**settings), *more)
+
+
+def edit_json(path: Path, **changes: object) -> dict[str, Any]:
+    """Write a JSON file anew with these keys; its content before."""
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | changes))
+    return content
+
+
 def one_line_error(result: subprocess.CompletedProcess[str], code: int = 2) -> str:
     """Assert the exit code and that stderr ends in one clear line without a traceback; returns that line."""
     assert result.returncode == code, result.stderr
@@ -97,6 +111,25 @@ def one_line_error(result: subprocess.CompletedProcess[str], code: int = 2) -> s
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, result.stderr
     return lines[0]
+
+
+@contextlib.contextmanager
+def refused(*words: str) -> Iterator[None]:
+    """What is done in the block is a user's mistake, which is told in these words, among others."""
+    from benchmark.errors import UserError
+
+    with pytest.raises(UserError) as caught:
+        yield
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def complaint(function: Callable[..., object], *arguments: Any, **options: Any) -> str:
+    """What a user is told by a function that refuses these arguments."""
+    from benchmark.errors import UserError
+
+    with pytest.raises(UserError) as caught:
+        function(*arguments, **options)
+    return str(caught.value)
 
 
 def read_records(folder: Path) -> list[tuple[dict[str, Any], dict[str, Any]]]:

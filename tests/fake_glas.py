@@ -1,7 +1,5 @@
 """A small folder with the layout of the GlaS release: twelve made-up images of three patients."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Records and counts made by hand, for tests of the report."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 from zlib import crc32

@@ -1,7 +1,5 @@
 """A small folder of one's own: images with disks of two classes, of five patients, some without a mask."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from PIL import Image
 
 HEIGHT, WIDTH = 40, 52
 PATIENTS = "ABCDE"
+YAML = "name: cells\nclasses: {background: 0, one: 1, two: 2}\ngroups: groups.csv\n"
 COLOURS = np.array([[230, 200, 220], [150, 70, 140], [90, 110, 190]])
 
 
@@ -25,9 +24,10 @@ def picture(number: int, classes: int = 3, height: int = HEIGHT, width: int = WI
 
 
 def write_folder(
-    folder: Path, images: int = 20, bare: int = 4, classes: int = 3, values: tuple[int, ...] = (0, 1, 2),
+    folder: Path, yaml: str = "", images: int = 20, bare: int = 4, classes: int = 3,
+    values: tuple[int, ...] = (0, 1, 2),
 ) -> Path:
-    """Write images/, masks/ (the last `bare` images have none) and groups.csv; masks hold `values`."""
+    """Write images/, masks/ (the last `bare` images have none), groups.csv and dataset.yaml; masks hold `values`."""
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)
     lines = ["id,patient,grade"]
@@ -39,6 +39,8 @@ def write_folder(
             Image.fromarray(np.array(values, np.uint8)[truth]).save(folder / "masks" / f"{name}.png")
         lines.append(f"{name},{PATIENTS[number % len(PATIENTS)]},{'low' if number % 3 else 'high'}")
     (folder / "groups.csv").write_text("\n".join(lines) + "\n")
+    if yaml:
+        (folder / "dataset.yaml").write_text(yaml)
     return folder
 
 

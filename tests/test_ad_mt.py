@@ -1,7 +1,5 @@
 """AD-MT's mechanism, against NumPy, on batches with real CutMix."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,7 @@ import torch
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.ad_mt import ADMT, weighted_mean
-from tests.batches import batch, gradients, task, terms
+from tests.batches import batch, softmax, task, terms
 from tests.test_fixmatch import mixed
 
 BOX = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
@@ -30,11 +28,6 @@ def learner(turn=0, **more):
         teacher.net.load_state_dict(method.task.network().state_dict())
     method.turn.fill_(turn)
     return method
-
-
-def softmax(logits):
-    power = np.exp(logits.detach().double().numpy())
-    return power / power.sum(1, keepdims=True)
 
 
 def expected_labels(method, image):
@@ -129,9 +122,3 @@ def test_a_teacher_copies_at_its_first_update_however_late_and_averages_by_its_o
     torch.nn.init.normal_(method.net.weight)
     method.after_step(clock)
     assert method.second.net.weight.item() == before and method.updates.tolist() == [4, 4]
-
-
-def test_teachers_get_no_gradient():
-    method = learner()
-    sum(terms(method, batch(), images(), Clock(10)).values()).backward()
-    assert gradients(method.net) and not gradients(method.first) and not gradients(method.second)

@@ -1,7 +1,5 @@
 """Published numbers beside ours, by hand."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.batches.batch import Batch
 from benchmark.losses import IGNORE, ce_dice
 from benchmark.method import Clock
 from methods.bcp import BCP, largest_components
@@ -61,6 +62,16 @@ def test_images_go_into_each_other_in_both_directions_at_the_same_box():
         assert torch.equal(mixed[..., box], inside[..., box]) and torch.equal(mixed[..., ~box], outside[..., ~box])
 
 
+@pytest.mark.parametrize(("known", "unknown"), [(2, 3), (3, 2)])
+def test_of_unequal_batches_the_smaller_goes_round(known, unknown):
+    method, labelled, images = learner(), batch(count=known), unlabelled(count=unknown)
+    _, (inwards, outwards), _ = seen(method, labelled, images)
+    box, rounds = box_of(method), [0, 1, 2]
+    inside, outside = (x[[row % len(x) for row in rounds]] for x in (images.weak, labelled.weak))
+    assert torch.equal(inwards, torch.where(box, inside, outside))
+    assert torch.equal(outwards, torch.where(box, outside, inside))
+
+
 def test_each_region_is_taught_by_its_own_label_averaged_over_itself():
     method, labelled, images = learner(weight=0.3), batch(), unlabelled()
     found, _, logits = seen(method, labelled, images)
@@ -90,6 +101,33 @@ def test_an_unlabelled_region_weighs_half_and_labels_are_the_teachers():
     assert found["unlabelled/in"].item() == pytest.approx(0.5 * alone.item(), rel=1e-5)
     sum(found.values()).backward()
     assert gradients(method.net) and not gradients(method.teacher)
+
+
+def test_of_two_regions_of_equal_size_an_unlabelled_pixel_pulls_half_as_much_as_a_labelled_one():
+    method, half = learner(), torch.arange(32) < 16
+    mask = batch().mask[:, :16].repeat(1, 2, 1)  # both halves show the same
+    logits = torch.randn(2, 2, 16, 32, generator=torch.Generator().manual_seed(0)).repeat(1, 1, 2, 1).requires_grad_()
+    method.random_box = lambda image: half[:, None].expand(32, 32)
+    method.teacher.forward = lambda image: 20 * torch.stack([1 - mask, mask], 1).float()
+    method.net.forward = lambda image: logits
+    found = terms(method, Batch(torch.arange(2), weak=batch().weak, mask=mask), unlabelled(), Clock(10))
+    (found["supervised/in"] + found["unlabelled/in"]).backward()
+    unlabelled_half, labelled_half = logits.grad.split(16, 2)
+    assert (labelled_half != 0).all() and torch.allclose(unlabelled_half, 0.5 * labelled_half, rtol=1e-4, atol=1e-9)
+
+
+def test_the_teacher_follows_by_the_steps_of_its_phase():
+    method, clock = learner(decay=0.9), Clock(1000)
+    clock.phase_steps = range(900, 1000)
+    for step, decay in ((950, 0.9), (904, 0.8), (900, 0.0)):
+        clock.step.fill_(step)
+        before = [p.clone() for p in method.teacher.parameters()]
+        method.after_step(clock)
+        for old, now, student in zip(before, method.teacher.parameters(), method.net.parameters(), strict=True):
+            assert torch.allclose(now, decay * old + (1 - decay) * student, atol=1e-6)
+    image, method = unlabelled().weak, learner().eval()
+    student, teacher = method.predict(image).values()
+    assert torch.equal(student, method.net(image)) and not torch.allclose(student, teacher, atol=1e-2)
 
 
 def test_with_labelled_images_in_both_places_and_a_perfect_teacher_all_is_supervised():
@@ -138,3 +176,17 @@ def test_the_largest_component_of_every_class_may_be_all_that_is_kept():
     assert torch.equal(largest_components(label), expected)
     assert torch.equal(largest_components(torch.zeros_like(label)), torch.zeros_like(label))
     assert BCP(task()).cuda_graph and not BCP(task(), keep="largest").cuda_graph
+
+
+def test_the_kept_components_are_what_is_taught():
+    label = torch.zeros(2, 32, 32, dtype=torch.int64)
+    label[:, 10:20, 10:20] = label[:, 13:17, 23:27] = label[:, 22:24, 3:9] = 1
+    expected = torch.zeros_like(label)
+    expected[:, 10:20, 10:20] = 1
+    for keep, taught in (("largest", expected), ("all", label)):
+        method = learner(keep=keep)
+        method.teacher.forward = lambda image: torch.stack([1 - label, label], 1).float()
+        found, _, (logits, _) = seen(method, batch(), unlabelled())
+        alone = ce_dice(logits, torch.where(box_of(method), taught, IGNORE))
+        assert found["unlabelled/in"].item() == pytest.approx(0.5 * alone.item(), rel=1e-5)
+        assert (torch.where(box_of(method), label - expected, 0)).any()  # the box shows what the two differ in

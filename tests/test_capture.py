@@ -1,7 +1,5 @@
 """A captured step: what its warm-up changed is put back; on a GPU it computes what an eager one does."""
 
-from __future__ import annotations
-
 import json
 from types import SimpleNamespace
 
@@ -21,7 +19,7 @@ from benchmark.training.cuda_graph import WARM_UP, CudaGraphStep, why_eager
 from benchmark.training.step import TrainStep
 from methods.supervised import Supervised
 from methods.toposemiseg import TopoSemiSeg
-from tests.conftest import invoke, tiny_settings
+from tests.conftest import demo_run, invoke
 from tests.factories import method_testbed
 
 GPU = (pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"))
@@ -261,6 +259,5 @@ def test_several_runs_share_a_gpu(tmp_path):
 
 @on_gpu
 def test_a_run_that_cannot_be_captured_says_so(tmp_path):
-    line = ["run", "--method", "toposemiseg", "--dataset", "synthetic", "--preset", "demo", "--results", tmp_path]
-    told = invoke(*line, "--device", "cuda", *tiny_settings())
+    told = demo_run(tmp_path, "toposemiseg", "--device", "cuda")
     assert told.returncode == 0 and "without a CUDA graph: persistence" in told.stderr

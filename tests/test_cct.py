@@ -1,7 +1,5 @@
 """CCT's mechanism; its perturbations alone are in test_feature_perturbations.py."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -10,6 +8,7 @@ import torch
 
 from benchmark.errors import UserError
 from benchmark.method import Clock
+from methods import _feature_perturbations
 from methods._cct_decoders import light_decoder
 from methods.cct import CCT
 from tests.batches import batch, softmax, task, terms, unlabelled
@@ -77,21 +76,14 @@ def test_consistency_is_the_mean_squared_distance_of_the_decoders_from_the_main_
     clock.step.fill_(4)
     calls = watch_auxiliary(method)
     found = terms(method, batch(), unlabelled(), clock)
-    _, main, others = calls[-1]
+    features, main, others = calls[-1]
+    image = unlabelled().weak
+    assert torch.allclose(features[-1], method.net.encode(image)[-1]) and torch.allclose(main, method.net(image))
     assert len(others) == (3 if more else 7)
     mean = np.mean([((softmax(other) - softmax(main)) ** 2).mean() for other in others])
     assert mean > 1e-5
     expected = 7.0 * math.exp(-5 * (1 - 4 / 10) ** 2) * mean
     assert found["consistency"].item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_main_prediction_that_is_compared_is_that_of_the_unlabelled_images():
-    method = few()
-    calls = watch_auxiliary(method)
-    terms(method, batch(), unlabelled(), Clock(10))
-    (features, main, _), = calls
-    image = unlabelled().weak
-    assert torch.allclose(features[-1], method.net.encode(image)[-1]) and torch.allclose(main, method.net(image))
 
 
 @pytest.mark.parametrize("decoders", ["light", "full"])
@@ -126,27 +118,20 @@ def test_supervision_of_all_heads_is_their_mean():
     assert found == pytest.approx(sum(expected) / 8, rel=1e-5)
 
 
-def test_every_light_decoder_reads_its_own_perturbation():
-    method = few()
-    seen = {}
-    for kind, decoder in zip(method.auxiliary.kinds, method.auxiliary.decoders, strict=True):
+def test_every_light_decoder_reads_its_own_perturbation_of_the_deepest_feature(monkeypatch):
+    method, given, seen = few(), {}, {}
+    for place, (kind, decoder) in enumerate(zip(method.auxiliary.kinds, method.auxiliary.decoders, strict=True)):
         decoder.register_forward_hook(lambda module, inputs, output, kind=kind: seen.update({kind: inputs[0]}))
-    z = (torch.rand(2, 256, 8, 8) + 0.1) * torch.arange(1, 9)
-    logits = torch.zeros(2, 2, 128, 128)
-    logits[:, 1] = -1.0
-    logits[:, 1, 16:96, 16:96] = 1.0  # a square of 5x5 positions
-    torch.manual_seed(0)
-    method.auxiliary([z], logits)
-    inside = torch.zeros(8, 8, dtype=torch.bool)
-    inside[1:6, 1:6] = True
-    zero = {kind: (x == 0).all(1) for kind, x in seen.items()}
-    assert torch.equal(zero["context_mask"], (~inside).expand(2, 8, 8))
-    assert torch.equal(zero["object_mask"], inside.expand(2, 8, 8))
-    assert zero["cutout"].any() and not (zero["cutout"] & ~inside).any() and zero["cutout"].sum() <= 2 * 4
-    assert zero["feature_drop"].any() and not zero["feature_drop"].all()
-    assert 0.3 < (seen["dropout"] == 0).all((2, 3)).float().mean() < 0.7
-    assert ((seen["feature_noise"] / z - 1).abs() <= 0.3 + 1e-5).all()
-    assert torch.allclose((seen["vat"] - z).flatten(1).norm(dim=1), torch.tensor(2.0), rtol=1e-3)
+        monkeypatch.setattr(_feature_perturbations, kind, lambda z, *guide, kind=kind, place=place: (
+            given.update({kind: guide}) or z + place))
+    z, logits = torch.rand(2, 256, 8, 8), torch.randn(2, 2, 128, 128)
+    method.auxiliary([torch.rand(2, 8, 16, 16), z], logits)
+    assert all(torch.equal(seen[kind], z + place) for place, kind in enumerate(NONE))
+    mask = _feature_perturbations.foreground(logits, (8, 8))
+    boxes = _feature_perturbations.object_boxes(mask)
+    assert all(torch.equal(a, b) for a, b in zip(given["cutout"][0], boxes, strict=True))
+    assert all(torch.equal(given[kind][0], mask) for kind in ("context_mask", "object_mask"))
+    assert given["vat"] == (method.auxiliary.decoders[0],)
 
 
 def test_the_published_variant_has_three_further_decoders_of_all_scales():
@@ -166,18 +151,6 @@ def test_the_published_variant_has_three_further_decoders_of_all_scales():
         assert gone.any() and torch.equal(silenced[scale] * ~gone.unsqueeze(1), z * ~gone.unsqueeze(1))
     heads = [net.head.weight for net in (method.net, *method.auxiliary.nets)]
     assert all(not torch.equal(a, b) for k, a in enumerate(heads) for b in heads[:k])
-
-
-@pytest.mark.parametrize("more", [{}, PUBLISHED])
-def test_prediction_is_the_main_decoders_and_unperturbed(more):
-    method = few(**more).eval()
-    image = unlabelled().weak
-    with torch.no_grad():
-        before = method.predict(image)
-        for parameter in method.auxiliary.parameters():
-            parameter.fill_(float("nan"))
-        assert torch.equal(method.predict(image), before)
-        assert torch.equal(before, method.net.head(method.net.decode(method.net.encode(image))[-1]))
 
 
 def test_no_auxiliary_decoder_at_all_is_refused():

@@ -1,10 +1,8 @@
-"""A small battle; `python -m tests.kill_test` fights the large ones."""
-
-from __future__ import annotations
+"""A small battle; `python -m tools.kill_test` fights the large ones."""
 
 import pytest
 
-from tests.kill_test import battle
+from tools.kill_test import battle
 
 pytestmark = pytest.mark.kill
 

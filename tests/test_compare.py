@@ -1,7 +1,5 @@
 """Rows against each other, by hand: native counts (a, 10 - a, 10 - a) have a Dice of a / 10."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

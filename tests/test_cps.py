@@ -1,20 +1,12 @@
 """Cross pseudo supervision's mechanism, against NumPy."""
 
-from __future__ import annotations
-
-import numpy as np
 import pytest
 import torch
 
 from benchmark.method import Clock
 from methods.cps import CPS
 from tests.batches import batch, dice, task, terms, unlabelled
-
-
-def numpy_cross_entropy(logits: torch.Tensor, label: np.ndarray) -> float:
-    z = logits.detach().double().numpy()
-    nll = np.log(np.exp(z).sum(1)) - np.take_along_axis(z, label[:, None], 1)[:, 0]
-    return nll.mean()
+from tests.test_fixmatch import nll
 
 
 def test_the_two_networks_are_of_one_kind_and_start_different():
@@ -35,7 +27,7 @@ def test_each_network_learns_the_others_argmax(images):
         logits[name] = torch.cat(parts) if images == "all" else parts[1]
     for pupil, teacher in (("first", "second"), ("second", "first")):
         label = logits[teacher].argmax(1).numpy()
-        expected = 2.0 * numpy_cross_entropy(logits[pupil], label)
+        expected = 2.0 * nll(logits[pupil], label)
         assert found[f"{teacher}_teaches_{pupil}"].item() == pytest.approx(expected, rel=1e-4)
 
 
@@ -51,14 +43,3 @@ def test_dice_pseudo_loss_agrees_with_numpy():
     found = terms(method, batch(), unlabelled(), Clock(10))["second_teaches_first"].item()
     label = method.second(unlabelled().weak).argmax(1)
     assert found == pytest.approx(dice(method.first(unlabelled().weak), label), rel=1e-4)
-
-
-def test_both_networks_predict_and_the_first_is_official():
-    method = CPS(task()).eval()
-    assert list(method.predict(unlabelled().weak)) == ["first", "second"]
-
-
-def test_two_residual_networks_have_the_published_size():
-    with torch.device("meta"):
-        method = CPS(task(net="xnet_sb", size=256))
-    assert sum(p.numel() for p in method.parameters()) == 271_632_388

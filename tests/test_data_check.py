@@ -1,7 +1,5 @@
 """`data check`: what several classes, missing masks and images that occur twice look like in its lines."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import re
@@ -21,7 +19,7 @@ from benchmark.data.make_splits import write
 from benchmark.data.near_duplicates import POSITIONS, near_duplicates
 from tests.conftest import invoke
 from tests.fake_glas import write_tree
-from tests.own_folder import write_folder
+from tests.own_folder import YAML, write_folder
 
 
 class Tissue(Dataset):
@@ -121,8 +119,7 @@ def test_a_copy_that_looks_alike_is_told_and_is_no_error(tmp_path: Path, raw: Pa
 
 def test_patients_of_every_split_are_compared(tmp_path: Path) -> None:
     """Lists of a split that is to keep patients apart, and of a table of groups that was corrected afterwards."""
-    folder = write_folder(tmp_path / "cells")
-    (folder / "dataset.yaml").write_text("classes: [background, one, two]\ngroups: groups.csv\n")
+    folder = write_folder(tmp_path / "cells", YAML)
     prepared = load_prepared(str(folder), 16, root=tmp_path / "prepared")
     write(prepared)
     facts = check_dataset(dataclasses.replace(prepared, groups=prepared.groups | {"slide": ("1",) * 20}))
@@ -136,11 +133,11 @@ def test_patients_of_every_split_are_compared(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("value", "words"), [(255, "is 'gland'"), (0, "is 'background'"), (None, "")])
 def test_masks_that_are_one_class_all_over_are_wrong(tmp_path: Path, value: int | None, words: str) -> None:
-    folder = write_folder(tmp_path / "cells", images=6, bare=0, classes=2, values=(0, 255))
+    yaml = "classes: {background: 0, gland: 255}\n"
+    folder = write_folder(tmp_path / "cells", yaml, images=6, bare=0, classes=2, values=(0, 255))
     for path in (folder / "masks").iterdir():
         if value is not None:
             Image.new("L", (52, 40), value).save(path)
-    (folder / "dataset.yaml").write_text("classes: {background: 0, gland: 255}\n")
     result = invoke("data", "check", folder, "--size", 16)
     assert result.returncode == (4 if words else 0), result.stderr
     assert ("WRONG: every pixel of every mask" in result.stdout) == bool(words) and words in result.stdout
@@ -158,21 +155,6 @@ def test_ignored_pixels_that_may_be_a_class_are_told(tmp_path: Path) -> None:
     masks = {"train_1": (0, 1, 1, 0), "train_2": (0, 255, 255, 0), "test_1": (0, 1, 255, 0)}
     said = [line for line in describe(examined(tmp_path, **masks)) if "ignored pixels alone" in line]
     assert len(said) == 1 and said[0].startswith("train: 1 of 2 masks hold 'a' and ignored pixels alone")
-
-
-def test_a_folder_of_ones_own_is_checked_against_its_own_splits(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "cells")
-    (folder / "dataset.yaml").write_text("classes: [background, one, two]\ngroups: groups.csv\n")
-    common = (folder, "--size", 16)
-    assert invoke("data", "check", *common).returncode == 0, "there are no splits yet, and nothing to test on"
-    assert invoke("data", "split", *common, "--write").returncode == 0
-    assert invoke("data", "check", *common).stdout.endswith("also tested on (splits: folds)\n")
-    for name in ("B_1", "C_2", "D_3", "E_4"):
-        (folder / "images" / f"{name}.png").write_bytes((folder / "images" / "A_0.png").read_bytes())
-    result = invoke("data", "check", *common)
-    assert result.returncode == 4 and "WRONG: split folds, fold" in result.stdout
-    result = invoke("data", "preview", *common, "--ids", "A_0,B_16", "--split", "folds", "--output", tmp_path / "a.png")
-    assert result.returncode == 0
 
 
 COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {

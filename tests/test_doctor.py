@@ -1,7 +1,5 @@
 """`doctor`: it finds what is here, tells trouble from inconvenience, and says what to do."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import shutil

@@ -11,7 +11,7 @@ from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from benchmark.targets import signed_distance
 from methods.dtc import DTC, mask_of
-from tests.batches import batch, blobs, gradients, task, terms, unlabelled
+from tests.batches import batch, blobs, gradients, softmax, task, terms, unlabelled
 
 
 def test_a_steep_slope_gives_the_mask_itself_and_half_on_its_inner_border():
@@ -31,8 +31,8 @@ def test_the_distance_is_positive_inside():
 
 def with_heads(method, logits, distance):
     """The method with these predictions of the labelled and of the unlabelled batch."""
-    answers = iter([(logits[:2], distance[:2]), (logits[2:], distance[2:])])
-    method.both = lambda image: next(answers)
+    answers, method.seen = iter([(logits[:2], distance[:2]), (logits[2:], distance[2:])]), []
+    method.both = lambda image: method.seen.append(image) or next(answers)
     return method
 
 
@@ -44,7 +44,9 @@ def test_all_terms_agree_with_numpy():
     labelled.mask[0, :7] = IGNORE
     labelled.sdf[0, :, :9] = IGNORE  # unknown also near by
     clock.step.fill_(5)
-    found = terms(with_heads(method, logits, distance), labelled, unlabelled(count=3), clock)
+    images = unlabelled(count=3)
+    found = terms(with_heads(method, logits, distance), labelled, images, clock)
+    assert method.seen[0] is labelled.weak and method.seen[1] is images.weak
     z, d = logits.double().numpy(), distance.double().numpy()
     p = 1 / (1 + np.exp(z[:, :1] - z[:, 1:]))
     consistency = ((1 / (1 + np.exp(-4 * d)) - p) ** 2).mean()
@@ -52,6 +54,24 @@ def test_all_terms_agree_with_numpy():
     known = (labelled.sdf != IGNORE).numpy()
     squared = (d[:2] - labelled.sdf.numpy()) ** 2
     assert found["distance"].item() == pytest.approx(0.7 * squared[known].mean(), rel=1e-5)
+    q, y = softmax(logits[:2]), labelled.mask.numpy()
+    hot, valid = np.stack([y == 0, y == 1], 1), (y != IGNORE)[:, None]
+    nll = -np.log((q * hot).sum(1)[y != IGNORE]).mean()
+    overlap, mass = (2 * (part * valid).sum((2, 3)) + 1 for part in (q * hot, (q**2 + hot) / 2))
+    assert found["supervised"].item() == pytest.approx(nll + (1 - overlap / mass).mean(), rel=1e-5)
+
+
+def test_both_heads_see_the_last_map_and_the_distance_is_within_1():
+    method, image = DTC(task()).eval(), unlabelled().weak
+    with torch.no_grad():
+        method.distance_head.weight.mul_(20)
+        logits, distance = method.both(image)
+        last = method.net.last_map(image).double().numpy()
+    weight, bias = (part.detach().double().numpy() for part in (method.distance_head.weight, method.distance_head.bias))
+    raw = np.einsum("bchw,c->bhw", last, weight[0, :, 0, 0]) + bias
+    np.testing.assert_allclose(distance.squeeze(1), np.tanh(raw), atol=1e-4)
+    assert distance.abs().max() > 0.9 and np.abs(raw).max() > 1.2
+    assert torch.allclose(method.predict(image), logits, atol=1e-5)
 
 
 def test_a_consistent_pair_costs_nothing_and_another_does():
@@ -81,7 +101,6 @@ def test_a_steep_slope_teaches_the_distance_near_its_zero_level_alone():
     far = distance.detach().abs() > 0.02
     assert distance.grad[far].abs().max() < 1e-9 < distance.grad[~far].abs().max()
     assert (logits.grad[far.expand_as(logits)] != 0).all()
-
 
 
 def test_more_than_two_classes_are_declined():

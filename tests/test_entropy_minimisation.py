@@ -1,7 +1,5 @@
 """Entropy minimisation's mechanism, against NumPy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """The perturbations of features, each alone, against NumPy and SciPy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

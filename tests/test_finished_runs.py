@@ -1,7 +1,5 @@
 """Using trained models: `predict`, `evaluate`, `export` and `verify`, each against the run itself."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +12,7 @@ from PIL import Image
 from benchmark.data.load import load_dataset, load_prepared
 from benchmark.models.load import load as load_run
 from benchmark.runs.run_files import load_masks
-from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
+from tests.conftest import demo_run, edit_json, invoke, one_line_error
 from tests.own_folder import picture, write_folder
 
 pytestmark = pytest.mark.slow
@@ -28,21 +26,19 @@ licence: CC BY 4.0, by ourselves.
 """
 
 
-def trained(results, *arguments):
+def trained(results, *arguments, **options):
     """Results folder and record of one short run."""
-    result = invoke("run", "--method", "mean_teacher", "--preset", "demo", "--results", results, "--json", *arguments,
-                    *tiny_settings())
+    result = demo_run(results, "mean_teacher", "--json", *arguments, **options)
     assert result.returncode == 0, result.stderr
     return results, json.loads(result.stdout)
 
 
 def deep_folder(folder: Path, first: int = 0) -> Path:
     """Twelve images of 52 x 40 px in 16 bits, two without a mask, and their splits; `first` tells folders apart."""
-    write_folder(folder, images=12, bare=2, classes=2, values=(0, 255))
+    write_folder(folder, YAML, images=12, bare=2, classes=2, values=(0, 255))
     for number, path in enumerate(sorted((folder / "images").iterdir())):
         grey = picture(first + number, 2)[0][..., 0].astype(np.uint16)
         Image.fromarray(grey * 150 + 3000).save(path)
-    (folder / "dataset.yaml").write_text(YAML)
     assert invoke("data", "split", folder, "--write").returncode == 0
     return folder
 
@@ -50,7 +46,7 @@ def deep_folder(folder: Path, first: int = 0) -> Path:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run on whole images."""
-    return trained(tmp_path_factory.mktemp("results"), "--dataset", "synthetic")
+    return trained(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +60,7 @@ def tiled(own):
     fold = json.loads((own / "splits" / "folds.json").read_text())["folds"][0]
     mine = [name for name in fold["train"] if name not in fold.get("unmasked", ())][:3]
     (own.parent / "three.txt").write_text("\n".join(mine))
-    return trained(own.parent / "results", "--dataset", own, "--labelled", own.parent / "three.txt")
+    return trained(own.parent / "results", "--labelled", own.parent / "three.txt", dataset=own)
 
 
 @pytest.fixture(scope="module")
@@ -277,11 +273,6 @@ def test_verify_finds_a_record_equal_and_a_changed_one_not(tiled, own, tmp_path)
     copy = tmp_path / "results"
     shutil.copytree(results / "records", copy / "records")
     path = copy / "records" / f"{record['run_id']}.json"
-    path.write_text(json.dumps(record | {"weights_sha256": "0" * 64, "run_id": record["run_id"]}))
+    edit_json(path, weights_sha256="0" * 64)
     result = invoke("verify", record["run_id"], "--results", copy)
     assert result.returncode == 4 and "weights: other weights" in result.stdout and "counts: equal" in result.stdout
-
-
-def test_predictions_exports_and_weights_are_not_committed():
-    ignored = (ROOT / ".gitignore").read_text().split()
-    assert {"/results/predictions/", "/results/exports/", "/results/runs/"} <= set(ignored)

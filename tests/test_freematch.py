@@ -1,7 +1,5 @@
 """FreeMatch's mechanism, against NumPy, on batches with real CutMix."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -9,13 +7,8 @@ import torch
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.freematch import FreeMatch
-from tests.batches import task
+from tests.batches import softmax, task
 from tests.test_fixmatch import mixed, nll, pasted, spied
-
-
-def softmax(logits):
-    power = np.exp(logits.detach().double().numpy())
-    return power / power.sum(1, keepdims=True)
 
 
 def test_averages_follow_the_batch_and_start_at_chance():

@@ -1,7 +1,5 @@
 """The slice on real glands; skipped where the images are not at hand."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Golden losses: a number that moves without a bump of `numerics`, or a bump without a reason, fails here."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """`tools.gpu`: its order, its limits, and what it says; on the CPU, with commands that take no GPU."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time
@@ -30,6 +28,7 @@ def test_parts_come_in_order_of_value_and_share_the_time():
     assert "method=supervised" in second and "ratio=20" in second and "--data data" in second
 
 
+@pytest.mark.slow
 def test_every_command_is_one_that_there_is(tmp_path):
     """Their options are read by their own parsers; nothing is run."""
     for part in gpu.parts(tmp_path, None):

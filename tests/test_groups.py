@@ -1,7 +1,5 @@
 """Who must not be on both sides of a split, in what words sets are named, and lists that are older than both."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -14,8 +12,8 @@ from benchmark.data.make_splits import write
 from benchmark.data.splits import check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from tests.conftest import invoke, one_line_error, tiny_settings
-from tests.own_folder import PATIENTS, write_folder, write_table
+from tests.conftest import demo_run, invoke, one_line_error
+from tests.own_folder import PATIENTS, YAML, write_folder, write_table
 
 SIZE = 16
 IDS = [f"{PATIENTS[number % 5]}_{number}" for number in range(20)]
@@ -24,9 +22,7 @@ IDS = [f"{PATIENTS[number % 5]}_{number}" for number in range(20)]
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SEMIHISTO_PREPARED", str(tmp_path / "prepared"))
-    made = write_folder(tmp_path / "cells", bare=0)
-    (made / "dataset.yaml").write_text("classes: {background: 0, one: 1, two: 2}\ngroups: groups.csv\n")
-    return made
+    return write_folder(tmp_path / "cells", YAML, bare=0)
 
 
 def opened(folder: Path) -> PreparedData:
@@ -47,15 +43,6 @@ def test_the_patient_else_the_slide_else_the_image():
     assert patients("ab", {"set": ("train", "test")}) == ["a", "b"]
 
 
-def test_a_patient_that_is_blank_leaves_the_slide(folder: Path):
-    write_table(folder, "patient,slide", lambda name: f"{name[0] if name[0] in 'AB' else ''},S{name[0]}")
-    write(opened(folder))
-    assert sides(folder) == [set(), set(), set()]
-    write_table(folder, "patient,slide", lambda name: f",{name}")
-    write(opened(folder))
-    assert any(sides(folder)), "negative control: here every image is a slide of its own"
-
-
 @pytest.mark.parametrize(("train", "test", "means"), [
     ("training", "testing", "test"), ("TRAIN ", " Test", "test"), ("train", "testB", "testB"),
 ])
@@ -74,8 +61,7 @@ def test_an_unknown_word_for_a_set_is_one_line(folder: Path, word: str):
 
 
 def run(folder: Path, tmp_path: Path, *more: object):
-    return invoke("run", "--method", "supervised", "--dataset", folder, "--preset", "demo", "--results",
-                  tmp_path / "results", *tiny_settings(), *more)
+    return demo_run(tmp_path / "results", "supervised", *more, dataset=folder)
 
 
 def test_lists_older_than_the_groups_are_refused(folder: Path, tmp_path: Path):

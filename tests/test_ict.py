@@ -8,7 +8,7 @@ import torch
 
 from benchmark.method import Clock
 from methods.ict import ICT
-from tests.batches import batch, gradients, task, terms, train, unlabelled
+from tests.batches import batch, dice, gradients, softmax, task, terms, train, unlabelled
 
 
 def learner(share=None, **more):
@@ -20,11 +20,6 @@ def learner(share=None, **more):
     if share is not None:
         method.shares = lambda image: torch.tensor(share).view(-1, 1, 1, 1)
     return method
-
-
-def softmax(logits):
-    power = np.exp(logits.detach().double().numpy())
-    return power / power.sum(1, keepdims=True)
 
 
 def test_the_term_is_the_squared_distance_to_the_blended_predictions():
@@ -60,10 +55,35 @@ def test_the_teacher_gets_no_gradient_and_follows():
     method = learner()
     terms(method, batch(), unlabelled(), Clock(10))["consistency"].backward()
     assert not gradients(method.teacher) and gradients(method.net)
-    before = [p.clone() for p in method.teacher.parameters()]
-    train(method, Clock(10), 1, unlabelled())
-    pairs = zip(before, method.teacher.parameters(), method.net.parameters(), strict=True)
-    assert all(torch.allclose(now, student) for _, now, student in pairs)  # the first update copies
+    before, clock = [p.clone() for p in method.teacher.parameters()], Clock(1000)
+    clock.step.fill_(900)
+    train(method, clock, 1, unlabelled())
+    for old, now, student in zip(before, method.teacher.parameters(), method.net.parameters(), strict=True):
+        assert torch.allclose(now, 0.99 * old + 0.01 * student, atol=1e-6) and not torch.equal(now, student)
+
+
+def test_the_consistency_grows_along_the_sigmoid_and_the_supervised_loss_does_not():
+    method, found = ICT(task(), weight=3.0), []
+    for step in (0, 5, 10):
+        clock = Clock(10)
+        clock.step.fill_(step)
+        torch.manual_seed(0)
+        found.append(terms(method, batch(), unlabelled(), clock))
+    sizes = np.array([one["consistency"].item() for one in found])
+    np.testing.assert_allclose(sizes[:2] / sizes[2], np.exp([-5, -5 / 4]), rtol=1e-4)
+    logits, mask = method.net(batch().weak), batch().mask
+    nll = -np.log(np.take_along_axis(softmax(logits), mask.numpy()[:, None], 1)).mean()
+    for one in found:
+        assert one["supervised"].item() == pytest.approx(nll + dice(logits, mask), rel=1e-4)
+
+
+def test_the_student_is_official_and_the_teacher_predicts_in_evaluation_mode():
+    method, image = learner(), unlabelled().weak
+    assert not method.teacher.net.training and method.net.training
+    method.eval()
+    student, teacher = method.predict(image).values()
+    assert torch.equal(student, method.net(image)) and torch.equal(teacher, method.teacher.net(image))
+    assert not torch.allclose(student, teacher, atol=1e-2)
 
 
 def test_the_teacher_predicts_the_unblended_images():

@@ -1,7 +1,5 @@
 """A run's identity: what is added later with its neutral value changes no recorded run's name."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 

@@ -3,8 +3,6 @@
 tests/test_prepare.py has what a whole data set meets: truncated, empty and huge files, pages, folders named as images.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from collections.abc import Callable
@@ -16,7 +14,7 @@ from PIL import Image
 
 from benchmark.data import images
 from benchmark.data.images import PixelDecoding, colour_numbers, packed, read_image, read_mask, unpacked
-from benchmark.errors import UserError
+from tests.conftest import complaint
 
 ORIENTATION = 0x0112  # EXIF
 ROWS, COLUMNS = np.mgrid[:48, :64]
@@ -29,13 +27,6 @@ WHITE, RED, BLUE = (255, 255, 255), (200, 0, 0), (0, 0, 250)
 def write(path: Path, array: np.ndarray, **options: object) -> Path:
     Image.fromarray(array).save(path, **options)
     return path
-
-
-def complaint(read: Callable[..., object], *arguments: object, **options: object) -> str:
-    with pytest.raises(UserError) as caught:
-        read(*arguments, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])

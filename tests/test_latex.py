@@ -1,7 +1,5 @@
 """LaTeX and CSV say what the Markdown says, and LaTeX compiles as it is and inside another document."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

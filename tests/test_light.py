@@ -1,7 +1,5 @@
 """The preset `light`: every method takes the pretrained network; each part starts where it should, and learns."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

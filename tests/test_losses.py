@@ -1,7 +1,5 @@
 """Losses and ramps against a second implementation in NumPy, written from the equations."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """`clean` and `records merge`: what goes, what is copied, what stops it."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

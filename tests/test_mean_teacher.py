@@ -1,35 +1,17 @@
 """Mean Teacher's mechanism."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
 from benchmark.ema import Teacher
 from benchmark.method import Clock
 from methods.mean_teacher import MeanTeacher
-from tests.batches import batch, task, terms, train, unlabelled
+from tests.batches import assert_teacher_follows, batch, task, terms, unlabelled
 
 
 @pytest.mark.parametrize("bn_stats", ["ema", "copy", "own"])
 def test_teacher_starts_equal_copies_once_then_lags(bn_stats):
-    method, clock = MeanTeacher(task(), bn_stats=bn_stats), Clock(20)
-    pairs = list(zip(method.net.parameters(), method.teacher.net.parameters(), strict=True))
-    assert all(torch.equal(a, b) for a, b in pairs)
-    train(method, clock, 1, unlabelled())  # alpha = 0 in the first update
-    assert all(torch.allclose(a, b) for a, b in pairs)
-    before = [b.clone() for _, b in pairs]
-    train(method, clock, 1, unlabelled())  # alpha = 1/2 in the second
-    for (student, teacher), old in zip(pairs, before, strict=True):
-        assert torch.allclose(teacher, 0.5 * old + 0.5 * student, atol=1e-6)
-    assert any(not torch.allclose(a, b) for a, b in pairs)
-
-
-def test_teacher_gets_no_gradient_and_student_does():
-    method, clock = MeanTeacher(task()), Clock(20)
-    terms(method, batch(), unlabelled(), clock)["consistency"].backward()
-    assert all(p.grad is None for p in method.teacher.parameters())
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in list(method.net.parameters())[:4])
+    assert_teacher_follows(MeanTeacher(task(), bn_stats=bn_stats), unlabelled())
 
 
 def test_consistency_is_the_mean_squared_difference_of_probabilities():

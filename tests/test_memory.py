@@ -1,8 +1,5 @@
 """What tensors hold at once is counted right, and parts that are back-propagated in turn hold less."""
 
-from __future__ import annotations
-
-import pytest
 import torch
 
 from benchmark.conformance.checks import advance, differences
@@ -64,10 +61,9 @@ def test_the_peak_of_a_step_holds_weights_gradients_moments_and_images():
     assert abs(whole / peak - 1) < 0.02  # rendering is over when the most is held
 
 
-@pytest.mark.parametrize("method", ["mean_teacher", "ensemble", "xnet"])
-def test_parts_in_turn_hold_less_and_learn_the_same(method):
+def test_parts_in_turn_hold_less_and_learn_the_same():
     """Weights and gradients, the same in both, are much of so small a step."""
-    turned, whole = (training(method, train__batch_labelled=8, train__batch_unlabelled=8) for _ in range(2))
+    turned, whole = (training("mean_teacher", train__batch_labelled=8, train__batch_unlabelled=8) for _ in range(2))
     whole.method.losses = lambda *a, losses=whole.method.losses: dict(i for part in losses(*a) for i in part.items())
     peaks = []
     for one in (turned, whole):

@@ -1,7 +1,5 @@
 """`new method`: what it writes works at once, and it overwrites nothing."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

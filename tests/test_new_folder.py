@@ -1,7 +1,5 @@
 """`data new`: what it sees in folders as people have them, and that none of their labels is lost without a word."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,7 @@ from PIL import Image, ImageFilter
 
 from benchmark.data.load import load_dataset
 from benchmark.errors import UserError
-from tests.conftest import ROOT, invoke, one_line_error, tiny_settings
+from tests.conftest import ROOT, demo_run, invoke, one_line_error
 from tests.own_folder import picture, write_folder
 
 FOLDERS = [Path(os.environ.get("SEMIHISTO_DATA", ROOT / "data")), ROOT.parent / "shared" / "data"]
@@ -225,6 +223,5 @@ def test_ebhi_seg_goes_from_the_released_folders_to_a_record(tmp_path: Path, mon
     for arguments in (("prepare", *common), ("split", *common, "--write"), ("preview", *common, "--split", "folds")):
         assert invoke("data", *arguments).returncode == 0
     assert "split folds: none of the 533 test images" in invoke("data", "check", *common).stdout
-    result = invoke("run", "--method", "mean_teacher", "--dataset", "ebhi", "--preset", "demo", "--results", tmp_path,
-                    *tiny_settings())
+    result = demo_run(tmp_path, "mean_teacher", dataset="ebhi")
     assert result.returncode == 0 and "strict" in result.stdout

@@ -1,7 +1,5 @@
 """A folder of one's own: what it may hold, what becomes of it, and one clear line for every mistake."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,22 +10,20 @@ from PIL import Image
 
 from benchmark.data.load import load_dataset, load_prepared
 from benchmark.data.make_splits import compare, write
-from benchmark.data.splits import available, check_split_matches_data, load_split
+from benchmark.data.splits import check_split_matches_data, load_split, split_names
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.spec import Spec
-from tests.conftest import invoke, one_line_error
-from tests.own_folder import PATIENTS, picture, write_folder, write_table
+from tests.conftest import invoke, one_line_error, refused
+from tests.factories import offered
+from tests.own_folder import PATIENTS, YAML, picture, write_folder, write_table
 
-YAML = "name: cells\nclasses: {background: 0, one: 1, two: 2}\ngroups: groups.csv\n"
 SIZE = 16
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = write_folder(tmp_path / "cells")
-    (made / "dataset.yaml").write_text(YAML)
-    return made
+    return write_folder(tmp_path / "cells", YAML)
 
 
 def opened(folder: Path) -> PreparedData:
@@ -58,20 +54,12 @@ def _ignored(truth: np.ndarray) -> np.ndarray:
     return truth
 
 
-def _palette(truth: np.ndarray) -> Image.Image:
-    indexed = Image.fromarray(truth).convert("P")
-    indexed.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-    indexed.putdata(truth.ravel().tolist())
-    return indexed
-
-
 COLOURS = np.array([[255, 255, 255], [255, 0, 0], [1, 2, 3]], np.uint8)
-WAYS: dict[str, tuple[Callable[[np.ndarray], np.ndarray | Image.Image], str]] = {
+WAYS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "values": (lambda truth: np.array([7, 255, 3], np.uint8)[truth], "{background: 7, one: 255, two: 3}"),
     "colours": (lambda truth: COLOURS[truth],
                 "{background: [255, 255, 255], one: [255, 0, 0], two: [1, 2, 3]}\nmask_suffix: -labels"),
     "ignore": (_ignored, "[background, one, two]\nignore: 9"),
-    "palette": (_palette, "{background: 0, one: 1, two: 2}"),
     "instances": (lambda truth: np.array([0, 4, 900], np.uint16)[truth], "[nothing, cell]\nmasks: instances"),
 }
 
@@ -94,7 +82,7 @@ def test_every_way_to_write_masks_gives_the_same_classes(folder: Path, way: str)
         made = write_as(np.array(Image.open(path)))
         path.unlink()
         path = path.with_name(f"{path.stem}-labels.png" if "suffix" in classes else path.name)
-        (made if isinstance(made, Image.Image) else Image.fromarray(made)).save(path)
+        Image.fromarray(made).save(path)
     said(folder, f"name: cells\nclasses: {classes}\n")
     again = opened(folder)
     for name in set(first.ids) - first.unmasked:
@@ -160,7 +148,6 @@ def test_a_folder_that_moves_stays_the_same_data(folder: Path, tmp_path: Path):
     assert second.content == first.content and second.dataset.source == str(moved)
     here, there = (Spec("m", "cells", "folds", 20, 0, 0, "fair", {}, str(place)) for place in (folder, moved))
     assert here.run_id == there.run_id and here.run_id.startswith("m-cells-folds-r20")
-    assert here.run_id != Spec("m", "other", "folds", 20, 0, 0, "fair", {}, str(folder)).run_id
     assert Spec.from_json(here.to_json()) == here and "source" not in Spec("m", "glas", "folds", 20, 0, 0, "").to_json()
 
 
@@ -203,10 +190,8 @@ YAML_MISTAKES = {
 @pytest.mark.parametrize("text", YAML_MISTAKES)
 def test_a_mistake_in_the_file_is_one_line_with_its_line(folder: Path, text: str):
     said(folder, text + "\n")
-    with pytest.raises(UserError) as caught:
+    with refused(YAML_MISTAKES[text], str(folder / "dataset.yaml")):
         load_dataset(str(folder))
-    message = str(caught.value)
-    assert YAML_MISTAKES[text] in message and str(folder / "dataset.yaml") in message and "\n" not in message
 
 
 def _outside(folder: Path) -> None:
@@ -258,9 +243,8 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_wrong_file_gets_one_clear_line(folder: Path, case: str):
     spoil, words = BAD_FILES[case]
     spoil(folder)
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError, match=words):
         opened(folder)
-    assert "\n" not in str(caught.value)
 
 
 def test_names_with_blanks_accents_and_quotes_are_names(folder: Path):
@@ -277,8 +261,7 @@ def test_names_with_blanks_accents_and_quotes_are_names(folder: Path):
 def test_folds_keep_patients_apart_and_leave_images_without_masks_to_training(folder: Path):
     data = opened(folder)
     write(data)
-    assert [(offer.split, offer.ratios, offer.folds) for offer in available(data.dataset)] == [
-        ("folds", (5, 10, 20, 50, 100), 3)]
+    assert offered(data.dataset) == {"folds": ([5, 10, 20, 50, 100], 3)}
     assert (folder / "splits" / "folds.json").is_file() and compare(data)[0]
     tested = []
     for fold in range(3):
@@ -298,8 +281,8 @@ def test_folds_keep_patients_apart_and_leave_images_without_masks_to_training(fo
 
 
 def test_ratios_are_percentages_of_the_images_that_have_a_mask(tmp_path: Path):
-    folder = write_folder(tmp_path / "many", images=60, bare=40, classes=2, values=(0, 255))
-    said(folder, "classes: {background: 0, cell: 255}\npattern: '(?P<patient>.)_'\n")
+    folder = write_folder(tmp_path / "many", "classes: {background: 0, cell: 255}\npattern: '(?P<patient>.)_'\n",
+                          images=60, bare=40, classes=2, values=(0, 255))
     data = opened(folder)
     write(data)
     half, whole = (load_split(data.dataset, "folds", ratio, 0) for ratio in (50, 100))
@@ -324,7 +307,7 @@ def test_sets_make_it_official_and_a_validation_set_is_held_out(folder: Path):
     assert {name[0] for name in split.test} == {"A"} and {name[0] for name in split.validation} == {"B"}
     assert {name[0] for name in split.labelled} <= set("CDE") and "B_16" in split.unlabelled
     assert not set(split.validation) & {*split.labelled, *split.unlabelled}
-    assert [offer.split for offer in available(data.dataset)] == ["official"]
+    assert split_names(data.dataset) == ["official"]
 
 
 def test_strata_are_the_classes_that_occur_where_no_grade_is_known(folder: Path):

@@ -1,7 +1,5 @@
 """The page in a real browser, opened from disk: sorts, filters, switches, opens images and runs, asks for nothing."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator

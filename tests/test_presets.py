@@ -1,7 +1,5 @@
 """Presets: every recipe is valid, and the `paper` preset has the published sizes."""
 
-from __future__ import annotations
-
 import json
 from itertools import product
 
@@ -33,7 +31,7 @@ def test_every_preset_can_be_composed_with_every_method_and_data_set(preset):
     ("method", "parameters", "share"),
     [("cps", 271_632_388, 0), ("xnet", 326_177_668, 0), ("semimoe", 181_186_867 + 3, 0),  # it learns three loss weights
      ("mean_teacher", 34.53e6, 0.01), ("entropy_minimisation", 34.53e6, 0.01), ("ua_mt", 34.53e6, 0.01),
-     ("cct", 3.71e6, 0.01), ("urpc", 1.82e6, 0.01), ("cross_teaching", 75.91e6, 0.01)],
+     ("cct", 3.71e6, 0.01), ("urpc", 1.82e6, 0.01), ("cross_teaching", 75_907_270, 0)],
 )
 def test_methods_have_the_published_sizes_under_the_paper_preset(method, parameters, share):
     """Where a share may differ, the number is that of XNet's code: heads of 3x3 there are 1x1 here."""

@@ -1,7 +1,5 @@
 """The contact sheet: a colour for each class, what has no mask, and what each image is in a split."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`profile`: what it counts is right, what it times is sane."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """Protocols against hand calculations on counts made by hand."""
 
-from __future__ import annotations
-
 import json
 from fractions import Fraction
 from typing import Any

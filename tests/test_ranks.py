@@ -1,7 +1,5 @@
 """Ranks by hand: rows of tenths, whose order in every resample is known."""
 
-from __future__ import annotations
-
 import csv
 import io
 from typing import Any

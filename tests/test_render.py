@@ -1,7 +1,5 @@
 """Rendering against NumPy, SciPy and torchvision: geometry, colour, blur, CutMix, and what a batch can do."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from benchmark.batches.augment import Augment
-from benchmark.batches.batch import Batch
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import Renderer, step_of, to_device
 from benchmark.batches.transforms import adjust, blur, luma, shift_hue, taps
@@ -205,16 +202,6 @@ def test_mix_pastes_the_same_rectangle_into_anything() -> None:
     probabilities = torch.rand(BATCH, 5, 2, SIZE, SIZE)
     assert torch.equal(batch.cutmix("strong", probabilities)[:, 1, 0], batch.cutmix("strong", probabilities[:, 1, 0]))
     assert batch.cutmix("weak", labels) is labels
-
-
-def test_an_unlabelled_batch_has_no_mask_whatever_is_asked() -> None:
-    batch: Batch = renderer(labelled=False)(plan_of())
-    for name in ("mask", "sdf", "boundary"):
-        with pytest.raises(AttributeError, match="unlabelled batches carry no mask"):
-            getattr(batch, name)
-    assert not hasattr(batch, "mask") and batch.strong.shape == (BATCH, 3, SIZE, SIZE)
-    # not even hidden in the bytes beside the colours
-    assert (renderer(labelled=False).pixels.view(torch.uint8).view(-1, 4)[:, 3] == 0).all()
 
 
 def test_what_was_not_asked_for_says_so() -> None:

@@ -1,8 +1,5 @@
 """`report EXPERIMENT` from runs to files: what is written, what is checked, what is refused."""
 
-from __future__ import annotations
-
-import json
 import shutil
 
 import pytest
@@ -10,7 +7,7 @@ import pytest
 from benchmark.report.gather import gather
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.run import RunOptions, run_or_load
-from tests.conftest import ROOT, invoke, one_line_error
+from tests.conftest import ROOT, edit_json, invoke, one_line_error
 
 EXPERIMENT = """about: Two rows & a <tag>.
 preset: demo
@@ -74,8 +71,7 @@ def test_records_of_other_code_are_left_out_and_told(made, tmp_path):
     path, folder = made
     shutil.copytree(folder / "records", tmp_path / "records")
     for file in (tmp_path / "records").glob("mean_teacher*.json"):
-        record = json.loads(file.read_text())
-        file.write_text(json.dumps(record | {"numerics": record["numerics"] | {"engine": 0}}))
+        edit_json(file, numerics={"engine": 0, "method": 1, "dataset": 1})
     (group,) = gather(read_experiment(str(path)), tmp_path)
     cell = group.cells.loc["two", 20]
     assert cell.finished == 0 and cell.states == ["missing", "stale"]

@@ -1,7 +1,5 @@
 """Run locks: one holder at a time, whatever processes, machines and clocks do."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -176,17 +174,6 @@ def test_a_file_server_that_is_away_is_one_line(tmp_path, monkeypatch):
             lock.check()
         monkeypatch.undo()
         lock.check()
-
-
-def test_the_holder_tells_its_progress(tmp_path):
-    lock = RunLock(tmp_path / "lock")
-    with lock.acquire():
-        for progress in ({"step": 3, "about": "x" * 500}, {"step": 4}):
-            lock.progress = progress
-            deadline = time.monotonic() + 10
-            while not progress.items() <= read_lock(tmp_path / "lock").progress.items():
-                assert time.monotonic() < deadline
-                time.sleep(BEAT)
 
 
 def test_only_the_lock_of_the_named_holder_is_released(tmp_path):

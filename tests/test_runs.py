@@ -1,7 +1,5 @@
 """Whole runs through the command line: records, continuation, interruption, and what may go wrong."""
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -22,21 +20,14 @@ from benchmark.runs.request import Request, specify
 from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.runs.run_files import KEYS, read_counts, read_record
 from benchmark.training import setup
-from tests.conftest import ROOT, TINY, invoke, one_line_error, tiny_settings
+from tests.conftest import ROOT, TINY, one_line_error, tiny_settings
+from tests.conftest import demo_run as run
 
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("SEMIHISTO_KILLS", "2"))  # 10 for the whole of it: every method, ten times
 KILLED = METHODS.names() if KILLS > 2 else ["mean_teacher", "semimoe"]
 LONG = {"train__steps": 40, "train__batch_labelled": 2, "train__batch_unlabelled": 2}  # the first checkpoint is at 16
-
-
-def run(results, method="supervised", *more, **settings):
-    """A run in this process; those that are killed or limited are started in one of their own."""
-    return invoke(
-        "run", "--method", method, "--dataset", "synthetic", "--preset", "demo", "--results", results,
-        *tiny_settings(**settings), *more,
-    )
 
 
 def record_of(result):
@@ -184,32 +175,6 @@ def test_a_signal_saves_says_how_to_continue_and_exits_75(uninterrupted, number,
     assert not (tmp_path / "records").exists()
     ended = record_of(run(tmp_path, "mean_teacher", "--json", **LONG))
     assert everything(tmp_path, ended) == everything(results, record)
-
-
-def test_hidden_masks_change_no_weight(tmp_path, monkeypatch):
-    """The masks of training images outside the labelled list, scrambled on disk, change nothing that is learned."""
-    record = record_of(run(tmp_path / "a", "semimoe", "--json"))
-    from benchmark.data import splits
-    from benchmark.data.load import load_prepared
-    from benchmark.data.store import arrays_fingerprint
-
-    prepared = load_prepared("synthetic", 32)
-    split = splits.load_split(prepared.dataset, "official", 20, 0)
-    other = tmp_path / "prepared" / "synthetic" / "32"
-    other.mkdir(parents=True)
-    for path in prepared.folder.iterdir():
-        (other / path.name).write_bytes(path.read_bytes())
-    masks = np.load(other / "masks.npy")
-    for name in split.unlabelled:
-        masks[prepared.position(name)] = masks[prepared.position(name)][::-1] ^ 1
-    np.save(other / "masks.npy", masks)
-    index = json.loads((other / "index.json").read_text())
-    index["arrays_fingerprint"] = arrays_fingerprint(prepared.ids, prepared.images, masks)
-    (other / "index.json").write_text(json.dumps(index))
-    monkeypatch.setenv("SEMIHISTO_PREPARED", str(tmp_path / "prepared"))
-    scrambled = record_of(run(tmp_path / "b", "semimoe", "--json"))
-    assert scrambled["data"]["arrays_fingerprint"] != record["data"]["arrays_fingerprint"]
-    assert scrambled["weights_sha256"] == record["weights_sha256"]
 
 
 def test_at_100_percent_a_semi_supervised_method_declines(tmp_path):

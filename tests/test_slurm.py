@@ -1,7 +1,5 @@
 """An array of workers on a real SLURM of one node, started by tests/slurm/start and stopped by process id."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """ST++'s mechanism: stages, reliability, labels made anew."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

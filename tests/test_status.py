@@ -1,7 +1,5 @@
 """What `status` says: states, who is at what, how long it will take, and never a guess."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """Images too many for the device are streamed from their file: the same plans, the same batches, the same weights."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -10,7 +8,7 @@ import torch
 
 from benchmark.conformance.checks import CHECKS, advance, differences
 from benchmark.training import data_placement
-from tests.conftest import invoke, one_line_error, tiny_settings
+from tests.conftest import demo_run, invoke, one_line_error, tiny_settings
 from tests.factories import method_testbed
 
 pytestmark = pytest.mark.slow
@@ -86,10 +84,9 @@ def test_what_streams_is_decided_by_the_share_of_the_device(monkeypatch):
 
 
 def test_a_run_says_that_it_streams_and_is_the_same_run(no_room, tmp_path):
-    line = ["run", "--method", "mean_teacher", "--dataset", "synthetic", "--preset", "demo", "--json", *tiny_settings()]
-    resident = json.loads(invoke(*line, "--results", tmp_path / "resident").stdout)
+    resident = json.loads(demo_run(tmp_path / "resident", "mean_teacher", "--json").stdout)
     no_room()
-    told = invoke(*line, "--results", tmp_path / "streamed")
+    told = demo_run(tmp_path / "streamed", "mean_teacher", "--json")
     streamed = json.loads(told.stdout)
     assert "are streamed from" in told.stderr
     assert streamed["run_id"] == resident["run_id"] and streamed["weights_sha256"] == resident["weights_sha256"]

@@ -1,7 +1,5 @@
 """The lower bound's mechanism."""
 
-from __future__ import annotations
-
 import torch
 
 from benchmark.method import Clock

@@ -1,7 +1,5 @@
 """Swin U-Net: the published count, windows at every size, and what every network owes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
@@ -10,13 +8,7 @@ from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor, nn
 
 from benchmark.nets import build
-from benchmark.nets.network import Network
 from benchmark.nets.swin_unet import Block, PatchExpanding, Stage, SwinUNet, separation
-
-
-def on_meta(name: str, **options: Any) -> Network:
-    with torch.device("meta"):
-        return build(name, **options)
 
 
 def narrow(drop_path: float = 0.0, seed: int = 0) -> SwinUNet:
@@ -27,25 +19,6 @@ def narrow(drop_path: float = 0.0, seed: int = 0) -> SwinUNet:
         if "qkv.weight" in name or "bias_table" in name:
             nn.init.normal_(parameter)
     return network
-
-
-# Counts
-
-
-def test_the_count_follows_from_the_layers() -> None:
-    """The 41.38 million of XNet's table, added up by hand from the paper's layers."""
-    def block(width: int, heads: int) -> int:
-        attention = width * 3 * width + 3 * width + width * width + width + 13 * 13 * heads
-        return attention + 2 * 2 * width + (4 * width * width + 4 * width) + (4 * width * width + width)
-
-    levels = list(zip((96, 192, 384, 768), (3, 6, 12, 24), (2, 2, 6, 2), strict=True))
-    down = sum(depth * block(width, heads) for width, heads, depth in levels)
-    up = sum(depth * block(width, heads) for width, heads, depth in levels[:3])
-    merging = sum(4 * width * 2 * width + 2 * 4 * width for width in (96, 192, 384))
-    expanding = sum(width * 2 * width + 2 * (width // 2) for width in (192, 384, 768))
-    joining = sum(2 * width * width + width for width in (96, 192, 384))
-    ends = (4 * 4 * 3 * 96 + 96 + 2 * 96) + 2 * 768 + 2 * 96 + (96 * 16 * 96 + 2 * 96) + 96 * 2
-    assert down + up + merging + expanding + joining + ends == 41_380_164
 
 
 # The three parts
@@ -71,26 +44,12 @@ def test_features_and_maps_have_their_sizes_at_every_multiple_of_the_divisor(nam
         assert logits.shape == (1, 3, size, size) and logits.isfinite().all()
 
 
-@pytest.mark.parametrize("shape", [(32, 32), (96, 96), (64, 160)])
-def test_encode_decode_and_head_make_the_forward_pass_and_every_parameter_learns(shape: tuple[int, int]) -> None:
-    network = narrow()
-    images = torch.randn(2, 3, *shape)
+@pytest.mark.parametrize("shape", [(96, 96), (64, 160)])
+def test_encode_decode_and_head_make_the_forward_pass_whatever_the_shape(shape: tuple[int, int]) -> None:
+    network, images = narrow(), torch.randn(2, 3, *shape)
     logits = network(images)
     assert logits.shape == (2, 2, *shape) and logits.isfinite().all()
     assert torch.equal(logits, network.head(network.decode(network.encode(images))[-1]))
-    logits.square().mean().backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
-
-
-def test_the_decoder_uses_every_skip_and_writes_over_none() -> None:
-    network = narrow().eval()
-    features = network.encode(torch.randn(1, 3, 64, 64))
-    kept = [feature.clone() for feature in features]
-    plain = network.head(network.decode(features)[-1])
-    for level in range(len(features)):
-        changed = [torch.randn_like(f) if at == level else f for at, f in enumerate(features)]
-        assert (network.head(network.decode(changed)[-1]) - plain).abs().mean() > 0.01 * plain.abs().mean()
-    assert all(torch.equal(a, b) for a, b in zip(features, kept, strict=True))
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -161,26 +120,12 @@ def test_one_block_sees_its_window_and_neither_padding_nor_the_opposite_border(s
             assert footprint(run, side, row, column) == {(r, c) for r in rows for c in columns}
 
 
-def test_the_shift_of_every_second_block_carries_news_across_windows() -> None:
-    torch.manual_seed(0)
-    one, two = Stage(8, 2, 4, (0.0,)).eval(), Stage(8, 2, 4, (0.0, 0.0)).eval()
-    window = {(r, c) for r in range(4) for c in range(4, 8)}
-    assert footprint(one, 12, 2, 6) == window
-    beyond = footprint(two, 12, 2, 6) - window
-    assert {(7, 6), (2, 11), (7, 11)} <= beyond, "below, beside, and across the corner"
-
-
-def test_a_map_that_fits_one_window_is_not_moved() -> None:
-    torch.manual_seed(0)
-    stage = Stage(8, 2, 4, (0.0, 0.0)).eval()
-    assert footprint(stage, 4, 0, 0) == {(r, c) for r in range(4) for c in range(4)}
-
-
 # Numerics
 
 
 def test_rates_of_dropped_branches_rise_to_the_deepest_block_and_are_mirrored() -> None:
-    network = on_meta("swin_unet")
+    with torch.device("meta"):
+        network = build("swin_unet")
     rates = [
         [[getattr(block.drop_path, "drop_prob", 0.0) for block in stage.blocks] for stage in part.stages]
         for part in (network.encoder, network.decoder)
@@ -188,29 +133,6 @@ def test_rates_of_dropped_branches_rise_to_the_deepest_block_and_are_mirrored() 
     flat = [rate for stage in rates[0] for rate in stage]
     assert flat == pytest.approx([0.1 * number / 11 for number in range(12)])
     assert rates[1] == rates[0][2::-1]
-
-
-def test_channels_last_gives_the_same_logits_and_stays_so() -> None:
-    network, images = narrow().double().eval(), torch.randn(2, 3, 64, 64, dtype=torch.float64)  # rounding grows inside
-    plain = network(images)
-    network.to(memory_format=torch.channels_last)
-    features = network.encode(images.contiguous(memory_format=torch.channels_last))
-    maps = network.decode(features)
-    assert all(t.is_contiguous(memory_format=torch.channels_last) for t in [*features, *maps])
-    torch.testing.assert_close(network.head(maps[-1]), plain, rtol=1e-4, atol=1e-5)
-
-
-def test_float64_and_bfloat16_autocast() -> None:
-    network, images = narrow(), torch.randn(2, 3, 96, 96)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = network(images)
-    assert logits.dtype is torch.bfloat16 and logits.isfinite().all()
-    assert network.double()(images.double()).dtype is torch.float64
-
-
-def test_one_image_in_evaluation_equals_its_part_of_a_batch() -> None:
-    network, images = narrow().eval().double(), torch.randn(3, 3, 96, 96).double()
-    torch.testing.assert_close(network(images[:1]), network(images)[:1])
 
 
 @pytest.mark.parametrize("size", [24, 32])

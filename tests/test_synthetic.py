@@ -1,7 +1,5 @@
 """The generated data set: stable, varied, and not solvable by colour alone."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Tiles: they cover an image, and their predictions make it whole again."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 
@@ -61,11 +59,10 @@ def test_one_box_gives_what_resizing_alone_gives():
 
 @pytest.fixture
 def large(tmp_path: Path) -> PreparedData:
-    folder = write_folder(tmp_path / "large", images=4, bare=1)
+    folder = write_folder(tmp_path / "large", YAML, images=4, bare=1)
     image, truth = picture(7, 3, 70, 90)
     Image.fromarray(image).save(folder / "images" / "big.png")
     Image.fromarray(truth).save(folder / "masks" / "big.png")
-    (folder / "dataset.yaml").write_text(YAML)
     return load_prepared(str(folder), 16, root=tmp_path / "prepared")
 
 

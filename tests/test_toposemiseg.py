@@ -1,7 +1,5 @@
 """TopoSemiSeg's mechanism; persistence has tests of its own."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,7 @@ from benchmark.batches.batch import Batch
 from benchmark.method import Clock, Phase
 from methods._persistence import topological_terms
 from methods.toposemiseg import TopoSemiSeg, foregrounds
-from tests.batches import batch, softmax, task, terms, train, unlabelled
+from tests.batches import assert_teacher_follows, batch, softmax, task, terms, unlabelled
 
 
 def two_views():
@@ -23,12 +21,6 @@ def in_phase(name, **more):
     method = TopoSemiSeg(task(), **more)
     method.phase = name
     return method
-
-
-def gradients(method, term):
-    method.zero_grad()
-    term.backward()
-    return [p.grad.clone() for p in method.net.parameters()]
 
 
 def test_student_sees_the_photometric_view_and_teacher_the_weak_one():
@@ -85,33 +77,8 @@ def test_topology_compares_the_foregrounds_of_student_and_teacher(released):
     assert sum(expected) > 0
 
 
-def test_teacher_lags_behind_the_student_and_gets_no_gradient():
-    method, clock = in_phase("topology", decay=0.9), Clock(20)
-    pairs = list(zip(method.net.parameters(), method.teacher.net.parameters(), strict=True))
-    train(method, clock, 1, two_views())
-    assert all(torch.allclose(a, b) for a, b in pairs)  # the first update copies
-    before = [b.clone() for _, b in pairs]
-    train(method, clock, 1, two_views())  # alpha = 1/2
-    for (student, teacher), old in zip(pairs, before, strict=True):
-        assert torch.allclose(teacher, 0.5 * old + 0.5 * student, atol=1e-6)
-    assert any(not torch.allclose(a, b) for a, b in pairs)
-    found = terms(method, batch(), two_views(), clock)
-    assert any(g.abs().sum() > 0 for g in gradients(method, found["consistency"]))
-    found = terms(method, batch(), two_views(), clock)
-    assert any(g.abs().sum() > 0 for g in gradients(method, found["topology"] + found["noise"]))
-    assert all(p.grad is None for p in method.teacher.parameters())
-
-
-def test_student_is_the_official_prediction():
-    method = TopoSemiSeg(task()).eval()
-    with torch.no_grad():
-        for parameter in method.teacher.parameters():
-            parameter.mul_(1.1)
-        image = unlabelled().weak
-        found = method.predict(image)
-        assert list(found) == ["student", "teacher"]
-        assert torch.equal(found["student"], method.net(image))
-        assert not torch.allclose(found["student"], found["teacher"])
+def test_teacher_lags_behind_the_student():
+    assert_teacher_follows(in_phase("topology", decay=0.9), two_views())
 
 
 def test_of_three_classes_each_is_compared_with_the_rest_and_the_mean_taken():

@@ -1,7 +1,5 @@
 """The training loop: when it evaluates, and where it ends."""
 
-from __future__ import annotations
-
 import pytest
 
 from benchmark.training.trainer import evaluation_steps, train

@@ -8,9 +8,9 @@ import torch
 
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
-from methods._pixel_memory import PixelMemory, sample
-from methods.u2pl import U2PL, info_nce, most_certain
-from tests.batches import batch, gradients, task, terms
+from methods._pixel_contrast import PixelMemory, info_nce, sample
+from methods.u2pl import NEGATIVES, U2PL, most_certain
+from tests.batches import batch, gradients, task, terms, train
 from tests.test_fixmatch import labels_of, mixed, nll, pasted
 
 
@@ -74,6 +74,38 @@ def test_info_nce_agrees_with_numpy():
         assert found == pytest.approx(-np.log(np.exp(2 * cosine[0]) / np.exp(2 * np.array(cosine)).sum()), rel=1e-5)
 
 
+def test_the_contrast_of_a_whole_step_agrees_with_numpy():
+    """Four classes, the last without any pixel; two likely classes; every anchor sees the same negatives."""
+    method, rank, known = U2PL(task(classes=4), rank=2), 2, 1
+    generator = torch.Generator().manual_seed(3)
+    own, others = torch.randn(2, 3, 64, 6, 6, generator=generator)
+    logits = 2 * torch.randn(3, 4, 6, 6, generator=generator)
+    label = torch.randint(0, 3, (3, 6, 6), generator=generator)
+    label[torch.rand(label.shape, generator=generator) < 0.4] = IGNORE
+    memory = method.memory
+    memory.draw = lambda kind, count: memory.rows[kind][torch.arange(count) % NEGATIVES % memory.stored[kind].clamp(1)]
+    found = method.contrastive(own, others, logits, label, known).item()
+
+    a, z = (values.double().numpy().transpose(0, 2, 3, 1).reshape(-1, 64) for values in (own, others))
+    p = np.exp(logits.double().numpy().transpose(0, 2, 3, 1).reshape(-1, 4))
+    p /= p.sum(1, keepdims=True)
+    y, first = label.numpy().ravel(), np.arange(3 * 36) < known * 36
+    losses = []
+    for kind in range(4):
+        likely = (p > p[:, [kind]]).sum(1) < rank
+        negative = np.where(first, (y != kind) & (y != IGNORE) & likely, (y == IGNORE) & ~likely)
+        held = memory.rows[kind, : memory.stored[kind]].double().numpy()
+        assert negative.any() and np.allclose(np.sort(held, 0), np.sort(z[negative], 0))
+        anchors = a[(y == kind) & (p[:, kind] > 0.3)]
+        if kind == 3:
+            assert not len(anchors)
+            continue
+        against = np.stack([z[y == kind].mean(0), *held[np.arange(NEGATIVES) % len(held)]])
+        cosine = anchors @ against.T / np.linalg.norm(anchors, axis=1)[:, None] / np.linalg.norm(against, axis=1)
+        losses.append(np.mean(np.log(np.exp(2 * cosine).sum(1)) - 2 * cosine[:, 0]))
+    assert found == pytest.approx(np.mean(losses), rel=1e-5)
+
+
 def test_the_memory_replaces_the_oldest_and_draws_what_it_holds():
     memory, features = PixelMemory(2, 4, 1), torch.arange(1.0, 7).unsqueeze(1)
     memory.add(1, features, torch.tensor([True, True, False, False, False, False]), 3)
@@ -90,6 +122,33 @@ def test_sampled_places_are_distinct_and_chosen():
     assert real.all() and chosen[places].all() and len(set(places.tolist())) == 10
     places, real = sample(chosen, 60)
     assert real.sum() == chosen.sum() and torch.equal(real, chosen[places])
+
+
+def test_the_contrast_is_of_the_teachers_features_weighed_and_on_the_grid_of_features():
+    method, images, handed = learner(contrast=3.0), mixed(), []
+    method.contrastive = lambda *given: handed.extend(given) or torch.tensor(2.0)
+    assert terms(method, batch(), images, Clock(10))["contrast"].item() == 6
+    own, features, logits, label, known = handed
+    views = [method.teacher(image) for image in (batch().weak, images.strong)]
+    assert torch.allclose(features, torch.cat([view[1] for view in views]), atol=1e-5) and own.requires_grad
+    assert torch.allclose(logits, torch.cat([view[0] for view in views])[..., ::4, ::4], atol=1e-5)
+    assert known == 2 and torch.equal(label[:2], batch().mask[:, ::4, ::4]) and (label[2:] == IGNORE).any()
+
+
+def test_a_class_without_a_negative_costs_nothing():
+    features, logits = torch.randn(1, 64, 4, 4), torch.randn(1, 2, 4, 4)
+    method = learner()
+    assert method.contrastive(features, features, logits, torch.zeros(1, 4, 4, dtype=torch.int64), 1).item() == 0
+    assert method.memory.stored[0] == 0 < method.memory.stored[1]
+
+
+def test_the_teacher_follows_the_student():
+    method, clock = learner(decay=0.9), Clock(1000)
+    clock.step.fill_(900)
+    before = [p.clone() for p in method.teacher.parameters()]
+    train(method, clock, 1, mixed())
+    for old, now, student in zip(before, method.teacher.parameters(), method.student.parameters(), strict=True):
+        assert torch.allclose(now, 0.9 * old + 0.1 * student, atol=1e-6)
 
 
 def test_the_contrast_teaches_the_student_alone_and_only_real_classes_count():

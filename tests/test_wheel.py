@@ -1,7 +1,5 @@
 """An installed wheel works on its own: its configs lie inside, results and prepared data elsewhere."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """XNet's mechanism: two branches that see different frequencies, exchange features, and teach each other."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -18,22 +16,14 @@ def xnet(**more) -> XNet:
     return XNet(task(std=(0.1, 0.2, 0.3)), **({"width": 4} | more))
 
 
-def chosen(logits: torch.Tensor) -> np.ndarray:
-    """The likelier class, as ones and zeros [B, C, H, W]."""
-    return np.moveaxis(np.eye(logits.shape[1])[logits.detach().numpy().argmax(1)], -1, 1)
-
-
 # The network
 
 
-def test_network_has_the_published_number_of_parameters():
+def test_the_width_is_that_of_the_finest_level_and_a_sixteenth_of_the_deepest():
     with torch.device("meta"):
-        net = TwoBranches(3, 2)
-        narrow = TwoBranches(3, 2, width=4)
-    assert sum(p.numel() for p in net.parameters()) == 326_177_668
-    widest = max(p.shape[0] for p in narrow.parameters())
-    assert widest == 64 and max(p.shape[0] for p in net.parameters()) == 1024
-    assert {part.divisor for part in net.modules() if isinstance(part, Network)} == {net.divisor} == {16}
+        nets = [TwoBranches(3, 2, width=width) for width in (4, 64)]
+    assert [max(p.shape[0] for p in net.parameters()) for net in nets] == [64, 1024]
+    assert {part.divisor for part in nets[0].modules() if isinstance(part, Network)} == {nets[0].divisor} == {16}
 
 
 def test_branches_take_three_channels_and_one_and_start_differently():
@@ -46,8 +36,9 @@ def test_branches_take_three_channels_and_one_and_start_differently():
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), again.parameters(), strict=True))
 
 
-def test_each_branch_sees_what_the_other_was_given():
-    net = xnet().net
+@pytest.mark.parametrize("network", ["own", "configured"])
+def test_each_branch_sees_what_the_other_was_given(network):
+    net = xnet(network=network).net
     images = [torch.randn(2, 3, 32, 32, requires_grad=True), torch.randn(2, 1, 32, 32, requires_grad=True)]
     for logits in net(*images):
         assert logits.shape == (2, 2, 32, 32)
@@ -132,21 +123,6 @@ def test_both_branches_learn_the_labels():
     assert found.item() == pytest.approx(dice(low, data.mask) + dice(high, data.mask), rel=1e-4)
 
 
-def test_no_gradient_goes_through_pseudo_labels():
-    """At the logits, the cross term's gradient is that of two Dice losses with constants as targets."""
-    method = xnet(ramp="constant", weight=1.0)
-    leaves = [torch.randn(2, 2, 32, 32, requires_grad=True) for _ in range(2)]
-    method.net.forward = lambda low, high: tuple(leaves)
-    terms(method, batch(), unlabelled(), Clock(10))["cross"].backward()
-    for mine, other in (leaves, leaves[::-1]):
-        hot = torch.from_numpy(chosen(other))
-        constant = mine.detach().clone().requires_grad_()
-        probability = constant.softmax(1)
-        masses = probability.square().sum((2, 3)) + hot.sum((2, 3))
-        (1 - (2 * (probability * hot).sum((2, 3)) + 1) / (masses + 1)).mean().backward()
-        torch.testing.assert_close(mine.grad, constant.grad, rtol=1e-4, atol=1e-9)
-
-
 def test_prediction_names_the_low_frequency_branch_first():
     method = xnet().eval()
     image = batch().weak
@@ -160,9 +136,8 @@ def test_prediction_names_the_low_frequency_branch_first():
     ({"wavelet": "dbb2"}, "Did you mean 'db2'"), ({"wavelet": "morl"}, "wavelet must be a discrete"),
 ])
 def test_a_wavelet_that_is_unknown_is_refused(bad, hint):
-    with pytest.raises(UserError, match=hint) as error:
+    with pytest.raises(UserError, match=hint):
         XNet(task(), **bad)
-    assert next(iter(bad)) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_sizes_and_weights_that_its_own_network_cannot_take_are_refused():
@@ -175,16 +150,10 @@ def test_sizes_and_weights_that_its_own_network_cannot_take_are_refused():
 # The configured network for both branches
 
 
-def test_branches_may_be_the_configured_network_and_exchange_its_deepest_features():
-    method = xnet(network="configured")
-    first, second = method.net.branches
+def test_branches_may_be_two_of_the_configured_network():
+    first, second = xnet(network="configured").net.branches
     assert type(first) is type(second) is type(task().network())
     assert not torch.equal(first.head.weight, second.head.weight)
-    images = [torch.randn(2, 3, 32, 32, requires_grad=True), torch.randn(2, 1, 32, 32, requires_grad=True)]
-    for logits in method.net(*images):
-        assert logits.shape == (2, 2, 32, 32)
-        gradients = torch.autograd.grad(logits.square().sum(), images, retain_graph=True)
-        assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
 
 def test_without_the_exchange_the_configured_branches_are_two_networks():

@@ -1,7 +1,5 @@
 """The wavelet split of XNet: PyWavelets' coefficients, and two images that see one half of the frequencies each."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import pywt
@@ -25,6 +23,14 @@ def high(image: torch.Tensor, wavelet: str = "db2") -> torch.Tensor:
     return high_frequency(normalised(image), wavelet, MEAN, STD)
 
 
+def enlarged(band: np.ndarray) -> np.ndarray:
+    """A band of 8 x 8 at 16 x 16, bilinear between pixels' centres, standardised."""
+    place = np.clip((np.arange(16) - 0.5) / 2, 0, 7)
+    columns = np.stack([np.interp(place, np.arange(8), line) for line in band])
+    large = np.stack([np.interp(place, np.arange(8), line) for line in columns.T]).T
+    return (large - large.mean()) / large.std()
+
+
 @pytest.mark.parametrize("shape", [(32, 32), (17, 20), (6, 4)])
 @pytest.mark.parametrize("wavelet", ["haar", "db2", "bior1.5", "dmey"])
 def test_coefficients_are_those_of_pywavelets(wavelet, shape):
@@ -40,10 +46,7 @@ def test_low_frequency_image_is_the_standardised_ll_band_of_every_colour():
     for row in range(2):
         for channel in range(3):
             band, _ = pywt.dwt2(image[row, channel].double().numpy(), "haar")
-            place = np.clip((np.arange(16) - 0.5) / 2, 0, 7)  # of a pixel's centre among the band's
-            columns = np.stack([np.interp(place, np.arange(8), line) for line in band])
-            large = np.stack([np.interp(place, np.arange(8), line) for line in columns.T]).T
-            np.testing.assert_allclose(found[row, channel], (large - large.mean()) / large.std(), atol=1e-4)
+            np.testing.assert_allclose(found[row, channel], enlarged(band), atol=1e-4)
 
 
 def test_high_frequency_image_is_the_sum_of_the_stretched_details_of_the_grey_image():
@@ -52,10 +55,7 @@ def test_high_frequency_image_is_the_sum_of_the_stretched_details_of_the_grey_im
     for row in range(2):
         grey = np.tensordot([0.299, 0.587, 0.114], image[row].double().numpy(), 1)
         total = sum((band - band.min()) / np.ptp(band) for band in pywt.dwt2(grey, "haar")[1])
-        place = np.clip((np.arange(16) - 0.5) / 2, 0, 7)
-        columns = np.stack([np.interp(place, np.arange(8), line) for line in total])
-        large = np.stack([np.interp(place, np.arange(8), line) for line in columns.T]).T
-        np.testing.assert_allclose(found[row, 0], (large - large.mean()) / large.std(), atol=1e-3)
+        np.testing.assert_allclose(found[row, 0], enlarged(total), atol=1e-3)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.37, 1.0])

@@ -1,7 +1,5 @@
 """docs/your-data.md does what it says: its commands, as they stand there, on generated folders."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """docs/your-method.md: every command of the page runs, in its order, and does what the page says."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

@@ -1,9 +1,9 @@
 """Grids whose processes are killed all the time, and every run must end with one whole record.
 
-    python -m tests.kill_test                200 runs, one grid of 6 workers; a worker, or the grid, killed
+    python -m tools.kill_test                200 runs, one grid of 6 workers; a worker, or the grid, killed
                                              every 2 to 4 s for a minute
-    python -m tests.kill_test --grids 2      the same runs by two grids of 3 workers that share the folder alone
-    python -m tests.kill_test --runs 24      fewer; also --workers, --seconds
+    python -m tools.kill_test --grids 2      the same runs by two grids of 3 workers that share the folder alone
+    python -m tools.kill_test --runs 24      fewer; also --workers, --seconds
 
 Where the system allows it, each of several grids gets a host name and process ids of its own, as if on two machines.
 """
@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from benchmark.paths import ROOT
 from benchmark.runs.run_files import read_counts, read_record
-from tests.conftest import ROOT
 
 STEPS = 6
 METHOD = """

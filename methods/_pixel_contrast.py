@@ -1,9 +1,40 @@
-"""Pixels chosen at random, and a first-in-first-out memory of their features; all shapes are fixed."""
+"""What methods that compare pixels are made of: features, random pixels, a memory, InfoNCE; all shapes are fixed."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark.method import NotApplicable
+from benchmark.nets.network import Network
+
+WIDTH, TEMPERATURE = 64, 0.5
+
+
+class Represented(nn.Module):
+    """A network with a second head: features of its third finest map, for comparing pixels."""
+
+    def __init__(self, net: Network) -> None:
+        super().__init__()
+        if len(net.map_widths) < 3:
+            raise NotApplicable("u2pl compares pixels of the third finest map, and this network has fewer")
+        width = net.map_widths[-3]
+        self.net = net
+        self.project = nn.Sequential(
+            nn.Conv2d(width, WIDTH, 3, padding=1), nn.BatchNorm2d(WIDTH), nn.ReLU(), nn.Conv2d(WIDTH, WIDTH, 1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B, C, S, S] and features [B, WIDTH, h, w]; a quarter of the side in a U-Net."""
+        maps = self.net.decode(self.net.encode(image))
+        return self.net.head(maps[-1]), self.project(maps[-3])
+
+
+def info_nce(anchors: Tensor, positive: Tensor, negatives: Tensor) -> Tensor:
+    """-log e^(cos(a, z+) / T) / (e^(cos(a, z+) / T) + sum e^(cos(a, z-) / T)): [A, D], [D], [A, K, D] -> [A]."""
+    others = torch.cat([positive.expand(len(anchors), 1, -1), negatives], 1)
+    similarity = F.cosine_similarity(anchors.unsqueeze(1), others, dim=2) / TEMPERATURE
+    return similarity.logsumexp(1) - similarity[:, 0]
 
 
 def sample(chosen: Tensor, count: int) -> tuple[Tensor, Tensor]:
