@@ -1,10 +1,12 @@
 """A small folder of one's own: images with disks of two classes, of five patients, some without a mask."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from benchmark.data.dataset import Dataset, Item
 
 HEIGHT, WIDTH = 40, 52
 PATIENTS = "ABCDE"
@@ -21,6 +23,22 @@ def picture(number: int, classes: int = 3, height: int = HEIGHT, width: int = WI
         truth[(rows - height // 3) ** 2 + (columns - width * 3 // 4) ** 2 < 40] = 2
     noise = np.random.default_rng(number).integers(-12, 13, (height, width, 3))
     return np.clip(COLOURS[truth] + noise, 0, 255).astype(np.uint8), truth
+
+
+class Generated(Dataset):
+    """Pictures in memory, {id: (image, class indices)}, all for training."""
+
+    name, instances = "generated", False
+
+    def __init__(self, classes: tuple[str, ...], pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+        self.classes, self.pictures = classes, pictures
+
+    def find(self, raw: Path) -> Path:
+        return raw
+
+    def items(self, folder: Path) -> Iterator[Item]:
+        for name, (image, mask) in self.pictures.items():
+            yield Item(name, lambda image=image: image, lambda mask=mask: mask, {"set": "train"})
 
 
 def write_folder(
