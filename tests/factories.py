@@ -5,6 +5,8 @@ from typing import Any
 import torch
 
 from benchmark.conformance.testbed import MethodTestbed
+from benchmark.data.dataset import Dataset
+from benchmark.data.splits import read_split, split_names
 
 
 def method_testbed(method: str, device: str = "cpu", **overrides: Any) -> MethodTestbed:
@@ -21,3 +23,9 @@ class Nowhere:
     def start_log(self, step): pass
     def log(self, lines): pass
     def log_scores(self, step, scores): pass
+
+
+def offered(dataset: Dataset) -> dict[str, tuple[list[int], int]]:
+    """The splits of a data set that have a file, each with the ratios of its lists and its number of folds."""
+    found = {name: read_split(dataset, name)["folds"] for name in split_names(dataset)}
+    return {name: ([*map(int, folds[0]["labelled"]), 100], len(folds)) for name, folds in found.items()}

@@ -62,6 +62,16 @@ def test_images_go_into_each_other_in_both_directions_at_the_same_box():
         assert torch.equal(mixed[..., box], inside[..., box]) and torch.equal(mixed[..., ~box], outside[..., ~box])
 
 
+@pytest.mark.parametrize(("known", "unknown"), [(2, 3), (3, 2)])
+def test_of_unequal_batches_the_smaller_goes_round(known, unknown):
+    method, labelled, images = learner(), batch(count=known), unlabelled(count=unknown)
+    _, (inwards, outwards), _ = seen(method, labelled, images)
+    box, rounds = box_of(method), [0, 1, 2]
+    inside, outside = (x[[row % len(x) for row in rounds]] for x in (images.weak, labelled.weak))
+    assert torch.equal(inwards, torch.where(box, inside, outside))
+    assert torch.equal(outwards, torch.where(box, outside, inside))
+
+
 def test_each_region_is_taught_by_its_own_label_averaged_over_itself():
     method, labelled, images = learner(weight=0.3), batch(), unlabelled()
     found, _, logits = seen(method, labelled, images)
@@ -166,3 +176,17 @@ def test_the_largest_component_of_every_class_may_be_all_that_is_kept():
     assert torch.equal(largest_components(label), expected)
     assert torch.equal(largest_components(torch.zeros_like(label)), torch.zeros_like(label))
     assert BCP(task()).cuda_graph and not BCP(task(), keep="largest").cuda_graph
+
+
+def test_the_kept_components_are_what_is_taught():
+    label = torch.zeros(2, 32, 32, dtype=torch.int64)
+    label[:, 10:20, 10:20] = label[:, 13:17, 23:27] = label[:, 22:24, 3:9] = 1
+    expected = torch.zeros_like(label)
+    expected[:, 10:20, 10:20] = 1
+    for keep, taught in (("largest", expected), ("all", label)):
+        method = learner(keep=keep)
+        method.teacher.forward = lambda image: torch.stack([1 - label, label], 1).float()
+        found, _, (logits, _) = seen(method, batch(), unlabelled())
+        alone = ce_dice(logits, torch.where(box_of(method), taught, IGNORE))
+        assert found["unlabelled/in"].item() == pytest.approx(0.5 * alone.item(), rel=1e-5)
+        assert (torch.where(box_of(method), label - expected, 0)).any()  # the box shows what the two differ in

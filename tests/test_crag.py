@@ -82,7 +82,7 @@ def test_a_wrong_layout_gets_one_clear_line(tmp_path: Path, raw: Path, case: str
 
 def test_the_official_and_the_published_lists_are_here() -> None:
     crag = load_dataset("crag")
-    assert [offer.split for offer in splits.available(crag)] == ["official", "published"]
+    assert splits.split_names(crag) == ["official", "published"]
     official, published = (splits.load_split(crag, name, 10, 0) for name in ("official", "published"))
     assert [len(part) for part in (official.labelled, official.unlabelled, official.validation, official.test)] == [
         17, 156, 35, 40]

@@ -79,8 +79,11 @@ def test_decoders_share_the_encoder_and_differ_in_weights_and_in_how_they_enlarg
     ways = [{getattr(part, name) for part, name in interpolations(one)} for one in method.nets]
     assert ways == [{"nearest"}, {"bilinear"}, {"bicubic"}]
     assert [hasattr(one, "encoder") for one in method.nets] == [True, False, False]
+    assert not any(getattr(part, "align_corners", False) for part in method.nets.modules())
     method.eval()
-    first, second, third = method.predict(unlabelled().weak).values()
+    predicted = method.predict(unlabelled().weak)
+    assert torch.equal(predicted["first"], method.nets[0](unlabelled().weak)) and next(iter(predicted)) == "first"
+    first, second, third = predicted.values()
     assert not torch.allclose(first, second, atol=1e-3) and not torch.allclose(second, third, atol=1e-3)
     method.nets[1].load_state_dict({k: v for k, v in method.nets[0].state_dict().items() if "encoder" not in k})
     first, second, _ = method.predict(unlabelled().weak).values()

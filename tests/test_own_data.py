@@ -10,11 +10,12 @@ from PIL import Image
 
 from benchmark.data.load import load_dataset, load_prepared
 from benchmark.data.make_splits import compare, write
-from benchmark.data.splits import available, check_split_matches_data, load_split
+from benchmark.data.splits import check_split_matches_data, load_split, split_names
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.spec import Spec
 from tests.conftest import invoke, one_line_error, refused
+from tests.factories import offered
 from tests.own_folder import PATIENTS, YAML, picture, write_folder, write_table
 
 SIZE = 16
@@ -247,8 +248,7 @@ def test_names_with_blanks_accents_and_quotes_are_names(folder: Path):
 def test_folds_keep_patients_apart_and_leave_images_without_masks_to_training(folder: Path):
     data = opened(folder)
     write(data)
-    assert [(offer.split, offer.ratios, offer.folds) for offer in available(data.dataset)] == [
-        ("folds", (5, 10, 20, 50, 100), 3)]
+    assert offered(data.dataset) == {"folds": ([5, 10, 20, 50, 100], 3)}
     assert (folder / "splits" / "folds.json").is_file() and compare(data)[0]
     tested = []
     for fold in range(3):
@@ -294,7 +294,7 @@ def test_sets_make_it_official_and_a_validation_set_is_held_out(folder: Path):
     assert {name[0] for name in split.test} == {"A"} and {name[0] for name in split.validation} == {"B"}
     assert {name[0] for name in split.labelled} <= set("CDE") and "B_16" in split.unlabelled
     assert not set(split.validation) & {*split.labelled, *split.unlabelled}
-    assert [offer.split for offer in available(data.dataset)] == ["official"]
+    assert split_names(data.dataset) == ["official"]
 
 
 def test_strata_are_the_classes_that_occur_where_no_grade_is_known(folder: Path):

@@ -12,11 +12,12 @@ from benchmark.data.dataset import Dataset
 from benchmark.data.fold_lists import FoldOrder, ImageInfo, apportion, assign_patients_to_folds, percent, shuffled
 from benchmark.data.load import load_dataset
 from benchmark.data.make_splits import compare, make_all, write
-from benchmark.data.splits import Split, available, check_split_matches_data, load_split
+from benchmark.data.splits import Split, check_split_matches_data, load_split, split_names
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.paths import CONFIGS
 from tests.conftest import refused
+from tests.factories import offered
 
 SHARES = (0.14, 0.12, 0.12, 0.11, 0.1, 0.1, 0.08, 0.07, 0.05, 0.04, 0.03, 0.02, 0.01, 0.01)  # of images, by patient
 
@@ -52,13 +53,13 @@ def grades(glas: Dataset) -> dict[str, str]:
 
 
 def everything(glas: Dataset) -> list[Split]:
-    return [load_split(glas, offer.split, ratio, fold)
-            for offer in available(glas) for ratio in offer.ratios for fold in range(offer.folds)]
+    return [load_split(glas, name, ratio, fold)
+            for name, (ratios, folds) in offered(glas).items() for ratio in ratios for fold in range(folds)]
 
 
 def test_every_split_is_a_partition(glas: Dataset) -> None:
-    assert [(offer.split, offer.ratios, offer.folds) for offer in available(glas)] == [
-        ("official", (5, 10, 20, 50, 100), 3), ("patients", (5, 10, 20, 50, 100), 3), ("published", (10, 20, 100), 1)]
+    assert offered(glas) == {
+        "official": ([5, 10, 20, 50, 100], 3), "patients": ([5, 10, 20, 50, 100], 3), "published": ([10, 20, 100], 1)}
     made = everything(glas)
     assert len({split.fingerprint for split in made}) > 25
     for split in made:
@@ -163,7 +164,7 @@ def test_any_number_of_draws_and_of_folds(glas: Dataset) -> None:
     assert (glas.splits_folder / "patients.json").read_bytes() == before
     folds = [load_split(glas, "patients_5", 15, fold) for fold in range(5)]
     assert sorted(name for split in folds for name in split.test) == sorted(pretend(glas).ids)
-    assert compare(pretend(glas))[0] and "patients_5" in {offer.split for offer in available(glas)}
+    assert compare(pretend(glas))[0] and "patients_5" in split_names(glas)
 
 
 @pytest.mark.parametrize(
@@ -223,14 +224,14 @@ def test_bad_own_list(glas: Dataset, tmp_path: Path, content: bytes | None, word
 def test_committed_files(name: str) -> None:
     """Needs no data: the committed files are sound and keep what DESIGN promises."""
     dataset = load_dataset(name)
-    offers = {offer.split: offer for offer in available(dataset)}
-    for offer in offers.values():
-        for ratio in offer.ratios:
-            for fold in range(offer.folds):
-                split = load_split(dataset, offer.split, ratio, fold)
+    offers = offered(dataset)
+    for split_name, (ratios, folds) in offers.items():
+        for ratio in ratios:
+            for fold in range(folds):
+                split = load_split(dataset, split_name, ratio, fold)
                 assert split.test and split.labelled and not set(split.labelled) & {*split.test, *split.validation}
     if name == "glas":
-        counts = {ratio: load_split(dataset, "official", ratio, 0) for ratio in offers["official"].ratios}
+        counts = {ratio: load_split(dataset, "official", ratio, 0) for ratio in offers["official"][0]}
         assert [len(split.labelled) for split in counts.values()] == [4, 9, 17, 43, 85]
         assert (len(counts[10].unlabelled), len(counts[20].unlabelled), len(counts[20].validation)) == (76, 68, 17)
         assert sorted(len(load_split(dataset, "patients", 20, fold).test) for fold in range(3)) == [54, 55, 56]

@@ -15,7 +15,7 @@ import numpy as np
 from benchmark.data.dataset import IGNORE
 from benchmark.data.fold_lists import BLANK, LEARNT_FROM, TRAIN, patients
 from benchmark.data.near_duplicates import MOST, SIDE, near_duplicates
-from benchmark.data.splits import available, load_split
+from benchmark.data.splits import load_split, read_split, split_names
 from benchmark.data.store import PreparedData
 from benchmark.errors import listed
 
@@ -109,10 +109,10 @@ def _set(prepared: PreparedData, ids: Sequence[str], patient: Mapping[str, str])
 def _folds(prepared: PreparedData) -> list[Fold]:
     """Every fold of every split that is made; where there is none, the sets as they are."""
     found: list[Fold] = []
-    for offer in available(prepared.dataset):
-        for fold in range(offer.folds):
-            lists = load_split(prepared.dataset, offer.split, 100, fold)
-            found.append((offer.split, fold, {*lists.labelled, *lists.unlabelled}, {*lists.test}))
+    for split in split_names(prepared.dataset):
+        for fold in range(len(read_split(prepared.dataset, split)["folds"])):
+            lists = load_split(prepared.dataset, split, 100, fold)
+            found.append((split, fold, {*lists.labelled, *lists.unlabelled}, {*lists.test}))
     sets = zip(prepared.ids, prepared.groups["set"], strict=True)
     training = {name for name, chosen in sets if chosen in LEARNT_FROM}
     return found or [("as released", 0, training, {*prepared.ids} - training)]

@@ -42,16 +42,6 @@ class Split:
     pool: tuple[str, ...] = ()  # unlabelled images of other data, <pool>:<id> (benchmark/data/pools.py)
 
 
-@dataclass(frozen=True)
-class SplitInfo:
-    """What one split file offers."""
-
-    split: str
-    about: str
-    ratios: tuple[int, ...]
-    folds: int
-
-
 def load_split(
     dataset: Dataset, split: str, ratio: int | None, fold: int, *, labelled_file: str | Path | None = None,
     in_both: bool = False,
@@ -212,16 +202,6 @@ def default_split(dataset: Dataset) -> str:
     """`official` where the data set has it or has none yet, else the first of its splits."""
     known = split_names(dataset)
     return "official" if "official" in known or not known else known[0]
-
-
-def available(dataset: Dataset) -> list[SplitInfo]:
-    """Every split of a data set, with its ratios and number of folds."""
-    offers = []
-    for name in split_names(dataset):
-        content = read_split(dataset, name)
-        ratios = (*map(int, content["folds"][0]["labelled"]), 100)
-        offers.append(SplitInfo(name, content["about"], ratios, len(content["folds"])))
-    return offers
 
 
 def split_names(dataset: Dataset) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmark.data.dataset import Dataset
 from benchmark.data.load import check_masks, load_prepared
-from benchmark.data.splits import Split, available, check_split_matches_data, load_split
+from benchmark.data.splits import Split, check_split_matches_data, load_split, split_names
 from benchmark.data.store import PreparedData, scales_differ
 from benchmark.errors import UserError
 from benchmark.files import check_writable, remove_unfinished, sha256, write_arrays, write_atomically, write_json
@@ -54,7 +54,7 @@ def evaluate(
     if tuple(classes) != model.classes:
         raise UserError(f"class mismatch: the model has the classes {', '.join(model.classes)}; {wanted.dataset.name} "
                         f"has {', '.join(classes)}. Both need the same classes in the same order")
-    if wanted.sets == "test" and not available(wanted.dataset):
+    if wanted.sets == "test" and not split_names(wanted.dataset):
         raise UserError(f"{wanted.dataset.name} has no splits: make them with 'data split', or score all its images "
                         "with --sets all")
     prepared = load_prepared(wanted.dataset, model.size, raw=raw)

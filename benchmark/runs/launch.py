@@ -26,7 +26,7 @@ from benchmark.console import StopSignals, log_to_stderr
 from benchmark.data.load import load_prepared
 from benchmark.errors import DiskFull, Interrupted, RunLocked, UserError
 from benchmark.files import check_writable
-from benchmark.runs.lock import LockMonitor, read_lock, release
+from benchmark.runs.lock import LockMonitor
 from benchmark.runs.plan import Planned
 from benchmark.runs.request import Request
 from benchmark.runs.run import RunOptions, in_words, run_or_load
@@ -86,17 +86,15 @@ class Queue:
         """Whether nobody has locked the run; the lock of a dead process is released."""
         lock = folder_of(self.results, run.spec.run_id) / "lock"
         try:
-            status = read_lock(lock)
+            state, holder = self._monitor.look(lock)
         except OSError:  # the file server is away: not for now
             self.all_alive = False
             return False
         except UserError:  # the run's process finds the same, and says so
             return True
-        state = "dead" if status is None else self._monitor.state(lock, status)
-        if status is None or state == "dead":
-            release(lock, status and status.holder)
+        if holder is None:
             return True
-        self.seen = f"{status.holder} works on {run.spec.run_id}"
+        self.seen = f"{holder} works on {run.spec.run_id}"
         self.all_alive &= state == "alive"
         return False
 

@@ -119,6 +119,14 @@ class LockMonitor:
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[Any, float, bool]] = {}  # the last change, when it was seen, whether one came
 
+    def look(self, folder: Path) -> tuple[str, Holder | None]:
+        """`free`, `alive` or `unknown` (too early to tell), and who holds the lock; a dead holder's is released."""
+        status = read_lock(folder)
+        if status is not None and (state := self.state(folder, status)) != "dead":
+            return state, status.holder
+        release(folder, status and status.holder)
+        return "free", None
+
     def state(self, folder: Path, status: LockStatus) -> str:
         """`alive`, `dead`, or `unknown`: too early to tell."""
         if (alive := status.holder.alive) is not None:
@@ -181,16 +189,14 @@ class RunLock:
     def _take(self, monitor: LockMonitor, wait: bool) -> Holder | None:
         """Take the lock, or return the holder that should be waited for."""
         for _ in range(ATTEMPTS):
-            status = read_lock(self.folder)
-            if status is None:
+            state, holder = monitor.look(self.folder)
+            if holder is None:
                 if self._make():
                     return None
-            elif (state := monitor.state(self.folder, status)) == "dead":
-                release(self.folder, status.holder)
             elif state == "unknown" and wait:
-                return status.holder
+                return holder
             else:
-                raise RunLocked(f"run {self.folder.parent.name} is locked by {status.holder}; wait for it, or stop it")
+                raise RunLocked(f"run {self.folder.parent.name} is locked by {holder}; wait for it, or stop it")
         raise RunLocked(f"{self.folder.parent.name}: could not get the lock after {ATTEMPTS} attempts")
 
     def _make(self) -> bool:
