@@ -26,11 +26,11 @@ def picture(number: int, classes: int = 3, height: int = HEIGHT, width: int = WI
 
 
 class Generated(Dataset):
-    """Pictures in memory, {id: (image, class indices)}, all for training."""
+    """Pictures in memory, {id: (image, class indices or None)}; ids that begin with `test_` are for testing."""
 
-    name, instances = "generated", False
+    name, instances, may_lack_masks = "generated", False, True
 
-    def __init__(self, classes: tuple[str, ...], pictures: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    def __init__(self, classes: tuple[str, ...], pictures: Mapping[str, tuple[np.ndarray, np.ndarray | None]]) -> None:
         self.classes, self.pictures = classes, pictures
 
     def find(self, raw: Path) -> Path:
@@ -38,7 +38,8 @@ class Generated(Dataset):
 
     def items(self, folder: Path) -> Iterator[Item]:
         for name, (image, mask) in self.pictures.items():
-            yield Item(name, lambda image=image: image, lambda mask=mask: mask, {"set": "train"})
+            truth = None if mask is None else lambda mask=mask: mask
+            yield Item(name, lambda image=image: image, truth, {"set": "test" if name[:5] == "test_" else "train"})
 
 
 def write_folder(
