@@ -49,7 +49,7 @@ def compare(folder: Path) -> list[Row]:
         rows.append(row(f"supervised, with its Dice; {about}", step.loss_seg_dice, found["supervised"]))
         rows.append(row(f"consistency, `detach=False`; {about}", consistency, found["consistency"], why))
         if classes == 2:
-            rows.append(row(f"L, both of these; {about}", step.loss, found["L"]))
+            rows.append(row(f"L, these two; {about}", step.loss, found["L"]))
         if decoders == 3:
             rows.append(row(f"supervised; {about}", step.loss_seg_dice, ours(dice_loss)["supervised"], DICE))
     return rows

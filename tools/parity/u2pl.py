@@ -40,7 +40,7 @@ def compare(folder: Path) -> list[Row]:
         row("supervised, cross-entropy; one image", step.sup_loss, found["supervised"]),
         row("`reliable`, half dropped; one image", step.unsup_loss, found["reliable"]),
         row("`contrast`, with its negatives; one image", step.contra_loss, found["contrast"]),
-        row("L, both of these; one image", step.loss, found["L"]),
+        row("L, these three; one image", step.loss, found["L"]),
         row("`contrast`; one image", step.contra_loss, step_of(one, theirs=False)["contrast"], NEGATIVE),
     ]
     certain = released(folder, one, certain=20).contra_loss
