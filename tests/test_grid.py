@@ -216,7 +216,7 @@ def test_a_lock_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monk
         if isinstance(error := next(looks), OSError):
             raise error
 
-    monkeypatch.setattr(launch, "read_lock", away)
+    monkeypatch.setattr("benchmark.runs.lock.read_lock", away)
     planned = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": "plain", "draw": "0"})
     queue = Queue(planned, RunOptions(tmp_path))
     assert queue.next() is None and len(queue) == 1 and not queue.all_alive
