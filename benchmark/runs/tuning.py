@@ -180,7 +180,8 @@ def search(
         for number, values in enumerate(settings[at]):
             by_trial[number] += [replace(_with(cell, values), trial=number) for cell in mine]
     if not settings:
-        raise UserError(f"nothing to tune: {'; '.join(f'{at}: {why}' for at, why in untuned.items())}")
+        at, why = next(iter(untuned.items()))
+        raise UserError(f"nothing to tune: {at}: {why}{f'; and {len(untuned) - 1} more' if len(untuned) > 1 else ''}")
     first = list(chain(*by_trial))
     every = (*first, *(cell for cell in cells if cell not in by_trial[0]))
     return Search(replace(experiment, cells=every), tuple(cells), settings, on, untuned)
