@@ -67,19 +67,25 @@ def command(*arguments: str, timeout: float = 300, **options) -> subprocess.Comp
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=timeout, **options)
 
 
+@contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Signals are handled afterwards as they were before."""
+    told = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    handlers = {number: signal.getsignal(number) for number in told}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 def invoke(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The same in this process, which has torch imported already."""
     from benchmark.cli.main import main
 
-    told = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    handlers = {number: signal.getsignal(number) for number in told}
     out, err = io.StringIO(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main([str(argument) for argument in arguments])
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    with handlers_kept(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 

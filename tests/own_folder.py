@@ -1,10 +1,12 @@
 """A small folder of one's own: images with disks of two classes, of five patients, some without a mask."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from benchmark.data.dataset import Dataset, Item
 
 HEIGHT, WIDTH = 40, 52
 PATIENTS = "ABCDE"
@@ -21,6 +23,23 @@ def picture(number: int, classes: int = 3, height: int = HEIGHT, width: int = WI
         truth[(rows - height // 3) ** 2 + (columns - width * 3 // 4) ** 2 < 40] = 2
     noise = np.random.default_rng(number).integers(-12, 13, (height, width, 3))
     return np.clip(COLOURS[truth] + noise, 0, 255).astype(np.uint8), truth
+
+
+class Generated(Dataset):
+    """Pictures in memory, {id: (image, class indices or None)}; ids that begin with `test_` are for testing."""
+
+    name, instances, may_lack_masks = "generated", False, True
+
+    def __init__(self, classes: tuple[str, ...], pictures: Mapping[str, tuple[np.ndarray, np.ndarray | None]]) -> None:
+        self.classes, self.pictures = classes, pictures
+
+    def find(self, raw: Path) -> Path:
+        return raw
+
+    def items(self, folder: Path) -> Iterator[Item]:
+        for name, (image, mask) in self.pictures.items():
+            truth = None if mask is None else lambda mask=mask: mask
+            yield Item(name, lambda image=image: image, truth, {"set": "test" if name[:5] == "test_" else "train"})
 
 
 def write_folder(

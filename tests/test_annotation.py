@@ -181,7 +181,8 @@ def test_every_method_trains_on_it(method):
 
 
 @pytest.mark.parametrize("method", [
-    "supervised", "dtc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("semimoe", "bcp", "u2pl"))
+    "supervised", "dtc", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+        "semimoe", "bcp", "u2pl", "weak_teacher_student", "mpamatch"))
 ])  # fmt: skip
 def test_masks_scrambled_where_nothing_is_drawn_change_no_weight(method):
     testbed = method_testbed(method, augment__crop=0.5, **SPARSE)
@@ -220,20 +221,20 @@ def test_a_run_says_what_is_annotated(tmp_path):
 
 
 def test_the_committed_lists_follow_from_names_and_numbers_of_glands():
-    paths = sorted((CONFIGS / "annotations").glob("*.json"))
-    assert [path.stem for path in paths] == ["glas"]
-    for content in (json.loads(path.read_text()) for path in paths):
+    for name, images_a_draw in (("glas", {85}), ("ebhi_gland", {204, 218, 246})):
+        content = json.loads((CONFIGS / "annotations" / f"{name}.json").read_text())
+        assert {*map(len, content["glands"].values())} == images_a_draw
         for draw, images in content["glands"].items():
-            assert len(images) == len(content["glands"]["0"])
             assert all(gland_order(sorted(order), name, int(draw)) == order for name, order in images.items())
 
 
 @pytest.mark.glas
 @pytest.mark.slow
 @pytest.mark.skipif(DATA is None, reason="the GlaS images are not here")
-def test_the_committed_lists_and_checksums_are_those_of_the_real_masks():
-    made = annotation_lists.text(annotation_lists.lists(load_prepared("glas", 64, raw=DATA)))
-    assert made == (CONFIGS / "annotations" / "glas.json").read_text()
+@pytest.mark.parametrize("name", ["glas", "ebhi_gland"])
+def test_the_committed_lists_and_checksums_are_those_of_the_real_masks(name):
+    made = annotation_lists.text(annotation_lists.lists(load_prepared(name, 64, raw=DATA)))
+    assert made == (CONFIGS / "annotations" / f"{name}.json").read_text()
 
 
 @pytest.mark.parametrize("text", ["sparse:0", "sparse:1.5", "sparse:x", "sparse", "dense:0.5"])

@@ -190,3 +190,12 @@ def test_the_kept_components_are_what_is_taught():
         alone = ce_dice(logits, torch.where(box_of(method), taught, IGNORE))
         assert found["unlabelled/in"].item() == pytest.approx(0.5 * alone.item(), rel=1e-5)
         assert (torch.where(box_of(method), label - expected, 0)).any()  # the box shows what the two differ in
+
+
+@pytest.mark.parametrize(("pretrain", "starts"), [
+    (0.0, {"both": 0.0}), (0.2, {"labelled": 0.0, "both": 0.2}), (1.0, {"labelled": 0.0}),
+])
+def test_the_first_phase_takes_its_share_of_the_steps_or_is_left_out(pretrain, starts):
+    method = BCP(task(), pretrain=pretrain)
+    assert {name: phase.start for name, phase in method.phases.items()} == starts
+    assert method.phase == next(iter(starts))

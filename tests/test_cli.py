@@ -58,7 +58,7 @@ def test_data_metrics_and_the_report_need_neither_torch_nor_a_display():
 
 @pytest.mark.parametrize("kind", ["methods", "datasets", "nets", "presets", "splits", "experiments"])
 def test_list_is_json_on_request(kind):
-    rows = json.loads(command("list", kind, "--json").stdout)
+    rows = json.loads(invoke("list", kind, "--json").stdout)
     assert all(row["name"] and row["about"] for row in rows)
     if kind == "methods":
         assert {row["name"] for row in rows} >= {"supervised", "mean_teacher", "semimoe"}

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -13,40 +13,22 @@ from PIL import Image, ImageEnhance, ImageFilter
 from scipy.fft import idctn
 
 from benchmark.data.check import Facts, check_dataset, describe, has_errors
-from benchmark.data.dataset import Dataset, Item
-from benchmark.data.load import load_dataset, load_prepared, prepare_arrays
+from benchmark.data.load import load_prepared, prepare_arrays
 from benchmark.data.make_splits import write
 from benchmark.data.near_duplicates import POSITIONS, near_duplicates
 from tests.conftest import invoke
 from tests.fake_glas import write_tree
-from tests.own_folder import YAML, write_folder
-
-
-class Tissue(Dataset):
-    """Four classes on noise: `b` and `c` lie where `masks` says; an image without an entry there has no mask."""
-
-    classes = ("a", "b", "c", "d")
-    instances = False
-    may_lack_masks = True
-    masks: dict[str, tuple[int, ...]] = {}
-
-    def find(self, raw: Path) -> Path:
-        return raw
-
-    def items(self, folder: Path) -> Iterator[Item]:
-        for number, name in enumerate(("train_1", "train_2", "train_3", "test_1", "test_2")):
-            image = np.random.Generator(np.random.PCG64(number)).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-            mask = np.full((40, 40), 255, np.uint8)
-            for place, value in enumerate(self.masks.get(name, ())):
-                mask[place * 10:place * 10 + 10] = value
-            truth = (lambda mask=mask: mask) if name in self.masks else None
-            yield Item(name, lambda image=image: image, truth, {"set": name.partition("_")[0]})
+from tests.own_folder import YAML, Generated, write_folder
 
 
 def examined(tmp_path: Path, **masks: tuple[int, ...]) -> Facts:
-    dataset = load_dataset(f"{__file__}:Tissue")
-    dataset.masks = masks  # type: ignore[attr-defined]
-    return check_dataset(prepare_arrays(dataset, 32, tmp_path, tmp_path / "tissue"))
+    """Four classes on noise, in stripes that `masks` says; an image without an entry there has no mask."""
+    pictures = {}
+    for number, name in enumerate(("train_1", "train_2", "train_3", "test_1", "test_2")):
+        image = np.random.Generator(np.random.PCG64(number)).integers(0, 255, (40, 40, 3), dtype=np.uint8)
+        mask = np.array(masks[name], np.uint8).repeat(10)[:, None].repeat(40, 1) if name in masks else None
+        pictures[name] = image, mask
+    return check_dataset(prepare_arrays(Generated(tuple("abcd"), pictures), 32, tmp_path, tmp_path / "tissue"))
 
 
 def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:

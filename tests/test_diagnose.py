@@ -110,6 +110,12 @@ def test_what_is_wrong_is_named(number, change, words):
     assert any(words in line for line in found.seen + found.advice)
 
 
+def test_a_threshold_is_not_to_be_raised_and_lowered_at_once():
+    wrong = made(sure=((1, 0), (1, 2)))  # few, and many of them wrong
+    advice = " ".join(part(wrong, 3).advice + part(wrong, 4).advice)
+    assert "raise method.threshold" in advice and "lower method.threshold" not in advice
+
+
 def test_a_sound_run_gets_no_advice():
     sound = made(dice=(0.6, 0.7, 0.705), teacher=(0.61, 0.71, 0.72), sure=((1, 40), (1, 30)))
     plain = made("supervised", dice=(0.5, 0.6, 0.65))

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,15 +16,6 @@ def python(code: str) -> tuple[str, ...]:
 
 def states(ended) -> dict[str, str]:
     return {one.part.name: one.state for one in ended}
-
-
-def test_parts_come_in_order_of_value_and_share_the_time():
-    plan = gpu.parts(Path("out"), "data")
-    assert [part.name for part in plan] == ["tests", "profile", "published", "slots", "stream", "main"]
-    assert sum(part.share for part in plan) == pytest.approx(1)
-    first, second, *_ = (" ".join(command) for command in plan[-1].commands)
-    assert "method=supervised" in first and "ratio=100" in first  # the upper bound, then the lower one
-    assert "method=supervised" in second and "ratio=20" in second and "--data data" in second
 
 
 @pytest.mark.slow

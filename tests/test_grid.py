@@ -26,7 +26,7 @@ from benchmark.runs.plan import plan
 from benchmark.runs.request import specify
 from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.runs.run_files import RunFolder, digest
-from tests.conftest import ROOT, edit_json, invoke, one_line_error
+from tests.conftest import ROOT, edit_json, handlers_kept, invoke, one_line_error
 
 pytestmark = pytest.mark.slow
 EXPERIMENT = """about: A test.
@@ -216,7 +216,7 @@ def test_a_lock_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monk
         if isinstance(error := next(looks), OSError):
             raise error
 
-    monkeypatch.setattr(launch, "read_lock", away)
+    monkeypatch.setattr("benchmark.runs.lock.read_lock", away)
     planned = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": "plain", "draw": "0"})
     queue = Queue(planned, RunOptions(tmp_path))
     assert queue.next() is None and len(queue) == 1 and not queue.all_alive
@@ -251,17 +251,12 @@ def test_stale_records_are_made_anew_on_demand(experiment, tmp_path):
 
 
 def test_a_closed_terminal_is_a_wish_to_stop_unless_it_is_to_be_ignored():
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-    handlers = {number: signal.getsignal(number) for number in names}
-    try:
-        for ours, asked in ((signal.SIG_IGN, False), (signal.SIG_DFL, True)):
+    for ours, asked in ((signal.SIG_IGN, False), (signal.SIG_DFL, True)):
+        with handlers_kept():
             signal.signal(signal.SIGHUP, ours)
             stop = StopSignals()
             os.kill(os.getpid(), signal.SIGHUP)
             assert stop.asked is asked
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def test_slots_of_a_machine(monkeypatch):

@@ -39,13 +39,6 @@ def test_a_setting_added_later_is_left_out_while_it_is_neutral(elastic):
     assert spec_of(path).section("augment").elastic == 0.0  # a record without it means the neutral value
 
 
-def test_a_section_added_later_changes_no_name(monkeypatch):
-    kind = dataclasses.make_dataclass("Labels", [("kind", str, schema.later("dense"))], frozen=True)
-    monkeypatch.setitem(schema.SECTIONS, "labels", kind)
-    assert spec_of(RECORDS[0], **{"labels.kind": "dense"}).run_id == RECORDS[0].stem
-    assert spec_of(RECORDS[0], **{"labels.kind": "sparse"}).run_id != RECORDS[0].stem
-
-
 def test_a_hyperparameter_added_later_changes_no_name(monkeypatch):
     path = next(path for path in RECORDS if path.stem.startswith("semimoe-"))
     entry = METHODS.describe("semimoe")
@@ -60,14 +53,6 @@ def test_what_a_method_says_was_added_later_is_read_from_its_source(tmp_path):
     (tmp_path / "own.py").write_text(source)
     assert METHODS.later(str(tmp_path / "own.py")) == {"gates": "default", "sizes": [1, 2]}
     assert METHODS.later("of_another_machine") == {}
-
-
-def test_a_removed_setting_stays_in_the_name(monkeypatch):
-    content = json.loads(RECORDS[0].read_text())["spec"]
-    value = content["values"].pop("train.loss")
-    assert Spec.from_json(content).run_id != RECORDS[0].stem
-    monkeypatch.setitem(schema.REMOVED, "train.loss", value)
-    assert Spec.from_json(content).run_id == RECORDS[0].stem
 
 
 def test_a_removed_setting_is_read_from_older_records_as_what_runs_still_do():

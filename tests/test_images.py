@@ -100,7 +100,8 @@ def test_grey_range(tmp_path: Path) -> None:
     deep = (ROWS * 64 + COLUMNS).astype(np.uint16)
     for name, array in (("a.png", deep), ("a.tif", deep), ("b.tif", deep.astype(np.int32))):
         path = write(tmp_path / name, array)
-        assert "16 bits a pixel; say in dataset.yaml" in complaint(read_image, path)
+        text = complaint(read_image, path)
+        assert "16 bits a pixel; say in dataset.yaml" in text and "range: [0, 65535]" in text
         grey = read_image(path, PixelDecoding((500, 2500)))
         expected = np.floor(np.clip((deep.astype(float) - 500) / 2000, 0, 1) * 255 + 0.5)
         assert grey.dtype == np.uint8 and grey.shape == (48, 64, 3) and np.array_equal(grey[..., 0], expected)

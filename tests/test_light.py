@@ -56,14 +56,3 @@ def test_semimoe_shares_one_pretrained_encoder_where_asked():
     assert list(encoders(shared)) == ["nets.seg"]
     maps = shared.features(torch.zeros(1, 3, SIZE, SIZE))
     assert {tuple(part.shape) for part in maps.values()} == {(1, 16, SIZE, SIZE)}
-
-
-def test_perturbed_levels_are_those_of_the_encoder():
-    assert len(training("unimatch").method.drops) == 5
-    assert len(training("urpc").method.heads) == 3
-    light = training("cct").method.auxiliary.decoders
-    assert len(light) == 30 and light[0][0].in_channels == 320
-    image = torch.zeros(2, 3, SIZE, SIZE)
-    full = training("cct", **{"method.decoders": "full"}).method
-    features = full.net.encode(image)
-    assert [tuple(part.shape) for part in full.auxiliary(features, full.net(image))] == [(2, 2, SIZE, SIZE)] * 3

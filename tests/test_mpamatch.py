@@ -106,34 +106,17 @@ def test_both_terms_agree_with_numpy_at_their_weights_and_temperature():
     assert found["text"].item() == pytest.approx(0.7 * text, rel=1e-5)
 
 
-def test_ignored_pixels_have_exactly_no_gradient_and_all_others_have_one():
+@pytest.mark.parametrize("labelled", [True, False])
+def test_ignored_pixels_have_exactly_no_gradient_and_all_others_have_one(labelled):
     method, (coarse, fine, label) = MPAMatch(task()), maps(grad=True)
+    label = label if labelled else torch.full_like(label, IGNORE)
+    before = method.prototypes.normal_().clone()
     found = method.contrast(coarse, fine, label, Clock(10))
     sum(found.values()).backward()
     for part, known in ((coarse, label[:, ::4, ::4] != IGNORE), (fine, label != IGNORE)):
-        moved = part.grad.abs().sum(1) > 0
-        assert torch.equal(moved, known) and known.any() and not known.all()
-
-
-def test_without_any_label_both_terms_are_0_and_prototypes_stay():
-    method, (coarse, fine, label) = MPAMatch(task()), maps(grad=True)
-    method.prototypes.normal_()
-    before = method.prototypes.clone()
-    found = method.contrast(coarse, fine, torch.full_like(label, IGNORE), Clock(10))
-    sum(found.values()).backward()
-    assert found["image"].item() == found["text"].item() == 0
-    assert (coarse.grad == 0).all() and (fine.grad == 0).all() and torch.equal(method.prototypes, before)
-
-
-def test_a_perfect_match_costs_almost_nothing_because_of_the_temperature():
-    method, (coarse, _, label) = MPAMatch(task()), maps()
-    method.fine = nn.Conv2d(WIDTH, WIDTH, 1, bias=False)
-    nn.init.dirac_(method.fine.weight)
-    known = torch.where(label == IGNORE, 0, label)
-    perfect = method.vectors()[known].movedim(-1, 1)
-    assert method.contrast(coarse, perfect, known, Clock(10))["text"].item() < 1e-6
-    method.temperature = 1.0
-    assert method.contrast(coarse, perfect, known, Clock(10))["text"].item() == pytest.approx(0.1 * 0.12693, rel=1e-3)
+        assert torch.equal(part.grad.abs().sum(1) > 0, known) and known.any() == labelled and not known.all()
+    assert all((term.item() > 0) == labelled for term in found.values())
+    assert torch.equal(method.prototypes, before) != labelled
 
 
 def test_both_terms_teach_network_and_projections():
@@ -234,6 +217,8 @@ def test_files_that_do_not_fit_and_missing_ones_are_one_line(tmp_path):
     assert "holds (2, 3), (2, 3); expected one" in refused(tmp_path / "two.safetensors")
     assert "no such file; give fixed, minilm or a file" in refused("nowhere.npy")
     assert "no such file" in refused("sha256:0123")
+    with pytest.raises(UserError, match="leave it out"):
+        MPAMatch(task(), class_names=("stroma", "tumour"))
 
 
 def test_a_specification_holds_the_digest_and_a_finished_run_needs_no_file(tmp_path, monkeypatch):

@@ -61,15 +61,6 @@ def test_parameter_counts_are_those_of_the_list(name: str, expected: int) -> Non
     assert f"{expected:,}" in NAMES[name]
 
 
-def test_xnet_sb_splits_into_the_shared_encoder_and_decoders_of_the_paper() -> None:
-    two, one = on_meta("xnet_sb"), on_meta("xnet_sb", classes=1)
-    assert count(two.encoder) == 113_173_184
-    assert count(two.decoder, two.head) == 22_643_010
-    assert count(one.decoder, one.head) == 22_642_945
-    shared = count(two.encoder) + 2 * count(two.decoder, two.head) + count(one.decoder, one.head)
-    assert shared == 181_102_149 == 113_173_184 + 2 * 22_643_010 + 22_642_945
-
-
 def test_channels_and_classes_change_only_the_first_and_last_convolution() -> None:
     grey = on_meta("unet", channels=1, classes=5)
     assert count(grey) == 34_527_106 - 2 * 9 * 64 + 3 * (64 + 1)

@@ -95,19 +95,6 @@ def test_every_way_to_write_masks_gives_the_same_classes(folder: Path, way: str)
         assert np.array_equal(again.native_classes(name), expected)
 
 
-def test_sixteen_bits_are_scaled_by_the_range_that_the_file_says(folder: Path):
-    levels = np.arange(40 * 52, dtype=np.uint16).reshape(40, 52) * 20
-    for path in (folder / "images").iterdir():
-        Image.fromarray(levels).save(path)
-    with pytest.raises(UserError, match=r"A_0\.png: 16 bits a pixel; say in dataset\.yaml .*range: \[0, 65535\]"):
-        opened(folder)
-    said(folder, YAML + "pixels: grey\nrange: [1000, 21000]\n")
-    dataset = load_dataset(str(folder))
-    image = dataset.read_image(next(iter(dataset.items(folder))))
-    expected = np.clip(np.floor((levels.astype(float) - 1000) / 20000 * 255 + 0.5), 0, 255)
-    assert image.dtype == np.uint8 and np.array_equal(image, np.repeat(expected[..., None], 3, -1))
-
-
 def test_grey_makes_colours_their_brightness_and_instances_may_have_a_value_to_ignore(folder: Path):
     said(folder, "classes: [nothing, cell]\nmasks: instances\nignore: 2\npixels: grey\n")
     data = opened(folder)

@@ -160,6 +160,11 @@ def test_expected_runs_that_are_missing_are_listed_with_a_reason() -> None:
     assert "(1/2)" in text and "<b>1</b> run<" in text and "<b>1</b> without a record<" in text
 
 
+def test_the_order_of_records_changes_nothing() -> None:
+    records = [record(name, fold=fold, counts=made_counts(fold)) for name in ("alpha", "beta") for fold in range(3)]
+    assert render(group_runs(records), {}, {}, "") == render(group_runs(records[::-1]), {}, {}, "")
+
+
 def test_names_with_html_in_them_stay_text_and_nothing_comes_from_elsewhere() -> None:
     text = whole()
     page = Reader(text)

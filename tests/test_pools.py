@@ -157,7 +157,7 @@ def test_what_cannot_be_a_pool_is_refused_in_one_line(tiles: Path, disks: Path, 
     one.mkdir()
     assert "no images" in refused(one)
     shutil.copy(tiles / "slide_1" / "1.png", one)
-    assert "one image is no pool" in refused(one)
+    assert "has too few images (1); a pool needs 2 or more" in refused(one)
     (tiles / "9.png").write_bytes(b"\x89PNG and no more")
     assert "9.png: not an image" in refused(tiles)
     Image.fromarray(picture(3)[1] * 100).save(tiles / "9.png")

@@ -7,7 +7,7 @@ import os
 import resource
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 
 from benchmark.data.check import check_dataset, describe
-from benchmark.data.dataset import Dataset, Item
 from benchmark.data.load import load_dataset, load_prepared, prepare_arrays
 from benchmark.data.make_splits import compare
 from benchmark.data.splits import check_split_matches_data, load_split
@@ -25,6 +24,7 @@ from benchmark.errors import UserError
 from benchmark.paths import ROOT
 from tests.conftest import refused
 from tests.fake_glas import HEIGHT, IDS, WIDTH, arrays, write_tree
+from tests.own_folder import Generated
 
 SIZE = 16
 
@@ -160,32 +160,17 @@ def test_bad_file_in_an_archive_is_named_by_the_archive(tmp_path: Path, raw: Pat
         opened(tmp_path, tmp_path / "cats.zip")
 
 
-class Classes(Dataset):
-    """Masks of class indices, generated."""
-
-    name = "classes"
-    instances = False
-    wrong = 0
-
-    def find(self, raw: Path) -> Path:
-        return raw
-
-    def items(self, folder: Path) -> Iterator[Item]:
-        mask = np.zeros((20, 30), np.uint8)
-        mask[2:8, 2:8] = mask[12:18, 20:28] = 1
-        mask[:, 12:15] = 255
-        mask[0, 0] = self.wrong
-        for number in range(2):
-            yield Item(f"train_{number}", lambda: np.full((20, 30, 3), 200, np.uint8), lambda: mask, {"set": "train"})
-
-
 def test_class_masks_and_ignore(tmp_path: Path) -> None:
-    dataset = Classes()
+    mask = np.zeros((20, 30), np.uint8)
+    mask[2:8, 2:8] = mask[12:18, 20:28] = 1
+    mask[:, 12:15] = 255
+    dataset = Generated(("background", "gland"), {f"train_{n}": (np.full((20, 30, 3), 200, np.uint8), mask)
+                                                  for n in range(2)})
     data = prepare_arrays(dataset, SIZE, tmp_path, tmp_path / "classes")
     assert set(np.unique(data.masks)) == {0, 1, 255}
     assert not data.native_valid("train_1")[:, 12:15].any() and data.native_valid("train_1")[:, 15:].all()
     assert sorted(np.unique(data.native("train_1"))) == [0, 1, 2]
-    dataset.wrong = 7
+    mask[0, 0] = 7
     with pytest.raises(UserError, match=r"train_0: mask values 7 in 1 pixels are outside the classes 0\.\.1"):
         prepare_arrays(dataset, SIZE, tmp_path, tmp_path / "wrong")
 

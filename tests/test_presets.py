@@ -59,21 +59,6 @@ def test_the_paper_preset_has_the_values_behind_the_published_table(method):
     assert (values["train.batch_labelled"], values["train.batch_unlabelled"], values["train.epochs"]) == (2, 2, 200)
 
 
-def test_what_nobody_has_published_is_called_unknown():
-    settings = compose("toposemiseg", METHODS.load("toposemiseg"), "glas", "paper").settings
-    assert settings["method.weight"].source == "unknown" and settings["method.topology"].source == "authors_code"
-
-
-WEIGHTS = [("entropy_minimisation", 0.2, 0.1), ("ua_mt", 0.2, 0.1), ("urpc", 0.2, 0.1), ("cross_teaching", 0.2, 0.1),
-           ("cct", 2.86, 30.0)]
-
-
-@pytest.mark.parametrize(("method", "meant", "recorded"), WEIGHTS)
-def test_default_weights_are_what_their_sources_mean_beside_ce_and_dice(method, meant, recorded):
-    """SSL4MIS puts 0.1 beside (CE + Dice) / 2; CCT's 30 is for a mean over 21 classes."""
-    weight = {preset: compose(method, METHODS.load(method), "glas", preset).values()["method.weight"]
-              for preset in ("fair", "quick", "demo")}
-    assert weight == {"fair": meant, "quick": recorded, "demo": recorded}
 
 
 def test_presets_give_the_hyperparameters_that_runs_were_recorded_with():

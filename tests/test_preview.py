@@ -1,6 +1,5 @@
 """The contact sheet: a colour for each class, what has no mask, and what each image is in a split."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,39 +8,25 @@ from PIL import Image
 
 from benchmark.config.schema import Labels
 from benchmark.data.annotation import annotate
-from benchmark.data.dataset import Dataset, Item
 from benchmark.data.load import load_dataset, load_prepared, prepare_arrays
 from benchmark.data.preview import COLOURS, GAP, LINE, ROLES, outlined, preview, role_of
 from benchmark.data.splits import Split, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from tests.conftest import invoke
+from tests.own_folder import Generated
 
 TILE = 64
 
 
-class Regions(Dataset):
-    """Image `all` has three classes and unknown pixels, `none` has no mask; both are pink."""
-
-    name = "regions"
-    classes = ("stroma", "gland", "vessel")
-    instances = False
-
-    def find(self, raw: Path) -> Path:
-        return raw
-
-    def items(self, folder: Path) -> Iterator[Item]:
-        mask = np.zeros((64, 64), np.uint8)
-        mask[4:30, 4:30], mask[34:60, 34:60], mask[:, 62:] = 1, 2, 255
-        for name, truth in (("all é", mask), ("none", np.full_like(mask, 255))):
-            yield Item(name, lambda: np.full((64, 64, 3), (230, 150, 200), np.uint8), lambda truth=truth: truth,
-                       {"set": "train"})
-
-
 @pytest.fixture(scope="module")
 def regions(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
-    folder = tmp_path_factory.mktemp("regions")
-    return prepare_arrays(Regions(), 64, folder, folder)
+    """Image `all` has three classes and unknown pixels, `none` has no mask; both are pink."""
+    folder, pink = tmp_path_factory.mktemp("regions"), np.full((64, 64, 3), (230, 150, 200), np.uint8)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[4:30, 4:30], mask[34:60, 34:60], mask[:, 62:] = 1, 2, 255
+    pictures = {"all é": (pink, mask), "none": (pink, np.full_like(mask, 255))}
+    return prepare_arrays(Generated(("stroma", "gland", "vessel"), pictures), 64, folder, folder)
 
 
 def drawn(path: Path) -> np.ndarray:

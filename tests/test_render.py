@@ -204,26 +204,6 @@ def test_mix_pastes_the_same_rectangle_into_anything() -> None:
     assert batch.cutmix("weak", labels) is labels
 
 
-def test_what_was_not_asked_for_says_so() -> None:
-    images, masks = arrays()
-    render = Renderer(images, masks, {}, ("weak",), DEFAULT, NORMAL, Numerics(images.device))
-    batch = render(plan_of(views=("weak",)))
-    with pytest.raises(AttributeError, match="it has index, weak, mask"):
-        batch.strong  # noqa: B018
-    with pytest.raises(AttributeError, match="see the method's `targets`"):
-        batch.sdf  # noqa: B018
-
-
-def test_rendering_repeats_and_leaves_the_generators_alone() -> None:
-    state = torch.get_rng_state()
-    augment = Augment(crop=0.5, grey=0.2)
-    draw, plan = renderer(augment=augment), plan_of(augment, 3)
-    one, two = draw(plan), draw(plan)
-    for name in (*VIEWS, "mask", "sdf", "boundary"):
-        assert torch.equal(getattr(one, name), getattr(two, name))
-    assert torch.equal(torch.get_rng_state(), state)
-
-
 def test_rendering_stays_exact_under_autocast_and_comes_in_float64() -> None:
     augment = Augment(crop=0.5)
     plain = renderer(augment=augment)(plan_of(augment))

@@ -7,7 +7,7 @@ from sklearn.metrics import multilabel_confusion_matrix
 
 from benchmark import protocols
 from benchmark.conformance.checks import MethodTestbed, advance
-from benchmark.data.dataset import Dataset, Item, Tile
+from benchmark.data.dataset import Tile
 from benchmark.data.load import prepare_arrays
 from benchmark.data.splits import Split
 from benchmark.errors import NotApplicable
@@ -22,22 +22,10 @@ from benchmark.training.stitch import class_map
 from benchmark.training.trainer import train
 from tests.conftest import TINY
 from tests.factories import Nowhere
+from tests.own_folder import Generated
 
 NAMES = ("background", "gland", "tumour")
 IDS = tuple(f"image{number}" for number in range(9))
-
-
-class ThreeClasses(Dataset):
-    """Two discs of different colours, one of them small, and a corner where nothing is known."""
-
-    name, classes, instances = "three", NAMES, False
-
-    def find(self, raw):
-        return raw
-
-    def items(self, folder):
-        for number, name in enumerate(IDS):
-            yield Item(name, lambda n=number: drawn(n)[0], lambda n=number: drawn(n)[1], {"set": "train"})
 
 
 def drawn(number):
@@ -52,10 +40,13 @@ def drawn(number):
     return image + np.uint8(number), mask
 
 
+PICTURES = {name: drawn(number) for number, name in enumerate(IDS)}
+
+
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     raw, prepared = (tmp_path_factory.mktemp(name) for name in ("raw", "prepared"))
-    return prepare_arrays(ThreeClasses(), TINY["data.size"], raw, prepared)
+    return prepare_arrays(Generated(NAMES, PICTURES), TINY["data.size"], raw, prepared)
 
 
 def bench(prepared, method="supervised", **settings):
@@ -152,7 +143,7 @@ def test_the_report_has_a_score_for_each_class(three, outcome):
 
 def test_a_cut_image_is_scored_once_on_its_tiles_put_together(tmp_path):
     """Two tiles by two of 28 px, which overlap, of images of 40 x 48 px."""
-    dataset = ThreeClasses()
+    dataset = Generated(NAMES, PICTURES)
     dataset.tile = Tile(size=28, overlap=8)
     cut = prepare_arrays(dataset, TINY["data.size"], tmp_path, tmp_path / "cut")
     assert len(cut.images) == 4 * len(IDS)

@@ -254,6 +254,13 @@ def test_mistakes_are_one_line_each(tmp_path):
     assert "`set` fixes method.weight, which `tune` draws" in (said := error(fixed)) and "line 10" in said
     assert "fixes optimiser.lr" in error(EXPERIMENT.replace("set: {", "set: {optimiser.lr: 0.001, "))
     assert "has no draw 7; there is 0, 1" in error(EXPERIMENT, "--draws", "7")
+    excluded = EXPERIMENT + "exclude: [{row: plain, draw: 0, reason: a test}]\n"
+    assert "plain, synthetic 20 % has no draw 0; there is 1" in error(excluded, "--draws", "0")
+    (tmp_path / "wrong.yaml").write_text(excluded)
+    asked = search(read_experiment(str(tmp_path / "wrong.yaml")), 3)
+    assert {str(at): draws for at, draws in asked.draws.items()} == {
+        "plain, synthetic 20 %": (1,), "teacher, synthetic 20 %": (0,)}
+    assert len(search(read_experiment(str(tmp_path / "wrong.yaml")), 3, (1,)).draws) == 2, "bound has no draw 1"
     assert "expected draws as in 0,1" in error(EXPERIMENT, "--draws", "0,0")
     assert "nothing to tune: bound, synthetic 100 %: no validation" in error(EXPERIMENT, "--only", "row=bound")
     (tmp_path / "own.py").write_text(OWN.replace("TUNING", '{"threshold": Linear(0.5, 1.5)}'))

@@ -1,7 +1,7 @@
 """configs/annotations/<data set>.json: which glands sparse labels annotate: `python -m tools.annotation_lists glas`.
 
-Of every training image of `official` the ids of its glands in the order in which they are annotated (0.25 is the first
-quarter of them); and of the shares of `weak_light` the checksum that a run's record has under data.annotation.sha256.
+Of every training image of the default split the ids of its glands in the order in which they are annotated (0.25 is the
+first quarter of them); and of the shares of `weak_light` the checksum that a record has under data.annotation.sha256.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from benchmark.config.schema import Labels
 from benchmark.data.annotation import annotate, drawn
 from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.splits import load_split
+from benchmark.data.splits import default_split, load_split
 from benchmark.data.store import PreparedData
 from benchmark.paths import CONFIGS
 
@@ -22,12 +22,13 @@ SHARES, DRAWS = (0.1, 0.25, 0.5), range(3)
 
 def lists(prepared: PreparedData) -> dict[str, Any]:
     """The content of the file."""
-    ids = load_split(prepared.dataset, "official", 100, 0).labelled
-    orders = {str(draw): {name: drawn(prepared, name, Labels(1.0, "unknown"), draw)[1] for name in ids}
-              for draw in DRAWS}  # fmt: skip
-    sums = {str(draw): {str(share): found.facts["sha256"] for share in SHARES
-                        if (found := annotate(prepared, ids, Labels(share), draw))} for draw in DRAWS}  # fmt: skip
-    return {"dataset": prepared.name, "dataset_fingerprint": prepared.fingerprint, "split": "official",
+    split, orders, sums = default_split(prepared.dataset), {}, {}
+    for draw in DRAWS:
+        ids = load_split(prepared.dataset, split, 100, draw).labelled
+        orders[str(draw)] = {name: drawn(prepared, name, Labels(1.0, "unknown"), draw)[1] for name in ids}
+        sums[str(draw)] = {str(share): found.facts["sha256"] for share in SHARES
+                           if (found := annotate(prepared, ids, Labels(share), draw))}  # fmt: skip
+    return {"dataset": prepared.name, "dataset_fingerprint": prepared.fingerprint, "split": split,
             "made_by": f"python -m tools.annotation_lists {prepared.name}", "sha256": sums, "glands": orders}
 
 

@@ -148,14 +148,15 @@ def _table(content: dict[str, Any]) -> list[str]:
     columns = {"all": strict} | {name: found for group in content["groups"].values() for name, found in group.items()}
     columns |= strict.get("classes", {})
     where = "all images" if content["sets"] == "all" else f"split {content['split']}, fold {content['fold']}"
+    wide = max(12, *(len(name) + 2 for name in columns))
     lines = [f"{content['run_id']} on {content['dataset']} ({where}), strict",
-             f"{'':<22}" + "".join(f"{name:>12}" for name in columns)]
+             f"{'':<22}" + "".join(f"{name:>{wide}}" for name in columns)]
     for title, key, factor in ROWS:
         values = [column.get(key) for column in columns.values()]
         if any(value is not None for value in values):
             cells = ("-" if value is None else f"{factor * value:.2f}" for value in values)
-            lines.append(f"{title:<22}" + "".join(f"{cell:>12}" for cell in cells))
-    return [*lines, f"{'n':<22}" + "".join(f"{column.get('n', 0):>12}" for column in columns.values())]
+            lines.append(f"{title:<22}" + "".join(f"{cell:>{wide}}" for cell in cells))
+    return [*lines, f"{'n':<22}" + "".join(f"{column.get('n', 0):>{wide}}" for column in columns.values())]
 
 
 def export(arguments: argparse.Namespace) -> int:

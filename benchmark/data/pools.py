@@ -124,7 +124,7 @@ def join(
 def _check(pool: PreparedData, ids: Sequence[str], forbidden: Mapping[str, str]) -> None:
     """UserError for a pool of too few images, or with images that a run is scored on: their hashes -> what they are."""
     if len(ids) < LEAST:
-        raise UserError(f"{pool.dataset.source}: one image is no pool of unlabelled images; give {LEAST} or more")
+        raise UserError(f"{pool.dataset.source}: has too few images ({len(ids)}); a pool needs {LEAST} or more")
     seen = [(name, forbidden[mark]) for name, mark in zip(ids, pool.hashes_of(ids), strict=True) if mark in forbidden]
     if seen:
         raise UserError(f"{pool.dataset.source}: {len(seen)} of its images are test or validation images, pixel for "

@@ -35,7 +35,7 @@ class Part(NamedTuple):
 
     question: str
     seen: list[str]
-    advice: list[str]
+    advice: Sequence[str]
     label: str = ""
     curves: Mapping[str, Curve] = {}
 
@@ -169,16 +169,17 @@ def _teacher(run: Run) -> Part:
                         f"{mine[0][-1]:,}.")
             advice.append("Lower method.decay, or train longer: the average still holds early weights."
                           if ahead[-1] < -POINT else "Raise method.decay: the two are so near that it teaches little.")
-    return Part(question, seen, list(dict.fromkeys(advice)), "Dice (%)", shown if others else {})
+    return Part(question, seen, [*dict.fromkeys(advice)], "Dice (%)", shown if others else {})
 
 
 def _pseudo_labels(run: Run) -> list[Part]:
     """How many pixels are sure enough and how many of them right, of the output that sets the targets: the second, or
     the only one."""
-    question, steps, counts = "How many pixels get a pseudo-label?", run.counts["steps"], _confidence(run)
-    if counts is None:
+    question, steps = "How many pixels get a pseudo-label?", run.counts["steps"]
+    if "validation_confidence" not in run.counts:
         older = "The record does not say: it was made before pixels were counted by their confidence."
         return [Part(question, [older], ["Make the run again with --overwrite."])]
+    counts = run.counts["validation_confidence"][:, :2][:, -1]  # [E, C, wrong or right, confidence]
     thresholds, name = _thresholds(run), str(run.counts["outputs"][:2][-1])
     levels = np.full(len(steps), SURE) if thresholds is None else thresholds
     sure = np.stack([of[..., int(np.searchsorted(CONFIDENCES, level + 1e-9)) - 1 :].sum(-1)
@@ -191,11 +192,16 @@ def _pseudo_labels(run: Run) -> list[Part]:
         seen.append("The method has no threshold: every pixel may be a target.")
     elif share[-1] < LITTLE:
         seen.append("There is little to learn from.")
-        advice.append(f"Train longer{_or(run, 'threshold', 'lower')}.")
+        advice.append(f"Train longer{_or(run, 'threshold', 'lower') if _often_right(sure) else ''}.")
     elif share[-1] > MANY:
         seen.append("The threshold keeps nearly every pixel.")
     parts = [Part(question, seen, advice, "share of pixels (%)", {name: (steps, 100 * share)})]
     return [*parts, _precision(run, every if thresholds is None else sure, every)]
+
+
+def _often_right(labelled: NDArray[np.int64]) -> bool:
+    """Whether more pixels may get a pseudo-label: those that have one at the end are right often enough."""
+    return bool(labelled[-1, :, 1].sum() >= RIGHT * labelled[-1].sum())
 
 
 def _precision(run: Run, labelled: NDArray[np.int64], every: NDArray[np.int64]) -> Part:
@@ -211,7 +217,7 @@ def _precision(run: Run, labelled: NDArray[np.int64], every: NDArray[np.int64]) 
     if labelled is not every:
         curves["all pixels"] = unselected
         seen.append(f"Of all pixels, sure or not, {_percent(unselected[-1])} are.")
-    if right[-1] < RIGHT:
+    if not _often_right(labelled):
         seen.append("Many are wrong, and the method learns them.")
         advice.append(f"Use more labelled images{_or(run, 'threshold', 'raise')}{_or(run, 'weight', 'lower')}.")
     names = ["background", *map(str, run.counts.get("classes", ["foreground"]))]
@@ -222,17 +228,11 @@ def _precision(run: Run, labelled: NDArray[np.int64], every: NDArray[np.int64]) 
         if share[k] < truth[k] / 2:
             seen.append(f"{kind.capitalize()} is {_percent(truth[k])} of the masks but {_percent(share[k])} of the "
                         "pseudo-labels.")
-            advice.append(f"Train longer{_or(run, 'threshold', 'lower')}, so that every class is taught.")
+            lower = _or(run, "threshold", "lower") if _often_right(labelled) else ""
+            advice.append(f"Train longer{lower}, so that every class is taught.")
     curves |= dict(zip(names[:6], of_class.T, strict=False))
     shown = {name: (steps, 100 * values) for name, values in curves.items()}
-    return Part(question, seen, list(dict.fromkeys(advice)), "precision (%)", shown)
-
-
-def _confidence(run: Run) -> NDArray[np.int64] | None:
-    """Validation pixels of the output that sets the targets, [E, C, wrong or right, confidence]; None of old records.
-    """
-    counts = run.counts.get("validation_confidence")
-    return None if counts is None else counts[:, :2][:, -1]
+    return Part(question, seen, [*dict.fromkeys(advice)], "precision (%)", shown)
 
 
 def _truth(run: Run, every: NDArray[np.int64]) -> NDArray[np.float64]:

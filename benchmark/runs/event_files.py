@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,35 +41,33 @@ class WatchedRunFolder(RunFolder):
             try:
                 yield
             finally:
-                self._write("close")
+                if self.writer is not None:
+                    self._or_stop(self.writer.close)
 
     def start_log(self, step: int) -> None:
         """Begin an event file in which nothing beyond `step` stands yet."""
         super().start_log(step)
-        with self._or_stop():
-            self.writer = self.open_writer(str(self.path / "tensorboard"), purge_step=step + 1, flush_secs=5)
+        self.writer = self._or_stop(self.open_writer, str(self.path / "tensorboard"), purge_step=step + 1, flush_secs=5)
 
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Append the lines, and their means to the events: a value of every step would slow fast steps down."""
         super().log(lines)
         for name in lines[-1].keys() - {"step"}:
             if values := [line[name] for line in lines if line[name] is not None]:
-                self._write("add_scalar", f"training/{name}", float(np.mean(values)), lines[-1]["step"])
+                self._add(f"training/{name}", float(np.mean(values)), lines[-1]["step"])
 
     def log_scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Add the scores of an evaluation."""
         for name, value in scores.items():
-            self._write("add_scalar", name, value, step)
+            self._add(name, value, step)
 
-    def _write(self, what: str, *values: Any) -> None:
-        with self._or_stop():
-            if self.writer is not None:
-                getattr(self.writer, what)(*values)
+    def _add(self, name: str, value: float, step: int) -> None:
+        if self.writer is not None:
+            self._or_stop(self.writer.add_scalar, name, value, step)
 
-    @contextlib.contextmanager
-    def _or_stop(self) -> Iterator[None]:
+    def _or_stop(self, write: Callable[..., Any], *values: Any, **more: Any) -> Any:
         try:
-            yield
+            return write(*values, **more)
         except OSError as error:
             self.writer = None
             logger.warning(f"{self.path / 'tensorboard'}: {error.strerror or error}; no more events are written")

@@ -148,7 +148,8 @@ def search(
     experiment: Experiment, trials: int, draws: Sequence[int] = (), only: Mapping[str, str] | None = None
 ) -> Search:
     """The search with so many trials for every place that has a cell in `only`, each on these draws of the experiment
-    (none: the first that the row has). UserError where nothing can be tuned, with file and line for a mistake."""
+    (none: the first of the row that is not excluded). UserError where nothing can be tuned, with file and line for a
+    mistake."""
     if trials < 2:
         raise UserError(f"--trials must be at least 2, it is {trials}: trial 0 is the default setting")
     cells, specifier = chosen(experiment.cells, only or {}), Specifier("cpu")
@@ -158,28 +159,29 @@ def search(
     by_trial: list[list[Cell]] = [[] for _ in range(trials)]
     settings, on, untuned = {}, {}, {}
     for at in dict.fromkeys(map(Place.of, cells)):
-        there = {cell.request.fold: cell for cell in by_place[at]}
-        on[at] = tuple(draws) or (next(iter(there)),)
-        if unknown := [str(draw) for draw in on[at] if draw not in there]:
-            raise UserError(f"--draws: {at} has no draw {', '.join(unknown)}; there is {', '.join(map(str, there))}")
-        mine = [there[draw] for draw in on[at]]
+        there, where = {cell.request.fold: cell for cell in by_place[at]}, by_place[at][0].where
+        kept = [draw for draw, cell in there.items() if not cell.reason]
         try:
-            runs = [specifier.specify(cell.request) for cell in mine]
+            runs = [specifier.specify(cell.request) for cell in by_place[at]]
             ranges = tuning_ranges(runs[0].spec.method, runs[0].spec.values)
         except UserError as error:
-            raise UserError(f"{mine[0].where}: {error}") from None
-        lacking = [cell.reason for cell in mine if cell.reason]
-        if lacking or not all(run.split.validation for run in runs):
-            untuned[at] = f"excluded: {lacking[0]}" if lacking else NO_VALIDATION
+            raise UserError(f"{where}: {error}") from None
+        if not kept or not all(run.split.validation for run in runs):
+            untuned[at] = NO_VALIDATION if kept else f"excluded: {by_place[at][0].reason}"
             continue
-        if fixed := [key for key in ranges if key in mine[0].request.experiment]:
-            raise UserError(f"{mine[0].where}: `set` fixes {fixed[0]}, which `tune` draws; leave it out of `set`, or "
-                            f"the row out of `tune`")
+        on[at] = tuple(draws) or (kept[0],)
+        if unknown := [str(draw) for draw in on[at] if draw not in kept]:
+            raise UserError(f"--draws: {at} has no draw {', '.join(unknown)}; there is {', '.join(map(str, kept))}")
+        if fixed := [key for key in ranges if key in by_place[at][0].request.experiment]:
+            raise UserError(f"{where}: `set` fixes {fixed[0]}, which `tune` draws; leave it out of `set`, or the row "
+                            "out of `tune`")
+        mine = [there[draw] for draw in on[at]]
         settings[at] = tuple(drawn(ranges, number) for number in range(trials))
         for number, values in enumerate(settings[at]):
             by_trial[number] += [replace(_with(cell, values), trial=number) for cell in mine]
     if not settings:
-        raise UserError(f"nothing to tune: {'; '.join(f'{at}: {why}' for at, why in untuned.items())}")
+        at, why = next(iter(untuned.items()))
+        raise UserError(f"nothing to tune: {at}: {why}{f'; and {len(untuned) - 1} more' if len(untuned) > 1 else ''}")
     first = list(chain(*by_trial))
     every = (*first, *(cell for cell in cells if cell not in by_trial[0]))
     return Search(replace(experiment, cells=every), tuple(cells), settings, on, untuned)
