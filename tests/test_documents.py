@@ -71,7 +71,7 @@ def test_imports_run_downwards():
     layers = [
         {"console", "docstring", "errors", "files", "paths", "randomness", "numerics", "ranges"},
         {"registry", "losses", "ema", "targets", "metrics", "protocols"},
-        {"config", "data", "nets", "batches", "spec"}, {"method"},
+        {"batches", "nets"}, {"config", "spec"}, {"data"}, {"method"},
         {"training", "templates"}, {"runs"}, {"profiling", "conformance", "models"},
         {"report"}, {"cli"}, {"__main__"},
     ]
