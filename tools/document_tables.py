@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/reproduction.md, made from records; `python -m tools.document_tables` writes them."""
+"""Tables of README.md and docs/reproduction.md, from records: `python -m tools.document_tables` writes them anew."""
 
 from __future__ import annotations
 
