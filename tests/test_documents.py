@@ -7,21 +7,12 @@ import subprocess
 from benchmark.config.schema import fields_of
 from benchmark.registry import METHODS
 from tests.conftest import ROOT
-from tools import methods_page, reproduction_page
+from tools import document_tables, methods_page
 
 
 def tracked() -> list[str]:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     return listed.stdout.split("\n")[:-1]
-
-
-def test_readme_shows_generated_tables():
-    """Every table between markers is copied from a generated file, cell for cell."""
-    text = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"<!-- table: (\S+) -->\n(.*?)<!-- end of table -->", text, re.S)
-    assert blocks
-    for path, block in blocks:
-        assert block.strip() and block.strip() in (ROOT / path).read_text(), path
 
 
 def test_every_link_of_a_document_leads_somewhere():
@@ -106,11 +97,11 @@ def test_the_page_of_methods_is_current():
     assert methods_page.PAGE.read_text() == methods_page.page()
 
 
-def test_the_tables_of_reproduction_are_current():
-    """Made anew by `python -m tools.reproduction_page` from the records."""
-    text = reproduction_page.PAGE.read_text()
-    assert len(re.findall("<!-- made: ", text)) == len(reproduction_page.BLOCKS)
-    assert text == reproduction_page.page(text)
+def test_the_tables_of_the_documents_are_current():
+    """Made anew by `python -m tools.document_tables` from the records."""
+    texts = [path.read_text() for path in document_tables.PAGES]
+    assert sorted(re.findall(r"<!-- made: (\w+)", "".join(texts))) == sorted(document_tables.BLOCKS)
+    assert texts == [document_tables.page(text) for text in texts]
 
 
 def test_every_method_says_who_and_when_and_the_test_of_its_mechanism_is_there():

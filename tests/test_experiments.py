@@ -23,11 +23,11 @@ def test_every_cell_of_every_experiment_can_be_specified(name, tmp_path):
 
 
 def test_rows_axes_and_draws():
-    quick = read_experiment("quick").cells
+    cells = read_experiment("glas_light").cells
     assert {cell.row for cell in read_experiment("demo").cells} == {*METHODS.names(), "upper bound"}
-    assert [(c.request.fold, c.request.seed) for c in quick if c.row == "upper bound"] == [(0, 0), (1, 1), (2, 2)]
-    assert [(c.request.fold, c.request.seed) for c in quick if c.row == "supervised"] == [(0, 0), (1, 0), (2, 0)]
-    assert {c.request.ratio for c in quick if c.row == "upper bound"} == {100}
+    assert [(c.request.fold, c.request.seed) for c in cells if c.row == "upper bound"] == [(0, 0), (1, 1), (2, 2)]
+    assert [(c.request.fold, c.request.seed) for c in cells if c.row == "bcp"] == [(0, 0), (1, 0), (2, 0)]
+    assert {c.request.ratio for c in cells if c.row == "upper bound"} == {100}
 
 
 def test_ablations_differ_from_the_method_by_what_they_ablate():
@@ -127,12 +127,12 @@ def test_settings_of_the_file_are_every_rows_unless_it_has_its_own(tmp_path):
 
 
 def test_an_unknown_experiment_and_an_empty_choice_are_told(tmp_path):
-    with pytest.raises(UserError, match="Did you mean 'quick'"):
-        read_experiment("qiuck")
+    with pytest.raises(UserError, match="Did you mean 'demo'"):
+        read_experiment("dmeo")
     with pytest.raises(UserError, match="there is"):
-        plan(read_experiment("quick"), tmp_path, "cpu", {"method": "nothing"})
+        plan(read_experiment("demo"), tmp_path, "cpu", {"method": "nothing"})
     with pytest.raises(UserError, match="known are"):
-        plan(read_experiment("quick"), tmp_path, "cpu", {"colour": "blue"})
+        plan(read_experiment("demo"), tmp_path, "cpu", {"colour": "blue"})
 
 
 def test_an_experiments_settings_are_those_of_the_same_run_with_set():

@@ -32,13 +32,14 @@ def main(one: Path, other: Path) -> None:
     cells: dict[tuple[str, int], list[float]] = {}
     for (record, _), (score, _) in zip(pairs, points, strict=True):
         cells.setdefault((record["spec"]["method"], record["spec"]["ratio"]), []).append(score)
-    spread = np.mean([np.std(values, ddof=1) for values in cells.values() if len(values) > 1])
+    spreads = [np.std(values, ddof=1) for values in cells.values() if len(values) > 1]
     same = sum(mine["weights_sha256"] == yours["weights_sha256"] for mine, yours in pairs)
     devices = " and ".join(sorted({record["environment"]["device"] for pair in pairs for record in pair}))
     sizes = np.abs(differences)
     print(f"{len(pairs)} runs on {devices}: {same} with the same weights; strict Dice differs by "
-          f"{differences.mean():+.2f} points on average, {sizes.mean():.2f} in size, {sizes.max():.2f} at most; "
-          f"standard deviation over draws, mean over cells: {spread:.2f}")
+          f"{differences.mean():+.2f} points on average, {sizes.mean():.2f} in size, {sizes.max():.2f} at most")
+    if spreads:
+        print(f"standard deviation over draws, mean over cells: {np.mean(spreads):.2f}")
 
 
 if __name__ == "__main__":

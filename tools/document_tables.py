@@ -1,0 +1,166 @@
+"""Tables of README.md and docs/reproduction.md, from records: `python -m tools.document_tables` writes them anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+from benchmark.report import published, stats
+from benchmark.report.compare import compare, protocol_gaps
+from benchmark.report.gather import gather
+from benchmark.report.render import DASH, Table, markdown, part
+from benchmark.report.results_frame import Group
+from benchmark.runs.experiment import read_experiment
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "reproduction.md")
+BLOCK = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.S)
+MAIN = "glas_light"
+LOWER, UPPER, CONTROL, OURS = "supervised", "upper bound", "ensemble", "semimoe"
+
+
+def page(text: str) -> str:
+    """The page with every block between markers made anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}{BLOCKS[found[2]]()}{found[3]}", text)
+
+
+@cache
+def group_of(experiment: str) -> Group:
+    """An experiment's runs on GlaS."""
+    (group,) = gather(read_experiment(experiment), ROOT / "results", "cpu")
+    return group
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table without title and caption: the page's own sentences say what it is."""
+    return markdown(Table("", "", header, rows)).split("\n", 4)[4]
+
+
+def score(group: Group, label: str, ratio: int) -> str:
+    """Strict Dice in percent: mean ± sd over draws (of one draw no sd) and the interval over patients."""
+    if (label, ratio) not in group.cells.index or not group.finished(label, ratio):
+        return DASH
+    found = group.cell_scores().loc[label, ratio]
+    missing = part(found.n, found.expected)
+    spread = f" ± {found.sd:.1f}" if found.n > 1 else ""
+    return f"{found['mean']:.1f}{spread} [{found.low:.1f}, {found.high:.1f}] {missing}".strip()
+
+
+def difference(group: Group, first: str, second: str, ratio: int) -> stats.Interval | None:
+    """first - second in points of strict Dice, paired by image, with its interval over patients."""
+    bounds = stats.interval(compare(group, first, second, ratio).mean(axis=1))
+    return stats.Interval(*(100 * value for value in bounds[:3]), bounds.units) if bounds else None
+
+
+def signed(bounds: stats.Interval | None) -> str:
+    """`+1.2 [+0.1, +2.3]`."""
+    return DASH if bounds is None else f"{bounds.estimate:+.1f} [{bounds.low:+.1f}, {bounds.high:+.1f}]"
+
+
+def published_dice() -> dict[tuple[str, int], float]:
+    """Dice of Table 1 on GlaS, by (row, ratio)."""
+    cells = published.read("table1").cells.itertuples()
+    return {(c.row, c.ratio): c.mean for c in cells if c.dataset == "glas" and c.quantity == "dice"}
+
+
+def scores() -> str:
+    """What is measured of the main table, best at 20 % first."""
+    group = group_of(MAIN)
+    known = group.cell_scores()["mean"].unstack().reindex(columns=group.ratios)
+    order = known.sort_values([100, 20, 10], ascending=False).dropna(how="all").index
+    rows = [[group.display(row), *(score(group, row, ratio) for ratio in group.ratios)] for row in order]
+    return table(["method", *map(group.ratio_header, group.ratios)], rows)
+
+
+def protocols() -> str:
+    """Table 1 as printed, and our runs under the protocol of the published code, under selection, and under strict."""
+    group, printed, rows = group_of(MAIN), published_dice(), []
+    gaps = {(gap.row, gap.ratio): gap for gap in protocol_gaps(group)}
+    for label in group.rows:
+        for ratio in (20, 10):
+            found = gaps.get((label, ratio))
+            if found is None:
+                continue
+            paper = printed.get((label, ratio))
+            rows.append([
+                group.display(label), f"{ratio} %", DASH if paper is None else f"{paper:.1f}", f"{found.stops[0]:.1f}",
+                f"{found.validation:.1f}", f"{found.stops[-1]:.1f}", f"{found.stops[0] - found.stops[-1]:+.1f}",
+            ])  # fmt: skip
+    return table(["method", "labels", "published", "paper", "validation", "strict", "paper - strict"], rows)
+
+
+def ours_above_others() -> str:
+    """The paper's claim: how far Semi-MoE is above every other method of Table 1, published and here."""
+    group, printed, rows = group_of(MAIN), published_dice(), []
+    for label in group.rows:
+        if label == OURS or (label, 20) not in printed:
+            continue
+        row = [group.display(label)]
+        for ratio in (20, 10):
+            said, bounds = printed[OURS, ratio] - printed[label, ratio], difference(group, OURS, label, ratio)
+            inside = "–" if bounds is None else "yes" if bounds.low <= said <= bounds.high else "no"
+            row += [f"{said:+.1f}", signed(bounds), inside]
+        rows.append(row)
+    header = ["above", "published, 20 %", "here, 20 %", "within", "published, 10 %", "here, 10 %", "within"]
+    return table(header, rows)
+
+
+def labels() -> str:
+    """Supervised training with 9, 17 and 85 labels."""
+    group, cells = group_of(MAIN), [(LOWER, 10), (LOWER, 20), (UPPER, 100)]
+    rows, images = [], [group.by_image(*cell).mean(axis=1) for cell in cells]
+    steps = [None, *(stats.interval(after - before) for before, after in pairwise(images))]
+    for (label, ratio), step in zip(cells, steps, strict=True):
+        counts = {run.record["data"]["labelled"] for run in group.finished(label, ratio)}
+        more = None if step is None else stats.Interval(*(100 * value for value in step[:3]), step.units)
+        rows.append([", ".join(map(str, sorted(counts))), score(group, label, ratio), signed(more)])
+    return table(["labelled images", "Dice, strict", "above the row before"], rows)
+
+
+def splits() -> str:
+    """The same methods on the official split and on the one that keeps patients apart."""
+    official, apart, rows = group_of("glas_small"), group_of("glas_small_patients"), []
+    for label in apart.rows:
+        ratio = 100 if label == UPPER else 20
+        rows.append([apart.display(label), score(official, label, ratio), score(apart, label, ratio)])
+        for group in (official, apart):
+            rows[-1].append(DASH if label in (LOWER, UPPER) else signed(difference(group, label, LOWER, ratio)))
+    above = f"above {LOWER}"
+    return table(["method", "official", "patients", f"{above}, official", f"{above}, patients"], rows)
+
+
+def control() -> str:
+    """Every method against three supervised networks, averaged."""
+    group, rows = group_of(MAIN), []
+    for label in group.rows:
+        above = [difference(group, label, CONTROL, ratio) for ratio in (20, 10)]
+        if label not in (CONTROL, UPPER) and any(above):
+            rows.append([group.display(label), *map(signed, above)])
+    return table([f"above {CONTROL}", "20 %", "10 %"], rows)
+
+
+def variants() -> str:
+    """The three Semi-MoEs and what is left without the unlabelled images."""
+    group = group_of("semimoe_light")
+    reference, rows = str(group.reference), []
+    for label in group.rows:
+        runs = group.finished(label, 20)
+        trained = f"{runs[0].record['cost']['parameters_trained'] / 1e6:.2f}" if runs else DASH
+        others = reference, CONTROL
+        above = [DASH if label == other else signed(difference(group, label, other, 20)) for other in others]
+        rows.append([group.display(label), score(group, label, 20), *above, trained])
+    return table(["variant", "Dice, strict", f"above {reference}", f"above {CONTROL}", "M trained"], rows)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    made.__name__: made for made in (scores, protocols, ours_above_others, labels, splits, control, variants)
+}
+
+
+if __name__ == "__main__":
+    for each in PAGES:
+        each.write_text(page(each.read_text(encoding="utf-8")), encoding="utf-8")
+        print(each)
