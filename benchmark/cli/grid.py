@@ -35,7 +35,8 @@ def add(verbs: shared.Verbs) -> None:
     parser = shared.add_verb(verbs, "grid", "run all missing runs of an experiment", grid, *PART, "--data", "--keep")
     run_options(parser)
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local",
-                        help=f"where workers run: here, or as {TASKS} tasks of a SLURM array, or --slots (default: local)")
+                        help=f"where workers run: here, or as an array of {TASKS} SLURM tasks, or as many as "
+                             "--slots says (default: local)")
     parser.add_argument("--sbatch", action="append", default=[], metavar="OPTION",
                         help="one more option for sbatch, as in --sbatch=--partition=gpu --sbatch=--time=08:00:00")
     parser.add_argument("--print", dest="show", action="store_true", help="print the SLURM script, submit nothing")
