@@ -18,8 +18,8 @@ TINY = ("    set: {train.steps: 6, data.size: 32, train.batch_labelled: 2, train
 
 
 def commands() -> list[list[str]]:
-    """The words of each command in the page's block of commands, without its comment."""
-    (block,) = re.findall(r"```bash\n(.*?)```", PAGE, re.S)
+    """The words of each command in the page's first block of commands, without its comment."""
+    block, *_ = re.findall(r"```bash\n(.*?)```", PAGE, re.S)
     return [shlex.split(line, comments=True) for line in block.splitlines()]
 
 

@@ -89,14 +89,15 @@ SHARED: dict[str, dict[str, Any]] = {
     "--dataset": {"required": True, "help": DATASET},
     "--split": {"help": "list of training and test images (default: official, or the first there is)"},
     "--ratio": {"type": percent, "metavar": "PERCENT",
-                "help": "labelled share of the training images, in percent (default: 20, or that of --labelled)"},
+                "help": "labelled share of the training images, in percent (default: 20)"},
     "--fold": {"type": int, "default": 0,
                "help": "fold; on `official` the draw of the labelled list (default: 0)"},
     "--seed": {"type": int, "default": 0, "help": "seed of weights, batches and noise (default: 0)"},
     "--preset": {"default": "fair", "help": "a name from `list presets` (default: fair)"},
     "--set": {"dest": "overrides", "type": key_value, "action": "append", "default": [], "metavar": "KEY=VALUE",
               "help": "change one setting, as in --set train.steps=100; see `explain`"},
-    "--labelled": {"metavar": "FILE", "help": "take the labelled images from this list, one id a line"},
+    "--labelled": {"metavar": "FILE", "help": "take the labelled images from this list, one id a line; their share is "
+                   "then the default of --ratio"},
     "--labels": {"type": sparse, "metavar": "sparse:SHARE",
                  "help": "only this share of the glands of each labelled image is known; see labels.* in `explain`"},
     "--unlabelled": {"metavar": "POOL,...", "help": "take unlabelled images from these data sets or folders of images; "

@@ -35,7 +35,8 @@ def add(verbs: shared.Verbs) -> None:
     parser = shared.add_verb(verbs, "grid", "run all missing runs of an experiment", grid, *PART, "--data", "--keep")
     run_options(parser)
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local",
-                        help="where workers run: here, or as an array of SLURM tasks (default: local)")
+                        help=f"where workers run: here, or as an array of {TASKS} SLURM tasks, or as many as "
+                             "--slots says (default: local)")
     parser.add_argument("--sbatch", action="append", default=[], metavar="OPTION",
                         help="one more option for sbatch, as in --sbatch=--partition=gpu --sbatch=--time=08:00:00")
     parser.add_argument("--print", dest="show", action="store_true", help="print the SLURM script, submit nothing")
@@ -49,7 +50,7 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retry", choices=tuple(RETRY), action="append", default=[],
                         help="also repeat failed (and diverged) or stale runs; old records are archived")
     parser.add_argument("--slots", type=int, metavar="N",
-                        help=f"runs side by side (default: one a GPU, or one a CPU core; {TASKS} tasks with slurm)")
+                        help="runs side by side (default: one a GPU, or one a CPU core)")
     parser.add_argument("--gpus", metavar="0,1", help="the GPUs to use (default: all there are)")
     parser.add_argument("--no-wait", action="store_true",
                         help="do not wait for runs that other `grid` processes have locked")

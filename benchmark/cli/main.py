@@ -64,15 +64,11 @@ def build_parser(verb: str | None = None) -> argparse.ArgumentParser:
         import_module(f"benchmark.cli.{file}").add(verbs)
     if verb not in FILES:
         listed = [
-            "\n".join([f"{group}:", *(f"  {name:<10}{_first_line(verbs.choices[name])}" for name in names)])
+            "\n".join([f"{group}:", *(f"  {name:<10}{verbs.choices[name].description}" for name in names)])
             for group, names in GROUPS.items()
         ]
         parser.epilog = "\n\n".join([*listed, EXAMPLES])
     return parser
-
-
-def _first_line(verb: argparse.ArgumentParser) -> str:
-    return (verb.description or "").partition("\n")[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,11 +15,6 @@ from benchmark.paths import results_folder
 if TYPE_CHECKING:
     from benchmark.report.results_frame import Group
 
-CLEAN = """list files that are not needed any more; with --yes, remove them
-
-These are archived records and checkpoints (*.old1, ...), checkpoints of finished runs, and temporary files older than a
-day. Records and running runs are never removed."""
-
 
 def add(verbs: shared.Verbs) -> None:
     """Describe the verbs."""
@@ -43,7 +38,10 @@ def add(verbs: shared.Verbs) -> None:
     parser.add_argument("--against", metavar="RUN",
                         help="the run to compare with (default: one of the same draw that uses labelled images alone)")
 
-    parser = shared.add_verb(verbs, "clean", CLEAN, clean, "--results", "--json")
+    about = "list files that are not needed any more; with --yes, remove them"
+    parser = shared.add_verb(verbs, "clean", about, clean, "--results", "--json")
+    parser.epilog = ("The files are archived records and checkpoints (*.old1, ...), checkpoints of finished runs, and "
+                     "temporary files older than a day. Records and running runs are never removed.")
     parser.add_argument("--yes", action="store_true", help="remove the files; without this they are only listed")
 
     actions = shared.add_group(verbs, "records", "copy the records of other people or machines", "ACTION")
