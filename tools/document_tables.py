@@ -160,7 +160,8 @@ def experts() -> str:
     group, printed, rows = group_of("ablation_experts_light"), published_dice("table2"), []
     chosen = group.cell_scores("paper")["mean"]
     for label in group.rows:
-        rows.append([group.display(label), f"{printed[label, 20]:.1f}", f"{chosen[label, 20]:.1f}", score(group, label, 20)])
+        both = printed[label, 20], chosen[label, 20]
+        rows.append([group.display(label), *(f"{dice:.1f}" for dice in both), score(group, label, 20)])
     return table(["experts", "published", "paper", "strict"], rows)
 
 
