@@ -29,6 +29,7 @@ from benchmark.paths import ROOT
 from benchmark.runs.run_files import read_counts, read_record
 
 STEPS = 6
+LEAST = 2  # kills, without which a battle shows nothing
 METHOD = """
 import os, time
 from methods.supervised import Supervised
@@ -61,7 +62,7 @@ class Battle:
 def battle(folder: Path, *, runs: int, workers: int, seconds: float, grids: int, seed: int = 0) -> Battle:
     """Run `runs` tiny runs in `grids` grids of `workers` together; check what is left.
 
-    From the first worker on, one is killed now and then, for `seconds`.
+    From the first worker on, one is killed now and then, for `seconds`, and on a slow machine until LEAST are.
     """
     method, experiment, witness = folder / "witnessed.py", folder / "chaos.yaml", folder / "witness"
     method.write_text(METHOD)
@@ -88,8 +89,8 @@ def battle(folder: Path, *, runs: int, workers: int, seconds: float, grids: int,
                     found.restarts += number in codes
             if fight is None and any(any(worker_ids(grid.pid)) for grid in running.values()):
                 fight = time.monotonic()  # where starting takes long, there was nobody to kill before
-            fighting = fight is None or time.monotonic() - fight < seconds
-            time.sleep(chance.uniform(2, 4) if fighting else 0.5)
+            fighting = fight is None or time.monotonic() - fight < seconds or found.kills < LEAST
+            time.sleep(chance.uniform(1, 2) if fighting else 0.5)
             if fight is not None and fighting:
                 found.kills += kill_one(list(running.values()), chance)
             for number, grid in list(running.items()):
@@ -111,15 +112,19 @@ def battle(folder: Path, *, runs: int, workers: int, seconds: float, grids: int,
 def kill_one(grids: list[subprocess.Popen[str]], chance: random.Random) -> int:
     """Kill a worker or, now and then, a grid: its workers end their runs or, on a machine of its own, die with it.
 
-    Returns how many workers may have lost a run.
+    Returns how many workers may have lost a run; 0 where no grid has started any yet.
     """
-    grid = chance.choice(grids)
-    workers = list(worker_ids(grid.pid))
-    if workers and chance.random() < 0.9:
-        os.kill(chance.choice(workers), signal.SIGKILL)
+    busy = [(grid, workers) for grid in grids if (workers := list(worker_ids(grid.pid)))]
+    if not busy:
+        return 0
+    grid, workers = chance.choice(busy)
+    if chance.random() < 0.9:
+        try:
+            os.kill(chance.choice(workers), signal.SIGKILL)
+        except ProcessLookupError:
+            return 0  # it has ended its run meanwhile
         return 1
-    if workers:  # else it is about to start them
-        grid.kill()
+    grid.kill()
     return len(workers)
 
 
