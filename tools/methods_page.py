@@ -6,7 +6,6 @@ import ast
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,15 +17,12 @@ from benchmark.data.splits import load_split
 from benchmark.metrics.counts import dice
 from benchmark.ranges import allowed
 from benchmark.registry import METHODS, Entry
-from benchmark.report import stats
-from benchmark.report.gather import gather
 from benchmark.report.render import DASH, Table, escape_markdown, markdown, part
 from benchmark.report.results_frame import Run
-from benchmark.runs.experiment import read_experiment
 from benchmark.spec import Spec
 from benchmark.training.setup import build_method
+from tools.document_tables import ROOT, group_of, in_points, mean, signed, table
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "methods.md"
 PARITY = ROOT / "tools" / "parity" / "figures.json"
 INTRODUCTION = """# Methods
@@ -99,8 +95,7 @@ def section(entry: Entry) -> str:
 
 def bare_table(header: list[str], rows: list[list[str]]) -> str:
     """A table without title and caption, its columns to the left."""
-    table = markdown(Table("", "", header, rows)).split("\n", 4)[4]
-    return table.rstrip().replace("\\`", "`").replace("--:", ":--")
+    return table(header, rows).rstrip().replace("\\`", "`").replace("--:", ":--")
 
 
 def beside_released(name: str) -> list[str]:
@@ -146,7 +141,7 @@ def mechanism_tests(name: str) -> Iterator[str]:
 
 def results_table(name: str, title: str, caption: str) -> str:
     """An experiment's rows at 20 % and with all labels, the best first, beside the lower bound."""
-    (group,) = gather(read_experiment(name), ROOT / "results", "cpu")
+    group = group_of(name)
     cells = group.cell_scores().sort_values("mean", ascending=False, kind="stable").drop(index=10, level="ratio")
     lower = group.by_image(LOWER, 20).mean(axis=1)
     rows = []
@@ -155,17 +150,15 @@ def results_table(name: str, title: str, caption: str) -> str:
         if not runs:
             rows.append([name, f"(0/{score.expected})", *[DASH] * 6])
             continue
-        spread = f" ± {score.sd:.1f}" if score.n > 1 else ""
         missing = f" {part(score.n, score.expected)}".rstrip()
-        above = None if row == LOWER else stats.interval(group.by_image(row, ratio).mean(axis=1) - lower)
+        above = None if row == LOWER else in_points(group.by_image(row, ratio).mean(axis=1) - lower)
         shares = np.concatenate([predicted_shares(run) for run in runs])
         first, last = (np.mean([supervised_loss(run, place) for run in runs]) for place in (0, -1))
         cost = runs[0].record["cost"]
         rows.append([
             name,
-            f"{score['mean']:.1f}{spread}{missing}",
-            DASH if above is None
-            else f"{100 * above.estimate:+.1f} [{100 * above.low:+.1f}, {100 * above.high:+.1f}]",
+            f"{mean(score)}{missing}",
+            signed(above),
             other_output(runs),
             f"{first:.2f} → {last:.2f}",
             f"{100 * shares.min():.0f} to {100 * shares.max():.0f}",
@@ -174,8 +167,7 @@ def results_table(name: str, title: str, caption: str) -> str:
         ])
     header = ["method", "Dice, strict", f"above {LOWER} [95 %]", "other output", "supervised loss", "foreground, %",
               "M trained", "GFLOPs a step"]
-    table = markdown(Table(title, "CAPTION", header, rows))
-    return table.replace("###", "##").replace("CAPTION", caption)
+    return markdown(Table(title, "CAPTION", header, rows)).replace("###", "##").replace("CAPTION", caption)
 
 
 def predicted_shares(run: Run) -> np.ndarray:
