@@ -16,11 +16,21 @@ from benchmark.errors import UserError
 from benchmark.paths import prepared_folder
 from tests.conftest import ROOT, command, demo_run, invoke, one_line_error
 
+VERBS = ["run", "grid", "tune", "status", "clean", "report", "diagnose", "records", "verify", "predict", "evaluate",
+         "export", "data", "new", "check", "profile", "list", "explain", "doctor"]
 
-def test_help_names_every_verb():
+
+def test_the_verbs_are_these():
+    """A new verb or option is a decision: change this test with it."""
     parser = build_parser()
-    verbs = next(a for a in parser._actions if a.dest == "verb").choices
-    assert sorted(verbs) == sorted(re.findall(r"^  (\w+)  +\S", parser.epilog, re.M))
+    actions = next(a for a in parser._actions if a.dest == "verb")
+    assert sorted(actions.choices) == sorted(VERBS) == sorted(re.findall(r"^  (\w+)  +\S", parser.epilog, re.M))
+    options = {o for a in actions.choices["run"]._actions for o in a.option_strings} - {"-h", "--help"}
+    assert options == {
+        "--method", "--dataset", "--split", "--ratio", "--fold", "--seed", "--preset", "--set", "--labelled",
+        "--labels", "--unlabelled", "--device", "--results", "--data", "--keep", "--overwrite", "--checkpoint-seconds",
+        "--json", "--tensorboard",
+    }
 
 
 def cpu_seconds() -> float:
