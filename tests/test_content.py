@@ -121,6 +121,13 @@ def test_another_copy_is_looked_at(raw: Path, tmp_path: Path):
         opened("glas", tmp_path, raw=tmp_path / "nowhere")
 
 
+def test_what_was_spoiled_after_it_was_prepared_is_noticed(raw: Path, tmp_path: Path):
+    opened("glas", tmp_path, raw=raw)
+    (raw / "glas" / "train_2.png").write_bytes(b"no")
+    with pytest.raises(UserError, match=r"train_2.png: not an image"):
+        opened("glas", tmp_path, raw=raw)
+
+
 def test_an_archive_is_read_again_when_it_is_another(raw: Path, tmp_path: Path):
     archive = Path(shutil.make_archive(str(tmp_path / "glas"), "zip", raw / "glas"))
     first = opened("glas", tmp_path, raw=archive)

@@ -113,6 +113,11 @@ def test_every_method_says_who_and_when_and_the_test_of_its_mechanism_is_there()
         assert len(list(methods_page.mechanism_tests(entry.name))) >= 4, entry.name
 
 
+def test_predictions_exports_and_weights_are_not_committed():
+    ignored = (ROOT / ".gitignore").read_text().split()
+    assert {"/results/predictions/", "/results/exports/", "/results/runs/"} <= set(ignored)
+
+
 def test_nothing_is_tracked_that_must_not_be():
     for path in tracked():
         assert not re.search(r"(train|testA|testB)_\d+(_anno)?\.(png|bmp|tif)", path), path
