@@ -55,16 +55,16 @@ def test_values_are_those_of_numpy_with_ignored_pixels_and_an_image_without_a_cl
 
 def test_committed_records_have_them_in_files_of_their_own_and_other_files_stay(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "results" / "records", tmp_path / "records")
-    command = ("report", "glas_small", "--results", tmp_path, "--format", "md,tex,csv", "--protocol", "class_means")
+    command = ("report", "glas_light", "--results", tmp_path, "--format", "md,tex,csv", "--protocol", "class_means")
     assert invoke(*command).returncode == 0
     written = {path.name: path.read_text() for path in (tmp_path / "tables").iterdir()}
-    assert {*written} == {"glas_small.csv", *(f"glas_small-class_means.{kind}" for kind in ("md", "tex", "csv"))}
-    assert written["glas_small.csv"] == (ROOT / "results" / "tables" / "glas_small.csv").read_text()
-    text = written["glas_small-class_means.md"]
-    assert text.count("\n### ") == 1 and "| mDice, with background |" in text and "(n=3)" in text
-    lines = written["glas_small-class_means.csv"].splitlines()
+    assert {*written} == {"glas_light.csv", *(f"glas_light-class_means.{kind}" for kind in ("md", "tex", "csv"))}
+    assert written["glas_light.csv"] == (ROOT / "results" / "tables" / "glas_light.csv").read_text()
+    text = written["glas_light-class_means.md"]
+    assert text.count("\n### ") == 1 and "| mDice, with background |" in text and "(1/3)" in text
+    lines = written["glas_light-class_means.csv"].splitlines()
     assert lines[0].startswith("row,ratio,metric,mean,sd,n") and all("with_background" in line for line in lines[1:])
-    assert "validation, paper, class_means" in one_line_error(invoke("report", "glas_small", "--protocol", "miou"))
+    assert "validation, paper, class_means" in one_line_error(invoke("report", "glas_light", "--protocol", "miou"))
 
 
 def test_pairs_of_pooled_counts_and_of_means_are_told_apart_and_impossible_ones_seen() -> None:

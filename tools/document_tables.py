@@ -1,4 +1,4 @@
-"""Tables of README.md and docs/reproduction.md, from records: `python -m tools.document_tables` writes them anew."""
+"""Tables of README.md and two pages of docs/, from records: `python -m tools.document_tables` writes them anew."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from benchmark.report.results_frame import Group
 from benchmark.runs.experiment import read_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = (ROOT / "README.md", ROOT / "docs" / "reproduction.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "findings.md", ROOT / "docs" / "reproduction.md")
 BLOCK = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.S)
 MAIN = "glas_light"
 LOWER, UPPER, CONTROL, OURS = "supervised", "upper bound", "ensemble", "semimoe"
@@ -131,7 +131,7 @@ def labels() -> str:
 
 def splits() -> str:
     """The same methods on the official split and on the one that keeps patients apart."""
-    official, apart, rows = group_of("glas_small"), group_of("glas_small_patients"), []
+    official, apart, rows = group_of(MAIN), group_of("glas_light_patients"), []
     for label in apart.rows:
         ratio = 100 if label == UPPER else 20
         rows.append([apart.display(label), score(official, label, ratio), score(apart, label, ratio)])
@@ -139,6 +139,32 @@ def splits() -> str:
             rows[-1].append(DASH if label in (LOWER, UPPER) else signed(difference(group, label, LOWER, ratio)))
     above = f"above {LOWER}"
     return table(["method", "official", "patients", f"{above}, official", f"{above}, patients"], rows)
+
+
+def gains() -> str:
+    """How far the methods of the table with the fewest labels are above supervised training, by number of labels."""
+    fewest, rows = group_of("glas_light_5"), []
+    columns = {5: fewest, 10: group_of(MAIN), 20: group_of(MAIN)}
+    for label in fewest.rows:
+        if label not in (LOWER, UPPER):
+            above = (difference(group, label, LOWER, ratio) for ratio, group in columns.items())
+            rows.append([fewest.display(label), *map(signed, above)])
+    return table([f"above {LOWER}", *(f"{ratio} %" for ratio in columns)], rows)
+
+
+def start() -> str:
+    """The same methods from random and from pretrained weights, each above supervised training from the same start."""
+    group, rows = group_of("start_light"), []
+    for label in group.rows:
+        untrained = f"{label}, random start"
+        if untrained in group.rows:
+            above = difference(group, untrained, f"{LOWER}, random start", 10), difference(group, label, LOWER, 10)
+            rows.append([
+                group.display(label), score(group, untrained, 10), score(group, label, 10),
+                *(DASH if label == LOWER else signed(each) for each in above),
+            ])  # fmt: skip
+    header = ["method", "random start", "pretrained start", f"above {LOWER}, random", f"above {LOWER}, pretrained"]
+    return table(header, rows)
 
 
 def control() -> str:
@@ -175,7 +201,8 @@ def experts() -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
-    made.__name__: made for made in (scores, protocols, ours_above_others, labels, splits, control, variants, experts)
+    made.__name__: made
+    for made in (scores, protocols, ours_above_others, labels, gains, start, splits, control, variants, experts)
 }
 
 

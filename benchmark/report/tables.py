@@ -157,9 +157,9 @@ def cost_tables(group: Group) -> list[Table]:
             ), str(sizes[place])]
             for place in group.cells.index if place in sizes.index
         ]  # fmt: skip
-        caption = f"On {device}: medians over the finished runs of a cell; {DASH} where the device cannot tell."
+        caption = f"Medians over the finished runs of a cell; {DASH} where the device cannot tell."
         header = ["method", "labels", *(title for title, _ in COSTS.values()), "runs"]
-        tables.append(Table("Cost", caption, header, rows))
+        tables.append(Table(f"Cost on {device}", caption, header, rows))
     return tables
 
 
