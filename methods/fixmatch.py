@@ -19,8 +19,8 @@ class FixMatch(Method):
     rectangle brings the pseudo-label of its image along.
 
     Loss:
-        L = L_sup + weight ramp sum_i m_i CE(f(strong)_i, y_i) / N, over all N pixels: while few are certain, it is
-        small y = argmax q, m = [max q >= threshold], q = softmax f(weak), no gradient
+        L = L_sup + weight ramp sum_i m_i CE(f(strong)_i, y_i) / N, over all N pixels: small while few are certain
+        y = argmax q, m = [max q >= threshold], q = softmax f(weak), no gradient
 
     Args:
         weight: of the unsupervised term. 1 in both papers; 0.1 in SSL4MIS.
