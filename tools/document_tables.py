@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -15,15 +14,15 @@ import pandas as pd
 from benchmark.report import published, stats
 from benchmark.report.compare import compare, protocol_gaps
 from benchmark.report.gather import gather
+from benchmark.report.ranks import rankings
 from benchmark.report.render import DASH, Table, markdown, part
-from benchmark.report.results_frame import Group, Run
+from benchmark.report.results_frame import Group
 from benchmark.runs.experiment import read_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "findings.md", ROOT / "docs" / "reproduction.md")
 BLOCK = re.compile(r"(<!-- made: (\w+) -->\n).*?(<!-- end -->)", re.S)
 MAIN = "glas_light"
-Draw = tuple[int, int]
 LOWER, UPPER, CONTROL, OURS = "supervised", "upper bound", "ensemble", "semimoe"
 AUGMENTED = "supervised, strong views"
 
@@ -35,18 +34,15 @@ def page(text: str) -> str:
 
 @cache
 def group_of(experiment: str) -> Group:
-    """An experiment's runs on GlaS, of the draws that all measured rows of a ratio share: some draws are easier."""
+    """An experiment's runs on GlaS, at every ratio of the draws that the report ranks: some draws are easier."""
     (group,) = gather(read_experiment(experiment), ROOT / "results", "cpu")
-    draws: dict[tuple[str, int], set[Draw]] = defaultdict(set)
-    for run in group.done:
-        draws[run.row, run.spec["ratio"]].add(draw_of(run))
-    shared = {ratio: set.intersection(*(had for (_, at), had in draws.items() if at == ratio)) for _, ratio in draws}
-    return replace(group, runs=tuple(run for run in group.done if draw_of(run) in shared[run.spec["ratio"]]))
-
-
-def draw_of(run: Run) -> Draw:
-    """Its list of labelled images and its seed."""
-    return run.spec["fold"], run.spec["seed"]
+    ranked = {ranking.ratio: ranking.draws for ranking in rankings(group)}
+    runs = [
+        run
+        for run in group.runs
+        if (at := run.place)["ratio"] not in ranked or (at["fold"], at["seed"]) in ranked[at["ratio"]]
+    ]
+    return replace(group, runs=tuple(runs))
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
