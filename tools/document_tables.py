@@ -162,21 +162,6 @@ def gains() -> str:
     return table([f"above {LOWER}", *(f"{ratio} %" for ratio in columns), f"above {AUGMENTED}, 5 %"], rows)
 
 
-def start() -> str:
-    """The same methods from random and from pretrained weights, each above supervised training from the same start."""
-    group, rows = group_of("start_light"), []
-    for label in group.rows:
-        untrained = f"{label}, random start"
-        if untrained in group.rows:
-            above = difference(group, untrained, f"{LOWER}, random start", 10), difference(group, label, LOWER, 10)
-            rows.append([
-                group.display(label), score(group, untrained, 10), score(group, label, 10),
-                *(DASH if label == LOWER else signed(each) for each in above),
-            ])  # fmt: skip
-    header = ["method", "random start", "pretrained start", f"above {LOWER}, random", f"above {LOWER}, pretrained"]
-    return table(header, rows)
-
-
 def control() -> str:
     """Every method against three supervised networks, averaged."""
     group, rows = group_of(MAIN), []
@@ -212,7 +197,7 @@ def experts() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     made.__name__: made
-    for made in (scores, protocols, ours_above_others, labels, gains, start, splits, control, variants, experts)
+    for made in (scores, protocols, ours_above_others, labels, gains, splits, control, variants, experts)
 }
 
 
