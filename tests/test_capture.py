@@ -187,7 +187,7 @@ class TwoPhases(Supervised):
     phases = {"first": Phase(0.0), "second": Phase(0.5)}
 
     def losses(self, labelled, unlabelled, clock):
-        terms = super().losses(labelled, unlabelled, clock)
+        terms = next(super().losses(labelled, unlabelled, clock))
         return terms if self.phase == "first" else {"late": 3 * terms["supervised"]}
 
 
