@@ -66,7 +66,7 @@ def mean(cell: pd.Series) -> str:
 def in_points(images: pd.Series) -> stats.Interval | None:
     """The mean of differences by image, in points, with its interval over patients."""
     bounds = stats.interval(images)
-    return stats.Interval(*(100 * value for value in bounds[:3]), bounds.units) if bounds else None
+    return bounds and stats.Interval(100 * bounds.estimate, 100 * bounds.low, 100 * bounds.high, bounds.units)
 
 
 def difference(group: Group, first: str, second: str, ratio: int) -> stats.Interval | None:

@@ -77,7 +77,7 @@ def battle(folder: Path, *, runs: int, workers: int, seconds: float, grids: int,
     command += ["--slots", workers // grids, "--results", found.results]
     begun, fight = time.monotonic(), None
     env = os.environ | {"WITNESS": str(witness), "SEMIHISTO_HEARTBEAT": "1.0", "OMP_NUM_THREADS": "1"}
-    running: dict[int, subprocess.Popen[str]] = {}
+    running: dict[int, subprocess.Popen[bytes]] = {}
     codes: dict[int, int] = {}
     try:
         while len(codes) < grids or any(codes.values()):
@@ -109,7 +109,7 @@ def battle(folder: Path, *, runs: int, workers: int, seconds: float, grids: int,
     return found
 
 
-def kill_one(grids: list[subprocess.Popen[str]], chance: random.Random) -> int:
+def kill_one(grids: list[subprocess.Popen[bytes]], chance: random.Random) -> int:
     """Kill a worker or, now and then, a grid: its workers end their runs or, on a machine of its own, die with it.
 
     Returns how many workers may have lost a run; 0 where no grid has started any yet.

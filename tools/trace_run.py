@@ -19,7 +19,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import benchmark
-from benchmark.cli import main as cli
+from benchmark.cli.main import main as cli_main
 
 ROOT = Path(benchmark.__file__).resolve().parent
 TINY = ["data.size=32", "train.steps=2", "train.batch_labelled=2", "train.batch_unlabelled=2", "evaluate.times=1"]
@@ -60,7 +60,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as results:
         line = ["run", "--method", arguments.method, "--dataset", "synthetic", "--preset", "demo", "--device", "cpu",
                 "--results", results, *(part for pair in TINY for part in ("--set", pair))]
-        cli_main = getattr(cli, "main", cli)
         sys.setprofile(trace)
         try:
             cli_main(line)

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
+from benchmark.batches.batch import Batch
 from benchmark.method import Clock, Method
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.request import specify
@@ -42,15 +42,13 @@ class Saved:
         return sum(storage.nbytes() for storage in self.kept.values())
 
 
-def batches(size: int, count: int) -> tuple[SimpleNamespace, SimpleNamespace]:
+def batches(size: int, count: int) -> tuple[Batch, Batch]:
     """A labelled and an unlabelled batch of shapes alone."""
     with torch.device("meta"):
         image, mask = torch.empty(count, 3, size, size), torch.empty(count, size, size, dtype=torch.int64)
-        labelled = SimpleNamespace(
-            index=torch.empty(count, dtype=torch.int64), weak=image, mask=mask, boundary=torch.empty_like(mask),
-            sdf=torch.empty(count, 1, size, size),
-        )
-        return labelled, SimpleNamespace(index=labelled.index, weak=torch.empty_like(image))
+        index, sdf = torch.empty(count, dtype=torch.int64), torch.empty(count, 1, size, size)
+        labelled = Batch(index, weak=image, mask=mask, boundary=torch.empty_like(mask), sdf=sdf)
+        return labelled, Batch(index, weak=torch.empty_like(image))
 
 
 def held(method: Method, size: int, count: int) -> tuple[int, int]:

@@ -55,7 +55,7 @@ class Samples(Dataset):
 
     def __getitem__(self, place: int) -> tuple[Tensor, ...]:
         image, mask = (Image.open(self.folder / f"{self.names[place]}{end}.png") for end in ("", "_anno"))
-        rng = np.random.default_rng(torch.randint(2**31, ()).item())
+        rng = np.random.default_rng(int(torch.randint(2**31, ())))
         return sample(np.asarray(image), np.asarray(mask), rng)
 
 
@@ -80,10 +80,8 @@ class PlainLoop:
         self.history: list[float] = []
 
     def loaders(self) -> tuple[DataLoader, DataLoader]:
-        return tuple(
-            DataLoader(part, BATCH, shuffle=True, num_workers=WORKERS, drop_last=True)
-            for part in (self.labelled, self.unlabelled)
-        )
+        loader = partial(DataLoader, batch_size=BATCH, shuffle=True, num_workers=WORKERS, drop_last=True)
+        return loader(self.labelled), loader(self.unlabelled)
 
     def run(self, steps: int) -> float:
         """Some epochs of steps; seconds."""
@@ -207,7 +205,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    ratios, ends = [], {"plain": [], "ours": []}
+    ratios: list[float] = []
+    ends: dict[str, list[float]] = {"plain": [], "ours": []}
     with tempfile.TemporaryDirectory() as place:
         prepared = load_prepared("synthetic", arguments.size)
         write(prepared, Path(place))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from benchmark.data.load import load_prepared
+from benchmark.method import Method
 from benchmark.runs.request import Request, specify
 from benchmark.runs.run_files import RunFolder
 from benchmark.training.setup import build_training
@@ -60,9 +61,9 @@ def main() -> None:
         begun[0] = time.process_time() if device.type == "cpu" else time.perf_counter()
         return plans(first, count)
 
-    def look(*arguments: object) -> object:
+    def look(method: Method, step: int) -> dict[str, np.ndarray]:
         note()
-        return observe(*arguments)
+        return observe(method, step)
 
     def note() -> None:
         now = time.process_time() if device.type == "cpu" else time.perf_counter()

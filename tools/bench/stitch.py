@@ -42,7 +42,7 @@ def main() -> None:
     def tiles_of(name: str, overlap: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, list]:
         """Small tiles of an image and of its mask, the mask whole, and the boxes."""
         image, mask = dataset.read_image(items[name]), (dataset.read_mask(items[name]) > 0).astype(np.uint8)
-        cut = boxes(*mask.shape, TILE, overlap)
+        cut = boxes(mask.shape[0], mask.shape[1], TILE, overlap)
         parts = [[resize(whole[y : y + h, x : x + w], SIZE, how) for y, x, h, w in cut] for whole, how in
                  ((image, Image.Resampling.BILINEAR), (mask, Image.Resampling.NEAREST))]
         return np.stack(parts[0]), np.stack(parts[1]), mask, cut

@@ -39,7 +39,7 @@ def main() -> None:
             first, second = (smooth_noise(size, sigma, seed) for seed in (0, 1))
             student, teacher = torch.from_numpy(first)[None].requires_grad_(), torch.from_numpy(second)[None]
             found, one = len(diagram(first).points), best(partial(diagram, first))
-            two = best(lambda pair=(student, teacher): sum(topological_terms(*pair)).backward())
+            two = best(lambda pair=(student, teacher): sum(topological_terms(*pair), torch.zeros(())).backward())
             print(f"| {size} px, {name} | {found} | {1000 * one:.1f} | {1000 * two:.1f} |")
 
 
