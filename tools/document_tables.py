@@ -162,6 +162,20 @@ def gains() -> str:
     return table([f"above {LOWER}", *(f"{ratio} %" for ratio in columns), f"above {AUGMENTED}, 5 %"], rows)
 
 
+def start() -> str:
+    """The same methods from an encoder that knows ImageNet and from random weights, each above its own supervised run."""
+    group, rows = group_of("start_light"), []
+    for label in group.rows:
+        random = f"{label}, random start"
+        if random in group.rows:
+            known = score(group, label, 10), score(group, random, 10), signed(difference(group, label, random, 10))
+            above = [(label, LOWER), (random, f"{LOWER}, random start")]
+            gain = [DASH if a == b else signed(difference(group, a, b, 10)) for a, b in above]
+            rows.append([group.display(label), *known, *gain])
+    header = ["pretrained", "random", "pretrained - random", f"above {LOWER}, pretrained", f"above {LOWER}, random"]
+    return table(["method", *header], rows)
+
+
 def control() -> str:
     """Every method against three supervised networks, averaged."""
     group, rows = group_of(MAIN), []
@@ -197,7 +211,7 @@ def experts() -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     made.__name__: made
-    for made in (scores, protocols, ours_above_others, labels, gains, splits, control, variants, experts)
+    for made in (scores, protocols, ours_above_others, labels, gains, start, splits, control, variants, experts)
 }
 
 
