@@ -163,7 +163,7 @@ def gains() -> str:
 
 
 def start() -> str:
-    """The same methods from an encoder that knows ImageNet and from random weights, each above its own supervised run."""
+    """The same methods from an encoder that knows ImageNet and from random weights, and what each gains there."""
     group, rows = group_of("start_light"), []
     for label in group.rows:
         random = f"{label}, random start"
