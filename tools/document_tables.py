@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -34,15 +35,18 @@ def page(text: str) -> str:
 
 @cache
 def group_of(experiment: str) -> Group:
-    """An experiment's runs on GlaS, at every ratio of the draws that the report ranks: some draws are easier."""
+    """An experiment's runs on GlaS, of the draws that the report ranks: some draws are easier.
+
+    Upper bounds stand alone at their ratio, where nothing is ranked; they are of the draws ranked at the others.
+    """
     (group,) = gather(read_experiment(experiment), ROOT / "results", "cpu")
     ranked = {ranking.ratio: ranking.draws for ranking in rankings(group)}
-    runs = [
-        run
-        for run in group.runs
-        if (at := run.place)["ratio"] not in ranked or (at["fold"], at["seed"]) in ranked[at["ratio"]]
-    ]
-    return replace(group, runs=tuple(runs))
+    every = {draw for draws in ranked.values() for draw in draws}
+
+    def belongs(at: Mapping[str, Any]) -> bool:
+        return not every or (at["fold"], at["seed"]) in ranked.get(at["ratio"], every)
+
+    return replace(group, runs=tuple(run for run in group.runs if belongs(run.place)))
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -77,6 +81,11 @@ def difference(group: Group, first: str, second: str, ratio: int) -> stats.Inter
 def signed(bounds: stats.Interval | None) -> str:
     """`+1.2 [+0.1, +2.3]`."""
     return DASH if bounds is None else f"{bounds.estimate:+.1f} [{bounds.low:+.1f}, {bounds.high:+.1f}]"
+
+
+def above(group: Group, label: str, other: str, ratio: int) -> str:
+    """The difference of two rows, and a dash for a row and itself."""
+    return DASH if label == other else signed(difference(group, label, other, ratio))
 
 
 def published_dice(name: str) -> dict[tuple[str, int], float]:
@@ -145,9 +154,9 @@ def splits() -> str:
         ratio = 100 if label == UPPER else 20
         rows.append([apart.display(label), score(official, label, ratio), score(apart, label, ratio)])
         for group in (official, apart):
-            rows[-1].append(DASH if label in (LOWER, UPPER) else signed(difference(group, label, LOWER, ratio)))
-    above = f"above {LOWER}"
-    return table(["method", "official", "patients", f"{above}, official", f"{above}, patients"], rows)
+            rows[-1].append(DASH if label == UPPER else above(group, label, LOWER, ratio))
+    header = ["official", "patients", f"above {LOWER}, official", f"above {LOWER}, patients"]
+    return table(["method", *header], rows)
 
 
 def gains() -> str:
@@ -156,9 +165,8 @@ def gains() -> str:
     columns = {5: fewest, 10: group_of(MAIN), 20: group_of(MAIN)}
     for label in fewest.rows:
         if label not in (LOWER, UPPER):
-            above = [difference(group, label, LOWER, ratio) for ratio, group in columns.items()]
-            control = DASH if label == AUGMENTED else signed(difference(fewest, label, AUGMENTED, 5))
-            rows.append([fewest.display(label), *map(signed, above), control])
+            bound = [above(group, label, LOWER, ratio) for ratio, group in columns.items()]
+            rows.append([fewest.display(label), *bound, above(fewest, label, AUGMENTED, 5)])
     return table([f"above {LOWER}", *(f"{ratio} %" for ratio in columns), f"above {AUGMENTED}, 5 %"], rows)
 
 
@@ -168,10 +176,9 @@ def start() -> str:
     for label in group.rows:
         random = f"{label}, random start"
         if random in group.rows:
-            known = score(group, label, 10), score(group, random, 10), signed(difference(group, label, random, 10))
-            above = [(label, LOWER), (random, f"{LOWER}, random start")]
-            gain = [DASH if a == b else signed(difference(group, a, b, 10)) for a, b in above]
-            rows.append([group.display(label), *known, *gain])
+            pairs = [(label, random), (label, LOWER), (random, f"{LOWER}, random start")]
+            known = score(group, label, 10), score(group, random, 10)
+            rows.append([group.display(label), *known, *(above(group, *pair, 10) for pair in pairs)])
     header = ["pretrained", "random", "pretrained - random", f"above {LOWER}, pretrained", f"above {LOWER}, random"]
     return table(["method", *header], rows)
 
@@ -180,9 +187,9 @@ def control() -> str:
     """Every method against three supervised networks, averaged."""
     group, rows = group_of(MAIN), []
     for label in group.rows:
-        above = [difference(group, label, CONTROL, ratio) for ratio in (20, 10)]
-        if label not in (CONTROL, UPPER) and any(above):
-            rows.append([group.display(label), *map(signed, above)])
+        gained = [above(group, label, CONTROL, ratio) for ratio in (20, 10)]
+        if label not in (CONTROL, UPPER) and {*gained} != {DASH}:
+            rows.append([group.display(label), *gained])
     return table([f"above {CONTROL}", "20 %", "10 %"], rows)
 
 
@@ -191,12 +198,13 @@ def variants() -> str:
     group = group_of("semimoe_light")
     reference, rows = str(group.reference), []
     for label in group.rows:
-        runs = group.finished(label, 20)
-        trained = f"{runs[0].record['cost']['parameters_trained'] / 1e6:.2f}" if runs else DASH
-        others = reference, CONTROL
-        above = [DASH if label == other else signed(difference(group, label, other, 20)) for other in others]
-        rows.append([group.display(label), score(group, label, 20), *above, trained])
-    return table(["variant", "Dice, strict", f"above {reference}", f"above {CONTROL}", "M trained"], rows)
+        trained = {run.record["cost"]["parameters_trained"] for run in group.finished(label, 20)}
+        rows.append([group.display(label), *(f"{number / 1e6:.1f}" for number in trained)])
+        for ratio in (20, 10):
+            compared = [above(group, label, other, ratio) for other in (reference, CONTROL)]
+            rows[-1] += [score(group, label, ratio), *compared]
+    header = [name for ratio in (20, 10) for name in (f"{ratio} %", f"above {reference}", f"above {CONTROL}")]
+    return table(["variant", "M trained", *header], rows)
 
 
 def experts() -> str:
@@ -204,15 +212,63 @@ def experts() -> str:
     group, printed, rows = group_of("ablation_experts_light"), published_dice("table2"), []
     chosen = group.cell_scores("paper")["mean"]
     for label in group.rows:
-        both = printed[label, 20], chosen[label, 20]
-        rows.append([group.display(label), *(f"{dice:.1f}" for dice in both), score(group, label, 20)])
-    return table(["experts", "published", "paper", "strict"], rows)
+        rows.append([group.display(label)])
+        for ratio in (20, 10):
+            seen = f"{chosen[label, ratio]:.1f}" if group.finished(label, ratio) else DASH
+            rows[-1] += [f"{printed[label, ratio]:.1f}", seen, score(group, label, ratio)]
+    header = [f"{name}, {ratio} %" for ratio in (20, 10) for name in ("published", "paper", "strict")]
+    return table(["experts", *header], rows)
 
 
-BLOCKS: dict[str, Callable[[], str]] = {
-    made.__name__: made
-    for made in (scores, protocols, ours_above_others, labels, gains, start, splits, control, variants, experts)
-}
+def components() -> str:
+    """The rows of Table 4: one or many gates, and the two losses."""
+    group, rows = group_of("ablation_components_light"), []
+    whole = group.rows[-1]
+    ratios = [ratio for ratio in (20, 10) if group.finished(whole, ratio)]
+    for label in group.rows:
+        rows.append([label])
+        for ratio in ratios:
+            rows[-1] += [score(group, label, ratio), above(group, label, whole, ratio)]
+    return table(["gates and loss", *(name for ratio in ratios for name in (f"{ratio} %", f"above {whole}"))], rows)
+
+
+def weak() -> str:
+    """Every method with three shares of the glands annotated, and how far it is above supervised training."""
+    group, rows, shares = group_of("weak_light"), [], ("10 %", "25 %", "50 %")
+    for method in dict.fromkeys(label.partition(",")[0] for label in group.rows if not label.startswith("without")):
+        if method != UPPER:
+            rows.append([method])
+            for share in shares:
+                label = f"{method}, {share}"
+                rows[-1] += [score(group, label, 100), above(group, label, f"{LOWER}, {share}", 100)]
+    return table(["method", *(name for share in shares for name in (f"{share} of the glands", f"above {LOWER}"))], rows)
+
+
+def weak_parts() -> str:
+    """The weak teacher-student without each of its parts."""
+    group, whole = group_of("weak_light"), "weak_teacher_student, 25 %"
+    rows = [
+        [label, score(group, label, 100), above(group, label, whole, 100)]
+        for label in group.rows
+        if label == whole or label.startswith("without")
+    ]
+    return table(["row", "Dice, strict", f"above {whole}"], rows)
+
+
+def mpamatch() -> str:
+    """MPAMatch without and with its prototypes, beside its base."""
+    group, rows = group_of("mpamatch_light"), []
+    for label in group.rows:
+        if group.finished(label, 10):
+            rows.append([label, score(group, label, 10), above(group, label, str(group.reference), 10)])
+    return table(["row", "10 %", f"above {group.reference}"], rows)
+
+
+MADE = (
+    scores, protocols, ours_above_others, labels, gains, start, splits, control, variants, experts, components, weak,
+    weak_parts, mpamatch,
+)  # fmt: skip
+BLOCKS: dict[str, Callable[[], str]] = {made.__name__: made for made in MADE}
 
 
 if __name__ == "__main__":
