@@ -122,6 +122,7 @@ class SemiMoE(Method):
         losses = {k: self.task_loss(k, self.nets[k].head(maps[k]), truth[k], True) for k in self.experts}
         for k in fused:
             losses[k] = losses[k] + self.task_loss(k, fused[k], truth[k], True)
+        self.log("supervised", losses["seg"])  # without the learned weight, which changes while the loss falls
         yield {f"labelled/{k}": term for k, term in self.combine(losses).items()}
 
         maps = self.features(unlabelled.weak)

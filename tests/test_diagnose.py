@@ -125,6 +125,8 @@ def test_a_sound_run_gets_no_advice():
 def test_the_loss_is_compared_with_the_plain_run_unless_it_sums_several():
     plain = made("supervised", loss=(1.0, 0.4, 0.2))
     assert "Train longer, or lower method.weight (now 2)." in part(made(), 1, plain).advice
+    values = {"method.weight_max": 5.0, "train.steps": 30}
+    assert "Train longer, or lower method.weight_max (now 5)." in part(made("semimoe", values=values), 1, plain).advice
     summed = part(made(loss=(2.0, 1.0, 0.8)), 1, plain)
     assert not summed.advice and "several networks" in " ".join(summed.seen)
 

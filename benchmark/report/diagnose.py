@@ -269,9 +269,13 @@ def _supervised_loss(run: Run) -> Curve:
 
 
 def _or(run: Run, setting: str, how: str) -> str:
-    """`, or lower method.weight (now 5)`, where the method has such a setting."""
-    value = _number(run, setting)
-    return "" if value is None else f", or {how} method.{setting} (now {value:g})"
+    """`, or lower method.weight (now 5)`, where the method has such a setting, or one that begins so: weight_max."""
+    for key in sorted(run.spec["values"]):
+        name = key.removeprefix("method.")
+        if name != key and (name == setting or name.startswith(f"{setting}_")):
+            value = _number(run, name)
+            return "" if value is None else f", or {how} method.{name} (now {value:g})"
+    return ""
 
 
 def _number(run: Run, setting: str) -> float | None:
