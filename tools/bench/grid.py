@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.conftest import ROOT
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def measure(runs: int, steps: int, method: str, settings: str) -> None:
