@@ -255,18 +255,9 @@ def weak_parts() -> str:
     return table(["row", "Dice, strict", f"above {whole}"], rows)
 
 
-def mpamatch() -> str:
-    """MPAMatch without and with its prototypes, beside its base."""
-    group, rows = group_of("mpamatch_light"), []
-    for label in group.rows:
-        if group.finished(label, 10):
-            rows.append([label, score(group, label, 10), above(group, label, str(group.reference), 10)])
-    return table(["row", "10 %", f"above {group.reference}"], rows)
-
-
 MADE = (
     scores, protocols, ours_above_others, labels, gains, start, splits, control, variants, experts, components, weak,
-    weak_parts, mpamatch,
+    weak_parts,
 )  # fmt: skip
 BLOCKS: dict[str, Callable[[], str]] = {made.__name__: made for made in MADE}
 
