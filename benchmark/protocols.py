@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.metrics.counts import dice, jaccard, over_classes
+from benchmark.metrics.counts import dice, jaccard, over_classes, precision, recall
 
 PROTOCOLS = ("strict", "validation", "paper")
 MEANING = {
@@ -52,7 +52,8 @@ def strict(counts: Counts) -> dict[str, Any]:
     """Means over the n test images; those with neither foreground nor prediction are `undefined`, left out."""
     each, overlap = per_image(counts, dice), per_image(counts, jaccard)
     result: dict[str, Any] = {
-        "dice": _mean(each), "jaccard": _mean(overlap), "n": len(each),
+        "dice": _mean(each), "jaccard": _mean(overlap), "precision": _mean(per_image(counts, precision)),
+        "recall": _mean(per_image(counts, recall)), "n": len(each),
         "undefined": int(np.isnan(each).sum()),
     }  # fmt: skip
     if "classes" in counts:

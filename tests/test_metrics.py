@@ -4,9 +4,18 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist
-from sklearn.metrics import f1_score, jaccard_score
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from benchmark.metrics import THRESHOLDS, class_confusion, dice, jaccard, object_scores, surface_distances
+from benchmark.metrics import (
+    THRESHOLDS,
+    class_confusion,
+    dice,
+    jaccard,
+    object_scores,
+    precision,
+    recall,
+    surface_distances,
+)
 from benchmark.metrics.torch_counts import threshold_counts
 
 
@@ -59,6 +68,8 @@ def test_confusion_and_scores_agree_with_scikit_learn(random: np.random.Generato
     found, truth = prediction[mask != 255], mask[mask != 255]
     assert dice(counts) == pytest.approx(f1_score(truth, found), abs=1e-12)
     assert jaccard(counts) == pytest.approx(jaccard_score(truth, found), abs=1e-12)
+    assert precision(counts) == pytest.approx(precision_score(truth, found), abs=1e-12)
+    assert recall(counts) == pytest.approx(recall_score(truth, found), abs=1e-12)
 
 
 def test_empty_masks_are_undefined_only_when_both_are() -> None:
@@ -66,6 +77,8 @@ def test_empty_masks_are_undefined_only_when_both_are() -> None:
     assert np.isnan(dice(confusion(empty, empty))) and np.isnan(jaccard(confusion(empty, empty)))
     assert dice(confusion(some, empty)) == 0 == dice(confusion(empty, some))
     assert np.isnan(dice(confusion(some, np.where(some, 255, 0))))
+    assert np.isnan(precision(confusion(empty, some))) and recall(confusion(empty, some)) == 0
+    assert precision(confusion(some, empty)) == 0 and np.isnan(recall(confusion(some, empty)))
     assert dice([[1, 0, 0], [0, 0, 0]]).tolist()[0] == 1
     with pytest.raises(ValueError, match="shape"):
         confusion(empty, empty[:2])

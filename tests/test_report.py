@@ -14,7 +14,15 @@ from benchmark.report.compare import gap_table, protocol_gaps, waterfall_table
 from benchmark.report.gather import check_records, group_runs, warnings_of
 from benchmark.report.render import escape_markdown as escape
 from benchmark.report.results_frame import Group
-from benchmark.report.tables import EVERYTHING, failure_table, object_table, score_cells, score_table, subset_tables
+from benchmark.report.tables import (
+    EVERYTHING,
+    error_table,
+    failure_table,
+    object_table,
+    score_cells,
+    score_table,
+    subset_tables,
+)
 from benchmark.runs.run_files import write_record
 from tests.conftest import invoke, one_line_error
 from tests.made_records import a_thousand_records, expected, made_counts, native, of_experiment, only, record, tenths
@@ -82,6 +90,12 @@ def test_no_model_at_all_has_a_row() -> None:
     assert list(score_table(only(record(counts=counts)), "strict").rows[-1]) == [EVERYTHING, "70.00"]
     del counts["test_pixels"]
     assert len(score_table(only(record(counts=counts)), "strict").rows) == 1
+
+
+def test_precision_and_recall_by_hand() -> None:
+    """Of 10 predicted pixels 8 are right, then 1 of 4; of true ones 8 of 16 and 1 of 1 are found."""
+    table = error_table(only(record(counts=native((8, 2, 8), (1, 3, 0))), record(fold=1, status="failed")))
+    assert table.rows == [["alpha", "20 %", "52.50 (1/2)", "75.00 (1/2)"]]
 
 
 def test_object_scores_by_hand() -> None:

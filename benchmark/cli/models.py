@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 ROWS = (
-    ("Dice", "dice", 100), ("Jaccard", "jaccard", 100), ("object F1", "object_f1", 100),
-    ("object Dice", "object_dice", 100), ("object Hausdorff, px", "object_hausdorff", 1), ("HD95, px", "hd95", 1),
-    ("surface distance, px", "asd", 1),
+    ("Dice", "dice", 100), ("Jaccard", "jaccard", 100), ("precision", "precision", 100), ("recall", "recall", 100),
+    ("object F1", "object_f1", 100), ("object Dice", "object_dice", 100),
+    ("object Hausdorff, px", "object_hausdorff", 1), ("HD95, px", "hd95", 1), ("surface distance, px", "asd", 1),
 )  # title, key of the strict scores, factor
 
 

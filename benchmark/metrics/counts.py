@@ -37,6 +37,18 @@ def jaccard(counts: ArrayLike) -> NDArray[np.float64]:
     return _ratio(tp, tp + fp + fn)
 
 
+def precision(counts: ArrayLike) -> NDArray[np.float64]:
+    """TP / (TP + FP) of counts [..., 3]: below 1, too much was found; nan where nothing was found."""
+    tp, fp, _ = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    return _ratio(tp, tp + fp)
+
+
+def recall(counts: ArrayLike) -> NDArray[np.float64]:
+    """TP / (TP + FN) of counts [..., 3]: below 1, something was missed; nan where there is nothing to find."""
+    tp, _, fn = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    return _ratio(tp, tp + fn)
+
+
 def over_classes(values: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
     """The mean over the classes where it is defined; nan where it is defined for none."""
     known = ~np.isnan(values)

@@ -25,6 +25,7 @@ from benchmark.report.results_frame import METRICS, Group
 from benchmark.report.tables import (
     class_table,
     cost_tables,
+    error_table,
     failure_table,
     object_table,
     score_table,
@@ -149,7 +150,7 @@ def group_tables(group: Group, protocol: str, groups: Sequence[Group] = ()) -> l
     tables: list[Table | None] = [score_table(group, protocol, metric) for metric in METRICS]
     tables += [difference_table(group), rank_table(group, groups), *tuning_tables(group)] if strict else []
     tables += [against(group).table]
-    tables += [class_table(group), *subset_tables(group), object_table(group)] if strict else []
+    tables += [class_table(group), *subset_tables(group), error_table(group), object_table(group)] if strict else []
     tables += [gap_table(group), waterfall_table(group), *cost_tables(group), failure_table(group)]
     return [table for table in tables if table and table.rows]
 

@@ -126,6 +126,20 @@ def by_value(group: Group, scores: pd.Series, names: Sequence[str]) -> list[list
     return rows
 
 
+def error_table(group: Group) -> Table:
+    """Whether a method finds too much or too little, under `strict`."""
+    scores = [group.cell_scores("strict", key) for key in ("precision", "recall")]
+    places = group.cells.index[group.cells.finished > 0]
+    rows = [[*group.line(place), *(cell(found.loc[place]) for found in scores)] for place in places]
+    caption = (
+        "Precision: the percentage of the predicted pixels that is right. Recall: the percentage of the true pixels "
+        f"that is found. Mean over the test images at native size where it is defined, then {OVER_DRAWS}"
+    )
+    if any("classes" in run.counts for run in group.runs):
+        caption += " An image's score is the mean over its classes but the background."
+    return Table("Precision and recall, strict", caption, ["method", "labels", "precision", "recall"], rows)
+
+
 def object_table(group: Group) -> Table | None:
     """GlaS-challenge object scores and surface distances, where they were measured."""
     measured = group.scores[group.scores.metric == "object_f1"].groupby(CELL).size()

@@ -27,7 +27,7 @@ from benchmark.report.tables import COSTS, score_table
 
 PARTS = Path(__file__).parent
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
-PERCENT = (*METRICS, "object_f1", "object_dice")  # fractions, shown in percent; other scores as they are
+PERCENT = (*METRICS, "precision", "recall", "object_f1", "object_dice")  # fractions; other scores stay as they are
 SENTENCE = 36  # characters; a longer cell is no number with its spread and interval
 STEP = 5  # the axis of the small bars ends at multiples of so many percent
 logger = logging.getLogger(__name__)
