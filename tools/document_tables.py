@@ -223,13 +223,15 @@ def experts() -> str:
 def components() -> str:
     """The rows of Table 4: one or many gates, and the two losses."""
     group, rows = group_of("ablation_components_light"), []
-    *without, whole = group.rows
-    ratios = [ratio for ratio in (20, 10) if any(group.finished(label, ratio) for label in without)]
+    others = str(group.reference), LOWER
+    varied = [label for label in group.rows if label not in others]
+    ratios = [ratio for ratio in (20, 10) if any(group.finished(label, ratio) for label in varied)]
     for label in group.rows:
         rows.append([label])
         for ratio in ratios:
-            rows[-1] += [score(group, label, ratio), above(group, label, whole, ratio)]
-    return table(["gates and loss", *(name for ratio in ratios for name in (f"{ratio} %", f"above {whole}"))], rows)
+            rows[-1] += [score(group, label, ratio), *(above(group, label, other, ratio) for other in others)]
+    header = [name for ratio in ratios for name in (f"{ratio} %", *(f"above {other}" for other in others))]
+    return table(["gates and loss", *header], rows)
 
 
 def weak() -> str:
