@@ -47,7 +47,7 @@ def test_help_and_list_answer_at_once_without_torch(arguments):
         result = command(*arguments)
         seconds.append(cpu_seconds() - started)
         assert result.returncode == 0 and result.stdout
-    assert min(seconds) < 0.3
+    assert min(seconds) < 0.6  # torch alone takes several times as long, on any machine
     code = (
         "import sys; from benchmark.cli.main import main\n"
         f"try: main({arguments!r})\nexcept SystemExit: pass\n"
