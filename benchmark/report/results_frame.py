@@ -225,14 +225,17 @@ class Group:
         return sorted(set(self.images) - {*CELL, *DRAW, "run_id", "image", "unit", "patient", *METRICS})
 
     @cached_property
-    def _by_image(self) -> pd.DataFrame:
-        """Strict scores, (unit, image) x (metric, row, ratio, fold, seed); of several records their mean."""
-        return self.images.pivot_table(list(METRICS), ["unit", "image"], [*CELL, *DRAW])
+    def _by_image(self) -> dict[tuple[str, str, int], pd.DataFrame]:
+        """{(metric, row, ratio): strict scores, (unit, image) x (fold, seed)}; of several records their mean."""
+        if not self.done:
+            return {}
+        table = self.images.pivot_table(list(METRICS), ["unit", "image"], [*CELL, *DRAW])
+        return {cell: table[cell].dropna(how="all") for cell in table.columns.droplevel(DRAW).unique()}
 
     def by_image(self, row: str, ratio: int, metric: str = "dice") -> pd.DataFrame:
         """A cell's strict scores as fractions: test images (unit, image) x draws (fold, seed); empty without any."""
-        if self.done and (metric, row, ratio) in self._by_image:
-            return self._by_image[metric, row, ratio].dropna(how="all")
+        if (metric, row, ratio) in self._by_image:
+            return self._by_image[metric, row, ratio]
         empty = [pd.MultiIndex.from_arrays([[], []], names=names) for names in (["unit", "image"], DRAW)]
         return pd.DataFrame(index=empty[0], columns=empty[1], dtype=float)
 
