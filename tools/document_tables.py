@@ -14,6 +14,7 @@ import pandas as pd
 
 from benchmark.report import published, stats
 from benchmark.report.compare import compare, protocol_gaps
+from benchmark.report.diagnose import Curve, diagnose
 from benchmark.report.gather import gather
 from benchmark.report.ranks import rankings
 from benchmark.report.render import DASH, Table, markdown, part
@@ -170,6 +171,24 @@ def gains() -> str:
     return table([f"above {LOWER}", *(f"{ratio} %" for ratio in columns), f"above {AUGMENTED}, 5 %"], rows)
 
 
+def pseudo_labels() -> str:
+    """What three methods learn from with the fewest labels, on the validation images of the first draw."""
+    group, between, rows = group_of("glas_light_5"), (100, 400), []
+
+    def at_both(curve: Curve) -> str:
+        steps, values = curve
+        return " → ".join(f"{values[list(steps).index(step)]:.1f}" for step in between)
+
+    plain = group.finished(LOWER, 5)[0]
+    for label in ("unimatch", "cps", "xnet"):
+        gain, _loss, _teacher, _share, precision = diagnose(group.finished(label, 5)[0], plain)
+        right, (own, supervised) = precision.curves, gain.curves.values()
+        source = "pixels that are sure enough" if "all pixels" in right else "every pixel"
+        rows.append([group.display(label), source, at_both(right["pseudo-labels"]), at_both(own)])
+    rows.append([group.display(LOWER), DASH, DASH, at_both(supervised)])
+    return table(["method", "learns from", "of these right, %", "Dice, %"], rows)
+
+
 def start() -> str:
     """The same methods from an encoder that knows ImageNet and from random weights, and what each gains there."""
     group, rows = group_of("start_light"), []
@@ -258,8 +277,8 @@ def weak_parts() -> str:
 
 
 MADE = (
-    scores, protocols, ours_above_others, labels, gains, start, splits, control, variants, experts, components, weak,
-    weak_parts,
+    scores, protocols, ours_above_others, labels, gains, pseudo_labels, start, splits, control, variants, experts,
+    components, weak, weak_parts,
 )  # fmt: skip
 BLOCKS: dict[str, Callable[[], str]] = {made.__name__: made for made in MADE}
 
