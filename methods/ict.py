@@ -31,7 +31,7 @@ class ICT(Method):
         alpha: of the Beta distribution; small: mostly one image. 0.2 in SSL4MIS, 0.1 to 1 in the paper.
         decay: of the teacher. 0.99 in SSL4MIS, 0.999 in the paper.
         ramp: of the weight. Sigmoid in SSL4MIS and the paper.
-        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own` in all published code.
+        bn_stats: BatchNorm of the teacher: averaged, copied, or its `own` as in all published code.
 
     Differs from published code:
         - The paper's code has one l a batch; SSL4MIS blends the first half of a batch with the second.
@@ -45,7 +45,7 @@ class ICT(Method):
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 0.2, alpha: Annotated[float, Range("[0.01, inf)")] = 0.2,
-        decay: Share = 0.99, ramp: Ramp = "sigmoid", bn_stats: BNStats = "ema",
+        decay: Share = 0.99, ramp: Ramp = "sigmoid", bn_stats: BNStats = "own",
     ) -> None:
         super().__init__()
         self.task, self.weight, self.alpha, self.decay, self.ramp = task, weight, alpha, decay, ramp

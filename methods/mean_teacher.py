@@ -24,7 +24,9 @@ class MeanTeacher(Method):
         noise: standard deviation; 0.1 in all published code.
         ramp: of w. Linear in XNet, sigmoid in SSL4MIS.
         ema_step: what t counts. `epoch` is XNet's: the teacher is the student in the first epoch, a = 0.99 halfway.
-        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own` in all published code.
+        bn_stats: BatchNorm of the teacher: averaged, copied, or its `own` as in all published code. Averaged, it predicts
+            in evaluation mode while the student trains on statistics of its batch. The two then differ where they have
+            learnt the same, and a large w drives them apart (docs/findings.md).
 
     Differs from published code:
         - SSL4MIS has no consistency in the first 1,000 steps, in this method alone; here it has the ramp only.
@@ -37,7 +39,7 @@ class MeanTeacher(Method):
 
     def __init__(
         self, task: Task, *, decay: Share = 0.99, weight: NonNegative = 5.0, noise: NonNegative = 0.1,
-        ramp: Ramp = "linear", ema_step: EmaStep = "iteration", bn_stats: BNStats = "ema",
+        ramp: Ramp = "linear", ema_step: EmaStep = "iteration", bn_stats: BNStats = "own",
     ) -> None:
         super().__init__()
         self.task, self.net = task, task.network()

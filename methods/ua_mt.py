@@ -33,7 +33,7 @@ class UAMT(Method):
         dropout: of channels at the deepest feature and the last map. 0.5 in the authors' V-Net, none in XNet's network.
         bound: `ln2` keeps the binary log 2 for any C, as SSL4MIS does; at C = 2 both are the same.
         ema_step: what the average's t counts. `epoch` in XNet.
-        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own` in all published code.
+        bn_stats: BatchNorm of the teacher: averaged, copied, or its `own` as in all published code.
 
     Differs from published code:
         - With `own`, all T passes are one batch of BatchNorm here; published code makes T/2 passes of a doubled batch.
@@ -47,7 +47,7 @@ class UAMT(Method):
     def __init__(
         self, task: Task, *, decay: Share = 0.99, weight: NonNegative = 0.2, ramp: Ramp = "sigmoid",
         noise: NonNegative = 0.1, passes: Count = 8, dropout: ShareBelow1 = 0.5,
-        bound: Literal["log_c", "ln2"] = "log_c", ema_step: EmaStep = "iteration", bn_stats: BNStats = "ema",
+        bound: Literal["log_c", "ln2"] = "log_c", ema_step: EmaStep = "iteration", bn_stats: BNStats = "own",
     ) -> None:
         super().__init__()
         self.task, self.net = task, task.network()

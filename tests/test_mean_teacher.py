@@ -40,6 +40,13 @@ def test_teacher_statistics_by_choice():
         assert teacher.net.training == (bn_stats == "own")
 
 
+@pytest.mark.parametrize(("bn_stats", "agree"), [("own", True), ("ema", False), ("copy", False)])
+def test_a_teacher_that_equals_its_student_agrees_with_it_only_with_statistics_of_the_batch(bn_stats, agree):
+    """With other statistics the two differ before either has learnt anything, and the consistency trains on that."""
+    method, clock = MeanTeacher(task(), noise=0.0, ramp="constant", bn_stats=bn_stats), Clock(10)
+    assert (terms(method, batch(), unlabelled(), clock)["consistency"].item() < 1e-9) == agree
+
+
 def test_teacher_stands_still_once_the_clock_is_stopped():
     method, clock = MeanTeacher(task()), Clock(20)
     clock.step.fill_(7)

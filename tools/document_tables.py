@@ -35,12 +35,14 @@ def page(text: str) -> str:
 
 
 @cache
-def group_of(experiment: str) -> Group:
-    """An experiment's runs on GlaS, of the draws that the report ranks: some draws are easier.
+def group_of(experiment: str, dataset: str = "") -> Group:
+    """An experiment's runs, as they were scored on one of its data sets (or on its only one).
 
-    Upper bounds stand alone at their ratio, where nothing is ranked; they are of the draws ranked at the others.
+    Of the draws that the report ranks: some draws are easier. Upper bounds stand alone at their ratio, where nothing is
+    ranked; they are of the draws ranked at the others.
     """
-    (group,) = gather(read_experiment(experiment), ROOT / "results", "cpu")
+    groups = gather(read_experiment(experiment), ROOT / "results", "cpu")
+    (group,) = (each for each in groups if dataset in ("", each.dataset))
     ranked = {ranking.ratio: ranking.draws for ranking in rankings(group)}
     every = {draw for draws in ranked.values() for draw in draws}
 
@@ -276,9 +278,48 @@ def weak_parts() -> str:
     return table(["row", "Dice, strict", f"above {whole}"], rows)
 
 
+def second_dataset() -> str:
+    """What is measured on EBHI-Seg, best first, and how far each method is above both bounds."""
+    group = group_of("ebhi_light")
+    known = group.cell_scores()["mean"].unstack().reindex(columns=group.ratios)
+    rows, ratios = [], [ratio for ratio in group.ratios if ratio != 100 and known[ratio].notna().any()]
+    for label in known.sort_values([100, *ratios], ascending=False).dropna(how="all").index:
+        rows.append([group.display(label)])
+        for ratio in ratios:
+            bounds = [above(group, label, other, ratio) for other in (LOWER, CONTROL)]
+            rows[-1] += [score(group, label, 100 if label == UPPER else ratio), *bounds]
+    header = [name for ratio in ratios for name in (f"{ratio} %", f"above {LOWER}", f"above {CONTROL}")]
+    return table(["method", *header], rows)
+
+
+def domains() -> str:
+    """The same labels with unlabelled images of one data set, the other, or both; scored on both."""
+    groups, rows = [group_of("cross_domain_light", name) for name in ("glas", "ebhi_gland")], []
+    for label in groups[0].rows:
+        if groups[0].finished(label, 10):
+            rows.append([groups[0].display(label)])
+            for group in groups:
+                rows[-1] += [score(group, label, 10), above(group, label, LOWER, 10)]
+    return table(["method, unlabelled images", "on GlaS", f"above {LOWER}", "on EBHI-Seg", f"above {LOWER}"], rows)
+
+
+def prototypes() -> str:
+    """MPAMatch-style without and with each of its prototypes, against its base."""
+    group = group_of("mpamatch_light")
+    reference, rows = str(group.reference), []
+    ratios = [ratio for ratio in group.ratios if any(group.finished(label, ratio) for label in group.rows)]
+    for label in group.rows:
+        if any(group.finished(label, ratio) for ratio in ratios):
+            rows.append([group.display(label)])
+            for ratio in ratios:
+                rows[-1] += [score(group, label, ratio), above(group, label, reference, ratio)]
+    header = [name for ratio in ratios for name in (f"{ratio} %", f"above {reference}")]
+    return table(["row", *header], rows)
+
+
 MADE = (
     scores, protocols, ours_above_others, labels, gains, pseudo_labels, start, splits, control, variants, experts,
-    components, weak, weak_parts,
+    components, weak, weak_parts, second_dataset, domains, prototypes,
 )  # fmt: skip
 BLOCKS: dict[str, Callable[[], str]] = {made.__name__: made for made in MADE}
 
