@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.protocols import over_steps
 from benchmark.report import published, stats
 from benchmark.report.compare import compare, protocol_gaps
 from benchmark.report.diagnose import Curve, diagnose
@@ -156,9 +157,9 @@ def splits() -> str:
     for label in apart.rows:
         ratio = 100 if label == UPPER else 20
         rows.append([apart.display(label), score(official, label, ratio), score(apart, label, ratio)])
-        for group in (official, apart):
-            rows[-1].append(DASH if label == UPPER else above(group, label, LOWER, ratio))
-    header = ["official", "patients", f"above {LOWER}, official", f"above {LOWER}, patients"]
+        for group, other in ((official, LOWER), (apart, LOWER), (apart, CONTROL)):
+            rows[-1].append(DASH if label == UPPER else above(group, label, other, ratio))
+    header = ["official", "patients", f"above {LOWER}, official", *(f"above {each}, patients" for each in (LOWER, CONTROL))]
     return table(["method", *header], rows)
 
 
@@ -278,6 +279,19 @@ def weak_parts() -> str:
     return table(["row", "Dice, strict", f"above {whole}"], rows)
 
 
+def teacher_statistics() -> str:
+    """Mean Teacher with both kinds of BatchNorm statistics, on two data sets: validation images, then test images."""
+    groups, rows = [group_of("ablation_teacher_light"), group_of("ebhi_light")], []
+    for label in groups[0].rows:
+        rows.append([groups[0].display(label)])
+        for group in groups:
+            seen = [over_steps(run.counts, "validation")[-1] for run in group.finished(label, 10)]
+            known = label in group.rows, f"{100 * sum(seen) / len(seen):.1f}" if seen else DASH
+            rows[-1] += [known[1], *((score(group, label, 10), above(group, label, LOWER, 10)) if known[0] else (DASH, DASH))]
+    header = [f"{name}, {data}" for data in ("GlaS", "EBHI-Seg") for name in ("validation", "Dice, strict", f"above {LOWER}")]
+    return table(["10 % of the labels", *header], rows)
+
+
 def second_dataset() -> str:
     """What is measured on EBHI-Seg, best first, and how far each method is above both bounds."""
     group = group_of("ebhi_light")
@@ -319,7 +333,7 @@ def prototypes() -> str:
 
 MADE = (
     scores, protocols, ours_above_others, labels, gains, pseudo_labels, start, splits, control, variants, experts,
-    components, weak, weak_parts, second_dataset, domains, prototypes,
+    components, weak, weak_parts, teacher_statistics, second_dataset, domains, prototypes,
 )  # fmt: skip
 BLOCKS: dict[str, Callable[[], str]] = {made.__name__: made for made in MADE}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.runs.run_files import read_record, record_files
+from benchmark.runs.run_files import device_label, read_record, record_files
 
 
 def main(one: Path, other: Path) -> None:
@@ -23,7 +23,7 @@ def main(one: Path, other: Path) -> None:
     ]
     pairs = [
         (mine, yours) for mine, yours in pairs
-        if mine["numerics"] == yours["numerics"] and mine["environment"]["device"] != yours["environment"]["device"]
+        if mine["numerics"] == yours["numerics"] and device_label(mine["environment"]) != device_label(yours["environment"])
     ]  # fmt: skip
     if not pairs:
         sys.exit("no run of one specification on two models of a device in these folders")
@@ -34,7 +34,7 @@ def main(one: Path, other: Path) -> None:
         cells.setdefault((record["spec"]["method"], record["spec"]["ratio"]), []).append(score)
     spreads = [np.std(values, ddof=1) for values in cells.values() if len(values) > 1]
     same = sum(mine["weights_sha256"] == yours["weights_sha256"] for mine, yours in pairs)
-    devices = " and ".join(sorted({record["environment"]["device"] for pair in pairs for record in pair}))
+    devices = " and ".join(sorted({device_label(record["environment"]) for pair in pairs for record in pair}))
     sizes = np.abs(differences)
     print(f"{len(pairs)} runs on {devices}: {same} with the same weights; strict Dice differs by "
           f"{differences.mean():+.2f} points on average, {sizes.mean():.2f} in size, {sizes.max():.2f} at most")
