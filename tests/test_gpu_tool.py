@@ -67,6 +67,23 @@ def test_time_that_a_part_leaves_goes_to_those_after_it():
     assert gpu.limits([0.5], -3) == 0
 
 
+def test_parts_come_in_order_of_value_and_cells_of_main_in_order_of_the_question(tmp_path):
+    parts = gpu.parts(tmp_path, None)
+    assert [part.name for part in parts] == ["tests", "profile", "published", "slots", "stream", "main"]
+    assert sum(part.share for part in parts) == pytest.approx(1)
+    cells = [" ".join(command) for command in parts[-1].commands]
+    assert "method=supervised" in cells[0] and "ratio=100" in cells[0]
+    assert ["ratio=20" in cell for cell in cells[1:]] == [True] * (len(cells) // 2) + [False] * (len(cells) // 2)
+    assert "method=semimoe " in cells[2] and len(set(cells)) == len(cells)
+
+
+@pytest.mark.parametrize("minutes", ["0", "-5", "nan"])
+def test_no_time_is_a_mistake(minutes, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path), "--minutes", minutes, "--dry-run"])
+    with pytest.raises(gpu.UserError, match="at least 1"):
+        gpu.main()
+
+
 def test_without_a_gpu_it_is_one_line(tmp_path, monkeypatch, capsys):
     import torch
 

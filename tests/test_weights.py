@@ -5,6 +5,7 @@ import shutil
 import warnings
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import safetensors.torch
 import skimage.data
@@ -182,6 +183,7 @@ def test_the_hub_is_not_waited_for(monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     with pytest.raises(UserError, match=r"model.safetensors of timm/tf_efficientnet_lite0.*net.weights=FILE"):
         build("unet_lite", weights="imagenet")
+    assert huggingface_hub.constants.HF_HUB_OFFLINE  # else its client asks again and again, for minutes
 
 
 # The normalisation that weights bring

@@ -159,7 +159,8 @@ def splits() -> str:
         rows.append([apart.display(label), score(official, label, ratio), score(apart, label, ratio)])
         for group, other in ((official, LOWER), (apart, LOWER), (apart, CONTROL)):
             rows[-1].append(DASH if label == UPPER else above(group, label, other, ratio))
-    header = ["official", "patients", f"above {LOWER}, official", *(f"above {each}, patients" for each in (LOWER, CONTROL))]
+    compared = [f"above {LOWER}, official", f"above {LOWER}, patients", f"above {CONTROL}, patients"]
+    header = ["official", "patients", *compared]
     return table(["method", *header], rows)
 
 
@@ -285,10 +286,12 @@ def teacher_statistics() -> str:
     for label in groups[0].rows:
         rows.append([groups[0].display(label)])
         for group in groups:
-            seen = [over_steps(run.counts, "validation")[-1] for run in group.finished(label, 10)]
-            known = label in group.rows, f"{100 * sum(seen) / len(seen):.1f}" if seen else DASH
-            rows[-1] += [known[1], *((score(group, label, 10), above(group, label, LOWER, 10)) if known[0] else (DASH, DASH))]
-    header = [f"{name}, {data}" for data in ("GlaS", "EBHI-Seg") for name in ("validation", "Dice, strict", f"above {LOWER}")]
+            ends = [over_steps(run.counts, "validation") for run in group.finished(label, 10)]
+            seen = [100 * float(values[-1]) for values in ends if values is not None]
+            rows[-1] += [f"{sum(seen) / len(seen):.1f}", score(group, label, 10)] if seen else [DASH, DASH]
+            rows[-1].append(above(group, label, LOWER, 10) if seen else DASH)
+    columns = ("validation", "Dice, strict", f"above {LOWER}")
+    header = [f"{name}, {data}" for data in ("GlaS", "EBHI-Seg") for name in columns]
     return table(["10 % of the labels", *header], rows)
 
 
