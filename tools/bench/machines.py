@@ -23,7 +23,8 @@ def main(one: Path, other: Path) -> None:
     ]
     pairs = [
         (mine, yours) for mine, yours in pairs
-        if mine["numerics"] == yours["numerics"] and device_label(mine["environment"]) != device_label(yours["environment"])
+        if mine["numerics"] == yours["numerics"]
+        and device_label(mine["environment"]) != device_label(yours["environment"])
     ]  # fmt: skip
     if not pairs:
         sys.exit("no run of one specification on two models of a device in these folders")
