@@ -24,8 +24,8 @@ class MeanTeacher(Method):
         noise: standard deviation; 0.1 in all published code.
         ramp: of w. Linear in XNet, sigmoid in SSL4MIS.
         ema_step: what t counts. `epoch` is XNet's: the teacher is the student in the first epoch, a = 0.99 halfway.
-        bn_stats: BatchNorm of the teacher: averaged, copied, or its `own` as in all published code. If they are averaged,
-            two equal networks differ already, and a large w drives them apart (docs/findings.md).
+        bn_stats: BatchNorm of the teacher: averaged, copied, or its `own` as in all published code. With averages, two
+            equal networks differ already, and a large w drives them apart (docs/findings.md).
 
     Differs from published code:
         - SSL4MIS has no consistency in the first 1,000 steps, in this method alone; here it has the ramp only.
