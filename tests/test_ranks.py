@@ -143,15 +143,18 @@ def test_orders_of_protocols_and_of_data_sets_are_compared() -> None:
     assert table and any("made official and other official -1.00 [-1.00, -1.00] (3 rows)" in n for n in table.notes)
 
 
-def at_random(draws: int, data: str = "made") -> list[Any]:
+def at_random(draws: int, data: str = "made", split: str = "official") -> list[Any]:
     """Six rows whose scores under every protocol are random."""
-    return [record(name, fold=fold, counts=made_counts(10 * fold + ord(name) + len(data)), dataset=data,
+    runs = [record(name, fold=fold, counts=made_counts(10 * fold + ord(name) + len(data)), dataset=data,
                    run_id=f"{name}-{data}-{fold}") for name in "abcdef" for fold in range(draws)]  # fmt: skip
+    for made, _ in runs:
+        made["spec"]["split"] = split
+    return runs
 
 
 @pytest.mark.parametrize("draws", [1, 2, 4])
 def test_tau_lies_in_its_interval_and_has_none_with_one_draw(draws: int) -> None:
-    runs = [*at_random(draws), *at_random(draws, "other")]
+    runs = [*at_random(draws), *at_random(draws, "other", "quarter")]
     groups = of_experiment(runs, [expected(made["spec"]["method"], made) for made, _ in runs])
     found, table = agreements(groups[0], groups), rank_table(groups[0], groups)
     assert table and len(found) == 4 and not any(np.isnan(each.tau) for each in found)
@@ -159,6 +162,10 @@ def test_tau_lies_in_its_interval_and_has_none_with_one_draw(draws: int) -> None
     assert any("t-interval" in note for note in table.notes) == (draws > 1)
     for each in found:
         assert np.isnan(each.low) and np.isnan(each.high) if draws == 1 else -1 <= each.low < each.tau < each.high <= 1
+    between, tau = "made official and other quarter", found[-1].tau
+    lines = csv.DictReader(io.StringIO(comma_separated(groups[0], "abc", groups)))
+    assert [line["mean"] for line in lines if line["dataset"] == between] == [f"{tau:.6f}"]
+    assert any(f"{between} {tau:.2f}" in note for note in table.notes)
 
 
 def test_the_interval_of_tau_between_protocols_is_a_t_interval_over_draws() -> None:
