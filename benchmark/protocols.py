@@ -67,9 +67,11 @@ def strict(counts: Counts) -> dict[str, Any]:
     return result if result["dice"] is not None else result | {"reason": UNDEFINED}
 
 
-def per_image(counts: Counts, score: Callable[[NDArray[Any]], NDArray[np.float64]]) -> NDArray[np.float64]:
-    """`score` of the official output on every test image at native size; nan where it is undefined. [n]."""
-    values = score(counts["test_native"][:, 0])
+def per_image(
+    counts: Counts, score: Callable[[NDArray[Any]], NDArray[np.float64]], images: str = "test"
+) -> NDArray[np.float64]:
+    """`score` of the official output on every image (test, validation) at native size; nan where undefined. [n]."""
+    values = score(counts[f"{images}_native"][:, 0])
     return values if values.ndim == 1 else over_classes(values)
 
 

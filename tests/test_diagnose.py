@@ -12,7 +12,8 @@ import torch
 from benchmark.cli.main import main
 from benchmark.metrics.counts import CONFIDENCES
 from benchmark.metrics.torch_counts import confidence_counts
-from benchmark.report.diagnose import as_text, diagnose, plain_run
+from benchmark.report.diagnose import as_text, diagnose
+from benchmark.report.plain_run import plain_run
 from benchmark.report.results_frame import Run
 from benchmark.runs.run_files import write_record
 from tests.made_records import record
@@ -22,9 +23,10 @@ PIXELS = 100  # on the validation images
 
 
 def made(method="unimatch_v2", dice=(0.5, 0.6, 0.7), teacher=(0.4, 0.5, 0.6), loss=(1.0, 0.5, 0.4), sure=(),
-         values=VALUES, **other):
+         values=VALUES, images=(5, 6, 7), **other):
     """A run whose outputs have these Dice, whose supervised loss is this, and whose teacher labels `sure` pixels, at
-    every evaluation ((wrong, right) of background, (wrong, right) of foreground)."""
+    every evaluation ((wrong, right) of background, (wrong, right) of foreground). images: Dice of the validation images
+    at the end, in tenths."""
     pooled = np.zeros((3, 2, 45, 3), dtype=np.int64)
     for output, wanted in enumerate((dice, teacher)):
         for step, value in enumerate(wanted):  # 2 TP / (2 TP + FN), with 40 pixels of foreground
@@ -32,6 +34,7 @@ def made(method="unimatch_v2", dice=(0.5, 0.6, 0.7), teacher=(0.4, 0.5, 0.6), lo
             pooled[step, output, :] = tp, 0, 40_000 - tp
     _, counts = record(fold=0)
     counts |= {"validation_pooled": pooled, "steps": np.array([10, 20, 30])}
+    counts["validation_native"] = np.array([(tenth, 10 - tenth, 10 - tenth) for tenth in images])[:, None].repeat(2, 1)
     counts["outputs"] = np.array(["student", "teacher"])
     if sure:
         confidence = np.zeros((3, 2, 2, 2, 100), dtype=np.int64)
@@ -87,9 +90,34 @@ def test_a_threshold_that_moves_is_the_logged_one():
     assert np.allclose(part(run, 3).curves["teacher"][1], [0, 50, 100])
 
 
-def test_without_a_threshold_every_pixel_is_a_pseudo_label():
-    precision = part(made(sure=((1, 9), (2, 38)), values={}), 4)
-    assert np.allclose(precision.curves["pseudo-labels"][1], 97)
+def test_without_a_threshold_pixels_are_predictions_and_nothing_is_said_of_how_they_are_used():
+    run = made(sure=((1, 9), (2, 38)), values={})
+    assert np.allclose(part(run, 4).curves["predictions"][1], 97)
+    assert any("the method may use fewer" in line for line in part(run, 3).seen)
+    assert "pseudo-label" not in as_text(run, diagnose(run, None))
+
+
+def test_the_level_that_was_counted_is_printed():
+    run = made(sure=((1, 9), (2, 38)), values=VALUES | {"method.threshold": 0.979})
+    told = " ".join(part(run, 3).seen)
+    assert "at least 97 % sure of 50.0 %" in told and "The threshold is 0.979" in told
+    assert "The threshold is" not in " ".join(part(made(sure=((1, 9), (2, 38))), 3).seen)
+
+
+def test_one_output_is_not_called_a_teacher():
+    run = made()
+    run.counts["outputs"] = run.counts["outputs"][:1]
+    assert part(run, 2).seen == ["There is one output (student), and so nothing to compare."]
+
+
+def test_the_difference_has_an_interval_over_images_and_no_weight_is_blamed_for_chance():
+    worse, plain = made(dice=(0.7, 0.6, 0.5), images=(2, 5, 4)), made("supervised", images=(5, 6, 7))
+    found = part(worse, 0, plain)
+    assert "is -23.3 points [-30.0, -10.0]: mean over 3 validation images" in found.seen[1]
+    assert "may be chance" not in found.seen[1] and "lower method.weight" in found.advice[0]
+    chance = part(made(dice=(0.7, 0.6, 0.5), images=(2, 8, 4)), 0, plain)
+    assert "is -13.3 points [-30.0, +20.0]" in chance.seen[1] and "may be chance" in chance.seen[1]
+    assert chance.advice == ["Train shorter (train.steps): it may learn its own mistakes."]
 
 
 @pytest.mark.parametrize("number, change, words", [
@@ -123,7 +151,7 @@ def test_a_sound_run_gets_no_advice():
 
 
 def test_the_loss_is_compared_with_the_plain_run_unless_it_sums_several():
-    plain = made("supervised", loss=(1.0, 0.4, 0.2))
+    plain = made("supervised", loss=(1.0, 0.4, 0.2), images=(9, 9, 9))
     assert "Train longer, or lower method.weight (now 2)." in part(made(), 1, plain).advice
     values = {"method.weight_max": 5.0, "train.steps": 30}
     assert "Train longer, or lower method.weight_max (now 5)." in part(made("semimoe", values=values), 1, plain).advice

@@ -96,6 +96,11 @@ rows:
         ("ratios: [10]", "ratios: [10, 10]", "line 8: ratios has 10 twice"),
         ("ratios: [10]", "ratios: [10]\nexclude: 5", "line 9: exclude must be a list"),
         ("ratios: [10]", "ratios: [10]\nexclude:\n  - {row: tow, reason: x}", "line 10: this `exclude` entry"),
+        ("preset: demo", "split: 5", "line 3: split must be a name, or pairs of a data set and its split, not 5"),
+        ("preset: demo", "split: {synthetic: [official]}", "line 3: split must be a name, or pairs"),
+        ("preset: demo", "split: {syntetic: official}", "line 3: split names 'syntetic', which is not under"),
+        ("ratios: [10]", "split: {glas: official}", "line 8: split names 'glas', which is not under `datasets`"),
+        ("preset: demo", "split: {synthetic: officail}", "no split 'officail'"),
     ],
 )
 def test_mistakes_name_the_file_the_line_and_what_to_do(old, new, message, tmp_path):
@@ -140,3 +145,22 @@ def test_an_experiments_settings_are_those_of_the_same_run_with_set():
     by_hand = replace(cell.request, overrides=cell.request.experiment, experiment={})
     assert specify(cell.request, "cpu").spec.run_id == specify(by_hand, "cpu").spec.run_id
     assert by_hand.command == cell.request.command
+
+
+def test_runs_on_data_sets_with_splits_of_their_own_are_those_of_experiments_with_one_split():
+    def ids(name, **fixed):
+        cells = [cell.request for cell in read_experiment(name).cells]
+        return {specify(r, "cpu").spec.run_id for r in cells if all(getattr(r, k) == v for k, v in fixed.items())}
+
+    both, on_glas, on_ebhi = ids("ranks_light"), ids("glas_light"), ids("ebhi_light")
+    assert len(both) == 9 * 2 * 3
+    assert len(both & on_ebhi) == 9 * 3 and both - on_ebhi - on_glas == ids("ranks_light", method="corrmatch") - on_ebhi
+
+
+def test_a_data_set_without_a_split_in_the_mapping_has_its_own_first_and_a_row_may_have_another(tmp_path):
+    path = tmp_path / "mine.yaml"
+    text = FILE.replace("[synthetic]", "[synthetic, ebhi_gland]\nsplit: {ebhi_gland: quarter}")
+    path.write_text(text.replace("    ratios: [10]", "    split: whole\n    ratios: [10]"))
+    found = {(c.row, c.request.dataset, c.request.split) for c in read_experiment(str(path)).cells}
+    assert found == {("one", "synthetic", None), ("one", "ebhi_gland", "quarter"),
+                     ("two", "synthetic", "whole"), ("two", "ebhi_gland", "whole")}  # fmt: skip

@@ -70,3 +70,12 @@ def test_every_figure_agrees_to_5_digits_or_has_a_reason_and_whole_losses_are_am
         assert re.fullmatch("[0-9a-f]{40}", found["commit"]) and found["repository"].count("/") == 1
         assert all((row["apart"] > 1e-5) == bool(row["why"]) for row in found["rows"]), name
         assert any(row["what"].startswith("L") and not row["why"] for row in found["rows"]), name
+
+
+def test_the_figures_are_of_the_methods_as_they_are():
+    for name, found in json.loads(PARITY.read_text()).items():
+        now = METHODS.load(name).numerics
+        assert found["numerics"] == now, (
+            f"{name} was compared with its released code at numerics {found['numerics']} and is at {now} now: "
+            "measure again (`python -m tools.parity FOLDER`)"
+        )

@@ -6,15 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau, ttest_rel
+from scipy.stats import kendalltau, t, ttest_rel
 
+from benchmark.report.agreement import agreements, tau_b
 from benchmark.report.figures.rankings import ranks as draw
 from benchmark.report.figures.style import styled
 from benchmark.report.rank_table import rank_table
-from benchmark.report.ranks import Ranking, agreements, rankings, tau_b
+from benchmark.report.ranks import Ranking, rankings
 from benchmark.report.render import comma_separated
 from benchmark.report.results_frame import Group
-from tests.made_records import expected, of_experiment, only, record, tenths
+from benchmark.report.stats import multiplicities
+from tests.made_records import expected, made_counts, of_experiment, only, record, tenths
 
 LOW, MIDDLE, HIGH = [1, 2, 1, 2, 1, 3], [4, 5, 4, 6, 5, 4], [8, 9, 8, 8, 9, 7]
 
@@ -47,8 +49,6 @@ def test_equal_rows_share_ranks_first_places_and_a_letter() -> None:
 
 
 def test_resamples_equal_a_loop_over_patients_and_draws() -> None:
-    from benchmark.report.stats import multiplicities
-
     one_row, other = [[1, 3, 5, None, 2, 2], [2, 2, 9, 1, 1, 4]], [[2, 2, 2, 2, 2, 2], [3, 3, 3, 1, 5, 3]]
     found = one(only(*draws("one", *one_row), *draws("other", *other)))
     assert found.resampled is not None and found.units == 3
@@ -141,6 +141,44 @@ def test_orders_of_protocols_and_of_data_sets_are_compared() -> None:
     assert data[3:] == (3, -1, -1, -1, "made official and other official")
     table = rank_table(groups[0], groups)
     assert table and any("made official and other official -1.00 [-1.00, -1.00] (3 rows)" in n for n in table.notes)
+
+
+def at_random(draws: int, data: str = "made", split: str = "official") -> list[Any]:
+    """Six rows whose scores under every protocol are random."""
+    runs = [record(name, fold=fold, counts=made_counts(10 * fold + ord(name) + len(data)), dataset=data,
+                   run_id=f"{name}-{data}-{fold}") for name in "abcdef" for fold in range(draws)]  # fmt: skip
+    for made, _ in runs:
+        made["spec"]["split"] = split
+    return runs
+
+
+@pytest.mark.parametrize("draws", [1, 2, 4])
+def test_tau_lies_in_its_interval_and_has_none_with_one_draw(draws: int) -> None:
+    runs = [*at_random(draws), *at_random(draws, "other", "quarter")]
+    groups = of_experiment(runs, [expected(made["spec"]["method"], made) for made, _ in runs])
+    found, table = agreements(groups[0], groups), rank_table(groups[0], groups)
+    assert table and len(found) == 4 and not any(np.isnan(each.tau) for each in found)
+    assert any("no interval where one draw" in note for note in table.notes) == (draws == 1)
+    assert any("t-interval" in note for note in table.notes) == (draws > 1)
+    for each in found:
+        assert np.isnan(each.low) and np.isnan(each.high) if draws == 1 else -1 <= each.low < each.tau < each.high <= 1
+    between, tau = "made official and other quarter", found[-1].tau
+    lines = csv.DictReader(io.StringIO(comma_separated(groups[0], "abc", groups)))
+    assert [line["mean"] for line in lines if line["dataset"] == between] == [f"{tau:.6f}"]
+    assert any(f"{between} {tau:.2f}" in note for note in table.notes)
+
+
+def test_the_interval_of_tau_between_protocols_is_a_t_interval_over_draws() -> None:
+    group = only(*at_random(4))
+    found = agreements(group)[1]
+    table = group.scores[(group.scores.metric == "dice") & (group.scores["class"] == "")]
+    strict, paper = (table[table.protocol == name].pivot_table("value", "row", "fold").to_numpy()
+                     for name in ("strict", "paper"))  # fmt: skip
+    taken = np.roll(multiplicities(4), 1, axis=0)
+    taus = [kendalltau(strict @ weights, paper @ weights).statistic for weights in taken]
+    half = t.ppf(0.975, 3) * np.std(taus) * np.sqrt(4 / 3)
+    assert found.low == pytest.approx(max(found.tau - half, -1))
+    assert found.high == pytest.approx(min(found.tau + half, 1))
 
 
 def test_the_csv_has_ranks_below_the_scores_and_all_is_made_alike_again() -> None:

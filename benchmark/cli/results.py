@@ -120,9 +120,10 @@ def _against(groups: list[Group]) -> int:
 def diagnose(arguments: argparse.Namespace) -> int:
     """Print the questions with what is seen and what to try, and write them as a page with curves."""
     from benchmark.models.load import find
-    from benchmark.report.diagnose import as_text, plain_run, read_run
+    from benchmark.report.diagnose import as_text
     from benchmark.report.diagnose import diagnose as parts_of
     from benchmark.report.page.diagnosis import write
+    from benchmark.report.plain_run import plain_run, read_run
 
     results, found = results_folder(arguments.results), []
     for name in filter(None, (arguments.run, arguments.against)):

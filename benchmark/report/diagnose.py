@@ -6,26 +6,25 @@ them.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark.errors import UserError
-from benchmark.metrics.counts import CONFIDENCES
-from benchmark.protocols import over_steps
-from benchmark.registry import METHODS
+from benchmark.metrics.counts import CONFIDENCES, dice
+from benchmark.protocols import over_steps, per_image
+from benchmark.report import stats
+from benchmark.report.plain_run import learns_from_unlabelled, other_settings, why_not
 from benchmark.report.results_frame import Run
-from benchmark.runs.run_files import read_counts, read_record, record_files
 
-SAME = ("dataset", "split", "ratio", "fold", "seed")  # what a run shares with the one that it is compared with
 LOSS = "supervised"  # the loss on labelled images, or, as in `supervised/first`, the beginning of several
 SURE = 0.95  # how sure a pixel must be to be counted where a method has no threshold
 POINT, NEAR = 1.0, 0.2  # points of Dice that count as a difference, and as none
 STUCK = 0.9  # of its first value: a loss above it has not fallen
+ROUNDED = 0.05  # percent: a threshold that is so much above the level counted is named
 LITTLE, MANY, RIGHT = 0.05, 0.999, 0.8  # shares of pixels: hardly any, nearly all, right often enough
 Curve = tuple[NDArray[Any], NDArray[np.float64]]  # steps and values
 
@@ -40,61 +39,21 @@ class Part(NamedTuple):
     curves: Mapping[str, Curve] = {}
 
 
-def read_run(path: Path) -> Run:
-    """The run of a record; UserError where it did not end well, or has no validation images."""
-    record = read_record(path)
-    if record["status"] != "done":
-        raise UserError(f"{path.stem} is {record['status']} ({record['reason']}); only a finished run can be diagnosed")
-    run = Run(record, read_counts(path, record))
-    if over_steps(run.counts, "validation") is None:
-        raise UserError(f"{path.stem}: its split has no validation images, and a run is diagnosed by them alone")
-    return run
-
-
-def plain_run(run: Run, folder: Path) -> Run | None:
-    """The finished run of the same draw that uses labelled images alone: of several the one whose settings are nearest,
-    then the smallest."""
-    found = []
-    for path in record_files(folder):
-        with contextlib.suppress(UserError):  # a damaged record, or a method that is not here any more
-            record = read_record(path)
-            if record["status"] == "done" and not _why_not(record, run):
-                other = read_run(path)
-                found.append((len(_other_settings(other, run)), record["cost"]["parameters_trained"], path, other))
-    return min(found)[3] if found else None
-
-
-def _learns_from_unlabelled(record: Mapping[str, Any]) -> bool:
-    return "unlabelled" in METHODS.load(record["spec"]["method"]).views
-
-
-def _why_not(record: Mapping[str, Any], run: Run) -> str:
-    """Why the run of a record is no bound for another; empty where it is one."""
-    if differ := [key for key in SAME if record["spec"][key] != run.spec[key]]:
-        return f"has another {differ[0]} than {run.record['run_id']}"
-    if record["data"].get("fingerprint") != run.record["data"].get("fingerprint"):
-        return f"was made from other images than {run.record['run_id']}"
-    return "learns from unlabelled images itself" if _learns_from_unlabelled(record) else ""
-
-
-def _other_settings(one: Run, other: Run) -> list[str]:
-    """Which settings differ, those of the methods aside."""
-    a, b = one.spec["values"], other.spec["values"]
-    return sorted(key for key in a | b if not key.startswith("method.") and a.get(key) != b.get(key))
-
-
 def diagnose(run: Run, plain: Run | None) -> list[Part]:
     """The parts of a diagnosis, in the order in which one looks for a cause. `plain`: what the run is compared with.
 
     UserError where that is of another draw or no bound, or where the run uses no unlabelled images.
     """
-    if not _learns_from_unlabelled(run.record):
+    if not learns_from_unlabelled(run.record):
         raise UserError(f"{run.record['run_id']}: {run.spec['method']} uses no unlabelled images; diagnose a run of a "
                         "method that does")
-    if plain and (why := _why_not(plain.record, run)):
+    if plain and (why := why_not(plain.record, run)):
         raise UserError(f"{plain.record['run_id']} {why}; compare with a run of the same draw that uses labelled "
                         "images alone")
-    return [_gain(run, plain), _loss(run, plain), _teacher(run), *_pseudo_labels(run)]
+    apart = None if plain is None else _over_images(run, plain)
+    told = plain is None or (apart is not None and not apart.low <= 0 <= apart.high)
+    lower = _or(run, "weight", "lower") if told else ""
+    return [_gain(run, plain, apart, lower), _loss(run, plain, lower), _teacher(run), *_pseudo_labels(run, lower)]
 
 
 def as_text(run: Run, parts: Sequence[Part]) -> str:
@@ -109,30 +68,47 @@ def as_text(run: Run, parts: Sequence[Part]) -> str:
     return "\n".join(lines)
 
 
-def _gain(run: Run, plain: Run | None) -> Part:
-    steps, dice = mine = _dice(run)
-    shown, seen, advice = {str(run.counts["outputs"][0]): mine}, [f"Dice at the end: {dice[-1]:.1f} %."], []
+def _over_images(run: Run, plain: Run) -> stats.Interval | None:
+    """By how much Dice the run is above the plain one, over single validation images: a record has no patients of
+    these."""
+    one, other = (
+        pd.Series(per_image(each.counts, dice, "validation"), pd.Index(each.counts["validation_ids"], name="unit"))
+        for each in (run, plain)
+    )
+    return stats.interval(one - other)
+
+
+def _gain(run: Run, plain: Run | None, apart: stats.Interval | None, lower: str) -> Part:
+    steps, scores = mine = _dice(run)
+    shown, seen, advice = {str(run.counts["outputs"][0]): mine}, [f"Dice at the end: {scores[-1]:.1f} %."], []
     if plain is None:
         seen.append("There is no run of the same draw without unlabelled images to compare with.")
         advice.append("Make one with the same options and a method that uses labelled images alone.")
     else:
         shown[plain.spec["method"]] = _dice(plain)
-        gain = dice[-1] - _dice(plain)[1][-1]
-        seen.append(f"{plain.record['run_id']}, without unlabelled images, has {abs(gain):.1f} points "
-                    f"{'less' if gain > 0 else 'more'}. This is one draw; a report compares several.")
-        if differ := _other_settings(plain, run):
+        name = f"{plain.record['run_id']}, without unlabelled images,"
+        if apart is None:
+            seen.append(f"{name} has {_dice(plain)[1][-1]:.1f} %. One validation image says nothing of chance.")
+        else:
+            mean, low, high = (100 * value for value in apart[:3])
+            seen.append(f"The difference to {name} is {mean:+.1f} points [{low:+.1f}, {high:+.1f}]: mean over "
+                        f"{apart.units} validation images, each by itself, and its 95 % interval over images (their "
+                        f"patients are not known). {'It may be chance. ' * (low <= 0 <= high)}This is one draw; a "
+                        "report compares several.")  # fmt: skip
+        if differ := other_settings(plain, run):
             seen.append(f"Careful: the two differ in {', '.join(differ)}.")
-    best = int(np.nanargmax(np.nan_to_num(dice)))
-    if dice[best] - dice[-1] > POINT:
-        seen.append(f"The best evaluation was at step {steps[best]}, {dice[best] - dice[-1]:.1f} points above the end.")
-        advice.append(f"Train shorter (train.steps){_or(run, 'weight', 'lower')}: it may learn its own mistakes.")
-    elif len(dice) > 2 and dice[-1] - dice[-1 - len(dice) // 3] > POINT:
+    best = int(np.nanargmax(np.nan_to_num(scores)))
+    if scores[best] - scores[-1] > POINT:
+        seen.append(f"The best evaluation was at step {steps[best]}, {scores[best] - scores[-1]:.1f} points above the "
+                    "end.")
+        advice.append(f"Train shorter (train.steps){lower}: it may learn its own mistakes.")
+    elif len(scores) > 2 and scores[-1] - scores[-1 - len(scores) // 3] > POINT:
         seen.append("The score still rises at the end.")
         advice.append("Train longer (train.steps).")
     return Part("Do the unlabelled images help?", seen, advice, "Dice (%)", shown)
 
 
-def _loss(run: Run, plain: Run | None) -> Part:
+def _loss(run: Run, plain: Run | None, lower: str) -> Part:
     question, (steps, mine) = "Does the supervised loss fall?", _supervised_loss(run)
     if len(mine) < 2:
         return Part(question, ["No supervised loss was logged at two evaluations or more."], [])
@@ -149,8 +125,8 @@ def _loss(run: Run, plain: Run | None) -> Part:
                         "shapes alone.")
         elif mine[-1] > 1.2 * other[-1]:
             seen.append("The network fits the labelled images less: the unlabelled terms are strong, or the method "
-                        "disturbs its network, as dropout does.")
-            advice.append(f"Train longer{_or(run, 'weight', 'lower')}.")
+                        "disturbs its network, as dropout does, or starts anew.")
+            advice.append(f"Train longer{lower}.")
     return Part(question, seen, advice, "supervised loss", shown)
 
 
@@ -158,7 +134,7 @@ def _teacher(run: Run) -> Part:
     question, mine = "Is the teacher better than the student?", _dice(run)
     official, *others = map(str, run.counts["outputs"])
     decay, shown, advice = _number(run, "decay"), {official: mine}, []
-    seen = [] if others else [f"There is one output ({official}): the network is its own teacher."]
+    seen = [] if others else [f"There is one output ({official}), and so nothing to compare."]
     for number, name in enumerate(others, 1):
         shown[name] = _dice(run, number)
         ahead = shown[name][1] - mine[1]
@@ -172,31 +148,34 @@ def _teacher(run: Run) -> Part:
     return Part(question, seen, [*dict.fromkeys(advice)], "Dice (%)", shown if others else {})
 
 
-def _pseudo_labels(run: Run) -> list[Part]:
+def _pseudo_labels(run: Run, lower: str) -> list[Part]:
     """How many pixels are sure enough and how many of them right, of the output that sets the targets: the second, or
-    the only one."""
-    question, steps = "How many pixels get a pseudo-label?", run.counts["steps"]
+    the only one. Without a threshold all pixels are predictions, and which of them are learnt is not known."""
+    thresholds, steps = _thresholds(run), run.counts["steps"]
+    what = "predictions" if thresholds is None else "pseudo-labels"
+    question = "How sure are the predictions?" if thresholds is None else "How many pixels get a pseudo-label?"
     if "validation_confidence" not in run.counts:
         older = "The record does not say: it was made before pixels were counted by their confidence."
         return [Part(question, [older], ["Make the run again with --overwrite."])]
     counts = run.counts["validation_confidence"][:, :2][:, -1]  # [E, C, wrong or right, confidence]
-    thresholds, name = _thresholds(run), str(run.counts["outputs"][:2][-1])
-    levels = np.full(len(steps), SURE) if thresholds is None else thresholds
-    sure = np.stack([of[..., int(np.searchsorted(CONFIDENCES, level + 1e-9)) - 1 :].sum(-1)
-                     for of, level in zip(counts, levels, strict=True)])  # fmt: skip
-    every = counts.sum(-1)
+    wanted, name = np.full(len(steps), SURE) if thresholds is None else thresholds, str(run.counts["outputs"][:2][-1])
+    bins = np.searchsorted(CONFIDENCES, wanted + 1e-9) - 1
+    sure = np.stack([of[..., lowest:].sum(-1) for of, lowest in zip(counts, bins, strict=True)])
+    every, levels = counts.sum(-1), 100 * CONFIDENCES[bins]
     share = sure.sum((1, 2)) / every.sum((1, 2))
-    seen, advice = [f"At the end {name} is at least {100 * levels[-1]:.3g} % sure of {_percent(share[-1])} of the "
-                    f"pixels; at the first evaluation, at least {100 * levels[0]:.3g} % of {_percent(share[0])}."], []
+    seen, advice = [f"At the end {name} is at least {levels[-1]:.0f} % sure of {_percent(share[-1])} of the pixels; at "
+                    f"the first evaluation, at least {levels[0]:.0f} % of {_percent(share[0])}."], []
+    if 100 * wanted[-1] - levels[-1] > ROUNDED:
+        seen.append(f"The threshold is {wanted[-1]:.3g}; pixels are counted by whole percents.")
     if thresholds is None:
-        seen.append("The method has no threshold: every pixel may be a target.")
+        seen.append("No setting is named threshold: all pixels are counted below, and the method may use fewer.")
     elif share[-1] < LITTLE:
         seen.append("There is little to learn from.")
         advice.append(f"Train longer{_or(run, 'threshold', 'lower') if _often_right(sure) else ''}.")
     elif share[-1] > MANY:
-        seen.append("The threshold keeps nearly every pixel.")
+        seen.append("Nearly every pixel is as sure as that.")
     parts = [Part(question, seen, advice, "share of pixels (%)", {name: (steps, 100 * share)})]
-    return [*parts, _precision(run, every if thresholds is None else sure, every)]
+    return [*parts, _precision(run, what, every if thresholds is None else sure, every, lower)]
 
 
 def _often_right(labelled: NDArray[np.int64]) -> bool:
@@ -204,22 +183,24 @@ def _often_right(labelled: NDArray[np.int64]) -> bool:
     return bool(labelled[-1, :, 1].sum() >= RIGHT * labelled[-1].sum())
 
 
-def _precision(run: Run, labelled: NDArray[np.int64], every: NDArray[np.int64]) -> Part:
+def _precision(
+    run: Run, what: str, labelled: NDArray[np.int64], every: NDArray[np.int64], lower_weight: str
+) -> Part:
     """How many of the pixels with a pseudo-label are right, [E, C, wrong or right], and of all pixels."""
-    question, steps = "Are the pseudo-labels right?", run.counts["steps"]
+    question, steps = f"Are the {what} right?", run.counts["steps"]
     if not labelled[-1].any():
         return Part(question, ["At the end there are none."], [])
     with np.errstate(invalid="ignore"):  # a class that has none is nan
         of_class = labelled[..., 1] / labelled.sum(2)
         right, unselected = (found[..., 1].sum(1) / found.sum((1, 2)) for found in (labelled, every))
-    curves, advice = {"pseudo-labels": right}, []
+    curves, advice = {what: right}, []
     seen = [f"At the end {_percent(right[-1])} of them are right."]
     if labelled is not every:
         curves["all pixels"] = unselected
         seen.append(f"Of all pixels, sure or not, {_percent(unselected[-1])} are.")
     if not _often_right(labelled):
-        seen.append("Many are wrong, and the method learns them.")
-        advice.append(f"Use more labelled images{_or(run, 'threshold', 'raise')}{_or(run, 'weight', 'lower')}.")
+        seen.append("Many are wrong.")
+        advice.append(f"Use more labelled images{_or(run, 'threshold', 'raise')}{lower_weight}.")
     names = ["background", *map(str, run.counts.get("classes", ["foreground"]))]
     share, truth = labelled[-1].sum(1) / labelled[-1].sum(), _truth(run, every)
     for k, kind in enumerate(names):
@@ -227,7 +208,7 @@ def _precision(run: Run, labelled: NDArray[np.int64], every: NDArray[np.int64]) 
             seen.append(f"Those of {kind} are right in {_percent(of_class[-1, k])} only.")
         if share[k] < truth[k] / 2:
             seen.append(f"{kind.capitalize()} is {_percent(truth[k])} of the masks but {_percent(share[k])} of the "
-                        "pseudo-labels.")
+                        f"{what}.")
             lower = _or(run, "threshold", "lower") if _often_right(labelled) else ""
             advice.append(f"Train longer{lower}, so that every class is taught.")
     curves |= dict(zip(names[:6], of_class.T, strict=False))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from benchmark.report.agreement import Agreement, agreements
 from benchmark.report.compare import resampled_units
-from benchmark.report.ranks import Agreement, Ranking, agreements, rankings
+from benchmark.report.ranks import Ranking, rankings
 from benchmark.report.render import DASH, Table, number
 from benchmark.report.results_frame import Group
 
@@ -41,9 +42,11 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
         notes.append(f"Kendall's tau at {ratio} %, 1 for the same order and 0 for an unrelated one: {told}.")
     if any(not math.isnan(one.low) for one in taus):
         notes.append(
-            "Intervals of tau resample draws, and patients under strict; the other protocols keep no patients. "
-            "Resampling reorders rows that are close, so that tau lies high in its interval."
+            "The 95 % interval of tau is a t-interval around it, with the variance over resampled draws; of orders on "
+            "other data or settings over resampled patients too. With few draws it is less sure than it says."
         )
+    if any(math.isnan(one.low) and not math.isnan(one.tau) for one in taus):
+        notes.append("Tau has no interval where one draw, or one patient, tells nothing of the spread.")
     header = ["method", "labels", "rank", "95 % range", "first", "group", "better than", "worse than"]
     return Table("Ranks, strict Dice", caption, header, rows, notes)
 

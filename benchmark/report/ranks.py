@@ -1,22 +1,19 @@
-"""Ranks of a table's rows and how sure they are: over resampled patients and draws, and between protocols and data."""
+"""Ranks of a table's rows and how sure they are, over resampled patients and draws."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations
 from string import ascii_lowercase
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata, t
 
-from benchmark.protocols import PROTOCOLS
 from benchmark.report import stats
-from benchmark.report.results_frame import DRAW, Group
+from benchmark.report.results_frame import Group
 
 EVERY_LABEL = 100  # percent: unless labels are sparse a bound, which sees labels that the methods do not
 ALIKE = 1e-12  # scores that differ by less are equal but for rounding
@@ -115,19 +112,6 @@ class Ranking:
         return ["".join(letter for letter, group in named if row in group) for row in range(len(self.rows))]
 
 
-class Agreement(NamedTuple):
-    """Kendall's tau-b of two orders of the same n rows, with its 95 % interval (nan without)."""
-
-    ratio: int
-    first: str
-    second: str
-    n: int
-    tau: float
-    low: float
-    high: float
-    data: str = ""  # the two data sets
-
-
 def ranks_of(scores: Floats, ties: str = "average") -> Floats:
     """Ranks along the last axis, 1 for the greatest."""
     return np.asarray(rankdata(-scores.round(12), ties, axis=-1), float)
@@ -185,85 +169,8 @@ def draw_weights(draws: int) -> Floats:
     return np.roll(stats.multiplicities(draws), 1, axis=0)
 
 
-def tau_b(one: Floats, other: Floats) -> Floats:
-    """Kendall's tau-b along the last axis; nan where all are equal."""
-    one, other = one.round(12), other.round(12)
-    both, first, second = (np.zeros(np.broadcast_shapes(one.shape[:-1], other.shape[:-1])) for _ in range(3))
-    for row in range(one.shape[-1] - 1):
-        signs = [np.sign(scores[..., row + 1 :] - scores[..., [row]]) for scores in (one, other)]
-        both, first, second = (total + (a * b).sum(axis=-1) for total, a, b in zip(
-            (both, first, second), (signs[0], *signs), (signs[1], *signs), strict=True))  # fmt: skip
-    scale = np.sqrt(first * second)
-    return np.divide(both, scale, out=np.full(scale.shape, np.nan), where=scale > 0)
-
-
-def agreements(group: Group, groups: Sequence[Group] = ()) -> list[Agreement]:
-    """How alike the orders are: between protocols at every ratio, then with the other data of the same experiment, and
-    with its tuned or default runs."""
-    mine = rankings(group)
-    found = [one for ranking in mine for one in _between_protocols(group, ranking)]
-    for other in groups:
-        same_data = _place(other)[:2] == _place(group)[:2]
-        if not (group.expected and other.expected) or same_data == (group.tuned == other.tuned):
-            continue
-        theirs = {ranking.ratio: ranking for ranking in rankings(other)}
-        for ranking in mine:
-            shared = [row for row in ranking.rows if ranking.ratio in theirs and row in theirs[ranking.ratio].rows]
-            if len(shared) > 1:
-                there = theirs[ranking.ratio]
-                scores = [each.scores[shared].to_numpy() for each in (ranking, there)]
-                samples = [each.resampled if each.resampled is None else each.resampled[:, _at(each, shared)]
-                           for each in (ranking, there)]  # fmt: skip
-                if samples[1] is not None and not same_data:  # other patients and draws: resampled independently
-                    samples[1] = np.roll(samples[1], 2, axis=0)
-                names = [" ".join(_place(each)) for each in (group, other)]
-                tau = _agreement(scores, samples)
-                found.append(Agreement(ranking.ratio, "strict", "strict", len(shared), *tau, data=" and ".join(names)))
-    return found
-
-
-def _between_protocols(group: Group, ranking: Ranking) -> list[Agreement]:
-    """Pooled protocols keep no patients: there draws alone are resampled, the same as under `strict`."""
-    table = group.scores[(group.scores.metric == "dice") & (group.scores["class"] == "")]
-    table = table[table.ratio == ranking.ratio].pivot_table("value", "row", ["protocol", *DRAW])
-    found = []
-    for one, other in combinations(PROTOCOLS, 2):
-        if not {one, other} <= set(table.columns.get_level_values("protocol")):
-            continue
-        pooled = {name: table[name].reindex(columns=list(ranking.draws)).dropna() for name in (one, other)}
-        rows = [row for row in ranking.rows if all(row in scores.index for scores in pooled.values())]
-        if len(rows) < 2:
-            continue
-        weights = draw_weights(len(ranking.draws)) / len(ranking.draws)
-        values = {name: scores.loc[rows].to_numpy() for name, scores in pooled.items()}
-        samples: list[Floats | None] = [None, None]
-        if ranking.resampled is not None:
-            strict = ranking.resampled[:, _at(ranking, rows)]
-            samples = [strict if name == "strict" else weights @ values[name].T for name in (one, other)]
-        tau = _agreement([each.mean(axis=1) for each in values.values()], samples)
-        found.append(Agreement(ranking.ratio, one, other, len(rows), *tau))
-    return found
-
-
-def _agreement(scores: Sequence[Floats], samples: Sequence[Floats | None]) -> tuple[float, float, float]:
-    """Tau with its percentile interval; nan for both ends where one side cannot be resampled."""
-    one, other = samples
-    taus = np.array([]) if one is None or other is None else tau_b(one, other)
-    known = taus[np.isfinite(taus)]
-    low, high = np.quantile(known, TAILS) if known.size else (np.nan, np.nan)
-    return float(tau_b(scores[0], scores[1])), float(low), float(high)
-
-
-def _at(ranking: Ranking, rows: Sequence[str]) -> list[int]:
-    return [ranking.rows.index(row) for row in rows]
-
-
-def _place(group: Group) -> tuple[str, ...]:
-    return group.dataset, group.split, *(["tuned"] if group.tuned else [])
-
-
-def as_frame(group: Group, groups: Sequence[Group] = ()) -> pd.DataFrame:
-    """A line for each row's rank and share of first places, and for each tau, with columns of the CSV."""
+def as_frame(group: Group) -> pd.DataFrame:
+    """A line for each row's rank and share of first places, with columns of the CSV."""
     lines = []
     for ranking in rankings(group):
         for place, row in enumerate(ranking.rows):
@@ -277,9 +184,4 @@ def as_frame(group: Group, groups: Sequence[Group] = ()) -> pd.DataFrame:
             lines.append(rank | {"low": low, "high": high})
             share = ranking.shares[place, 0]
             lines.append({**line, "metric": "first_place", "unit": "fraction", "mean": share})
-    for one in agreements(group, groups):
-        line = {"row": "", "ratio": one.ratio, "metric": "kendall_tau", "unit": "tau", "n": one.n,
-                "dataset": one.data or group.dataset}  # fmt: skip
-        protocol = one.first if one.first == one.second else f"{one.first} and {one.second}"
-        lines.append({**line, "protocol": protocol, "mean": one.tau, "low": one.low, "high": one.high})
     return pd.DataFrame(lines).astype({"wanted": "Int64", "resampled_units": "Int64"}) if lines else pd.DataFrame()

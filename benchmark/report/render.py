@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.registry import portable
-from benchmark.report import ranks
+from benchmark.report import agreement, ranks
 from benchmark.report.results_frame import CELL, METRICS, PIXELS, Group
 from benchmark.report.sources import ANNOTATED, annotated
 
@@ -186,7 +186,7 @@ def comma_separated(group: Group, records: str, groups: Sequence[Group] = ()) ->
     )  # fmt: skip
     columns = [*CSV_COLUMNS, *(ANNOTATED if group.sparse else ())]
     text = table[columns].to_csv(index=False, float_format="%.6f", lineterminator="\n")
-    ranked = ranks.as_frame(group, groups)
+    ranked = pd.concat([ranks.as_frame(group), agreement.as_frame(group, groups)])
     if ranked.empty:
         return text
     ranked = ranked.join(facts, on=CELL).assign(split=group.split, records=records).reindex(columns=columns)

@@ -4,6 +4,7 @@ A file in configs/experiments says `about`, the axes (`preset`, `split`, `datase
 rows under `set`, and `rows`: each a method (or `methods: all`, or a list of names) with settings under `set` and, where
 they differ, axes of its own. Several methods are rows of their own names, or of the label with {method} in it. Data
 sets are names, or paths of folders of one's own; without a split, `official` or the first that they have is taken.
+`split` is one for all of them, or a mapping from data sets to their splits.
 Draw d is fold d; at 100 % labels, where lists do not differ, also seed d. `exclude` leaves runs out and says why. For
 its report, `reference` names the row that all others are compared with, `published` a table in configs/paper.
 `trials` is the budget of `tune`.
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,11 +70,19 @@ class _Axes(yaml_files.Strict):
     """What the whole file may say, and a row of its own."""
 
     preset: str = "fair"
-    split: str | None = None
+    split: str | dict[str, str] | None = None
     datasets: Annotated[list[str], Field(min_length=1)] = []
     ratios: Annotated[list[int], Field(min_length=1)] = [20]
     draws: Annotated[list[int], Field(min_length=1)] = [0, 1, 2]
     set: dict[str, Any] = {}
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        named = [*value, *value.values()] if isinstance(value, dict) else [value]
+        if value is not None and not (named and all(isinstance(name, str) for name in named)):
+            raise ValueError(f"must be a name, or pairs of a data set and its split, not {value!r}")
+        return value
 
     @field_validator("datasets", "ratios", "draws")
     @classmethod
@@ -139,6 +148,7 @@ def read_experiment(name: str) -> Experiment:
         known = experiment_names()
         raise UserError(f"unknown experiment '{name}'.{suggest(name, known)} Known: {', '.join(known)}.")
     file = yaml_files.load(path, _File)
+    _check_splits(file, path)
     cells = tuple(_cells(file, path))
     if not cells:
         raise UserError(f"{path}: no cells: give it rows, datasets, ratios and draws")
@@ -149,6 +159,16 @@ def read_experiment(name: str) -> Experiment:
         raise UserError(f"{place}: no row is called '{file.reference}'.{near} Rows: {', '.join(rows)}.")
     return Experiment(path.stem, " ".join(file.about.split()), cells, file.reference, file.published,
                       file.trials)
+
+
+def _check_splits(file: _File, path: Path) -> None:
+    """UserError where `split` names a data set that no row has."""
+    known = sorted({*file.datasets, *chain(*(row.datasets for row in file.rows.values()))})
+    for axes, keys in [(file, ()), *((row, ("rows", label)) for label, row in file.rows.items())]:
+        for name in axes.split if isinstance(axes.split, dict) else ():
+            if name not in known:
+                place = yaml_files.where(path, *keys, "split", name)
+                raise UserError(f"{place}: split names '{name}', which is not under `datasets`.{suggest(name, known)}")
 
 
 def _cells(file: _File, path: Path) -> Iterator[Cell]:
@@ -165,8 +185,9 @@ def _cells(file: _File, path: Path) -> Iterator[Cell]:
             name = pattern.replace(FIELD, shown)
             display = pattern.replace(FIELD, METHODS.describe(method).display if shown == short(method) else shown)
             for dataset, ratio, draw in product(given["datasets"], given["ratios"], given["draws"]):
+                split = given["split"].get(dataset) if isinstance(given["split"], dict) else given["split"]
                 request = Request(
-                    method, dataset, given["split"], ratio, draw, draw if ratio == 100 else 0, given["preset"],
+                    method, dataset, split, ratio, draw, draw if ratio == 100 else 0, given["preset"],
                     experiment={**file.set, **row.set},
                 )
                 cell = Cell(name, request, None, where, display)

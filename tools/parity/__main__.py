@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from benchmark.registry import METHODS as REGISTRY
 from tools.parity.released import on_the_cpu
 
 FIGURES = Path(__file__).with_name("figures.json")
@@ -27,7 +28,8 @@ def main(folder: Path) -> None:
             torch.manual_seed(0)
             rows = module.compare(clone)
         commit, table = head.stdout.strip(), [asdict(row) for row in rows]
-        found[name] = {"repository": module.REPOSITORY, "commit": commit, "rows": table}
+        numerics = REGISTRY.load(name).numerics
+        found[name] = {"repository": module.REPOSITORY, "commit": commit, "numerics": numerics, "rows": table}
         for row in rows:
             print(f"{name:12}{row.released:12.6f}{row.ours:12.6f}{row.apart:9.1e}  {row.what}")
             assert (row.apart > 1e-5) == bool(row.why), row.what
