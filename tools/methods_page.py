@@ -31,11 +31,11 @@ INTRODUCTION = """# Methods
 
 Each method is one file in `methods/`. Its defaults follow the original paper. Where the paper gives no value for such
 a setting, they are those of published code. No default is tuned. Where published code differs from the paper, its way
-is an option. The preset `paper` has the settings behind the published tables, each with its source (`unknown`: a
-guess). The column `tune` has the range that [`tune`](grids.md#an-equal-tuning-budget) draws from; beside these it
-draws the learning rate of every method, from a quarter of the configured one to four times that. Parameters are
-counted under `paper` at 256 px. Every mechanism has tests of its own, and every method passes the conformance suite
-(`python -m benchmark check all`).
+is an option or is named under *Differs from published code*. The preset `paper` has the settings behind the published
+tables, each with its source (`unknown`: a guess). The column `tune` has the range that
+[`tune`](grids.md#an-equal-tuning-budget) draws from; beside these it draws the learning rate of every method, from a
+quarter of the configured one to four times that. Parameters are counted under `paper` at 256 px. Every mechanism has
+tests of its own, and every method passes the conformance suite (`python -m benchmark check all`).
 
 Where a section has a table *beside the released code*, both were run on the same logits, labels and masks, drawn at
 random by a seed, in float64. Of the released script the training step itself was run, from the head of its loop to

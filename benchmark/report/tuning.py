@@ -22,7 +22,13 @@ def tuning_tables(group: Group) -> list[Table]:
     if tuning is None or not any(run.record for each in tuning.found for runs in each.trials[1:] for run in runs):
         return []
     budgets = sorted({each.finished for each in tuning.found})
-    notes = []
+    rows: dict[tuple[int, ...], list[str]] = {}
+    for each in tuning.found:
+        rows.setdefault(each.draws, []).append(f"{group.display(each.place.row)} at {each.place.ratio} %")
+    on = "; ".join(f"draw {', '.join(map(str, draws))}" + f" ({', '.join(names)})" * (len(rows) > 1)
+                   for draws, names in rows.items())  # fmt: skip
+    notes = [f"Settings are chosen on {on}. If tune was given other --draws, give report the same: on other draws "
+             "another setting may be the best."]  # fmt: skip
     if len(budgets) > 1:
         notes.append(f"The budgets are not equal: {budgets[0]} to {budgets[-1]} trials have ended. A row is tuned once "
                      "all its trials have.")  # fmt: skip
