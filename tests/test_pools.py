@@ -160,8 +160,11 @@ def test_what_cannot_be_a_pool_is_refused_in_one_line(tiles: Path, disks: Path, 
     assert "has too few images (1); a pool needs 2 or more" in refused(one)
     (tiles / "9.png").write_bytes(b"\x89PNG and no more")
     assert "9.png: not an image" in refused(tiles)
-    Image.fromarray(picture(3)[1] * 100).save(tiles / "9.png")
-    assert "has few colours, as a mask has" in refused(tiles)
+    for name, mask in (("9.png", picture(3)[1] * 100), ("8.png", np.full((40, 52), 253, np.uint8))):
+        Image.fromarray(mask).save(tiles / name)
+        told = refused(tiles)  # the first of them is named
+        assert f"{tiles / name}: most of its neighbouring pixels are equal, as in a mask or a blank tile; take" in told
+    (tiles / "8.png").unlink()
     dataset, split = load_dataset("synthetic"), load_split(load_dataset("synthetic"), "official", 10, 0)
     items = {item.id: item for item in dataset.items(Path())}
     for kind, names in (("test", split.test), ("validation", split.validation)):
