@@ -14,7 +14,15 @@ import pytest
 from PIL import Image
 
 from benchmark.data import images
-from benchmark.data.images import PixelDecoding, colour_numbers, looks_like_a_mask, packed, read_image, read_mask, unpacked
+from benchmark.data.images import (
+    PixelDecoding,
+    colour_numbers,
+    looks_like_a_mask,
+    packed,
+    read_image,
+    read_mask,
+    unpacked,
+)
 from tests.conftest import ROOT, complaint
 
 REAL = ROOT.parent / "shared" / "data"

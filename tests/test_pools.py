@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.pools import Rows, join, load_pool
+from benchmark.data.pools import join, load_pool
 from benchmark.data.splits import load_split
+from benchmark.data.store import Rows
 from benchmark.errors import Interrupted, UserError
 from benchmark.runs.request import Request, specify
 from benchmark.runs.run import RunOptions, run_or_load
