@@ -156,7 +156,9 @@ def test_what_cannot_be_a_pool_is_refused_in_one_line(tiles: Path, disks: Path, 
         invoke(*RUN, "--method", "mean_teacher", "--unlabelled", disks, "--fold", 9))
     one = tmp_path / "one"
     one.mkdir()
-    assert "no images" in refused(one)
+    (one / "slide.svs").write_bytes(b"a whole slide")
+    assert f"{one}: no images in it (.png, .tif, .jpg or .bmp; cut slides into tiles first)" in refused(one)
+    assert "slide.svs: is a file; a pool is a folder of images, or a data set" in refused(one / "slide.svs")
     shutil.copy(tiles / "slide_1" / "1.png", one)
     assert "has too few images (1); a pool needs 2 or more" in refused(one)
     (tiles / "9.png").write_bytes(b"\x89PNG and no more")
@@ -174,6 +176,21 @@ def test_what_cannot_be_a_pool_is_refused_in_one_line(tiles: Path, disks: Path, 
     (tiles / "9.png").unlink()
     told = invoke(*RUN, "--method", "supervised", "--unlabelled", tiles, "--results", tmp_path / "r")
     assert told.returncode == 0 and "skipped: supervised learns from no unlabelled images" in told.stdout
+
+
+def test_a_pool_with_test_images_of_other_data_that_the_run_is_scored_on_is_refused(
+    tiles: Path, disks: Path, tmp_path: Path,
+) -> None:
+    lists = load_split(load_dataset(str(disks)), "folds", 100, 0)
+    command = (*RUN, "--method", "mean_teacher", "--unlabelled", tiles, "--set", f"evaluate.also={disks}")
+    shutil.copy(disks / "images" / f"{lists.test[0]}.png", tiles / "9.png")
+    told = one_line_error(invoke(*command, "--results", tmp_path / "r"))
+    assert f"test or validation images, pixel for pixel (9.png is {lists.test[0]} of disks); take them out" in told
+    own, split = load_prepared("synthetic", 32), load_split(load_dataset("synthetic"), "official", 10, 0)
+    pools = [(load_pool(str(tiles)), split)]
+    join(own, split, pools, own=True, scored=[(load_prepared(str(disks), 32), lists.test[1:])])
+    with pytest.raises(UserError, match="of disks"):
+        join(own, split, pools, own=True, scored=[(load_prepared(str(disks), 32), lists.test)])
 
 
 def test_a_pool_at_another_scale_is_resized_like_all_images_with_a_warning(

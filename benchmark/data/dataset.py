@@ -187,6 +187,8 @@ class ImagePool(Dataset):
 
     def items(self, folder: Path) -> Iterator[Item]:
         found = [path for path in folder.rglob("*") if path.suffix.lower() in images.EXTENSIONS and path.name[0] != "."]
+        if not found:
+            raise UserError(f"{folder}: no images in it (.png, .tif, .jpg or .bmp; cut slides into tiles first)")
         for path in sorted(found):
             yield Item(path.relative_to(folder).as_posix(), path, None, {"set": "train"})
 

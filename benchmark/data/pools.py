@@ -19,6 +19,7 @@ from benchmark.data.load import load_dataset, load_prepared, names
 from benchmark.data.splits import Split, check_split_matches_data, digest_of
 from benchmark.data.store import PreparedData, Rows, scales_differ
 from benchmark.errors import UserError
+from benchmark.registry import is_path
 
 OWN = "own"  # the data set's own unlabelled images
 LEAST = 2  # images of a pool
@@ -39,6 +40,8 @@ def load_pool(given: str) -> Dataset:
     folder = Path(given)
     if given not in names() and folder.is_dir() and not (folder / FILE).is_file():
         return FolderPool(folder)
+    if given not in names() and folder.is_file() and folder.name != FILE and not is_path(given):
+        raise UserError(f"{given}: is a file; a pool is a folder of images, or a data set")
     pool = load_dataset(given)
     pool.images_only = True
     return pool
