@@ -25,9 +25,9 @@ def cosine(first: float, last: float, fraction: Tensor) -> Tensor:
 class WeakTeacherStudent(Method):
     """Weak teacher-student (Khan et al. 2026, arXiv 2603.08605): a teacher completes each image's sparse annotation.
 
-    For `--labels sparse:SHARE`: of unlabelled images it knows what is annotated where they are labelled ones, too; what
-    is known of their background is the data's (labels.background). README, a third party's summary and released code
-    differ; the defaults are the README's, but for those marked ours.
+    For `--labels sparse:SHARE`. Unlabelled images that are also labelled keep their annotation; labels.background says
+    what is known outside glands. README, a third party's summary and released code differ; the defaults are the
+    README's, but for those marked ours.
 
     Loss:
         warm-up: L = L_sup

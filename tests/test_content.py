@@ -61,7 +61,7 @@ def test_a_mask_that_is_edited_in_place_is_seen(cells: Path, tmp_path: Path, rea
     after = opened(cells, tmp_path)
     assert path.stat().st_size == size and after.fingerprint != before.fingerprint and len(reads) == 20
     assert np.array_equal(after.native_classes("A_0"), np.array(Image.open(path)))
-    assert current_fingerprint(load_dataset(str(cells)), root=tmp_path / "prepared") == after.fingerprint
+    assert current_fingerprint(load_dataset(str(cells)), "folds", root=tmp_path / "prepared") == after.fingerprint
     assert len(reads) == 20, "what was read is remembered"
 
 

@@ -6,6 +6,7 @@ tests/test_prepare.py has what a whole data set meets: truncated, empty and huge
 import struct
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,18 @@ import pytest
 from PIL import Image
 
 from benchmark.data import images
-from benchmark.data.images import PixelDecoding, colour_numbers, packed, read_image, read_mask, unpacked
-from tests.conftest import complaint
+from benchmark.data.images import (
+    PixelDecoding,
+    colour_numbers,
+    looks_like_a_mask,
+    packed,
+    read_image,
+    read_mask,
+    unpacked,
+)
+from tests.conftest import ROOT, complaint
 
+REAL = ROOT.parent / "shared" / "data"
 ORIENTATION = 0x0112  # EXIF
 ROWS, COLUMNS = np.mgrid[:48, :64]
 IDS = np.where((ROWS // 16 + COLUMNS // 16) % 2, ROWS // 16 * 4 + COLUMNS // 16 + 1, 0).astype(np.uint8)
@@ -62,6 +72,39 @@ def test_palettes(tmp_path: Path) -> None:
     assert set(map(tuple, read_image(tmp_path / "a.png").reshape(-1, 3).tolist())) == {WHITE, RED, BLUE}
     picture.save(tmp_path / "c.png", transparency=1)
     assert "transparent" in complaint(read_image, tmp_path / "c.png")
+
+
+def as_image(grey: np.ndarray, **jpeg: object) -> np.ndarray:
+    """A grey picture as read from a file, in JPEG where options are given."""
+    file = BytesIO()
+    Image.fromarray(grey).save(file, "JPEG" if jpeg else "PNG", **jpeg)
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def test_a_mask_is_known_by_equal_neighbours_whatever_its_edges_and_a_grey_image_is_none() -> None:
+    rows, columns = np.mgrid[:160, :160]
+    disk = ((rows - 90) ** 2 + (columns - 70) ** 2 < 50**2).astype(np.uint8) * 255
+    smooth = np.asarray(Image.fromarray(disk).resize((400, 400), Image.Resampling.BICUBIC))
+    ids = (rows // 20 * 8 + columns // 20).astype(np.uint8)
+    colours = np.array([[0, 0, 0], [255, 0, 0]], np.uint8)[disk // 255]
+    masks = {"binary": as_image(disk), "grey edges": as_image(smooth), "JPEG": as_image(disk, quality=75),
+             "constant": as_image(np.full_like(disk, 253)), "many ids": as_image(ids), "colours": colours}
+    assert len(np.unique(masks["grey edges"])) > 8 and len(np.unique(ids)) == 64
+    tissue = 150 + 60 * np.sin(rows / 9) * np.cos(columns / 7) + np.random.default_rng(0).normal(0, 8, rows.shape)
+    grey = np.clip(tissue, 0, 255).astype(np.uint8)
+    half = np.where(columns < 100, 255, grey)  # more than half of it is glass
+    pictures = {"grey": as_image(grey), "grey JPEG": as_image(grey, quality=75), "glass": as_image(half)}
+    found = {name: looks_like_a_mask(image) for name, image in {**masks, **pictures}.items()}
+    assert [name for name, taken in found.items() if taken] == [*masks]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REAL.is_dir(), reason="the images of GlaS and EBHI-Seg are not here")
+def test_every_real_mask_is_known_and_no_real_image_is_taken_for_one() -> None:
+    files = [path for path in sorted(REAL.rglob("*")) if path.suffix in images.EXTENSIONS]
+    masks = {path for path in files if path.stem.endswith("_anno") or path.parent.name == "label"}
+    taken = {path for path in files if looks_like_a_mask(read_image(path))}
+    assert taken == masks and len(masks) == len(files) / 2 == 698
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])

@@ -200,7 +200,7 @@ def test_what_is_no_data_set_is_refused_with_a_hint(tmp_path: Path):
     (folder / "images").rename(tmp_path / "images")
     (folder / "masks").rename(folder / "images")
     (tmp_path / "images").rename(folder / "masks")
-    assert "are images and masks swapped?" in one_line_error(invoke("data", "new", folder))
+    assert "look like masks: are the two swapped?" in one_line_error(invoke("data", "new", folder))
     (folder / "images").rename(folder / "pictures")
     told = one_line_error(invoke("data", "new", tmp_path / "empty", "--images", tmp_path))
     assert "no folder 'images' beside one 'masks' in it" in told

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from benchmark.data.load import load_dataset, load_prepared
-from benchmark.data.pools import Rows, join, load_pool
+from benchmark.data.pools import join, load_pool
 from benchmark.data.splits import load_split
+from benchmark.data.store import Rows
 from benchmark.errors import Interrupted, UserError
 from benchmark.runs.request import Request, specify
 from benchmark.runs.run import RunOptions, run_or_load
@@ -155,13 +156,18 @@ def test_what_cannot_be_a_pool_is_refused_in_one_line(tiles: Path, disks: Path, 
         invoke(*RUN, "--method", "mean_teacher", "--unlabelled", disks, "--fold", 9))
     one = tmp_path / "one"
     one.mkdir()
-    assert "no images" in refused(one)
+    (one / "slide.svs").write_bytes(b"a whole slide")
+    assert f"{one}: no images in it (.png, .tif, .jpg or .bmp; cut slides into tiles first)" in refused(one)
+    assert "slide.svs: is a file; a pool is a folder of images, or a data set" in refused(one / "slide.svs")
     shutil.copy(tiles / "slide_1" / "1.png", one)
     assert "has too few images (1); a pool needs 2 or more" in refused(one)
     (tiles / "9.png").write_bytes(b"\x89PNG and no more")
     assert "9.png: not an image" in refused(tiles)
-    Image.fromarray(picture(3)[1] * 100).save(tiles / "9.png")
-    assert "has few colours, as a mask has" in refused(tiles)
+    for name, mask in (("9.png", picture(3)[1] * 100), ("8.png", np.full((40, 52), 253, np.uint8))):
+        Image.fromarray(mask).save(tiles / name)
+        told = refused(tiles)  # the first of them is named
+        assert f"{tiles / name}: most of its neighbouring pixels are equal, as in a mask or a blank tile; take" in told
+    (tiles / "8.png").unlink()
     dataset, split = load_dataset("synthetic"), load_split(load_dataset("synthetic"), "official", 10, 0)
     items = {item.id: item for item in dataset.items(Path())}
     for kind, names in (("test", split.test), ("validation", split.validation)):
@@ -170,6 +176,21 @@ def test_what_cannot_be_a_pool_is_refused_in_one_line(tiles: Path, disks: Path, 
     (tiles / "9.png").unlink()
     told = invoke(*RUN, "--method", "supervised", "--unlabelled", tiles, "--results", tmp_path / "r")
     assert told.returncode == 0 and "skipped: supervised learns from no unlabelled images" in told.stdout
+
+
+def test_a_pool_with_test_images_of_other_data_that_the_run_is_scored_on_is_refused(
+    tiles: Path, disks: Path, tmp_path: Path,
+) -> None:
+    lists = load_split(load_dataset(str(disks)), "folds", 100, 0)
+    command = (*RUN, "--method", "mean_teacher", "--unlabelled", tiles, "--set", f"evaluate.also={disks}")
+    shutil.copy(disks / "images" / f"{lists.test[0]}.png", tiles / "9.png")
+    told = one_line_error(invoke(*command, "--results", tmp_path / "r"))
+    assert f"test or validation images, pixel for pixel (9.png is {lists.test[0]} of disks); take them out" in told
+    own, split = load_prepared("synthetic", 32), load_split(load_dataset("synthetic"), "official", 10, 0)
+    pools = [(load_pool(str(tiles)), split)]
+    join(own, split, pools, own=True, scored=[(load_prepared(str(disks), 32), lists.test[1:])])
+    with pytest.raises(UserError, match="of disks"):
+        join(own, split, pools, own=True, scored=[(load_prepared(str(disks), 32), lists.test)])
 
 
 def test_a_pool_at_another_scale_is_resized_like_all_images_with_a_warning(

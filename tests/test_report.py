@@ -139,7 +139,8 @@ def test_subsets_of_the_test_images_by_hand() -> None:
     runs = [tenths("alpha", [4, None, None], known=grade), tenths("alpha", [6, 7, 8], 1, known=grade)]
     runs += [tenths("beta", [5, None, 5], known=grade), tenths("gamma", [5, 5, 5])]
     (table,) = subset_tables(only(*runs, lost))
-    assert table.title == "Dice by grade, strict" and table.header[2:] == ["bad (2 images)", "good (1 image)"]
+    assert table.title == "Dice by grade, strict"
+    assert table.header[2:] == ["bad (2 images, 2 patients)", "good (1 image, 1 patient)"]
     assert table.rows == [
         ["alpha", "20 %", "55.00 ± 21.21 (n=2)", "70.00 (1/2)"], ["beta", "20 %", "50.00 (1/2)", "– (0/2)"],
         ["gamma", "20 %", "– (0/2)", "– (0/2)"],
@@ -147,9 +148,29 @@ def test_subsets_of_the_test_images_by_hand() -> None:
     assert table.notes[0].startswith("3 scores of single images are undefined")
     apart = [tenths("alpha", [4, 6, 6], known={"site": ["a", "b", ""]}), tenths("alpha", [8], 1, known={"site": ["a"]})]
     (table,) = subset_tables(only(*apart), "jaccard")
-    assert table.header[2:] == ["a (1 image)", "b (0 to 1 images)", "unknown (0 to 1 images)"]
+    none = "0 to 1 images, 0 to 1 patients"
+    assert table.header[2:] == ["a (1 image, 1 patient)", f"b ({none})", f"unknown ({none})"]
     assert table.title == "Jaccard by site, strict" and table.rows[0][3] == "42.86 (1/2)"
     assert subset_tables(only(record("alpha"), record("beta", status="failed"))) == []
+    people = {"site": ["a", "a", "b"], "patient": ["1", "1", "2"]}
+    several = [tenths("alpha", [4, 6, 6], known=people), tenths("beta", [8], known={"site": ["a"], "patient": ["1"]})]
+    (table,) = subset_tables(only(*several))
+    assert table.header[2:] == ["a (1 to 2 images, 1 patient)", "b (0 to 1 images, 0 to 1 patients)"]
+    people["patient"][1] = ""  # of one image it is not known
+    (table,) = subset_tables(only(tenths("alpha", [4, 6, 6], known=people)))
+    assert table.header[2:] == ["a (2 images)", "b (1 image, 1 patient)"]
+
+
+def test_what_is_annotated_is_said_of_every_table_once_where_a_reader_sees_all(tmp_path: Path) -> None:
+    values = {"labels.glands": 0.25, "labels.background": "none", "labels.erode": 0.0}
+    sparse, counts = record(values=values)
+    sparse["data"]["annotation"] = {"glands": 1, "of": 4, "pixels": 0.125}
+    build([only((sparse, counts))], tmp_path, "the command", formats=("md", "tex", "html"))
+    said = "labels.glands=0.25 with background none: 25.0 % of the glands, 12.5 % of the pixels."
+    (text,), (latex,), (page,) = ([path.read_text() for path in tmp_path.glob(f"*/*.{kind}")]
+                                  for kind in ("md", "tex", "html"))
+    assert text.count(said) == page.count(said) == 1 and text.index(said) < text.index("###")
+    assert latex.count(said.replace("%", r"\%")) == latex.count(r"\begin{table}") > 3
 
 
 # Groups

@@ -187,6 +187,8 @@ class ImagePool(Dataset):
 
     def items(self, folder: Path) -> Iterator[Item]:
         found = [path for path in folder.rglob("*") if path.suffix.lower() in images.EXTENSIONS and path.name[0] != "."]
+        if not found:
+            raise UserError(f"{folder}: no images in it (.png, .tif, .jpg or .bmp; cut slides into tiles first)")
         for path in sorted(found):
             yield Item(path.relative_to(folder).as_posix(), path, None, {"set": "train"})
 
@@ -194,7 +196,8 @@ class ImagePool(Dataset):
         """uint8 [H, W, 3]. UserError for what cannot be read, and for a picture that must be a mask."""
         image = super().read_image(item)
         if images.looks_like_a_mask(image):
-            raise UserError(f"{item.image}: has few colours, as a mask has; name a folder of images alone")
+            raise UserError(f"{item.image}: most of its neighbouring pixels are equal, as in a mask or a blank "
+                            "tile; take such files out, or name a folder of images alone")
         return image
 
 

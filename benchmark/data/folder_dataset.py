@@ -251,7 +251,7 @@ class FolderDataset(Dataset):
             return np.where(ids == self.description.ignore, 0, ids).astype(np.uint16)
         except UserError as error:
             if images.looks_like_a_mask(self.read_image(item)):
-                raise UserError(f"{error}; its image has few colours: are images and masks swapped?") from None
+                raise UserError(f"{error}; its image looks like a mask: are the two swapped?") from None
             raise
 
     def read_ignore(self, item: Item) -> np.ndarray | None:

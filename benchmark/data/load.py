@@ -115,9 +115,10 @@ def load_prepared(
 
 
 def current_fingerprint(
-    dataset: Dataset, *, raw: str | Path | None = None, root: str | Path | None = None, read: bool = True
+    dataset: Dataset, split: str, *, raw: str | Path | None = None, root: str | Path | None = None, read: bool = True
 ) -> str | None:
-    """The fingerprint of the pixels that a run would be trained on now.
+    """The fingerprint of the pixels that a run would be trained on now: of the part that the lists of `split` are of,
+    or of all.
 
     None where it is not known: neither raw nor prepared data are here, or they are generated. Without `read` also where
     they were never read here, and where something is wrong with them, which is for others to say."""
@@ -128,14 +129,14 @@ def current_fingerprint(
     except UserError:
         if raw is not None:
             raise
-        return known.pixels if known else None
+        return known.of(split) if known else None
     try:
         now = content_of(dataset, source, folder) if read or known else None
     except UserError:
         if read:
             raise
         return None
-    return now.pixels if now else None
+    return now.of(split) if now else None
 
 
 def prepare_arrays(
@@ -182,11 +183,11 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
     items = items_of(dataset, source)
     ids = [item.id for item in items]
     parts, labels, sizes, tiles = [], [], [], []
-    pixels = PixelFingerprint()
+    pixels = PixelFingerprint(dataset)
     with open(folder / "native.npz", "wb") as stream, ArrayWriter(stream) as native:
         for item in items:
             decoded = decode(dataset, item)
-            pixels.add(item.id, decoded)
+            pixels.add(item, decoded)
             image, mask, ignore = decoded
             classes = (mask > 0).astype(np.uint8) if dataset.instances else mask.astype(np.uint8)
             if ignore is not None:
@@ -210,7 +211,7 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
     np.save(folder / "masks.npy", masks)
     write_json(folder / "index.json", {
         "format": FORMAT, "dataset": dataset.name, "version": dataset.version, "size": size,
-        "classes": dataset.classes, "fingerprint": pixels.hexdigest(), "hashes": pixels.hashes,
+        "classes": dataset.classes, "fingerprint": pixels.hexdigest(), "parts": pixels.parts(), "hashes": pixels.hashes,
         "arrays_fingerprint": arrays_fingerprint(ids, images, masks), "native_sha256": sha256(folder / "native.npz"),
         "ids": ids, "groups": columns(items), "native_sizes": sizes, "tiles": tiles,
         "unmasked": [item.id for item in items if item.mask is None],

@@ -82,7 +82,7 @@ def make_all(prepared: PreparedData, more_folds: Collection[int] = ()) -> dict[s
         strata."""
         made[name] = {
             "dataset": prepared.name, "split": name, "about": about, "made_by": split_command(dataset).strip("'"),
-            "dataset_fingerprint": prepared.fingerprint, "made_from": made_from(prepared, name, folds),
+            "dataset_fingerprint": prepared.fingerprint_of(name), "made_from": made_from(prepared, name, folds),
             "validation_held_out": held_out, "draws": name == "official" and drawn,
             "strata": strata if drawn else None,
             "folds": folds,
@@ -232,7 +232,7 @@ def compare(prepared: PreparedData) -> tuple[bool, list[str]]:
             same = all(held[key] == made[name][key] for key in ("folds", "strata", "made_from"))
             fine &= same
             verdict = "the same lists" if same else "DIFFERENT lists; use --write if that is meant"
-            if held["dataset_fingerprint"] not in ("", prepared.fingerprint):
+            if held["dataset_fingerprint"] not in ("", prepared.fingerprint_of(name)):
                 verdict += ", made from other pixels"
         lines.append(f"{prepared.name}/{name}: {verdict}")
     return fine, lines

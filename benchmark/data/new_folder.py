@@ -198,7 +198,7 @@ def _masks(files: Files) -> Guess:
     image, place = next(iter(files.images.values())), next(iter(files.masks.values())).parent
     swapped = ""
     if images.read_levels(image) is None and images.looks_like_a_mask(images.read_image(image)):
-        swapped = " The images have few colours: are images and masks swapped?"
+        swapped = " The images look like masks: are the two swapped?"
     if len(colours) > MOST_CLASSES:
         raise UserError(f"{place}: {len(colours)} colours in the masks, too many for classes; were they saved with "
                         f"loss, as JPEG is?{swapped}")

@@ -13,38 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
 from benchmark.data.dataset import Dataset, ImagePool
 from benchmark.data.folder_dataset import FILE, default_name
 from benchmark.data.load import load_dataset, load_prepared, names
-from benchmark.data.splits import Split, digest_of
-from benchmark.data.store import PreparedData, scales_differ
+from benchmark.data.splits import Split, check_split_matches_data, digest_of
+from benchmark.data.store import PreparedData, Rows, scales_differ
 from benchmark.errors import UserError
+from benchmark.registry import is_path
 
 OWN = "own"  # the data set's own unlabelled images
 LEAST = 2  # images of a pool
 logger = logging.getLogger(__name__)
-
-
-class Rows:
-    """Chosen rows of several arrays, one array after the other; each is read when it is asked for."""
-
-    def __init__(self, *parts: tuple[np.ndarray, Sequence[int]]) -> None:
-        self.arrays = [array for array, _ in parts]
-        self.places = [(part, row) for part, (_, rows) in enumerate(parts) for row in rows]
-        self.shape, self.dtype = (len(self.places), *self.arrays[0].shape[1:]), self.arrays[0].dtype
-        self.size = int(np.prod(self.shape))
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        wanted = np.arange(len(self))[rows]
-        found = np.empty((wanted.size, *self.shape[1:]), self.dtype)
-        for slot, (part, row) in enumerate(self.places[number] for number in wanted.flat):
-            found[slot] = self.arrays[part][row]
-        return found.reshape(*wanted.shape, *self.shape[1:])
 
 
 class FolderPool(ImagePool):
@@ -61,6 +40,8 @@ def load_pool(given: str) -> Dataset:
     folder = Path(given)
     if given not in names() and folder.is_dir() and not (folder / FILE).is_file():
         return FolderPool(folder)
+    if given not in names() and folder.is_file() and folder.name != FILE and not is_path(given):
+        raise UserError(f"{given}: is a file; a pool is a folder of images, or a data set")
     pool = load_dataset(given)
     pool.images_only = True
     return pool
@@ -100,7 +81,9 @@ def join(
     }
     parts: list[tuple[PreparedData, Sequence[str]]] = [(prepared, prepared.ids)]
     for pool, lists in pools:
-        data = load_prepared(pool, prepared.size, raw=raw)
+        data = load_prepared(pool, prepared.size, raw=raw).part(lists.file)
+        if not pool.why_unlabelled:
+            check_split_matches_data(lists, data)
         parts.append((data, data.ids if pool.why_unlabelled else (*lists.labelled, *lists.unlabelled)))
         _check(*parts[-1], forbidden)
         here, there = prepared.native_size(prepared.ids), data.native_size(parts[-1][1])

@@ -36,6 +36,11 @@ class Content(NamedTuple):
 
     pixels: str  # of ids and decoded pixels, images and masks: the fingerprint in records and splits
     groups: str  # of ids and what is known of each image
+    parts: dict[str, str] = {}  # `pixels` of each part (`Dataset.parts`) alone, whatever else the data set holds
+
+    def of(self, split: str) -> str:
+        """The pixels of the part that the lists of a split are of, or all."""
+        return self.parts.get(split, self.pixels)
 
 
 class Decoded(NamedTuple):
@@ -49,21 +54,29 @@ class Decoded(NamedTuple):
 class PixelFingerprint:
     """The fingerprint of decoded pixels: the same for a .bmp and a .png copy."""
 
-    def __init__(self) -> None:
+    def __init__(self, dataset: Dataset) -> None:
         self.hashes: list[str] = []  # of each image
-        self._digest = hashlib.sha256()
+        self._parts = dataset.parts
+        self._digest, self._digests = hashlib.sha256(), {name: hashlib.sha256() for name in dataset.parts}
 
-    def add(self, id: str, decoded: Decoded) -> None:
+    def add(self, item: Item, decoded: Decoded) -> None:
         """One more image, in the data set's order."""
         image, mask, ignore = decoded
         self.hashes.append(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest())
-        self._digest.update(f"{id} {self.hashes[-1]} {mask.shape} ".encode() + mask.astype("<u2").tobytes())
-        if ignore is not None:
-            self._digest.update(np.packbits(ignore).tobytes())
+        content = f"{item.id} {self.hashes[-1]} {mask.shape} ".encode() + mask.astype("<u2").tobytes()
+        content += b"" if ignore is None else np.packbits(ignore).tobytes()
+        self._digest.update(content)
+        for name, holds in self._parts.items():
+            if holds(item.groups["patient"]):
+                self._digests[name].update(content)
 
     def hexdigest(self) -> str:
         """Of all that was added."""
         return self._digest.hexdigest()
+
+    def parts(self) -> dict[str, str]:
+        """Of what was added of each part."""
+        return {name: digest.hexdigest() for name, digest in self._digests.items()}
 
 
 def columns(items: Sequence[Item]) -> dict[str, tuple[str, ...]]:
@@ -195,10 +208,10 @@ def content_of(dataset: Dataset, source: Path, folder: Path, *, read: bool = Fal
     with locked(folder), unpacked(dataset, source, folder) as place:
         if found := known():  # another process has read it meanwhile
             return found
-        pixels, there = PixelFingerprint(), items_of(dataset, place) if items is None else items
+        pixels, there = PixelFingerprint(dataset), items_of(dataset, place) if items is None else items
         for item in there:
-            pixels.add(item.id, decode(dataset, item))
-        found = Content(pixels.hexdigest(), _groups(there))
+            pixels.add(item, decode(dataset, item))
+        found = Content(pixels.hexdigest(), _groups(there), pixels.parts())
         with suppress(UserError):  # where prepared data may not be written: read again next time
             remember(dataset, folder, now, found)
     return found
@@ -213,7 +226,7 @@ def recall(dataset: Dataset, folder: Path, now: Stamps | None = None) -> Content
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads((folder / MEMORY).read_text(encoding="utf-8"))
         if known["version"] == dataset.version and (now is None or known["files"] == now):
-            return Content(known["pixels"], known["groups"])
+            return Content(known["pixels"], known["groups"], {name: known["parts"][name] for name in dataset.parts})
     return None
 
 

@@ -41,6 +41,11 @@ class Split:
     fingerprint: str  # sha256 of the four lists, no image in two of the first two
     pool: tuple[str, ...] = ()  # unlabelled images of other data, <pool>:<id> (benchmark/data/pools.py)
 
+    @property
+    def file(self) -> str:
+        """The name of the split's file: without the mark of a labelled list of the user's own."""
+        return self.name.partition("+")[0]
+
 
 def load_split(
     dataset: Dataset, split: str, ratio: int | None, fold: int, *, labelled_file: str | Path | None = None,
@@ -152,7 +157,8 @@ def check_split_matches_data(split: Split, prepared: PreparedData) -> list[str]:
     """Whether these data are the ones the split was made for: remarks for the user, none if all is well.
 
     UserError where an image of the split, or its mask, is missing from the data, and where sets, patients, slides or
-    the user's own lists are not what the split was made from."""
+    the user's own lists are not what the split was made from. Nothing is asked of the masks of a pool."""
+    images_only = prepared.dataset.images_only
     needed = dict.fromkeys((*split.labelled, *split.unlabelled, *split.validation, *split.test))
     present = set(prepared.ids)
     lost = [name for name in needed if name not in present]
@@ -161,19 +167,20 @@ def check_split_matches_data(split: Split, prepared: PreparedData) -> list[str]:
                         f"{prepared.folder} lacks; is the data set complete?")
     again = split_command(prepared.dataset)
     bare = [name for name in (*split.labelled, *split.validation, *split.test) if name in prepared.unmasked]
-    if bare:
+    if bare and not images_only:
         raise UserError(f"split '{split.name}' needs the mask of {bare[0]}, which is not there any more; put it back, "
                         f"or make the lists again with {again}")
-    name = split.name.partition("+")[0]
+    name = split.file
     content = read_split(prepared.dataset, name)
     now = made_from(prepared, name, content["folds"])
     for key, what in (("groups", "sets, patients or slides"), ("lists", "list files that dataset.yaml names")):
         if content["made_from"][key] != now[key]:
             raise UserError(f"split '{name}' of {prepared.name} was made before its {what} were changed; make it again "
                             f"with {again}")
-    if content["dataset_fingerprint"] in ("", prepared.fingerprint):
+    here, there = prepared.fingerprint_of(name), content["dataset_fingerprint"]
+    if there in ("", here) or images_only:
         return []
-    marks = f"({prepared.fingerprint[:12]}, not {content['dataset_fingerprint'][:12]})"
+    marks = f"({here[:12]}, not {there[:12]})"
     if prepared.dataset.home:
         return [f"the images of {prepared.name} have changed since the split '{split.name}' was made {marks}: {again} "
                 "makes the lists again, with new images"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from PIL import Image
@@ -18,13 +19,35 @@ from benchmark.errors import UserError
 from benchmark.files import DAMAGED, ArrayFile, sha256
 
 ABSENT = "is not there"
+OTHER = "is of another version (of SemiHisto, of dataset.yaml or of its groups)"
 FORMAT = 2  # of the folder's files; another number means: prepare again
 LARGER = 1.5  # times as long on a side before resizing: tissue is shown at another scale
 Channels = tuple[float, float, float]
+T = TypeVar("T")
 
 
 class Unusable(Exception):
     """A prepared folder that is missing, damaged or of another version; it can be prepared again."""
+
+
+class Rows:
+    """Chosen rows of several arrays, one array after the other; each is read when it is asked for."""
+
+    def __init__(self, *parts: tuple[np.ndarray, Sequence[int]]) -> None:
+        self.arrays = [array for array, _ in parts]
+        self.places = [(part, row) for part, (_, rows) in enumerate(parts) for row in rows]
+        self.shape, self.dtype = (len(self.places), *self.arrays[0].shape[1:]), self.arrays[0].dtype
+        self.size = int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        wanted = np.arange(len(self))[rows]
+        found = np.empty((wanted.size, *self.shape[1:]), self.dtype)
+        for slot, (part, row) in enumerate(self.places[number] for number in wanted.flat):
+            found[slot] = self.arrays[part][row]
+        return found.reshape(*wanted.shape, *self.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +73,7 @@ class PreparedData:
     unmasked: frozenset[str]  # images without a mask: 255 throughout, never labelled, never tested
     tiles: tuple[tuple[Box, ...], ...]  # of each image, where its rows lie in it at native size; one where it is whole
     pools: tuple[PreparedData, ...] = ()  # whose images follow the data set's own (benchmark/data/pools.py)
+    parts: Mapping[str, str] = field(default_factory=dict)  # the fingerprint of each of the data set's parts alone
 
     @property
     def name(self) -> str:
@@ -59,7 +83,32 @@ class PreparedData:
     @cached_property
     def content(self) -> Content:
         """What these arrays were made from."""
-        return Content(self.fingerprint, groups_fingerprint(self.ids, self.groups))
+        return Content(self.fingerprint, groups_fingerprint(self.ids, self.groups), dict(self.parts))
+
+    def fingerprint_of(self, split: str) -> str:
+        """The fingerprint of the part that the lists of a split are of, or of all."""
+        return self.parts.get(split, self.fingerprint)
+
+    def part(self, split: str) -> PreparedData:
+        """The images of the part that the lists of a split are of, in all as if nothing else had been prepared; these
+        data themselves where the split is of no part, or there is nothing else."""
+        if (holds := self.dataset.parts.get(split)) is None:
+            return self
+        kept = [place for place, patient in enumerate(self.groups["patient"]) if holds(patient)]
+        if len(kept) == len(self.ids):
+            return self
+
+        def of(values: Sequence[T]) -> tuple[T, ...]:
+            return tuple(values[place] for place in kept)
+
+        ids = of(self.ids)
+        images, masks = (Rows((array, self.rows_of(ids))) for array in (self.images, self.masks))
+        return replace(
+            self, images=cast(Any, images), masks=cast(Any, masks), ids=ids,
+            groups={key: of(values) for key, values in self.groups.items()}, fingerprint=self.parts[split],
+            arrays_fingerprint=arrays_fingerprint(ids, images[:], masks[:]), native_sizes=of(self.native_sizes),
+            hashes=of(self.hashes), unmasked=self.unmasked & {*ids}, tiles=of(self.tiles),
+        )
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -168,7 +217,7 @@ def read_prepared(folder: Path, dataset: Dataset, size: int) -> PreparedData:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         versions = index["format"], index["dataset"], index["version"], index["size"]
         if versions != (FORMAT, dataset.name, dataset.version, size):
-            raise Unusable("is of another version (of SemiHisto, of dataset.yaml or of its groups)")
+            raise Unusable(OTHER)
         images, masks = (np.load(folder / name, mmap_mode="r") for name in ("images.npy", "masks.npy"))
         sizes = tuple((h, w) for h, w in index["native_sizes"])
         made = PreparedData(
@@ -177,8 +226,10 @@ def read_prepared(folder: Path, dataset: Dataset, size: int) -> PreparedData:
             index["fingerprint"], index["arrays_fingerprint"], sizes, tuple(index["hashes"]),
             ArrayFile(folder / "native.npz"), frozenset(index.get("unmasked", ())),
             tuple(tuple((y, x, h, w) for y, x, h, w in boxes) for boxes in index.get("tiles", ()))
-            or tuple(((0, 0, *size),) for size in sizes),
+            or tuple(((0, 0, *size),) for size in sizes), parts=index.get("parts", {}),
         )
+        if made.parts.keys() != dataset.parts.keys():
+            raise Unusable(OTHER)
         if sha256(folder / "native.npz") != index["native_sha256"]:
             raise Unusable("is damaged (native.npz is not as it was written)")
         if arrays_fingerprint(made.ids, images, masks) != made.arrays_fingerprint:

@@ -58,6 +58,7 @@ def evaluate(
         raise UserError(f"{wanted.dataset.name} has no splits: make them with 'data split', or score all its images "
                         "with --sets all")
     prepared = load_prepared(wanted.dataset, model.size, raw=raw)
+    prepared = prepared if wanted.sets == "all" else prepared.part(wanted.split)
     ids, left_out = chosen(prepared, wanted, set(model.trained_on))
     warn_of_scale(model, prepared.native_size(ids))
     content: dict[str, Any] = {

@@ -22,6 +22,7 @@ from benchmark.report.rank_table import rank_table
 from benchmark.report.render import Table, comma_separated, latex_document, markdown
 from benchmark.report.render import escape_markdown as escape
 from benchmark.report.results_frame import METRICS, Group
+from benchmark.report.sources import learned_from
 from benchmark.report.tables import (
     class_table,
     cost_tables,
@@ -124,12 +125,12 @@ def group_texts(
     for group in groups:
         stem = group.name if protocol == "strict" else f"{group.name}-{protocol}"
         comments = [f"{group.title}; made by {command}", provenance(group)]
-        warnings, mine = warnings_of(group), tables[group.name]
-        parts = [f"## {escape(group.title)}\n", *([f"{escape(group.about)}\n"] if group.about else [])]
+        warnings, mine, learned = warnings_of(group), tables[group.name], learned_from(group)
+        parts = [f"## {escape(group.title)}\n", *(f"{escape(text)}\n" for text in (group.about, learned) if text)]
         parts += [*(f"**Careful:** {escape(warning)}\n" for warning in warnings), *map(markdown, mine)]
         parts.append(f"Made by `{command}`. {escape(provenance(group))}\n")
         found[Path("tables", f"{stem}.md")] = "\n".join(parts)
-        found[Path("tables", f"{stem}.tex")] = latex_document(mine, comments, stem, warnings)
+        found[Path("tables", f"{stem}.tex")] = latex_document(mine, comments, stem, warnings, learned)
         found[Path("tables", f"{group.name}.csv")] = comma_separated(group, digest(group), groups)  # all protocols
         if protocol == class_means.VIEW:
             found[Path("tables", f"{stem}.csv")] = class_means.comma_separated(group, digest(group))

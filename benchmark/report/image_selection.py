@@ -96,7 +96,7 @@ def _select(group: Group, results: Path) -> Selection:
         prepared = load_prepared(group.source, size, prepare=False)
     except (UserError, KeyError) as error:
         raise UserError(f"the images are not here ({error})") from None
-    if prepared.fingerprint != group.fingerprint:
+    if prepared.fingerprint_of(group.split.partition("+")[0]) != group.fingerprint:
         raise UserError("the prepared images are not those of the runs")
     mine = group.images[(group.images.ratio == ratio) & group.images.row.isin(rows)].set_index(DRAW).loc[tuple(draw)]
     scores = mine.pivot_table("dice", "image", "row", dropna=False)[rows]

@@ -46,8 +46,9 @@ def _on(run: Run, dataset: str) -> Run:
 
 
 def learned_from(group: Group) -> str:
-    """Sentences for a caption: images of several data sets, sparse labels; empty where there are none of these."""
-    return _images(group) + _annotated(group)
+    """Sentences for all tables of a group: images of several data sets, sparse labels; empty where there are none of
+    these."""
+    return (_images(group) + _annotated(group)).strip()
 
 
 def _images(group: Group) -> str:

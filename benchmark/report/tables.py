@@ -12,7 +12,6 @@ from benchmark.protocols import MEANING, everything_is_foreground
 from benchmark.report.compare import best, resampled_units
 from benchmark.report.render import DASH, Bold, Table, between, cell, number
 from benchmark.report.results_frame import CELL, Group
-from benchmark.report.sources import learned_from
 
 EVERYTHING = "everything is foreground (no model)"
 SUBSETS = range(2, 7)  # one value tells nothing apart; more than six are no table
@@ -52,7 +51,7 @@ def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
             rows += _everything(group)
     else:
         caption += " No interval: counts per image are kept for the last step only."
-    caption += learned_from(group) + _made_on(group)
+    caption += _made_on(group)
     header = ["method", *(group.ratio_header(ratio) for ratio in group.ratios)]
     notes = [*_undefined(group, protocol), *_not_there(group)]
     return Table(f"{metric.capitalize()}, {protocol}", caption, header, rows, notes)
@@ -100,8 +99,7 @@ def subset_tables(group: Group, metric: str = "dice") -> list[Table]:
             f"{metric.capitalize()} in percent of the test images with each value of {name}, under strict: mean over "
             f"these images, then {OVER_DRAWS}"
         )
-        sizes = known.groupby(["run_id", name]).size().unstack(fill_value=0).agg(["min", "max"])
-        header = ["method", "labels", *(f"{value} ({_how_many(*sizes[value])})" for value in values)]
+        header = ["method", "labels", *(f"{value} ({_how_many(known, name, value)})" for value in values)]
         undefined = int(known[metric].isna().sum())
         note = f"{undefined} scores of single images are undefined (nothing there, nothing predicted), left out."
         rows = by_value(group, known.groupby([*CELL, "run_id", name])[metric].mean(), values)
@@ -110,10 +108,19 @@ def subset_tables(group: Group, metric: str = "dice") -> list[Table]:
     return tables
 
 
-def _how_many(least: int, most: int) -> str:
-    """Of images; where draws have test images of their own, from the fewest to the most."""
-    span = f"{most}" if least == most else f"{least} to {most}"
-    return f"{span} image{'' if span == '1' else 's'}"
+def _how_many(known: pd.DataFrame, name: str, value: str) -> str:
+    """Images and, where they are known of all of them, patients with a value; where draws have test images of their
+    own, from the fewest to the most."""
+    mine, runs = known[known[name] == value], known.run_id.unique()
+    counted = {"image": mine.groupby("run_id").size()}
+    if mine.unit.str.startswith("patient ").all():
+        counted["patient"] = mine.groupby("run_id").unit.nunique()
+    told = []
+    for what, numbers in counted.items():
+        least, most = numbers.reindex(runs, fill_value=0).agg(["min", "max"])
+        span = f"{most}" if least == most else f"{least} to {most}"
+        told.append(f"{span} {what}{'' if span == '1' else 's'}")
+    return ", ".join(told)
 
 
 def by_value(group: Group, scores: pd.Series, names: Sequence[str]) -> list[list[str]]:

@@ -199,7 +199,8 @@ def run_all(
     """
     for folder in ("runs", "records"):
         check_writable(options.results / folder)
-    data = {(each.prepared_name, run.spec.values["data.size"]): each for run in runs for each in run.datasets.values()}
+    data = {(each.prepared_name, run.spec.values["data.size"]): each
+            for run in runs for each, _ in run.datasets.values()}
     for (_, size), dataset in sorted(data.items(), key=lambda item: item[0]):  # once, before many processes ask for it
         load_prepared(dataset, size, raw=options.data)
     queue, slots = Queue(runs, options), [Slot(each) for each in environments[: len(runs)]]

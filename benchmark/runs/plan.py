@@ -40,16 +40,16 @@ class Planned:
     state: str
     record: Mapping[str, Any] | None = None
     digest: str = ""
-    datasets: Mapping[str, Dataset] = field(default_factory=dict)  # all that the run needs, its own among them
+    datasets: Mapping[str, tuple[Dataset, str]] = field(default_factory=dict)  # all that the run needs, and its splits
 
 
 def plan(
     experiment: Experiment, results: Path, device_kind: str, only: Mapping[str, str] | None = None,
-    shard: tuple[int, int] = (1, 1), fingerprint_of: Callable[[Dataset], str | None] = lambda _: None,
+    shard: tuple[int, int] = (1, 1), fingerprint_of: Callable[[Dataset, str], str | None] = lambda *_: None,
 ) -> list[Planned]:
     """The cells of `experiment` whose row, method, dataset, ratio and draw are those of `only`; of `shard` (i, n), the
-    i-th, the n-th after it, and so on. fingerprint_of: what a data set's images are now; asked once for each that has
-    records.
+    i-th, the n-th after it, and so on. fingerprint_of: what a data set's images are now that a split's lists are
+    of; asked once for each that has records.
 
     UserError for a mistake in a cell, with file and line, and for two cells that are one run.
     """
@@ -70,7 +70,8 @@ def plan(
         if not cell.reason and path.exists():
             record, digest = read_with_digest(path)
             now = versions(run.spec.method, run.dataset)
-            stale = staleness(record, now, run.split, {key: fingerprint_of(each) for key, each in run.datasets.items()})
+            images = {key: fingerprint_of(*each) for key, each in run.datasets.items()}
+            stale = staleness(record, now, run.split, images)
             state = "stale" if stale else record["status"]
         elif not cell.reason:
             state = "running" if run.spec.run_id in running else "missing"

@@ -66,10 +66,13 @@ class ResolvedRun(NamedTuple):
     elsewhere: tuple[tuple[Dataset, Split], ...] = ()  # on whose test images the finished run is scored, too
 
     @property
-    def datasets(self) -> dict[str, Dataset]:
-        """All data that the run's numbers depend on, by the place of their fingerprint in its record."""
-        found = {"": self.dataset, **{f"pool {pool.name}": pool for pool, _ in self.pools}}
-        return found | {f"elsewhere {dataset.name}": dataset for dataset, _ in self.elsewhere}
+    def datasets(self) -> dict[str, tuple[Dataset, str]]:
+        """All data that the run's numbers depend on, each with its split, by the place of their fingerprint in its
+        record."""
+        found = {"": (self.dataset, self.split.file)}
+        for place, others in (("pool", self.pools), ("elsewhere", self.elsewhere)):
+            found |= {f"{place} {dataset.name}": (dataset, lists.file) for dataset, lists in others}
+        return found
 
 
 class Specifier:

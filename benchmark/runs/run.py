@@ -110,7 +110,7 @@ def run_or_load(
     path = record_of(options.results, spec.run_id)
     before = digest(path)
     if before and not _may_run(path, before, options):
-        now = {key: current_fingerprint(dataset, raw=options.data) for key, dataset in run.datasets.items()}
+        now = {key: current_fingerprint(*each, raw=options.data) for key, each in run.datasets.items()}
         return existing_record(path, run, now), True
     folder = (WatchedRunFolder if options.events else RunFolder)(options.results, spec)
     prepared, split, elsewhere = load_data(run, options.data)
@@ -160,7 +160,8 @@ def load_data(run: ResolvedRun, raw: str | None) -> tuple[PreparedData, Split, l
     UserError where it would learn from all of these."""
     size = run.spec.values["data.size"]
     split, *others = found = [
-        (load_prepared(dataset, size, raw=raw), lists) for dataset, lists in ((run.dataset, run.split), *run.elsewhere)
+        (load_prepared(dataset, size, raw=raw).part(lists.file), lists)
+        for dataset, lists in ((run.dataset, run.split), *run.elsewhere)
     ]
     for warning in (text for data, lists in found for text in check_split_matches_data(lists, data)):
         logger.warning(warning)

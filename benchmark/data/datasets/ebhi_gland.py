@@ -47,12 +47,13 @@ class EBHIGland(Dataset):
 
     def items(self, folder: Path) -> Iterator[Item]:
         for grade in self.grades:
-            for part in PARTS[: 2 - self.images_only]:
+            parts = PARTS[: 2 - self.images_only]
+            for part in parts:
                 if not (folder / grade / part).is_dir():
                     raise UserError(f"{folder / grade / part}: no such folder; {self.name} needs image and label of "
                                     f"{', '.join(self.grades)}")
-            images, masks = (keyed(folder / grade / part, "(.+)", str.upper, "name") for part in PARTS)
-            for name, image, mask in paired(images, masks, may_lack=True):
+            files = [keyed(folder / grade / part, "(.+)", str.upper, "name") for part in parts]
+            for name, image, mask in paired(files[0], files[-1] if len(files) > 1 else {}, may_lack=True):
                 known = NAME.fullmatch(name)
                 if known is None:
                     raise UserError(f"{image}: its name does not say a patient, as GT2100093-1-400-001 does; move it "

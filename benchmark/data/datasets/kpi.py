@@ -9,6 +9,7 @@ from benchmark.data.dataset import Dataset, Item, keyed, paired
 from benchmark.errors import UserError
 
 SETS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}  # folder -> our set
+PLACES = ("", "*_data_task1_patch_level/")  # the sets lie in one folder, or, unpacked one by one, each in its own
 
 
 class KPI(Dataset):
@@ -29,18 +30,24 @@ class KPI(Dataset):
 
     prefixes = ("kpi", "task1", "data")
     how_to_get = """KPIs 2024 is Synapse syn54077668 (free account; see sites.google.com/view/kpis2024): its folder
-        Task1_patch_level (train, validation and test)."""
+        Task1_patch_level (train, validation and test), or training_data_task1_patch_level (train in it) and so on side
+        by side, all unpacked."""
 
     def holds(self, folder: Path) -> bool:
-        return any((folder / "train").glob("**/img"))
+        return bool(_images(folder, "train"))
 
     def items(self, folder: Path) -> Iterator[Item]:
         for place, name in SETS.items():
-            for img in sorted((folder / place).glob("**/img")):
+            for img in _images(folder, place):
                 slide, kind, mask = img.parent.name, img.parent.parent.name, img.parent / "mask"
                 if not (mask.is_dir() or self.images_only):
                     raise UserError(f"{mask}: no such folder; it has the masks of {img}")
                 images = keyed(img, "(.+?)(?:_img)?", str, "patch")
                 masks = keyed(mask, "(.+?)(?:_mask|_img)?", str, "patch")
-                for patch, image, truth in paired(images, masks, may_lack=self.images_only):
+                for patch, image, truth in paired(images, {} if self.images_only else masks, may_lack=self.images_only):
                     yield Item(patch, image, truth, {"set": name, "slide": slide, "grade": kind})
+
+
+def _images(folder: Path, place: str) -> list[Path]:
+    """The folders of images of a set, a folder a slide."""
+    return sorted(path for outer in PLACES for path in folder.glob(f"{outer}{place}/**/img"))

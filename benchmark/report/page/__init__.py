@@ -23,6 +23,7 @@ from benchmark.report.gather import warnings_of
 from benchmark.report.image_selection import Shown, images_shareable, local_folder, select_images, thumbnails
 from benchmark.report.render import DASH, Bold, Table, between, number, part
 from benchmark.report.results_frame import METRICS, Group, Run
+from benchmark.report.sources import learned_from
 from benchmark.report.tables import COSTS, score_table
 
 PARTS = Path(__file__).parent
@@ -84,7 +85,7 @@ def render(
     environment.globals |= {"number": number, "part": part, "between": between}
     text = environment.get_template("page.html.j2").render(
         groups=[
-            {"group": group, "views": _views(group), "warnings": warnings_of(group),
+            {"group": group, "views": _views(group), "warnings": warnings_of(group), "learned": learned_from(group),
              "runs": _run_table(group, entry["runs"]), "tables": _others(tables.get(group.name, ())),
              "pictures": pictures.get(group.name, ())}
             for group, entry in zip(groups, found["groups"], strict=True)
