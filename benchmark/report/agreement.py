@@ -91,20 +91,19 @@ def _over_draws(one: Floats, two: Floats, apart: int = 0) -> Floats:
 def _interval(
     tau: float, of_draws: Floats, draws: int, whole: Floats | None = None, units: int = 0
 ) -> tuple[float, float]:
-    """The ends of a 95 % t-interval around tau, within [-1, 1]; nan with one draw.
+    """The ends of a 95 % t-interval around tau, within [-1, 1]; nan where no resample tells anything of the spread.
 
     Not percentiles: resampling reorders rows that are close, so that nearly all resamples may have a tau below ours.
-    of_draws: tau of resampled draws; whole: of resampled patients and draws, where there are patients.
+    of_draws: tau of resampled draws; whole: of resampled patients and draws, where there are patients. With one draw
+    the interval is over patients alone.
     """
-    if math.isnan(tau) or draws < 2:
-        return math.nan, math.nan
-    by_draws = float(np.nanvar(of_draws))
-    parts = [(by_draws * draws / (draws - 1), draws - 1)]
-    if whole is not None:
+    by_draws = float(np.nanvar(of_draws)) if draws > 1 and not math.isnan(tau) else 0.0
+    parts = [(by_draws * draws / (draws - 1), draws - 1)] if draws > 1 else []
+    if whole is not None and units > 1 and not math.isnan(tau):
         parts.append((max(float(np.nanvar(whole)) - by_draws, 0.0) * units / (units - 1), units - 1))
     variance = sum(part for part, _ in parts)
     if not variance:
-        return tau, tau
+        return math.nan, math.nan
     freedom = variance**2 / sum(part**2 / free for part, free in parts)  # Satterthwaite's
     half = t.ppf(TAILS[1], freedom) * math.sqrt(variance)
     return float(max(tau - half, -1)), float(min(tau + half, 1))

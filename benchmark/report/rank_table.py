@@ -43,10 +43,11 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
     if any(not math.isnan(one.low) for one in taus):
         notes.append(
             "The 95 % interval of tau is a t-interval around it, with the variance over resampled draws; of orders on "
-            "other data or settings over resampled patients too. With few draws it is less sure than it says."
+            "other data or settings over resampled patients too. With few draws it is less sure than it says; with one "
+            "draw it is over patients alone."
         )
     if any(math.isnan(one.low) and not math.isnan(one.tau) for one in taus):
-        notes.append("Tau has no interval where one draw, or one patient, tells nothing of the spread.")
+        notes.append("Tau has no interval where resamples tell nothing of its spread, as of one draw without patients.")
     header = ["method", "labels", "rank", "95 % range", "first", "group", "better than", "worse than"]
     return Table("Ranks, strict Dice", caption, header, rows, notes)
 
