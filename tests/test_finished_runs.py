@@ -273,6 +273,9 @@ def test_verify_finds_a_record_equal_and_a_changed_one_not(tiled, own, tmp_path)
     copy = tmp_path / "results"
     shutil.copytree(results / "records", copy / "records")
     path = copy / "records" / f"{record['run_id']}.json"
-    edit_json(path, weights_sha256="0" * 64)
+    strict = dict(record["scores"]["strict"])
+    del strict["precision"]  # a score that an older record lacks is no difference, another value is one
+    edit_json(path, weights_sha256="0" * 64, scores=record["scores"] | {"strict": strict | {"recall": 0.5}})
     result = invoke("verify", record["run_id"], "--results", copy)
     assert result.returncode == 4 and "weights: other weights" in result.stdout and "counts: equal" in result.stdout
+    assert "strict.recall was 0.5, now" in result.stdout and "precision" not in result.stdout

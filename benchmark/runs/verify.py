@@ -126,10 +126,10 @@ def count_differences(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarra
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Which values of two trees differ."""
+    """Which values of a tree are others now; what only the new one has is a score that was added to the suite since."""
     before, now = (pd.json_normalize(dict(tree)).iloc[0].to_dict() for tree in (old, new))
-    return listed(f"{key} was {before.get(key)}, now {now.get(key)}"
-                  for key in sorted(before | now) if before.get(key) != now.get(key))
+    differ = (key for key in sorted(before) if before[key] != now.get(key))
+    return listed(f"{key} was {before[key]}, now {now.get(key)}" for key in differ)
 
 
 def listed(differences: Iterable[str]) -> str | None:

@@ -6,11 +6,19 @@ Only runs of one specification, of the same code and on other models of a device
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmark.runs.run_files import device_label, read_record, record_files
+
+
+def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether these are two models for sure: older records name the brand alone."""
+    known = one.get("processor") and other.get("processor")
+    return device_label(one) != device_label(other) if known else bool(one["device"] != other["device"])
 
 
 def main(one: Path, other: Path) -> None:
@@ -23,8 +31,7 @@ def main(one: Path, other: Path) -> None:
     ]
     pairs = [
         (mine, yours) for mine, yours in pairs
-        if mine["numerics"] == yours["numerics"]
-        and device_label(mine["environment"]) != device_label(yours["environment"])
+        if mine["numerics"] == yours["numerics"] and _differ(mine["environment"], yours["environment"])
     ]  # fmt: skip
     if not pairs:
         sys.exit("no run of one specification on two models of a device in these folders")
