@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -90,6 +90,16 @@ def signed(bounds: stats.Interval | None) -> str:
 def above(group: Group, label: str, other: str, ratio: int) -> str:
     """The difference of two rows, and a dash for a row and itself."""
     return DASH if label == other else signed(difference(group, label, other, ratio))
+
+
+def beside(group: Group, label: str, others: Sequence[str], ratio: int) -> list[str]:
+    """A row's score, and how far it is above each of the others: cells under `headings`."""
+    return [score(group, label, ratio), *(above(group, label, other, ratio) for other in others)]
+
+
+def headings(others: Sequence[str], ratios: Sequence[int]) -> list[str]:
+    """The headings of what `beside` gives for each ratio."""
+    return [name for ratio in ratios for name in (f"{ratio} %", *(f"above {other}" for other in others))]
 
 
 def published_dice(name: str) -> dict[tuple[str, int], float]:
@@ -219,15 +229,13 @@ def control() -> str:
 def variants() -> str:
     """The three Semi-MoEs and what is left without the unlabelled images."""
     group = group_of("semimoe_light")
-    reference, rows = str(group.reference), []
+    others, rows = (str(group.reference), CONTROL), []
     for label in group.rows:
         trained = {run.record["cost"]["parameters_trained"] for run in group.finished(label, 20)}
         rows.append([group.display(label), *(f"{number / 1e6:.1f}" for number in trained)])
         for ratio in (20, 10):
-            compared = [above(group, label, other, ratio) for other in (reference, CONTROL)]
-            rows[-1] += [score(group, label, ratio), *compared]
-    header = [name for ratio in (20, 10) for name in (f"{ratio} %", f"above {reference}", f"above {CONTROL}")]
-    return table(["variant", "M trained", *header], rows)
+            rows[-1] += beside(group, label, others, ratio)
+    return table(["variant", "M trained", *headings(others, (20, 10))], rows)
 
 
 def experts() -> str:
@@ -250,11 +258,8 @@ def components() -> str:
     varied = [label for label in group.rows if label not in others]
     ratios = [ratio for ratio in (20, 10) if any(group.finished(label, ratio) for label in varied)]
     for label in group.rows:
-        rows.append([label])
-        for ratio in ratios:
-            rows[-1] += [score(group, label, ratio), *(above(group, label, other, ratio) for other in others)]
-    header = [name for ratio in ratios for name in (f"{ratio} %", *(f"above {other}" for other in others))]
-    return table(["gates and loss", *header], rows)
+        rows.append([label, *(cell for ratio in ratios for cell in beside(group, label, others, ratio))])
+    return table(["gates and loss", *headings(others, ratios)], rows)
 
 
 def weak() -> str:
@@ -299,14 +304,13 @@ def second_dataset() -> str:
     """What is measured on EBHI-Seg, best first, and how far each method is above both bounds."""
     group = group_of("ebhi_light")
     known = group.cell_scores()["mean"].unstack().reindex(columns=group.ratios)
-    rows, ratios = [], [ratio for ratio in group.ratios if ratio != 100 and known[ratio].notna().any()]
+    others, rows = (LOWER, CONTROL), []
+    ratios = [ratio for ratio in group.ratios if ratio != 100 and known[ratio].notna().any()]
     for label in known.sort_values([100, *ratios], ascending=False).dropna(how="all").index:
         rows.append([group.display(label)])
         for ratio in ratios:
-            bounds = [above(group, label, other, ratio) for other in (LOWER, CONTROL)]
-            rows[-1] += [score(group, label, 100 if label == UPPER else ratio), *bounds]
-    header = [name for ratio in ratios for name in (f"{ratio} %", f"above {LOWER}", f"above {CONTROL}")]
-    return table(["method", *header], rows)
+            rows[-1] += beside(group, label, others, 100 if label == UPPER else ratio)
+    return table(["method", *headings(others, ratios)], rows)
 
 
 def domains() -> str:
@@ -316,22 +320,20 @@ def domains() -> str:
         if groups[0].finished(label, 10):
             rows.append([groups[0].display(label)])
             for group in groups:
-                rows[-1] += [score(group, label, 10), above(group, label, LOWER, 10)]
+                rows[-1] += beside(group, label, (LOWER,), 10)
     return table(["method, unlabelled images", "on GlaS", f"above {LOWER}", "on EBHI-Seg", f"above {LOWER}"], rows)
 
 
 def prototypes() -> str:
     """MPAMatch-style without and with each of its prototypes, against its base."""
     group = group_of("mpamatch_light")
-    reference, rows = str(group.reference), []
+    others, rows = (str(group.reference),), []
     ratios = [ratio for ratio in group.ratios if any(group.finished(label, ratio) for label in group.rows)]
     for label in group.rows:
         if any(group.finished(label, ratio) for ratio in ratios):
-            rows.append([group.display(label)])
-            for ratio in ratios:
-                rows[-1] += [score(group, label, ratio), above(group, label, reference, ratio)]
-    header = [name for ratio in ratios for name in (f"{ratio} %", f"above {reference}")]
-    return table(["row", *header], rows)
+            cells = (cell for ratio in ratios for cell in beside(group, label, others, ratio))
+            rows.append([group.display(label), *cells])
+    return table(["row", *headings(others, ratios)], rows)
 
 
 MADE = (

@@ -70,32 +70,15 @@ def parts(out: Path, data: str | None) -> list[Part]:
     runs = (cells("supervised", 100), *(cells(method, ratio) for ratio in (20, 10) for method in methods))
     return [
         Part("tests", 0.25, (tests,), "a failure here is repaired before any number below is used"),
-        Part(
-            "profile",
-            0.15,
-            (profile,),
-            "the table of docs/performance.md; train.capture and train.precision stay where the overhead is below 1.03",
-        ),
-        Part(
-            "published",
-            0.12,
-            measure("published", *large, "--steps", "32", "--rounds", "2"),
-            "steps a second and memory beside the published style, for docs/performance.md",
-        ),
-        Part(
-            "slots",
-            0.12,
-            measure("slots", "--slots", "1,2,4", "--seconds", "6"),
-            "the last count whose steps a second rose is what `grid --slots` takes from here on",
-        ),
+        Part("profile", 0.15, (profile,), "the table of docs/performance.md; train.capture and train.precision stay "
+                                          "where the overhead is below 1.03"),
+        Part("published", 0.12, measure("published", *large, "--steps", "32", "--rounds", "2"),
+             "steps a second and memory beside the published style, for docs/performance.md"),
+        Part("slots", 0.12, measure("slots", "--slots", "1,2,4", "--seconds", "6"),
+             "the last count whose steps a second rose is what `grid --slots` takes from here on"),
         Part("stream", 0.06, measure("stream", *large, "--rounds", "5"), "whether images can stay on the host"),
-        Part(
-            "main",
-            0.30,
-            runs,
-            f"copy the records with `python -m benchmark records merge {out / 'results'}`, then "
-            "go on with `python -m benchmark grid main`",
-        ),
+        Part("main", 0.30, runs, f"copy the records with `python -m benchmark records merge {out / 'results'}`, then "
+                                 "go on with `python -m benchmark grid main`"),
     ]
 
 
@@ -167,13 +150,11 @@ def summary(ended: Sequence[Ended]) -> str:
     rows = [f"| {one.part.name} | {one.state} | {one.seconds:.0f} | {one.last.replace('|', '/')} |" for one in ended]
     todo = [
         f"- {one.part.name} failed: read {one.part.name}.txt, repair, and run `{one.command}`"
-        for one in ended
-        if one.state == "failed"
+        for one in ended if one.state == "failed"
     ]
     todo += [
         f"- {one.part.name} {one.state}: run `{one.command}`"
-        for one in ended
-        if one.state in ("out of time", "not begun")
+        for one in ended if one.state in ("out of time", "not begun")
     ]
     todo += [f"- {one.part.name}: {one.part.then}" for one in ended if one.state in ("done", "out of time")]
     return "\n".join(["| part | state | seconds | last line |", "|:--|:--|--:|:--|", *rows, "", "Next:", *todo, ""])

@@ -235,10 +235,12 @@ def keyed(folder: Path, name: str, key: Callable[[str], Key], what: str) -> dict
 
 
 def paired(
-    pictures: Mapping[Key, Path], masks: Mapping[Key, Path], *, may_lack: bool = False
+    pictures: Mapping[Key, Path], masks: Mapping[Key, Path], *, may_lack: bool = False, images_only: bool = False
 ) -> Iterator[tuple[Key, Path, Path | None]]:
     """Keys, images and masks in order. UserError for a mask without its image, and, unless it `may_lack` one (None), an
-    image without its mask."""
+    image without its mask. `images_only`: no mask is looked at."""
+    if images_only:
+        masks, may_lack = {}, True
     for lone, paths, lack in (
         (pictures.keys() - masks.keys() if not may_lack else (), pictures, "its mask is missing"),
         (masks.keys() - pictures.keys(), masks, "a mask without its image"),

@@ -100,8 +100,13 @@ def looks_like_a_mask(image: np.ndarray) -> bool:
     """Whether most neighbouring pixels of an image [H, W, 3] are equal, as in a mask, also one with grey edges or a
     constant one, and in no photograph of tissue."""
     colours = packed(image)
-    pairs = (colours[:, 1:] == colours[:, :-1], colours[1:] == colours[:-1])
-    return bool(sum(map(np.count_nonzero, pairs)) > ALIKE * sum(pair.size for pair in pairs))
+    return colours.size > 1 and _edges(colours) < 1 - ALIKE
+
+
+def _edges(values: np.ndarray) -> float:
+    """The share of neighbouring pixels [H, W] with two different values."""
+    differ = np.count_nonzero(values[:, 1:] != values[:, :-1]) + np.count_nonzero(values[1:] != values[:-1])
+    return float(differ / (2 * values.size - sum(values.shape)))
 
 
 def check_mask(mask: np.ndarray, classes: int | None, where: str) -> None:
@@ -116,8 +121,7 @@ def check_mask(mask: np.ndarray, classes: int | None, where: str) -> None:
             raise UserError(f"{where}: mask values {shown} in {wrong.size} pixels are outside the classes "
                             f"0..{classes - 1} (255 = ignore)")
     elif mask.size >= 1024:  # a tiny mask may be all edges
-        edges = np.count_nonzero(mask[:, 1:] != mask[:, :-1]) + np.count_nonzero(mask[1:] != mask[:-1])
-        share = edges / (2 * mask.size - sum(mask.shape))
+        share = _edges(mask)
         if share > MAX_EDGES:
             raise UserError(f"{where}: not a mask of objects ({share:.0%} of neighbouring pixels differ, "
                             f"{len(np.unique(mask))} values); is it a photograph, or saved with loss?")

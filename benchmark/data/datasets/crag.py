@@ -36,5 +36,5 @@ class CRAG(Dataset):
     def items(self, folder: Path) -> Iterator[Item]:
         for place, name in SETS.items():
             images, masks = (numbered(folder / place / part, r"\D*(\d+)") for part in PARTS)
-            for number, image, mask in paired(images, {} if self.images_only else masks, may_lack=self.images_only):
+            for number, image, mask in paired(images, masks, images_only=self.images_only):
                 yield Item(f"{name}_{number}", image, mask, {"set": name})

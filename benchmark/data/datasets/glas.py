@@ -44,7 +44,7 @@ class GlaS(Dataset):
         known = _grades(table)
         for name in SETS:
             images, masks = numbered(folder, rf"{name}_(\d+)"), numbered(folder, rf"{name}_(\d+)_anno")
-            for _, image, mask in paired(images, {} if self.images_only else masks, may_lack=self.images_only):
+            for _, image, mask in paired(images, masks, images_only=self.images_only):
                 if image.stem not in known:
                     raise UserError(f"{table}: no row for the image {image.stem}")
                 patient, grade = known.pop(image.stem)

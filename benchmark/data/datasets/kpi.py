@@ -44,7 +44,7 @@ class KPI(Dataset):
                     raise UserError(f"{mask}: no such folder; it has the masks of {img}")
                 images = keyed(img, "(.+?)(?:_img)?", str, "patch")
                 masks = keyed(mask, "(.+?)(?:_mask|_img)?", str, "patch")
-                for patch, image, truth in paired(images, {} if self.images_only else masks, may_lack=self.images_only):
+                for patch, image, truth in paired(images, masks, images_only=self.images_only):
                     yield Item(patch, image, truth, {"set": name, "slide": slide, "grade": kind})
 
 
