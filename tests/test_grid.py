@@ -26,6 +26,7 @@ from benchmark.runs.plan import plan
 from benchmark.runs.request import specify
 from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.runs.run_files import RunFolder, digest
+from benchmark.runs.verify import sample
 from tests.conftest import ROOT, edit_json, handlers_kept, invoke, one_line_error
 
 pytestmark = pytest.mark.slow
@@ -345,6 +346,22 @@ def test_a_grid_warns_where_runs_that_are_compared_come_from_several_processors(
     del other["processor"]  # a record from before processors were told apart
     edit_json(path, environment=other)
     assert "warning" not in invoke(*line).stderr
+
+
+def test_a_sample_to_verify_was_made_on_this_model_of_device_where_there_are_enough(experiment, tmp_path):
+    first, second = (
+        run_or_load(cell.request, RunOptions(tmp_path))[0] for cell in read_experiment(str(experiment)).cells[:2]
+    )
+    here = second["environment"]
+    edit_json(tmp_path / "records" / f"{second['run_id']}.json", environment=here | {"device": "another"})
+
+    def taken(number: int, seed: int = 0) -> list[str]:
+        return [path.stem for path in sample(str(experiment), number, seed, tmp_path, torch.device("cpu"))]
+
+    assert {name for seed in range(8) for name in taken(1, seed)} == {first["run_id"]}
+    assert taken(2) == sorted((first["run_id"], second["run_id"]))
+    with pytest.raises(UserError, match="only 2 finished runs"):
+        taken(3)
 
 
 def test_mistakes_are_one_line(experiment, tmp_path):

@@ -125,7 +125,7 @@ def _records(arguments: argparse.Namespace) -> list[Path]:
         return [path for path in found.values() if path is not None]
     if len(names) > 1 or arguments.sample < 1:
         raise UserError("--sample N takes one experiment and a number of at least 1: verify EXPERIMENT --sample 3")
-    paths = sample(names[0], arguments.sample, arguments.seed, results, devices.choose(arguments.device).type)
+    paths = sample(names[0], arguments.sample, arguments.seed, results, devices.choose(arguments.device))
     for path in paths:
         logger.info("taken at random (seed %d): %s", arguments.seed, path.stem)
     return paths

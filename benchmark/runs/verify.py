@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from benchmark.data.load import load_dataset
 from benchmark.errors import Interrupted, UserError
@@ -19,7 +20,7 @@ from benchmark.runs.experiment import read_experiment
 from benchmark.runs.plan import plan
 from benchmark.runs.request import Request
 from benchmark.runs.run import RunOptions, run_or_load
-from benchmark.runs.run_files import read_counts, read_record, record_of, spec_of
+from benchmark.runs.run_files import device_label, read_counts, read_record, record_of, spec_of
 from benchmark.spec import Spec
 from benchmark.training import device as devices
 from benchmark.training.setup import code_versions
@@ -41,16 +42,23 @@ class Comparison:
         return not any(self.differences.values())
 
 
-def sample(experiment: str, number: int, seed: int, results: Path, device_kind: str) -> list[Path]:
-    """The records of `number` finished runs of an experiment, taken at random; UserError where there are fewer."""
-    done = sorted(
-        entry.spec.run_id for entry in plan(read_experiment(experiment), results, device_kind)
+def sample(experiment: str, number: int, seed: int, results: Path, device: torch.device) -> list[Path]:
+    """The records of `number` finished runs of an experiment, taken at random; UserError where there are fewer.
+
+    If this model of device has made as many, they are its own: on another model, equality is not expected.
+    """
+    done = {
+        entry.spec.run_id: device_label(entry.record["environment"])
+        for entry in plan(read_experiment(experiment), results, device.type)
         if entry.record is not None and entry.record["status"] == "done"
-    )
+    }
     if number > len(done):
         raise UserError(f"--sample {number}: {results / 'records'} holds only {len(done)} finished runs of "
-                        f"{experiment} made on {device_kind}")
-    return [record_of(results, name) for name in sorted(random.Random(seed).sample(done, number))]
+                        f"{experiment} made on {device.type}")
+    here = device_label(devices.environment(device))
+    own = [name for name, label in done.items() if label == here]
+    names = own if len(own) >= number else done
+    return [record_of(results, name) for name in sorted(random.Random(seed).sample(sorted(names), number))]
 
 
 def caveats_of(record: Mapping[str, Any], device_name: str) -> list[str]:
