@@ -163,6 +163,11 @@ def test_light_decoders_may_read_the_feature_of_an_eighth_of_the_side(net, level
     assert any(reached) and not all(reached)  # what is coarser learns nothing from the consistency
 
 
+def test_the_finest_feature_is_taken_where_all_are_coarser():
+    net = task(net="unet_lite").network()
+    assert net.level(1, torch.zeros(1, 3, 64, 64)) == (0, 2) and net.training
+
+
 def test_no_auxiliary_decoder_at_all_is_refused():
     with pytest.raises(UserError, match="there would be no auxiliary decoder"):
         CCT(task(), **NONE)

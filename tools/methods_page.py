@@ -39,8 +39,9 @@ tests of its own, and every method passes the conformance suite (`python -m benc
 
 All methods share some things that their papers do otherwise:
 
-- **One learning rate for all parameters.** With a pretrained encoder, papers of natural images give the rest of the
-  network ten times its rate (UniMatch V2: forty times).
+- **One learning rate for all parameters**, but for Semi-MoE's loss weights and Cross Teaching's transformer. With a
+  pretrained encoder, papers of natural images give the rest of the network ten times its rate (UniMatch V2: forty
+  times).
 - **The supervised loss is the configured one**, cross-entropy plus Dice in most presets. A weight that a paper has
   beside half of that sum is doubled. A weight that it has beside cross-entropy alone, or Dice alone, is kept: then the
   unlabelled images weigh less here than there, by up to a half.
