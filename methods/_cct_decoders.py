@@ -33,16 +33,17 @@ def light_decoder(width: int, classes: int, stride: int) -> nn.Sequential:
 
 
 class LightDecoders(nn.Module):
-    """A light decoder of the deepest feature for every perturbation, `counts[name]` of each kind."""
+    """A light decoder of one feature, of this `level`, for every perturbation, `counts[name]` of each kind."""
 
-    def __init__(self, counts: Mapping[str, int], width: int, classes: int, stride: int) -> None:
+    def __init__(self, counts: Mapping[str, int], width: int, classes: int, stride: int, level: int = -1) -> None:
         super().__init__()
+        self.level = level
         self.kinds = [name for name, count in counts.items() for _ in range(count)]
         self.decoders = nn.ModuleList(light_decoder(width, classes, stride) for _ in self.kinds)
 
     def forward(self, features: Sequence[Tensor], logits: Tensor) -> list[Tensor]:
         """Features and the main decoder's logits, which guide CutOut and the masks -> every decoder's logits."""
-        z = features[-1]
+        z = features[self.level]
         mask = perturb.foreground(logits, (z.shape[2], z.shape[3]))
         boxes = perturb.object_boxes(mask)
         guides = {"context_mask": (mask,), "object_mask": (mask,), "cutout": (boxes,)}

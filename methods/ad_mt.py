@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -33,21 +35,24 @@ class ADMT(Method):
         weight: of the Dice term. The authors' 2 beside (CE + Dice) / 2 is 4 beside CE + Dice.
         threshold: on max q. 0.95 in the authors' code.
         decay: of the teachers; the average starts from a copy, each teacher's at its own first update. 0.99 in the
-            authors' code, where both copy in the first 50 of 30,000 steps.
-        period: the longest turn in steps. 50 in the authors' code, of 30,000.
+            authors' code, where both copy in the first 100 of 30,000 steps.
+        period: the longest turn in steps. 50 in the authors' code, half an epoch of theirs, of 30,000 steps. In 400
+            steps it is an eighth of training, in which the other teacher stands still.
         ramp: of the weight, complete at a quarter of the steps. Sigmoid in the authors' code.
         bn_stats: BatchNorm of the teachers: averaged as in the authors' code, copied, or its own. Theirs predicts in
-            training mode in its turn.
+            training mode in its turn, and in evaluation mode in the other's.
+        student_wins: where the student may overrule: `everywhere`, or only in `conflicts` of the two teachers, as in
+            the authors' code.
 
     Differs from published code:
         - Its entropies are in bits, a wider spread of weights; here in nats.
-        - Its student wins only where the two teachers disagree; here wherever it differs from their mean.
         - Its Dice is of the whole batch; here of every image, with 1 added to both sides.
         - In the second teacher's turns it compares mixed labels with the student's of the plain view; here labels are
           mixed last.
     """
 
     display = "AD-MT"
+    later = {"student_wins": "everywhere"}
     views = {"labelled": ("weak",), "unlabelled": ("weak", "photometric")}
     turn: Tensor
     left: Tensor
@@ -57,10 +62,11 @@ class ADMT(Method):
     def __init__(
         self, task: Task, *, weight: NonNegative = 4.0, threshold: Share = 0.95, decay: Share = 0.99,
         period: Count = 50, ramp: Ramp = "sigmoid", bn_stats: BNStats = "ema",
+        student_wins: Literal["everywhere", "conflicts"] = "everywhere",
     ) -> None:
         super().__init__()
         self.task, self.weight, self.threshold, self.decay, self.period = task, weight, threshold, decay, period
-        self.ramp = ramp
+        self.ramp, self.student_wins = ramp, student_wins
         self.net = task.network()
         self.first, self.second = Teacher(self.net, bn_stats), Teacher(self.net, bn_stats)
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
@@ -70,9 +76,12 @@ class ADMT(Method):
     @torch.no_grad()
     def labels(self, image: Tensor) -> Tensor:
         """Pseudo-labels of weak views: the teachers', or the student's where it is surer; 255 below the threshold."""
-        confidence, label = weighted_mean(self.first(image), self.second(image)).max(1)
+        first, second = self.first(image), self.second(image)
+        confidence, label = weighted_mean(first, second).max(1)
         own_confidence, own_label = self.net(image).to(confidence.dtype).softmax(1).max(1)
         wins = (own_label != label) & (own_confidence > confidence)
+        if self.student_wins == "conflicts":
+            wins = wins & (first.argmax(1) != second.argmax(1))
         self.log("student wins", wins.float().mean())
         label = torch.where(wins, own_label, label)
         return torch.where(torch.maximum(confidence, own_confidence * wins) >= self.threshold, label, IGNORE)

@@ -42,8 +42,8 @@ class BCP(Method):
         keep: of the pseudo-label's components. The authors keep the `largest` of each class: right for a heart; of
             glands it keeps a third of the pixels. `largest` runs on the host.
         decay: of the teacher. 0.99 in the paper.
-        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its own; the authors average it and predict in
-            training mode.
+        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own`. The authors average it, too, but
+            label in training mode, by the batch's statistics; `own` gives their labels.
 
     Differs from published code:
         - It halves the batch: one half of the labelled images goes in, the other out. Here all go both ways, in pairs.

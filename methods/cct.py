@@ -17,7 +17,7 @@ class CCT(Method):
     """CCT (Ouali et al. 2020, CVPR): auxiliary decoders must predict from perturbed features what the main one does.
 
     The main decoder g learns from labelled images alone and is all that predicts; the auxiliary decoders g_k are light,
-    read the deepest feature and see unlabelled images alone. SSL4MIS and XNet have another method under this name:
+    read one feature and see unlabelled images alone. SSL4MIS and XNet have another method under this name:
     `decoders=full supervise_auxiliary=true detach=false`.
 
     Loss:
@@ -38,14 +38,18 @@ class CCT(Method):
         decoders: `full`: three copies of the network's decoder, of perturbed features of all scales; no counts then.
         supervise_auxiliary: the supervised term is the mean of all heads'. True in SSL4MIS and XNet.
         detach: no gradient through the target. False in SSL4MIS and XNet.
+        reads: which feature the light decoders read. The authors' has an `eighth` of the side; the `deepest` one of
+            EfficientNet-Lite0 a 32nd, 5 x 5 positions of an image of 160 px.
 
     Differs from published code:
         - Objects for CutOut are found at the feature's size, and on the device.
         - VAT's direction is the limit of the authors', whose step of 1e-6 is lost in single precision.
+        - Its main decoder reads that feature alone; here it has the features of all scales.
         - A light decoder is linear, without ReLUs, and the decoders' learning rate is not ten times higher.
     """
 
     display = "CCT"
+    later = {"reads": "deepest"}
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
     tuning = {"weight": Log(0.57, 14.3), "ramp_until": Choice(0.1, 0.4, 1.0)}
 
@@ -54,6 +58,7 @@ class CCT(Method):
         vat: CountOrNone = 2, dropout: CountOrNone = 6, cutout: CountOrNone = 6, context_mask: CountOrNone = 2,
         object_mask: CountOrNone = 2, feature_drop: CountOrNone = 6, feature_noise: CountOrNone = 6,
         decoders: Literal["light", "full"] = "light", supervise_auxiliary: bool = False, detach: bool = True,
+        reads: Literal["deepest", "eighth"] = "deepest",
     ) -> None:
         super().__init__()
         counts = {
@@ -69,8 +74,11 @@ class CCT(Method):
         if decoders == "full":
             self.auxiliary = FullDecoders([task.network() for _ in range(3)])
         else:
+            level, stride = -1, self.net.divisor
+            if reads == "eighth":
+                level, stride = self.net.level(8, torch.zeros(1, task.channels, task.size, task.size))
             with task.init_seed():
-                self.auxiliary = LightDecoders(counts, self.net.feature_widths[-1], task.classes, self.net.divisor)
+                self.auxiliary = LightDecoders(counts, self.net.feature_widths[level], task.classes, stride, level)
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:
         features = self.net.encode(labelled.weak)

@@ -35,7 +35,8 @@ class CorrMatch(Method):
     Args:
         weight: of the unsupervised terms. 1 in the paper.
         threshold: T at the start. 0.85 in the authors' code for VOC; it creeps up, and late few pixels pass.
-        momentum: of T. 0.999 in the authors' code; in 400 steps T goes a third of its way.
+        momentum: of T. 0.999 in the authors' code: 1,000 of some 50,000 steps, so that T is near 1 for most of their
+            training. In 400 steps T goes a third of its way, which lets more pixels pass.
         dropout: of the features for L_fp. 0.5 in the paper.
         ramp: of the weight. None in the paper.
 
@@ -58,12 +59,9 @@ class CorrMatch(Method):
     ) -> None:
         super().__init__()
         self.task, self.weight, self.momentum, self.ramp = task, weight, momentum, ramp
-        self.net = task.network().eval()
-        with torch.no_grad():
-            features = self.net.encode(torch.zeros(1, task.channels, task.size, task.size))
-        self.net.train()
-        self.level = max(k for k, z in enumerate(features) if 16 * z.shape[-1] >= task.size)
-        self.drops = nn.ModuleList(nn.Dropout2d(dropout) for _ in features)
+        self.net = task.network()
+        self.level, _ = self.net.level(16, torch.zeros(1, task.channels, task.size, task.size))
+        self.drops = nn.ModuleList(nn.Dropout2d(dropout) for _ in self.net.feature_widths)
         with task.init_seed():
             self.correlation = Correlation(self.net.feature_widths[self.level], task.classes)
         self.threshold: Tensor

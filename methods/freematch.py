@@ -38,6 +38,7 @@ class FreeMatch(Method):
         - The strong view is CutMixed as well, and labels go with it, as in UniMatch's FixMatch.
         - A class that no confident pixel of the strong view is predicted as has no part in the fairness; there it
           adds a constant.
+        - It evaluates a moving average of the weights (0.999); here, as in UniMatch's FixMatch, the network itself.
         - Its options use_quantile and clip_thresh, off by default, are not offered.
     """
 

@@ -36,7 +36,8 @@ class ICT(Method):
     Differs from published code:
         - The paper's code has one l a batch; SSL4MIS blends the first half of a batch with the second.
         - The paper's code also mixes labelled images, blends the teacher's logits instead of its probabilities, and
-          ends its ramp after a quarter of the epochs.
+          ends its ramp after a quarter of the epochs. It reports the teacher; here, as in SSL4MIS, the student is
+          official.
     """
 
     display = "ICT"

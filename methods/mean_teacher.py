@@ -28,6 +28,7 @@ class MeanTeacher(Method):
             equal networks differ already, and a large w drives them apart (docs/findings.md).
 
     Differs from published code:
+        - The paper reports the teacher; here, as in SSL4MIS, the student is official.
         - SSL4MIS has no consistency in the first 1,000 steps, in this method alone; here it has the ramp only.
         - PyMIC discards the average (its teacher decays to zero), USB compares a view with itself: not repeated.
     """

@@ -68,7 +68,8 @@ class SSNet(Method):
     Args:
         weight: of both. 0.1 in the authors' code, beside Dice alone.
         compactness: of the second. 0.1 in the authors' code.
-        length: of r, all pixels together. 6 in the authors' code.
+        length: of r, all pixels together. 6 in the authors' code, for one channel of 256 x 256 px scaled to [0, 1];
+            normalised images of three channels have a larger spread, so that r is weaker.
         probe: 10 in the authors' code.
         keep: which vectors the memory keeps; the authors' comment says the highest, their code keeps the `lowest`.
         background: whether class 0 has a memory. False in the authors' code.

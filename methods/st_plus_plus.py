@@ -45,6 +45,7 @@ class STPlusPlus(Method):
         - It trains on one set of both kinds, the labelled images repeated; here each step has as many of both.
           Images that are not selected still pass through the network, BatchNorm included; they have no part in
           cross-entropy, and a Dice loss of 0, so that Dice weighs half in the second stage.
+        - It labels by the mean over five scales and mirrored images; here by the image alone.
         - It rounds the half down; here to the nearest.
         - Its box has sides of 0.3 to 3.3 to one and random values; here it is a square of the mean colour.
     """

@@ -30,17 +30,19 @@ class TopoSemiSeg(Method):
 
     Args:
         weight: of the pixels' term. 0.1, by third parties' notes; no training code is public.
-        ramp: w. Sigmoid by the same notes; here it runs over all of training.
+        ramp: w. Sigmoid over all of training, by the same notes.
         topology: weight of both topological terms. 0.002 in the released loss.
         start: share of training without topology; for the notes' 12,000 steps without and 500 epochs with it.
         signal: least persistence of a signal. 0.7 in the released loss.
         tile: side of the tiles in pixels. 100 in the released loss.
         released_targets: the released loss's mistake: it writes the teacher's births and deaths as 1 - P and compares
             them with P, so that L_signal is not 0 for equal maps and pulls confident glands down.
-        decay: of the teacher. 0.999, by the same notes.
-        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its own.
+        decay: of the teacher. 0.999, by the same notes, of some 15,000 steps. In 400 steps it is the mean of all
+            weights since the start.
+        bn_stats: BatchNorm of the teacher: averaged as by the same notes, copied, or its own.
 
     Differs from published code:
+        - The notes' average has the full decay from the first step; here it warms up as it does anywhere.
         - It matches by 1-Wasserstein in the maximum norm, and skips tiles that are 0 or 1 throughout.
         - It lets one of several points that share a pixel win; here they add up.
         - It takes the tile's corner as the death pixel of the component that never dies; here it has none.

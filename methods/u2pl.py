@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, cross_entropy, entropy, pseudo_label
-from benchmark.method import Batch, Clock, Logits, Losses, Method, Task
+from benchmark.method import Batch, Clock, Logits, Losses, Method, Phase, Task
 from benchmark.ranges import Count, Linear, Log, NonNegative, Share, ShareBelow1
 from methods._pixel_contrast import WIDTH, PixelMemory, Represented, info_nce, sample
 
@@ -38,29 +38,36 @@ class U2PL(Method):
         rank: 3 in the paper, for 19 or 21 classes; at most C - 1, as beyond that no dropped pixel is a negative.
         memory: features kept of each class. 30,000 in the paper, 50,000 of the background.
         decay: of the teacher. 0.99 in the authors' code.
-        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own`: the authors label the weak view in
-            evaluation mode, and take entropy and features in training mode.
+        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own`: the authors average no statistics.
+            They label the weak view in evaluation mode, and take entropy and features in training mode.
+        warmup: share of training that is supervised alone; the teacher is a copy at its end. One epoch in the authors'
+            code, of 80 (VOC) or 200 (Cityscapes).
 
     Differs from published code:
         - Its negatives of class c must themselves be labelled c, so that labelled pixels never are any; here as in the
           paper.
         - Its mean over classes counts classes without memory as 0.
-        - Its first epoch is supervised alone, and its anchors are the most certain 20 % (falling). Classes beyond the
-          20th rank do not count.
+        - Its anchors, and the pixels behind z+, are the most certain 20 % (falling) beside the labelled ones. Classes
+          beyond the 20th rank do not count.
+        - It reports the teacher; here the student is official.
         - Its strong view is CutMix alone, in half of the steps; here it also has other colours and blur.
         - Its features have 256 channels. All new negatives enter its memory; here at most 256 of a class at a step.
         - It writes the one-hot labels of a whole batch to the first image, so that the contrast is of this image alone.
     """
 
     display = "U2PL"
+    later = {"warmup": 0.0}
     views = {"labelled": ("weak",), "unlabelled": ("weak", "strong")}
     tuning = {"weight": Log(0.2, 5), "contrast": Log(0.05, 5), "unreliable": Linear(0.05, 0.5)}
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, contrast: NonNegative = 1.0, unreliable: ShareBelow1 = 0.2,
         rank: Count = 3, memory: Count = 4096, decay: Share = 0.99, bn_stats: BNStats = "ema",
+        warmup: ShareBelow1 = 0.0,
     ) -> None:
         super().__init__()
+        self.phases = ({"warm-up": Phase(0.0)} if warmup else {}) | {"train": Phase(warmup)}
+        self.phase = next(iter(self.phases))
         self.task, self.weight, self.contrast, self.unreliable = task, weight, contrast, unreliable
         self.rank, self.decay = min(rank, task.classes - 1), decay
         net = task.network()
@@ -100,7 +107,12 @@ class U2PL(Method):
             valid.append(real.any())
         return torch.stack(losses).sum() / torch.stack(valid).sum().clamp(min=1)
 
+    def begin_phase(self, name: str, images: object) -> None:
+        self.teacher.net.load_state_dict(self.student.state_dict())
+
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Losses:
+        if self.phase == "warm-up":
+            return {"supervised": self.task.criterion(self.student(labelled.weak)[0], labelled.mask)}
         label = unlabelled.cutmix("strong", pseudo_label(self.teacher(unlabelled.weak)[0]))
         teacher_l, features_l = self.teacher(labelled.weak)
         teacher_u, features_u = self.teacher(unlabelled.strong)
@@ -121,7 +133,7 @@ class U2PL(Method):
         }
 
     def after_step(self, clock: Clock) -> None:
-        self.teacher.ema_update(self.student, clock.ema(self.decay))
+        self.teacher.ema_update(self.student, clock.in_phase.ema(self.decay))
 
     def predict(self, image: Tensor) -> Logits:
         return {"student": self.student.net(image), "teacher": self.teacher.net.net(image)}

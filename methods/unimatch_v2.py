@@ -37,13 +37,15 @@ class UniMatchV2(Method):
     Args:
         weight: of the unsupervised terms. 1 in the paper.
         threshold: on max q. 0.95 in the paper.
-        decay: of the teacher. 0.996 in the paper.
+        decay: of the teacher. 0.996 in the paper: 250 of the authors' 39,000 steps. In 400 steps the teacher is for
+            250 the mean of all weights since the start.
         drop: complementary dropout; the paper's ablation without it.
         ramp: of the weight. None in the paper.
         bn_stats: BatchNorm of the teacher: averaged as in the authors' code, copied, or its own.
 
     Differs from published code:
-        - It halves the sum of all terms, a factor on the learning rate.
+        - It halves the sum of all terms, a factor on the learning rate. It evaluates both and saves by the student's
+          score; here the student is official.
         - Its CutMix partner is the image at the other end of the batch; here it is the next one.
         - Its features are of one width and share one mask; here every scale has its own.
     """

@@ -38,7 +38,8 @@ class WeakTeacherStudent(Method):
 
     Args:
         warmup: share of training without a teacher. 0.2 to 0.25 in the README.
-        decay: of the teacher. 0.999 in the README.
+        decay: of the teacher. 0.999 in the README, from the teacher's first step; here the average warms up as it does
+            anywhere, so that in a few hundred steps it is the mean of all weights since the teacher's start.
         decay_start: where `decay` rises from; none: it does not. 0.99 in the summary.
         threshold: at first. 0.95 in the README; 0.95 throughout in the authors' script.
         threshold_end: at last, above 1 / C, where every pixel passes. 0.25 in the README for four classes; 0.6 is ours.

@@ -36,6 +36,8 @@ def expected_labels(method, image):
     w1, w2 = (np.exp((p * np.log(p)).sum(1, keepdims=True)) for p in (p1, p2))
     q = (w1 * p1 + w2 * p2) / (w1 + w2)
     wins = (own.argmax(1) != q.argmax(1)) & (own.max(1) > q.max(1))
+    if method.student_wins == "conflicts":
+        wins &= p1.argmax(1) != p2.argmax(1)
     label = np.where(wins, own.argmax(1), q.argmax(1))
     return np.where(np.where(wins, own.max(1), q.max(1)) >= method.threshold, label, IGNORE), wins
 
@@ -48,11 +50,22 @@ def test_weights_sum_to_1_and_the_surer_teacher_has_the_larger_one():
     assert found.sum().item() == pytest.approx(1) and w1 > w2
 
 
-def test_labels_are_the_teachers_unless_the_student_differs_and_is_surer():
-    method = learner(threshold=0.6)
+@pytest.mark.parametrize("student_wins", ["everywhere", "conflicts"])
+def test_labels_are_the_teachers_unless_the_student_differs_and_is_surer(student_wins):
+    method = learner(threshold=0.6, student_wins=student_wins)
     expected, wins = expected_labels(method, images().weak)
     assert np.array_equal(method.labels(images().weak).numpy(), expected)
     assert 0 < wins.mean() < 0.9 and method.logged["student wins"].item() == pytest.approx(wins.mean())
+
+
+def test_two_teachers_that_agree_cannot_be_overruled_where_only_conflicts_may_be():
+    method, answers = learner(threshold=0.0, student_wins="conflicts"), {}
+    for name, logits in (("first", [2.0, 0.0]), ("second", [1.0, 0.0]), ("net", [0.0, 5.0])):
+        answers[name] = torch.tensor(logits).view(1, 2, 1, 1)
+        getattr(method, name).forward = lambda image, name=name: answers[name]
+    assert method.labels(images().weak).item() == 0
+    answers["second"] = -answers["second"]
+    assert method.labels(images().weak).item() == 1
 
 
 @pytest.mark.parametrize("turn", [0, 1])

@@ -151,6 +151,23 @@ def test_the_published_variant_has_three_further_decoders_of_all_scales(monkeypa
     assert all(not torch.equal(a, b) for k, a in enumerate(heads) for b in heads[:k])
 
 
+@pytest.mark.parametrize(("net", "level"), [("unet_small", 3), ("unet_lite", 2)])
+def test_light_decoders_may_read_the_feature_of_an_eighth_of_the_side(net, level):
+    method, seen = CCT(task(net=net, size=64), **(dict.fromkeys(NONE, 1) | {"reads": "eighth"})), []
+    method.auxiliary.decoders[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    calls = watch_auxiliary(method)
+    terms(method, batch(64), unlabelled(64), Clock(10))["consistency"].backward()
+    assert seen[-1].shape == calls[-1][0][level].shape and seen[-1].shape[-1] == 8
+    assert all(logits.shape == (2, 2, 64, 64) for logits in calls[-1][2])
+    reached = [p.grad is not None for p in method.net.encoder.parameters()]
+    assert any(reached) and not all(reached)  # what is coarser learns nothing from the consistency
+
+
+def test_the_finest_feature_is_taken_where_all_are_coarser():
+    net = task(net="unet_lite").network()
+    assert net.level(1, torch.zeros(1, 3, 64, 64)) == (0, 2) and net.training
+
+
 def test_no_auxiliary_decoder_at_all_is_refused():
     with pytest.raises(UserError, match="there would be no auxiliary decoder"):
         CCT(task(), **NONE)

@@ -151,6 +151,27 @@ def test_the_teacher_follows_the_student():
         assert torch.allclose(now, 0.9 * old + 0.1 * student, atol=1e-6)
 
 
+def test_the_warm_up_learns_from_labels_alone_and_the_teacher_is_a_copy_at_its_end():
+    method = learner(warmup=0.25, decay=0.9)
+    assert {name: phase.start for name, phase in method.phases.items()} == {"warm-up": 0.0, "train": 0.25}
+    assert set(terms(method, batch(), mixed(), Clock(20))) == {"supervised"}
+    method.phase, clock = "train", Clock(20)
+    method.begin_phase("train", {})
+    for mine, yours in zip(method.teacher.net.state_dict().values(), method.student.state_dict().values(), strict=True):
+        assert torch.equal(mine, yours)
+    clock.step.fill_(5)
+    clock.phase_steps = range(5, 20)
+    train(method, clock, 1, mixed())  # counted from the phase's start: the first update copies
+    for mine, yours in zip(method.teacher.parameters(), method.student.parameters(), strict=True):
+        assert torch.equal(mine, yours)
+
+
+def test_without_a_warm_up_there_is_one_phase_and_all_terms_from_the_first_step():
+    method = learner()
+    assert list(method.phases) == ["train"]
+    assert set(terms(method, batch(), mixed(), Clock(20))) == {"supervised", "reliable", "contrast"}
+
+
 def test_the_contrast_teaches_the_student_alone_and_only_real_classes_count():
     method = learner()
     found = terms(method, batch(), mixed(), Clock(10))["contrast"]

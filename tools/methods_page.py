@@ -37,6 +37,22 @@ tables, each with its source (`unknown`: a guess). The column `tune` has the ran
 quarter of the configured one to four times that. Parameters are counted under `paper` at 256 px. Every mechanism has
 tests of its own, and every method passes the conformance suite (`python -m benchmark check all`).
 
+All methods share some things that their papers do otherwise:
+
+- **One learning rate for all parameters**, but for Semi-MoE's loss weights and Cross Teaching's transformer. With a
+  pretrained encoder, papers of natural images give the rest of the network ten times its rate (UniMatch V2: forty
+  times).
+- **The supervised loss is the configured one**, cross-entropy plus Dice in most presets. A weight that a paper has
+  beside half of that sum is doubled. A weight that it has beside cross-entropy alone, or Dice alone, is kept: then the
+  unlabelled images weigh less here than there, by up to a half.
+- **Each view passes through the network by itself**, and BatchNorm normalises it by itself. Many published codes join
+  labelled and unlabelled images in one batch.
+- **A moving average counts steps, as in the papers**, where training has 6,000 steps or more. `light` has 400: there a
+  decay of 0.99 averages over the last quarter of training, and 0.999 over all of it. Ramps are shares of training, of
+  the length that their source gives them.
+- **The student is official**, where there is a teacher, also where the paper reports the teacher. The other output is
+  scored, too.
+
 Where a section has a table *beside the released code*, both were run on the same logits, labels and masks, drawn at
 random by a seed, in float64. Of the released script the training step itself was run, from the head of its loop to
 `optimizer.zero_grad()`, with these logits in place of its networks and without CUDA. Ours are the terms that the

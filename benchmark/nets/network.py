@@ -33,6 +33,18 @@ class Network(nn.Module):
         features: list[Tensor] = self.encoder(x)
         return features
 
+    @torch.no_grad()
+    def level(self, stride: int, image: Tensor) -> tuple[int, int]:
+        """Which of the features of an image [1, channels, S, S] is the coarsest of at most this stride, and its stride.
+
+        The finest one where all are coarser.
+        """
+        training = self.training
+        strides = [image.shape[-1] // z.shape[-1] for z in self.eval().encode(image)]
+        self.train(training)
+        level = max((level for level, own in enumerate(strides) if own <= stride), default=0)
+        return level, strides[level]
+
     def decode(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Features -> maps, coarse to fine; the last is [B, width, H, W]. Raises NotApplicable as `encode` does."""
         maps: list[Tensor] = self.decoder(features)
