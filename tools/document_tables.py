@@ -102,6 +102,13 @@ def headings(others: Sequence[str], ratios: Sequence[int]) -> list[str]:
     return [name for ratio in ratios for name in (f"{ratio} %", *(f"above {other}" for other in others))]
 
 
+def on_validation_images(group: Group, label: str, ratio: int) -> str:
+    """Mean Dice of a row on the validation images at the last step, in percent."""
+    curves = [over_steps(run.counts, "validation") for run in group.finished(label, ratio)]
+    ends = [100 * float(curve[-1]) for curve in curves if curve is not None]
+    return f"{sum(ends) / len(ends):.1f}" if ends else DASH
+
+
 def published_dice(name: str) -> dict[tuple[str, int], float]:
     """Dice of a table of the paper on GlaS, by (row, ratio)."""
     cells = published.read(name).cells.itertuples()
@@ -291,13 +298,25 @@ def teacher_statistics() -> str:
     for label in groups[0].rows:
         rows.append([groups[0].display(label)])
         for group in groups:
-            ends = [over_steps(run.counts, "validation") for run in group.finished(label, 10)]
-            seen = [100 * float(values[-1]) for values in ends if values is not None]
-            rows[-1] += [f"{sum(seen) / len(seen):.1f}", score(group, label, 10)] if seen else [DASH, DASH]
-            rows[-1].append(above(group, label, LOWER, 10) if seen else DASH)
+            known = bool(group.finished(label, 10))
+            rows[-1] += [on_validation_images(group, label, 10), score(group, label, 10)] if known else [DASH, DASH]
+            rows[-1].append(above(group, label, LOWER, 10) if known else DASH)
     columns = ("validation", "Dice, strict", f"above {LOWER}")
     header = [f"{name}, {data}" for data in ("GlaS", "EBHI-Seg") for name in columns]
     return table(["10 % of the labels", *header], rows)
+
+
+def short_training() -> str:
+    """What each method gains where its averages fit a short training, or a setting is its published code's."""
+    group, rows = group_of("ablation_short_training_light"), []
+    for label in group.rows:
+        default, comma, change = label.partition(", ")
+        if comma and group.finished(label, 20):
+            seen = " → ".join(on_validation_images(group, each, 20) for each in (default, label))
+            rows.append([group.display(default), change, seen, score(group, label, 20)])
+            rows[-1] += [above(group, label, other, 20) for other in (default, LOWER)]
+    columns = ("validation, before → after", "Dice, strict, after", "above before", f"above {LOWER}")
+    return table(["method", "change", *columns], rows)
 
 
 def second_dataset() -> str:
@@ -338,7 +357,7 @@ def prototypes() -> str:
 
 MADE = (
     scores, protocols, ours_above_others, labels, gains, pseudo_labels, start, splits, control, variants, experts,
-    components, weak, weak_parts, teacher_statistics, second_dataset, domains, prototypes,
+    components, weak, weak_parts, teacher_statistics, short_training, second_dataset, domains, prototypes,
 )  # fmt: skip
 BLOCKS: dict[str, Callable[[], str]] = {made.__name__: made for made in MADE}
 
