@@ -54,8 +54,8 @@ class StopSignals:
             for stream in self._terminals:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         elif self._tells:
-            text = "stopping: a run in training is saved after its next step; data or a plan in the making are finished"
-            os.write(2, f"{text} (Ctrl-C again stops at once; of a run only the last checkpoint is kept)\n".encode())
+            text = "stopping: a run is saved after its next step (Ctrl-C again stops at once, at the last checkpoint)\n"
+            os.write(2, text.encode())
 
 
 class ProgressDisplay:

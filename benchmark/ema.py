@@ -44,6 +44,8 @@ class Teacher(nn.Module):
 
         `alpha`: a 0-dim tensor, as `Clock.ema` gives it. 1 changes nothing, 0 copies.
         """
+        if not isinstance(alpha, Tensor):
+            raise TypeError(f"alpha is {alpha!r}; give ema_update(net, clock.ema({alpha!r}))")
         slow: list[Tensor] = list(self.net.parameters())
         fast: list[Tensor] = list(net.parameters())
         pairs = list(zip(self.net.buffers(), net.buffers(), strict=True))

@@ -45,8 +45,10 @@ def listed(words: Sequence[object], most: int = 1) -> str:
     return ", ".join(map(str, words[:most])) + f" and {len(words) - most} more" * (len(words) > most)
 
 
-def suggest(name: str, options: Iterable[str]) -> str:
-    """" Did you mean 'x'?" for the nearest of `options`, or an empty string."""
+def suggest(name: str, options: Iterable[str], extension: str = "") -> str:
+    """" Did you mean 'x'?" for a file of this name and `extension`, or the nearest of `options`; or an empty string."""
+    if extension and Path(name + extension).is_file():
+        return f" Did you mean '{name}{extension}'?"
     by_lower = {str(option).lower(): str(option) for option in options}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     return f" Did you mean '{by_lower[near[0]]}'?" if near else ""

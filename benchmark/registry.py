@@ -182,7 +182,7 @@ class Registry:
                                 f"({cause})") from error
         else:
             known = [*self.names(), *outside]
-            raise UserError(f"unknown {self.kind} '{name}'.{suggest(name, known)} Known: {', '.join(known)}.")
+            raise UserError(f"unknown {self.kind} '{name}'.{suggest(name, known, '.py')} Known: {', '.join(known)}.")
         if not self._is_one(found):
             what = "a class" if isinstance(found, type) else f"an instance of {type(found).__name__}"
             raise UserError(f"{name}: {what}, which does not derive from {self.base}")

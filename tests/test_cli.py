@@ -87,7 +87,7 @@ def test_list_is_json_on_request(kind):
         (["run", "--bogus"], ["See: python -m benchmark run --help"]),
         (["run", "--method", "supervised", "--dataset", "glas", "--set", "train.steps", "10"],
          ["--set", "KEY=VALUE", "'train.steps'", "as in train.steps=100", "run --help"]),
-        (["run", "--method", "supervised", "--dataset", "glas", "--ratio", "0.2"], ["--ratio", "did you mean 20?"]),
+        (["run", "--method", "supervised", "--dataset", "glas", "--ratio", "0.2"], ["for 20 % write 20. See"]),
         (["run", "--method", "all", "--dataset", "glas"], ["grid EXPERIMENT"]),
         (["explain", "--method", "supervised", "--dataset", "glas", "--dta", "x"], ["'--data'", "explain --help"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--set", f"train.steps={'9' * 5000}"],
@@ -108,6 +108,15 @@ def test_a_mistake_gets_one_line_and_exit_code_2(arguments, words, tmp_path):
     assert not (tmp_path / "results" / "records").exists()
 
 
+def test_a_file_of_the_folder_named_without_its_extension_is_suggested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("men_teacher.py", "mine.yaml"):
+        (tmp_path / name).write_text("")
+    method = ("run", "--method", "men_teacher", "--dataset", "synthetic")
+    assert "Did you mean 'men_teacher.py'?" in one_line_error(invoke(*method))
+    assert "Did you mean 'mine.yaml'?" in one_line_error(invoke("grid", "mine"))
+
+
 def test_prepared_data_lie_in_one_place_wherever_one_stands(tmp_path, monkeypatch):
     monkeypatch.delenv("SEMIHISTO_PREPARED")
     here = prepared_folder()
@@ -119,7 +128,7 @@ def test_prepared_data_lie_in_one_place_wherever_one_stands(tmp_path, monkeypatc
 
 def test_explain_and_list_show_ranges_and_what_the_docstring_says_of_a_hyperparameter():
     shown = invoke("explain", "--method", "mean_teacher", "--dataset", "synthetic").stdout
-    assert re.search(r"method\.decay +0\.99 +signature \(ours\); in \[0, 1\]\n    of the teacher", shown)
+    assert re.search(r"method\.decay +0\.99 +default \(ours\); in \[0, 1\]\n    of the teacher", shown)
     listed = {row["name"]: row for row in json.loads(invoke("list", "--json").stdout)}
     assert listed["ua_mt"]["display"] == "UA-MT" and listed["ua_mt"]["citation"] == "Yu et al. 2019, MICCAI"
     decay = listed["mean_teacher"]["hyperparameters"]["decay"]

@@ -65,7 +65,7 @@ def test_layers_later_wins_and_says_so():
     assert settings["optimiser.name"].value == "sgd" and settings["optimiser.name"].layer == "preset paper"
     assert settings["train.steps"].layer == "--set" and settings["train.epochs"].value is None
     assert compose("semimoe", kind, "glas", "paper").values()["train.epochs"] == 200
-    assert settings["method.dropout"].layer == "signature"
+    assert settings["method.dropout"].layer == "default"
     assert compose("semimoe", kind, "crag", "paper").settings["method.gamma"].value == 0.8
     assert compose("semimoe", kind, "synthetic", "paper").settings["data.normalise"].value == "training"
 

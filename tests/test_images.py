@@ -17,6 +17,7 @@ from benchmark.data import images
 from benchmark.data.images import (
     PixelDecoding,
     colour_numbers,
+    is_blank_tile,
     looks_like_a_mask,
     packed,
     read_image,
@@ -96,6 +97,21 @@ def test_a_mask_is_known_by_equal_neighbours_whatever_its_edges_and_a_grey_image
     pictures = {"grey": as_image(grey), "grey JPEG": as_image(grey, quality=75), "glass": as_image(half)}
     found = {name: looks_like_a_mask(image) for name, image in {**masks, **pictures}.items()}
     assert [name for name, taken in found.items() if taken] == [*masks]
+    assert [name for name, image in masks.items() if is_blank_tile(image)] == ["constant"]
+
+
+def test_tiles_with_little_tissue_are_told_from_masks() -> None:
+    rng = np.random.default_rng(0)
+    glass = (np.array([243, 241, 244]) + rng.normal(0, 2, (160, 160, 3))).astype(np.uint8)
+    corner = glass.copy()
+    corner[110:, 110:] = np.clip(rng.normal(150, 30, (50, 50, 3)), 0, 255)
+    tiles = []
+    for tile in (glass, corner):
+        Image.fromarray(tile).save(file := BytesIO(), "JPEG", quality=30)  # as many slides are stored
+        tiles.append(np.asarray(Image.open(file)))
+    assert [(looks_like_a_mask(tile), is_blank_tile(tile)) for tile in tiles] == [(True, True)] * 2
+    few = np.repeat(np.arange(5, dtype=np.uint8), 32)[:, None, None] * np.ones((1, 160, 3), np.uint8)
+    assert looks_like_a_mask(few) and not is_blank_tile(few), "classes 0 to 4 are near each other, too"
 
 
 @pytest.mark.slow

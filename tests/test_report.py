@@ -134,7 +134,7 @@ def test_the_gap_takes_the_runs_that_have_every_score_and_says_how_many_have_not
 
 
 def test_subsets_of_the_test_images_by_hand() -> None:
-    grade = {"grade": ["bad", "good", "bad"], "same": ["x"] * 3}
+    grade = {"grade": ["bad", "good", "bad"], "same": ["x"] * 3, "slide": ["1", "1", "2"]}  # of different patients
     lost = record("beta", fold=1, status="failed", reason="x")
     runs = [tenths("alpha", [4, None, None], known=grade), tenths("alpha", [6, 7, 8], 1, known=grade)]
     runs += [tenths("beta", [5, None, 5], known=grade), tenths("gamma", [5, 5, 5])]

@@ -8,9 +8,11 @@ import sys
 import tomllib
 
 import pytest
+import torch
 
 from benchmark.data.datasets.synthetic import Synthetic
 from benchmark.data.load import load_prepared
+from benchmark.ema import Teacher
 from benchmark.registry import DATASETS, METHODS
 from tests.conftest import ROOT, TINY, invoke
 
@@ -119,3 +121,9 @@ def write_tiles(folder):
         (folder / name).mkdir(parents=True)
         Image.fromarray(item.image()).save(folder / name / "image.png")
         Image.fromarray(item.mask().astype("uint16")).save(folder / name / "nuclei.png")
+
+
+def test_a_decay_without_the_clock_is_refused_with_the_call_to_write():
+    net = torch.nn.Linear(2, 2)
+    with pytest.raises(TypeError, match=r"ema_update\(net, clock.ema\(0.99\)\)"):
+        Teacher(net).ema_update(net, 0.99)

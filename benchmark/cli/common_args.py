@@ -36,7 +36,8 @@ def percent(text: str) -> int:
     """The type of --ratio."""
     number = _number(text)
     if 0 < number < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole percentage; did you mean {100 * number:g}?")
+        percent = f"{100 * number:g}"
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole percentage; for {percent} % write {percent}")
     if not 1 <= number <= 100 or number != int(number):
         raise argparse.ArgumentTypeError(f"expected a whole percentage from 1 to 100, not '{text}'")
     return int(number)

@@ -76,9 +76,10 @@ def check(arguments: argparse.Namespace) -> int:
     for name in names:
         report[name] = {}
         for one, complaint in check_method(name, device):
+            shown = "the same error" if complaint and complaint in report[name].values() else complaint or "ok"
             report[name][one] = complaint
             if not arguments.json:
-                print(f"{name}: {one.replace('_', ' ')}: {complaint or 'ok'}", flush=True)
+                print(f"{name}: {one.replace('_', ' ')}: {shown}", flush=True)
     answers = [complaint for results in report.values() for complaint in results.values()]
     failed = sum(complaint is not None for complaint in answers)
     passed = f"{failed} of {len(answers)} checks failed" if failed else f"{len(answers)} checks passed"

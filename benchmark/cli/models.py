@@ -130,7 +130,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     if not own and finished.record is not None:
         strict = finished.record["scores"].get("strict") or {}
         if strict.get("dice") is not None:
-            lines.append(f"on {spec.dataset}, its training data: Dice {100 * strict['dice']:.2f}, n {strict['n']}")
+            lines.append(f"on the test images of {spec.dataset}, where it was trained: "
+                         f"Dice {100 * strict['dice']:.2f}, n {strict['n']}")
     shared.show(arguments, content, lines)
     return OK
 

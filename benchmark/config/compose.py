@@ -1,6 +1,6 @@
 """Layers of settings, later wins, and which layer set what.
 
-signature -> preset -> dataset -> the preset's recipe for (method, dataset) -> experiment -> --set
+default -> preset -> dataset -> the preset's recipe for (method, dataset) -> experiment -> --set
 No inheritance, no interpolation: a layer is a flat mapping of dotted keys.
 """
 
@@ -52,7 +52,7 @@ class Configuration:
     def __init__(self, method_class: type) -> None:
         kinds = SECTIONS | {"method": method_class}
         self.fields = {f"{name}.{key}": field for name in kinds for key, field in fields_of(kinds[name]).items()}
-        self.settings = {key: Setting(field.default, "signature", "ours") for key, field in self.fields.items()}
+        self.settings = {key: Setting(field.default, "default", "ours") for key, field in self.fields.items()}
 
     def update(self, values: Values, layer: str, source: str = "ours") -> None:
         """Lay `values` (dotted key -> value, or {value:, source:}) over what is there.

@@ -148,7 +148,7 @@ def _moments(statistics: Sequence[Sequence[float]]) -> Facts:
 def describe(facts: Facts) -> list[str]:
     """The lines of `data check`."""
     sets = facts["sets"]
-    sizes = ", ".join(f"{size} ({count})" for size, count in facts["native_sizes"].items())
+    sizes = listed([f"{size} ({count})" for size, count in facts["native_sizes"].items()], LIMIT)
     lines = [
         f"{facts['dataset']}: {facts['images']} images, pixels {facts['fingerprint'][:12]}",
         *(_images(name, found) for name, found in sets.items()),
@@ -233,7 +233,7 @@ def _classes(facts: Facts) -> list[str]:
 
 def _patient_lines(facts: Facts) -> list[str]:
     if facts["patients"] is None:
-        return ["patients: not known"]
+        return ["patients: not known, so training and test images may share them"]
     lines = []
     for split, found in facts["patients"].items():
         if not found["test_images"]:

@@ -195,9 +195,9 @@ class ImagePool(Dataset):
     def read_image(self, item: Item) -> np.ndarray:
         """uint8 [H, W, 3]. UserError for what cannot be read, and for a picture that must be a mask."""
         image = super().read_image(item)
-        if images.looks_like_a_mask(image):
-            raise UserError(f"{item.image}: most of its neighbouring pixels are equal, as in a mask or a blank "
-                            "tile; take such files out, or name a folder of images alone")
+        if images.looks_like_a_mask(image) and not images.is_blank_tile(image):
+            raise UserError(f"{item.image}: most of its neighbouring pixels are equal, as in a mask; take such files "
+                            "out, or name a folder of images alone")
         return image
 
 

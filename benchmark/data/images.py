@@ -21,6 +21,8 @@ MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L")  # P
 MAX_PIXELS = 100_000_000  # a slide of this size should be cut into tiles first
 MAX_EDGES = 0.2  # share of neighbouring pixels with two different ids; measured on GlaS masks: below 0.01
 ALIKE = 0.75  # share of neighbouring pixels of one colour; measured: masks from 0.86 (EBHI-Seg), images up to 0.2
+GLASS_SPREAD = 32  # grey levels between the extremes of a channel; JPEG of qualities 30 to 90 leaves up to 12
+MASK_COLOURS = 256  # a grey mask has no more; a corner of tissue in a tile of 256 px has thousands
 
 Colour = tuple[int, int, int]
 
@@ -101,6 +103,14 @@ def looks_like_a_mask(image: np.ndarray) -> bool:
     constant one, and in no photograph of tissue."""
     colours = packed(image)
     return colours.size > 1 and _edges(colours) < 1 - ALIKE
+
+
+def is_blank_tile(image: np.ndarray) -> bool:
+    """Whether an image [H, W, 3] that looks like a mask is a tile of a slide with little tissue on it: all one colour,
+    glass (bright colours near each other, as JPEG leaves them), or a corner of tissue, which has many colours."""
+    spread = np.ptp(image, axis=(0, 1)).max()
+    return bool(spread == 0 or (spread < GLASS_SPREAD and image.min() >= 128)
+                or len(np.unique(packed(image))) > MASK_COLOURS)
 
 
 def _edges(values: np.ndarray) -> float:

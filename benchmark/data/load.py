@@ -57,7 +57,8 @@ def load_dataset(given: str) -> Dataset:
         dataset = CollectionPool(given)
     else:
         if given not in names() and not is_path(given):
-            raise UserError(f"unknown dataset '{given}'.{suggest(given, names())} Known: {', '.join(names())}.")
+            raise UserError(f"unknown dataset '{given}', and no such folder.{suggest(given, names())} Known: "
+                            f"{', '.join(names())}.")
         dataset = DATASETS.load(given)()
         dataset.name, dataset.source = portable(given), given
     return dataset

@@ -52,9 +52,9 @@ def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
     lines = [f"name: {default_name(folder)}"]
     if layout != DEFAULT:
         lines += [f"image_files: {json.dumps(layout[0])}", f"mask_files: {json.dumps(layout[1])}"]
-        groups = ", ".join(name for name in fields_of(layout[0]) if name != "name") or "no groups"
-        told.append(f"images at {layout[0]}, masks at {layout[1]}; from the folders' names: {groups} (rename them "
-                    "there where they are patient, slide, grade or set)")
+        groups = ", ".join(name for name in fields_of(layout[0]) if name != "name")
+        told.append(f"images at {layout[0]}, masks at {layout[1]}" + bool(groups) * (
+            f"; from the folders' names: {groups} (rename them there where they are patient, slide, grade or set)"))
     for more_lines, more_told in (_masks(files), _pixels(files), _groups(folder)):
         lines += more_lines
         told += more_told

@@ -53,7 +53,7 @@ def evaluate(
     check_masks(wanted.dataset)
     if tuple(classes) != model.classes:
         raise UserError(f"class mismatch: the model has the classes {', '.join(model.classes)}; {wanted.dataset.name} "
-                        f"has {', '.join(classes)}. Both need the same classes in the same order")
+                        f"has {', '.join(classes)}. Both need the same names in the same order")
     if wanted.sets == "test" and not split_names(wanted.dataset):
         raise UserError(f"{wanted.dataset.name} has no splits: make them with 'data split', or score all its images "
                         "with --sets all")
@@ -122,12 +122,13 @@ def counts_of(finished: Finished, prepared: PreparedData, ids: tuple[str, ...], 
 
 
 def by_group(counts: dict[str, Any], prepared: PreparedData, ids: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """Strict scores of the images with each value of each group, such as the grade; patients are too many."""
+    """Strict scores of the images with each value of each group, such as the grade; patients are too many, and a
+    slide's number counts within its patient."""
     found: dict[str, dict[str, Any]] = {}
     for group, values in prepared.groups.items():
         mine = np.asarray([values[prepared.position(name)] for name in ids])
         kinds = sorted(set(mine.tolist()))
-        if group != "patient" and len(kinds) in VALUES:
+        if group not in ("patient", "slide") and len(kinds) in VALUES:
             for kind in kinds:
                 some = {key: counts[key] if key == "classes" else counts[key][mine == kind]
                         for key in STRICT & counts.keys()}

@@ -92,9 +92,9 @@ def _gain(run: Run, plain: Run | None, apart: stats.Interval | None, lower: str)
         else:
             mean, low, high = (100 * value for value in apart[:3])
             seen.append(f"The difference to {name} is {mean:+.1f} points [{low:+.1f}, {high:+.1f}]: mean over "
-                        f"{apart.units} validation images, each by itself, and its 95 % interval over images (their "
-                        f"patients are not known). {'It may be chance. ' * (low <= 0 <= high)}This is one draw; a "
-                        "report compares several.")  # fmt: skip
+                        f"{apart.units} validation images, each by itself, and its 95 % interval over images (a "
+                        f"record does not name their patients). {'It may be chance. ' * (low <= 0 <= high)}This is one "
+                        "draw; a report compares several.")  # fmt: skip
         if differ := other_settings(plain, run):
             seen.append(f"Careful: the two differ in {', '.join(differ)}.")
     best = int(np.nanargmax(np.nan_to_num(scores)))

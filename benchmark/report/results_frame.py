@@ -221,8 +221,9 @@ class Group:
 
     @property
     def subsets(self) -> list[str]:
-        """What is known of the test images beside their patients, in order of the alphabet."""
-        return sorted(set(self.images) - {*CELL, *DRAW, "run_id", "image", "unit", "patient", *METRICS})
+        """What is known of the test images, in order of the alphabet; but for patients, and slides, whose numbers count
+        within their patient."""
+        return sorted(set(self.images) - {*CELL, *DRAW, "run_id", "image", "unit", "patient", "slide", *METRICS})
 
     @cached_property
     def _by_image(self) -> dict[tuple[str, str, int], pd.DataFrame]:

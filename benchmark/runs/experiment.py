@@ -146,7 +146,7 @@ def read_experiment(name: str) -> Experiment:
         raise UserError(f"{path}: no such file")
     if not path.is_file():
         known = experiment_names()
-        raise UserError(f"unknown experiment '{name}'.{suggest(name, known)} Known: {', '.join(known)}.")
+        raise UserError(f"unknown experiment '{name}'.{suggest(name, known, '.yaml')} Known: {', '.join(known)}.")
     file = yaml_files.load(path, _File)
     _check_splits(file, path)
     cells = tuple(_cells(file, path))
@@ -206,7 +206,8 @@ def _methods(row: _Row, where: str) -> list[str]:
     try:
         for name in (names := [row.method] if row.method is not None else row.methods or []):
             if not METHODS.knows(name):
-                raise UserError(f"unknown method '{name}'.{suggest(name, [*METHODS.names(), *METHODS.outside()])}")
+                known = [*METHODS.names(), *METHODS.outside()]
+                raise UserError(f"unknown method '{name}'.{suggest(name, known, '.py')}")
         return [METHODS.full_name(name) for name in names]
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

@@ -253,6 +253,7 @@ def work(pipe: Any, request: Request, options: RunOptions, environment: Mapping[
     os.environ.update(environment)  # the server's is that of the first start
     os.dup2(2, 1)  # standard output is the parent's, for its one answer
     log_to_stderr()
+    logging.getLogger("benchmark.runs.run").setLevel(logging.WARNING)  # the lines of several runs would be mixed
     stop = StopSignals(ctrl_c=False)
     result = perform(request, options, lambda: stop.asked)
     with contextlib.suppress(OSError):  # the parent is gone

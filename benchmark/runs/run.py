@@ -105,8 +105,6 @@ def run_or_load(
     run = specify(request, device.type)
     spec = run.spec
     check_machine(spec.values)
-    if request.split is None and run.request.split != "official":
-        logger.info(f"split: {run.request.split}")
     path = record_of(options.results, spec.run_id)
     before = digest(path)
     if before and not _may_run(path, before, options):
@@ -114,6 +112,8 @@ def run_or_load(
         return existing_record(path, run, now), True
     folder = (WatchedRunFolder if options.events else RunFolder)(options.results, spec)
     prepared, split, elsewhere = load_data(run, options.data)
+    logger.info(f"split {split.name}, fold {split.fold}: {len(split.labelled)} labelled, "
+                f"{len(split.unlabelled) + len(split.pool)} unlabelled and {len(split.test)} test images")
     with folder.locked(wait=options.wait_for_lock, asked_to_stop=asked_to_stop):
         if digest(path) != before:  # another process had the lock before us, and finished
             return existing_record(path, run, {"": prepared.fingerprint}), True
