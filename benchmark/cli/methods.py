@@ -114,7 +114,7 @@ def profile(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """The costs of one method. Raises NotApplicable where it declines the setting."""
-    from benchmark.config.schema import check_machine
+    from benchmark.machine import check_machine
     from benchmark.profiling.profile import count, profile, trace
     from benchmark.runs.request import specify
     from benchmark.runs.run import load_data
