@@ -12,8 +12,7 @@ is no threshold to choose, and no `paper`, which is a protocol of two classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,22 +160,12 @@ def over_steps(counts: Counts, images: str, output: int = 0) -> NDArray[np.float
     return None if pooled is None or not len(pooled) else dice(pooled[:, output, _half(counts)])
 
 
-class Stage(NamedTuple):
-    """One stop on the way from `paper` to `strict`: its Dice, and the exact change from the stop before."""
-
-    name: str
-    dice: float
-    change: Fraction
-
-
 STAGES = ("paper", "official output", "last step", "threshold 0.5", "per image", "native size")
 
 
-def waterfall(counts: Counts) -> list[Stage] | None:
-    """Dice from `paper` down to `strict`, one choice taken back at a time, always in this order.
-
-    The changes are exact differences, so they add up to strict - paper with no remainder. The order is fixed
-    because what a choice is worth depends on those before it. None when a stop is undefined.
+def waterfall(counts: Counts) -> dict[str, float] | None:
+    """Dice at each of STAGES, from `paper` down to `strict`: one choice is taken back at a time, always in this order,
+    because what a choice is worth depends on those before it. None when a stage is undefined.
     """
     if "test_pooled" not in counts:
         return None
@@ -185,11 +174,8 @@ def waterfall(counts: Counts) -> list[Stage] | None:
     choices = [pooled, pooled[:, 0], pooled[-1, 0], pooled[-1, 0, half]]
     values = [None if np.isnan(choice).all() else float(np.nanmax(choice)) for choice in choices]
     values += [_mean(dice(counts["test_images"][:, 0, half])), _mean(dice(counts["test_native"][:, 0]))]
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return None
-    changes = [Fraction(after) - Fraction(before) for before, after in zip([known[0], *known], known, strict=False)]
-    return [Stage(*stage) for stage in zip(STAGES, known, changes, strict=True)]
+    found = {name: value for name, value in zip(STAGES, values, strict=True) if value is not None}
+    return found if len(found) == len(STAGES) else None
 
 
 def _half(counts: Counts) -> int:

@@ -15,16 +15,6 @@ def method_testbed(method: str, device: str = "cpu", **overrides: Any) -> Method
     return MethodTestbed.of(method, torch.device(device), **settings)
 
 
-class Nowhere:
-    """A store that keeps nothing."""
-
-    def load_checkpoint(self): return None
-    def save_checkpoint(self, state): pass
-    def start_log(self, step): pass
-    def log(self, lines): pass
-    def log_scores(self, step, scores): pass
-
-
 def offered(dataset: Dataset) -> dict[str, tuple[list[int], int]]:
     """The splits of a data set that have a file, each with the ratios of its lists and its number of folds."""
     found = {name: read_split(dataset, name)["folds"] for name in split_names(dataset)}

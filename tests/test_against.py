@@ -10,7 +10,8 @@ import pytest
 from benchmark.errors import UserError
 from benchmark.registry import METHODS
 from benchmark.report import published
-from benchmark.report.published import against
+from benchmark.report.published import Comparison, against
+from benchmark.report.results_frame import Group
 from benchmark.runs.experiment import read_experiment
 from tests.made_records import expected, made_counts, of_experiment, only, record
 
@@ -55,9 +56,14 @@ def run(method: str, percent: float, fold: int = 0, values: dict[str, Any] | Non
     return made, counts
 
 
+def against_table(folder: Path, table: str, group: Group) -> Comparison:
+    """The group against a table of the folder."""
+    return against(dataclasses.replace(group, published=table), folder)
+
+
 def rows(folder: Path, cells: str, *records: Any) -> tuple[list[Any], int, int]:
     (folder / "scores.csv").write_text(ELSEWHERE + cells)
-    found = against(only(*records), "scores", folder)
+    found = against_table(folder, "scores", only(*records))
     return [list(row) for row in found.table.rows], found.compared, found.differing
 
 
@@ -96,7 +102,7 @@ def test_what_has_no_value_is_not_compared_and_says_why(folder: Path) -> None:
     found, compared, _ = rows(folder, "made,alpha,20,61,,\n", record(counts=counts))
     assert found[0][-1] == "not compared (our runs have no such value)" and compared == 0
     (group,) = of_experiment([], [expected("alpha", record("alpha")[0], missing="stale", reason="other code")])
-    found = against(group, "scores", folder)
+    found = against_table(folder, "scores", group)
     assert found.table.rows[0][-1] == "not compared (nothing measured: stale)"
 
 
@@ -105,7 +111,7 @@ def test_copied_rows_are_marked_and_not_compared(folder: Path) -> None:
     found, compared, differing = rows(folder, cells, run("theirs", 60.0), run("alpha", 60.0), run("more", 60.0))
     assert found[0][3:] == ["99.00", "60.00 (n=1)", "-39.00", "–", "as published", "not compared (copied)"]
     assert (compared, differing) == (1, 0)
-    found = against(only(run("alpha", 60.0), run("more", 60.0)), "scores", folder)
+    found = against_table(folder, "scores", only(run("alpha", 60.0), run("more", 60.0)))
     assert "theirs is not compared: copied from them." in found.table.notes and "a note" in found.table.notes
     assert "alpha at 20 %, Dice (%) as printed: as printed." in found.table.notes
     assert "Not in the published table: more." in found.table.notes
@@ -117,7 +123,7 @@ def test_another_setup_is_told_in_words(folder: Path) -> None:
     (folder / "scores.csv").write_text(ELSEWHERE + cells)
     other = {"data.size": 96, "train.epochs": None}
     group = only(run("alpha", 60.0, values=other), run("beta", 60.0), run("gamma", 60.0, values=other))
-    table = against(group, "scores", folder).table
+    table = against_table(folder, "scores", group).table
     assert [row[7] for row in table.rows] == ["other (1)", "as published", "other (1)"]
     expected = "image size (data.size 96, not 256), epochs (train.epochs unset, not 200)"
     assert table.notes[0] == f"Set-up other (1): {expected}."
@@ -128,7 +134,7 @@ def test_costs_are_compared_without_a_ratio_and_memory_on_one_device_only(folder
     records = [run("alpha", 60.0, ratio=ratio) for ratio in (10, 20)] + [run("beta", 60.0, device="a GPU")]
     for made, _ in records:
         made["cost"] = {"parameters_trained": 1_450_000, "peak_memory_bytes": 2_000_000_000}
-    found = against(only(*records), "cost", folder)
+    found = against_table(folder, "cost", only(*records))
     cells = [list(row) for row in found.table.rows]
     assert cells[0][3:] == ["1", "1.45 ± 0.00 (n=2)", "+0.45", "0.50", "as published", "agrees"]
     assert cells[1][3:7] == ["15.71", "2.00 ± 0.00 (n=2)", "-13.71", "–"]
@@ -136,16 +142,16 @@ def test_costs_are_compared_without_a_ratio_and_memory_on_one_device_only(folder
     assert cells[2][3:] == ["3", "1.45 (n=1)", "-1.55", "0.50", "as published", "differs"]
     assert len(cells) == 3 and (found.compared, found.differing) == (2, 1)
     records[0][0]["environment"]["device"] = "another GPU"
-    assert against(only(*records), "cost", folder).table.rows[1][-1] == "not compared (2 devices)"
+    assert against_table(folder, "cost", only(*records)).table.rows[1][-1] == "not compared (2 devices)"
 
 
 def test_other_data_have_no_published_cells(folder: Path) -> None:
-    found = against(only(run("alpha", 60.0, dataset="new")), "scores", folder)
+    found = against_table(folder, "scores", only(run("alpha", 60.0, dataset="new")))
     assert not found.table.rows and (found.compared, found.differing) == (0, 0)
     group = only(run("alpha", 60.0))
     assert not against(group).table.rows
     with pytest.raises(UserError, match="Did you mean 'scores'"):
-        against(dataclasses.replace(group, published="score"), folder=folder)
+        against_table(folder, "score", group)
 
 
 @pytest.mark.parametrize(

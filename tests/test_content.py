@@ -135,7 +135,7 @@ def test_an_archive_is_read_again_when_it_is_another(raw: Path, tmp_path: Path):
     shift(raw / "glas" / "train_1_anno.png")
     shutil.make_archive(str(tmp_path / "glas"), "zip", raw / "glas")
     assert opened("glas", tmp_path, raw=archive).fingerprint != first.fingerprint
-    assert not list(tmp_path.rglob(".unpacked-*"))
+    assert not list(tmp_path.rglob(".unpacked.*"))
 
 
 def test_check_and_prepare_read_what_seems_unchanged(cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

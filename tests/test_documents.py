@@ -69,7 +69,7 @@ def test_every_form_of_import_is_seen():
 
 def test_imports_run_downwards():
     layers = [
-        {"console", "docstring", "errors", "files", "paths", "randomness", "numerics", "ranges"},
+        {"console", "docstring", "errors", "files", "machine", "paths", "randomness", "numerics", "ranges"},
         {"registry", "losses", "ema", "targets", "metrics", "protocols"},
         {"batches", "nets"}, {"config", "spec"}, {"data"}, {"method"},
         {"training", "templates"}, {"runs"}, {"profiling", "conformance", "models"},

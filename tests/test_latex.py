@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmark.report.build import group_tables, group_texts
-from benchmark.report.render import Bold, Table, comma_separated, latex, latex_document, markdown
+from benchmark.report.csv_file import comma_separated
+from benchmark.report.render import Bold, Table, latex, latex_document, markdown
 from tests.made_records import native, only, record
 
 ODD = Table(

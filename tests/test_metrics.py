@@ -6,16 +6,8 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from benchmark.metrics import (
-    THRESHOLDS,
-    class_confusion,
-    dice,
-    jaccard,
-    object_scores,
-    precision,
-    recall,
-    surface_distances,
-)
+from benchmark.metrics.counts import THRESHOLDS, class_confusion, dice, jaccard, precision, recall
+from benchmark.metrics.objects import object_scores, surface_distances
 from benchmark.metrics.torch_counts import threshold_counts
 
 

@@ -6,9 +6,10 @@ import torch
 from benchmark.conformance.testbed import advance, differences
 from benchmark.errors import Interrupted, UserError
 from benchmark.method import Phase
+from benchmark.profiling.profile import Nowhere
 from benchmark.training.setup import check_phases, phase_spans
 from benchmark.training.trainer import train
-from tests.factories import Nowhere, method_testbed
+from tests.factories import method_testbed
 
 STEPS = 9  # of ST++'s stages three each; the first has three phases
 

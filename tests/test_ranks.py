@@ -9,11 +9,11 @@ import pytest
 from scipy.stats import kendalltau, t, ttest_rel
 
 from benchmark.report.agreement import agreements, tau_b
+from benchmark.report.csv_file import comma_separated
 from benchmark.report.figures.rankings import ranks as draw
 from benchmark.report.figures.style import styled
 from benchmark.report.rank_table import rank_table
 from benchmark.report.ranks import Ranking, rankings
-from benchmark.report.render import comma_separated
 from benchmark.report.results_frame import Group
 from benchmark.report.stats import multiplicities
 from tests.made_records import expected, made_counts, of_experiment, only, record, tenths

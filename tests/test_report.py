@@ -147,10 +147,10 @@ def test_subsets_of_the_test_images_by_hand() -> None:
     ]  # fmt: skip
     assert table.notes[0].startswith("3 scores of single images are undefined")
     apart = [tenths("alpha", [4, 6, 6], known={"site": ["a", "b", ""]}), tenths("alpha", [8], 1, known={"site": ["a"]})]
-    (table,) = subset_tables(only(*apart), "jaccard")
+    (table,) = subset_tables(only(*apart))
     none = "0 to 1 images, 0 to 1 patients"
     assert table.header[2:] == ["a (1 image, 1 patient)", f"b ({none})", f"unknown ({none})"]
-    assert table.title == "Jaccard by site, strict" and table.rows[0][3] == "42.86 (1/2)"
+    assert table.title == "Dice by site, strict" and table.rows[0][3] == "60.00 (1/2)"
     assert subset_tables(only(record("alpha"), record("beta", status="failed"))) == []
     people = {"site": ["a", "a", "b"], "patient": ["1", "1", "2"]}
     several = [tenths("alpha", [4, 6, 6], known=people), tenths("beta", [8], known={"site": ["a"], "patient": ["1"]})]

@@ -11,8 +11,9 @@ from benchmark.data.dataset import Tile
 from benchmark.data.load import prepare_arrays
 from benchmark.data.splits import Split
 from benchmark.errors import NotApplicable
-from benchmark.metrics import class_confusion, dice, jaccard, over_classes
+from benchmark.metrics.counts import class_confusion, dice, jaccard, over_classes
 from benchmark.metrics.torch_counts import class_counts
+from benchmark.profiling.profile import Nowhere
 from benchmark.registry import METHODS
 from benchmark.report.gather import group_runs
 from benchmark.report.tables import class_table
@@ -21,7 +22,6 @@ from benchmark.runs.run_files import RunFolder, load_masks
 from benchmark.training.stitch import class_map
 from benchmark.training.trainer import train
 from tests.conftest import TINY
-from tests.factories import Nowhere
 from tests.own_folder import Generated
 
 NAMES = ("background", "gland", "tumour")

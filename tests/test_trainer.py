@@ -2,8 +2,9 @@
 
 import pytest
 
+from benchmark.profiling.profile import Nowhere
 from benchmark.training.trainer import evaluation_steps, train
-from tests.factories import Nowhere, method_testbed
+from tests.factories import method_testbed
 
 
 @pytest.mark.parametrize(("steps", "times"), [(2, 3), (3, 20), (7, 40), (12, 5), (1, 1), (3400, 40)])

@@ -8,9 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmark.conformance.testbed import MethodTestbed, advance
-from benchmark.data.load import load_prepared
 from benchmark.registry import METHODS
-from benchmark.runs.request import Request, specify
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 STEPS = 10
@@ -24,10 +22,7 @@ GENTLE = {"dtc": {"method.slope": 50.0}}  # at 1500 a rounding error grows 60 ti
 def losses(method: str) -> dict:
     """Every term of every step, and the numerics versions that they belong to."""
     torch.set_num_threads(1)
-    device = torch.device("cpu")
-    settings = SETTINGS | GENTLE.get(method, {})
-    spec, split, *_ = specify(Request(method, "synthetic", preset="demo", overrides=settings), device.type)
-    training = MethodTestbed(spec, load_prepared("synthetic", spec.values["data.size"]), split, device).build()
+    training = MethodTestbed.of(method, torch.device("cpu"), **SETTINGS | GENTLE.get(method, {})).build()
     return {"numerics": training.versions, "losses": advance(training, 0, STEPS)}
 
 

@@ -19,9 +19,7 @@ logger = logging.getLogger(__name__)
 
 def add(verbs: shared.Verbs) -> None:
     """Describe the verb and what it does with data."""
-    parser = verbs.add_parser("data", description="describe, prepare, check, preview or split a data set",
-                              allow_abbrev=False)
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=type(parser))
+    actions = shared.add_group(verbs, "data", "describe, prepare, check, preview or split a data set", "ACTION")
     about = "look at a folder of images/ and masks/ and write a first dataset.yaml"
     fresh = shared.add_verb(actions, "new", about, new)
     fresh.add_argument("folder", help="where images/ and masks/ lie, and dataset.yaml is written")

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
-from benchmark.config.schema import check_cores
 from benchmark.console import StopSignals
 from benchmark.errors import GRID_INCOMPLETE, INTERRUPTED, OK, RUN_FAILED, UserError, listed
+from benchmark.machine import check_cores
 from benchmark.paths import results_folder
 
 logger = logging.getLogger(__name__)

@@ -115,19 +115,20 @@ def profile(arguments: argparse.Namespace) -> int:
 
 def measure(arguments: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """The costs of one method. Raises NotApplicable where it declines the setting."""
-    from benchmark.config.schema import check_machine
-    from benchmark.profiling.profile import count, profile, trace
+    from benchmark.machine import check_machine
+    from benchmark.profiling.profile import profile, trace
     from benchmark.runs.request import specify
     from benchmark.runs.run import load_data
     from benchmark.training import device as devices
     from benchmark.training.setup import build_training
+    from benchmark.training.trainer import count_parameters
 
     run = specify(shared.request(arguments), device.type)
     spec = run.spec
     check_machine(spec.values)
     prepared, split, _ = load_data(run, arguments.data)
     training = build_training(spec, prepared, split, device)
-    costs = count(training) if arguments.count_only else profile(training, arguments.seconds)
+    costs = count_parameters(training) if arguments.count_only else profile(training, arguments.seconds)
     if arguments.trace:
         trace(training, Path(arguments.trace))
     return {"method": spec.method, "device": devices.environment(device)["device"]} | costs

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
-from benchmark.errors import OK, RUN_FAILED, UserError
+from benchmark.errors import OK, RUN_FAILED, UserError, listed
 from benchmark.paths import results_folder
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     for reason, names in content["left_out"].items():
         if names:
             why = "the run was trained on them" if reason == "trained_on" else "they have no mask"
-            logger.info("%d images are left out, because %s: %s%s", len(names), why, ", ".join(names[:3]),
-                        ", ..." * (len(names) > 3))
+            logger.info("%d images are left out, because %s: %s", len(names), why, listed(names, 3))
     logger.info("%s: %s", "already evaluated" if was_there else "written", path)
     lines = _table(content)
     if not own and finished.record is not None:

@@ -118,8 +118,6 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     """`a.b=c` strings as a mapping; the right side is read as YAML."""
     values = {}
     for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--set {pair}: expected KEY=VALUE, as in --set train.steps=100")
+        key, _, text = pair.partition("=")
         values[key.strip()] = yaml_files.parse(text, f"--set {key}")
     return values

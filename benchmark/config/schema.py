@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-import os
 import sys
 import types
 import typing
@@ -36,8 +35,6 @@ from benchmark.ranges import (
 )
 
 FLOAT = sys.float_info.max
-THREADS_A_CORE = 16
-GIB = 2**30
 
 
 def later(neutral: Any) -> Any:
@@ -240,30 +237,3 @@ def convert(kind: Any, value: Any, where: str) -> Any:
         return value
     expected = getattr(kind, "__name__", str(kind))
     raise UserError(f"{where} must be {expected}, not {brief(value)} ({type(value).__name__})")
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory() -> int:
-    """Bytes of the machine's memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def check_machine(values: Mapping[str, Any]) -> None:
-    """UserError where settings (dotted key -> value) ask for more than this machine can give."""
-    check_cores("train.threads=", values["train.threads"], "threads")
-    for key in ("train.batch_labelled", "train.batch_unlabelled", "evaluate.batch"):
-        size = values[key] * values["data.size"] ** 2 * 3 * 4  # of its images alone, in float32
-        if size > memory():
-            raise UserError(f"{key}={values[key]}: its images of {values['data.size']} px take {size / GIB:,.0f} GiB, "
-                            f"this machine has {memory() / GIB:.0f}")
-
-
-def check_cores(option: str, number: int, what: str) -> None:
-    """UserError where more threads or processes are asked for than this machine should start."""
-    most = THREADS_A_CORE * cores()
-    if number > most:
-        raise UserError(f"{option}{number}: this machine has {cores()} cores; at most {most} {what} may be started")

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from benchmark.config.schema import GIB, cores, memory
 from benchmark.conformance.checks import check_method
 from benchmark.data.collections import COLLECTIONS
 from benchmark.data.folder_dataset import FILE
 from benchmark.data.load import load_dataset
 from benchmark.errors import UserError
+from benchmark.machine import GIB, cores, memory
 from benchmark.paths import prepared_folder, raw_folder, results_folder
 from benchmark.registry import DATASETS, METHODS
 from benchmark.training import device as devices

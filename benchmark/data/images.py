@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, listed
 
 LOSSLESS = (".bmp", ".png", ".tif", ".tiff")  # of masks, unless grey values are compared with a threshold
 EXTENSIONS = (*LOSSLESS, ".jpeg", ".jpg")  # of images
@@ -127,9 +127,8 @@ def check_mask(mask: np.ndarray, classes: int | None, where: str) -> None:
     if classes is not None:
         wrong = mask[(mask >= classes) & (mask != 255)]
         if wrong.size:
-            shown = ", ".join(map(str, np.unique(wrong)[:5]))
-            raise UserError(f"{where}: mask values {shown} in {wrong.size} pixels are outside the classes "
-                            f"0..{classes - 1} (255 = ignore)")
+            raise UserError(f"{where}: mask values {listed(np.unique(wrong).tolist(), 5)} in {wrong.size} pixels are "
+                            f"outside the classes 0..{classes - 1} (255 = ignore)")
     elif mask.size >= 1024:  # a tiny mask may be all edges
         share = _edges(mask)
         if share > MAX_EDGES:

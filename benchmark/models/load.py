@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.errors import UserError, suggest
+from benchmark.errors import UserError, listed, suggest
 from benchmark.method import Method, named_logits
 from benchmark.nets.weights import shape_of
 from benchmark.numerics import Numerics
@@ -74,8 +74,7 @@ def find(run: str, results: Path) -> tuple[Path | None, Path]:
     names = [one.stem for one in record_files(results / "records")]
     found = [run] if run in names else [name for name in names if run and name.startswith(run)]
     if len(found) > 1:
-        raise UserError(f"'{run}' is the beginning of {len(found)} runs: {', '.join(found[:3])}"
-                        f"{', ...' if len(found) > 3 else ''}; give more of the id")
+        raise UserError(f"'{run}' is the beginning of {len(found)} runs: {listed(found, 3)}; give more of the id")
     if not found:
         raise UserError(f"no finished run '{run}'.{suggest(run, names)} {results / 'records'} holds {len(names)} "
                         "records; --results names another folder")

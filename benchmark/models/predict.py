@@ -27,7 +27,6 @@ from benchmark.numerics import Normaliser
 from benchmark.training.model_file import Model
 from benchmark.training.stitch import class_map
 
-KINDS = tuple(dict.fromkeys((*EXTENSIONS, ".jpg", ".jpeg")))
 FOLDERS = ("masks", "overlays")
 TABLE, HEAD = "areas.csv", ["image", "width", "height"]
 MARK = b"SemiHisto prediction"  # in a file's text: only such a file is overwritten
@@ -47,10 +46,10 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
     found: dict[str, Path] = {}  # by absolute path: the same image may be given twice
     for path in paths:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS and not p.name.startswith("."))
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
             if not inside:
                 hint = f"; is {path / 'images'} meant?" if (path / "images").is_dir() else ""
-                raise UserError(f"{path}: no images in it ({', '.join(KINDS)}){hint}")
+                raise UserError(f"{path}: no images in it ({', '.join(EXTENSIONS)}){hint}")
             found |= {os.path.abspath(image): image for image in inside}
         elif path.exists():
             found[os.path.abspath(path)] = path

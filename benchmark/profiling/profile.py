@@ -8,6 +8,7 @@ does not move.
 
 from __future__ import annotations
 
+import copy
 import os
 import statistics
 import tempfile
@@ -28,18 +29,10 @@ from benchmark.numerics import DTYPES
 from benchmark.training import device as devices
 from benchmark.training.cuda_graph import CudaGraphStep
 from benchmark.training.setup import Training
-from benchmark.training.step import Plan, TrainStep
-from benchmark.training.trainer import BLOCK, TrainState, reached_parameters, run_block
+from benchmark.training.step import Plan
+from benchmark.training.trainer import BLOCK, TrainState, count_parameters, run_block
 
 SIDE = {"cuda": 8192, "cpu": 1024}  # of the square matrices that give the ceiling
-
-
-def count(training: Training) -> dict[str, Any]:
-    """Parameters alone; nothing is trained."""
-    return {
-        "parameters_trained": sum(p.numel() for p in training.optimisers.parameters()),
-        "parameters_inference": reached_parameters(training.method, training.prepared.size, training.device),
-    }
 
 
 def profile(training: Training, seconds: float = 60.0) -> dict[str, Any]:
@@ -69,7 +62,7 @@ def profile(training: Training, seconds: float = 60.0) -> dict[str, Any]:
     full_seconds = statistics.median(full[0] / steps for full, _ in pairs)
     own_seconds = statistics.median(full[1] / steps for full, _ in pairs)
     can = ceiling(training.device, training.spec.values["train.precision"]) if warm else None
-    return count(training) | {
+    return count_parameters(training) | {
         "flops_per_step": state.flops or None,
         "peak_memory_bytes": peak or live.peak,
         "seconds_per_step": full_seconds,
@@ -105,26 +98,15 @@ class Nowhere:
     def log_scores(self, step: int, scores: dict[str, float]) -> None: ...
 
 
-class FixedBatches(TrainStep):
-    """A step on batches that were rendered once."""
-
-    def __init__(self, step: TrainStep, plan: Plan) -> None:
-        super().__init__(*step.made_of)
-        self.fixed = step.batches(plan)
-
-    def batches(self, plan: Plan) -> dict[str, Any]:
-        """The batches of the first plan, whatever `plan` says."""
-        return self.fixed
-
-
 class BareStep:
     """Forward, backward, optimiser and `after_step` on one fixed rendered batch, captured where the full step is."""
 
     def __init__(self, training: Training, plan: Plan) -> None:
         captured = isinstance(training.step, CudaGraphStep)
-        fixed = FixedBatches(training.step.eager if captured else training.step, plan)
+        fixed = copy.copy(training.step.eager if captured else training.step)
+        self.batches = batches = fixed.batches(plan)
+        fixed.batches = lambda _: batches  # of the first plan, whatever is asked for
         self.step: Any = CudaGraphStep(fixed) if captured else fixed
-        self.batches = fixed.fixed
         self.plan = {"optimiser": plan["optimiser"]}
 
     def repeat(self, times: int) -> None:

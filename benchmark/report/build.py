@@ -16,10 +16,11 @@ from benchmark.paths import CONFIGS
 from benchmark.protocols import PROTOCOLS
 from benchmark.report import class_means
 from benchmark.report.compare import difference_table, gap_table, waterfall_table
+from benchmark.report.csv_file import comma_separated
 from benchmark.report.gather import warnings_of
 from benchmark.report.published import against
 from benchmark.report.rank_table import rank_table
-from benchmark.report.render import Table, comma_separated, latex_document, markdown
+from benchmark.report.render import Table, latex_document, markdown
 from benchmark.report.render import escape_markdown as escape
 from benchmark.report.results_frame import METRICS, Group
 from benchmark.report.sources import learned_from

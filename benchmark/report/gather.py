@@ -96,7 +96,7 @@ def _test_score(runs: Sequence[Planned], results: Path) -> float:
     """The strict Dice of a trial, the mean over its draws; nan where one has none."""
     if any(run.record is None or run.state != "done" for run in runs):
         return math.nan
-    scores = [strict(_counts(record_of(results, run.spec.run_id), run.record or {}))["dice"] for run in runs]
+    scores = [strict(read_counts(record_of(results, run.spec.run_id), run.record or {}))["dice"] for run in runs]
     return math.nan if None in scores else sum(scores) / len(scores)
 
 
@@ -108,7 +108,7 @@ def _grouped(
         missing = reason = ""
         if _usable(entry):
             assert entry.record is not None
-            records.append((entry.record, _counts(record_of(results, entry.spec.run_id), entry.record)))
+            records.append((entry.record, read_counts(record_of(results, entry.spec.run_id), entry.record)))
         else:
             missing, reason = entry.state, entry.cell.reason or REASONS.get(entry.state, "")
         expected.append(ExpectedRun(entry.cell.row, entry.spec.run_id, entry.spec.to_json(), missing, reason))
@@ -119,17 +119,13 @@ def _usable(entry: Planned) -> bool:
     return entry.record is not None and entry.state not in ("stale", "excluded")
 
 
-def _counts(path: Path, record: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    return read_counts(path, dict(record)) if record["status"] == "done" else {}
-
-
 def check_records(results: Path) -> list[tuple[dict[str, Any], dict[str, NDArray[Any]]]]:
     """All records of a results folder with their counts; UserError names every one that is damaged."""
     found, complaints = [], []
     for path in record_files(results / "records"):
         try:
             record = read_record(path)
-            found.append((record, _counts(path, record)))
+            found.append((record, read_counts(path, record)))
         except UserError as error:
             complaints.append(str(error))
     if len(complaints) > 1:

@@ -180,7 +180,7 @@ def _png(picture: Image.Image, **options: object) -> bytes:
 def images_shareable(dataset: str) -> bool:
     """Whether pictures of this data set may lie in the repository: only where the data set itself says so."""
     try:
-        return bool(getattr(load_dataset(dataset), "publishable", False))
+        return load_dataset(dataset).publishable
     except UserError:
         return False
 

@@ -124,17 +124,15 @@ class Comparison(NamedTuple):
     differing: int
 
 
-def against(group: Group, name: str | None = None, folder: Path = FOLDER) -> Comparison:
+def against(group: Group, folder: Path = FOLDER) -> Comparison:
     """A row for every cell that the published table has of this data set; no row where it has none, or there is none.
 
-    `name` is that of a table in `folder`, the group's own by default. A difference counts when it is above
-    max(2 sqrt(sd1^2 + sd2^2), the quantity's tolerance), all as printed, so that a reader can repeat it. UserError:
-    there is no such table.
+    A difference counts when it is above max(2 sqrt(sd1^2 + sd2^2), the quantity's tolerance), all as printed, so that a
+    reader can repeat it. UserError: `folder` has no table of the name that the group says.
     """
-    name = name or group.published
-    if name is None:
+    if group.published is None:
         return Comparison(Table("Against published numbers", "None belong to these runs.", HEADER, []), 0, 0)
-    table = read(name, folder)
+    table = read(group.published, folder)
     about, quantities = table.about, table.file.quantities
     cells = [entry for entry in table.cells.itertuples() if entry.dataset in ("", group.dataset)]
     setups: dict[str, str] = {}  # what differs -> its mark
@@ -209,8 +207,8 @@ def _setup(table: Published, runs: Sequence[Run], setups: dict[str, str]) -> str
     return setups.setdefault(", ".join(parts), f"other ({len(setups) + 1})") if parts else "as published"
 
 
-def kind_of_pair(dice: float, jaccard: float, sd: float = 0.0, digits: int = 2) -> str:
-    """What a published Dice and Jaccard in percent can be, given that they are rounded to `digits`.
+def kind_of_pair(dice: float, jaccard: float, sd: float = 0.0) -> str:
+    """What a published Dice and Jaccard in percent can be, given that they are rounded to two decimals.
 
     Counts of one class, pooled, have D = 2 J / (1 + J). That is a concave function of J, so a mean over images, classes
     or draws has a lower Dice, and none has a higher one. sd: of Jaccard over draws, whose mean lowers Dice by up to
@@ -218,7 +216,7 @@ def kind_of_pair(dice: float, jaccard: float, sd: float = 0.0, digits: int = 2) 
 
     Returns `pooled`, `means` or `impossible`.
     """
-    half, overlap = 0.5 * 10**-digits, jaccard / 100
+    half, overlap = 0.005, jaccard / 100
     low, high = (200 * (jaccard + end) / (100 + jaccard + end) for end in (-half, half))
     if dice - half > high:
         return "impossible"

@@ -270,7 +270,7 @@ class Group:
     def stages(self) -> pd.DataFrame:
         """A line a finished run with a waterfall: its Dice as a fraction at every stage, and under `validation`."""
         lines = [
-            (run.row, run.spec["ratio"], *(stage.dice for stage in stages), run.scores["validation"]["dice"])
+            (run.row, run.spec["ratio"], *stages.values(), run.scores["validation"]["dice"])
             for run in self.done if (stages := protocols.waterfall(run.counts))
         ]
         columns = [*CELL, *protocols.STAGES, "validation"]

@@ -87,7 +87,7 @@ def class_table(group: Group) -> Table | None:
     return Table("Dice by class, strict", caption, ["method", "labels", *names], rows)
 
 
-def subset_tables(group: Group, metric: str = "dice") -> list[Table]:
+def subset_tables(group: Group) -> list[Table]:
     """A table for everything (patients left out) by which the runs' counts group the test images, if into 2 to 6."""
     tables = []
     for name in group.subsets:
@@ -96,15 +96,14 @@ def subset_tables(group: Group, metric: str = "dice") -> list[Table]:
         if len(values) not in SUBSETS:
             continue
         caption = (
-            f"{metric.capitalize()} in percent of the test images with each value of {name}, under strict: mean over "
-            f"these images, then {OVER_DRAWS}"
+            f"Dice in percent of the test images with each value of {name}, under strict: mean over these images, then "
+            f"{OVER_DRAWS}"
         )
         header = ["method", "labels", *(f"{value} ({_how_many(known, name, value)})" for value in values)]
-        undefined = int(known[metric].isna().sum())
+        undefined = int(known.dice.isna().sum())
         note = f"{undefined} scores of single images are undefined (nothing there, nothing predicted), left out."
-        rows = by_value(group, known.groupby([*CELL, "run_id", name])[metric].mean(), values)
-        title = f"{metric.capitalize()} by {name}, strict"
-        tables.append(Table(title, caption, header, rows, [note] if undefined else ()))
+        rows = by_value(group, known.groupby([*CELL, "run_id", name]).dice.mean(), values)
+        tables.append(Table(f"Dice by {name}, strict", caption, header, rows, [note] if undefined else ()))
     return tables
 
 

@@ -26,6 +26,7 @@ from benchmark.console import StopSignals, log_to_stderr
 from benchmark.data.load import load_prepared
 from benchmark.errors import DiskFull, Interrupted, RunLocked, UserError
 from benchmark.files import check_writable
+from benchmark.machine import cores
 from benchmark.runs.lock import LockMonitor
 from benchmark.runs.plan import Planned
 from benchmark.runs.request import Request
@@ -281,8 +282,7 @@ def environments(device: torch.device, slots: int | None, gpus: str | None) -> l
     if device.type == "cpu":
         if gpus:
             raise UserError("--gpus: this grid runs on the CPU; leave it out, or use --device cuda")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return [ONE_THREAD] * (slots or cores)
+        return [ONE_THREAD] * (slots or cores())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     there = visible.split(",") if visible else [str(number) for number in range(torch.cuda.device_count())]
     chosen = gpus.split(",") if gpus else there if device.index is None else there[device.index :][:1]

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmark.config.schema import check_machine
 from benchmark.data import pools
 from benchmark.data.load import current_fingerprint, load_prepared
 from benchmark.data.splits import Split, check_split_matches_data
 from benchmark.data.store import PreparedData
 from benchmark.errors import Interrupted, NotApplicable, UserError, raised_at
 from benchmark.files import write_text
+from benchmark.machine import check_machine
 from benchmark.protocols import scores
 from benchmark.runs.event_files import WatchedRunFolder
 from benchmark.runs.request import Request, ResolvedRun, specify

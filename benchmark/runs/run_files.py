@@ -202,7 +202,7 @@ def read_with_digest(path: Path) -> tuple[dict[str, Any], str]:
     return record, hashlib.sha256(content).hexdigest()
 
 
-def read_counts(path: Path, record: dict[str, Any]) -> dict[str, np.ndarray]:
+def read_counts(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The counts beside the record at `path`, none where its run did not end well; UserError when they are missing, or
     not those it was written with."""
     if record["status"] != "done":

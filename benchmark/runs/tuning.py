@@ -213,5 +213,5 @@ def _counts(runs: Sequence[Planned], results: Path) -> list[ValidationCounts]:
     """Of a trial, a draw an entry; none where one of them has no score."""
     if not runs or any(run.state != "done" for run in runs):
         return []
-    counts = [read_counts(record_of(results, run.spec.run_id), dict(run.record or {})) for run in runs]
+    counts = [read_counts(record_of(results, run.spec.run_id), run.record or {}) for run in runs]
     return [ValidationCounts(each["validation_native"][:, 0]) for each in counts]

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import platform
-import re
 import time
 from collections.abc import Callable, Mapping
-from itertools import takewhile
 from typing import Any
 
 import torch
 
+from benchmark import machine
 from benchmark.errors import UserError
-
-VECTOR_FLAG = re.compile("s?sse|fma|f16c|avx|amx|neon|asimd|sve")  # of /proc/cpuinfo: they may change the last bits
 
 
 def choose(name: str, must_exist: bool = True) -> torch.device:
@@ -63,7 +59,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "device": name(device),
         "device_type": device.type,
-        "processor": processor(),
+        "processor": machine.processor(),
         "instructions": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else None,
         "torch": torch.__version__,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
@@ -76,14 +72,14 @@ def name(device: torch.device) -> str | None:
     """What the device is called; None for a GPU that is not in this machine."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device) if torch.cuda.is_available() else None
-    return str(processor()["brand"])
+    return str(machine.processor()["brand"])
 
 
 def memory(device: torch.device) -> int:
     """Bytes that a run may hope for: those of a GPU that nobody else has taken, or all of the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return machine.memory()
 
 
 def clear(device: torch.device) -> None:
@@ -113,20 +109,3 @@ def both_seconds(device: torch.device, work: Callable[[], Any]) -> tuple[float, 
     settle(device)
     passed = time.perf_counter() - begun
     return passed, time.process_time() - had if device.type == "cpu" else passed
-
-
-def processor() -> dict[str, Any]:
-    """Brand, vendor, family, model, stepping and vector instructions of this machine's processor, where it says so."""
-    said: dict[str, str] = {}
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:
-        for key, colon, value in (line.partition(":") for line in takewhile(str.strip, lines)):
-            said[key.strip()] = value.strip() if colon else ""
-    flags = said.get("flags", said.get("Features", "")).split()
-    return {
-        "brand": said.get("model name") or platform.processor() or platform.machine(),
-        "vendor": said.get("vendor_id", said.get("CPU implementer")),
-        "family": said.get("cpu family", said.get("CPU architecture")),
-        "model": said.get("model", said.get("CPU part")),
-        "stepping": said.get("stepping", said.get("CPU revision")),
-        "vector_flags": sorted(flag for flag in flags if VECTOR_FLAG.match(flag)),
-    }

@@ -19,16 +19,12 @@ from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.method import Method, named_logits
-from benchmark.metrics import THRESHOLDS, class_confusion, object_scores, surface_distances
+from benchmark.metrics.counts import THRESHOLDS, class_confusion
+from benchmark.metrics.objects import object_scores, surface_distances
 from benchmark.metrics.torch_counts import class_counts, confidence_counts, threshold_counts
 from benchmark.numerics import Normalisation, Normaliser, Numerics
 from benchmark.protocols import over_steps
 from benchmark.training.stitch import class_map
-
-
-def named(list_name: str, counted: str, kind: str = "") -> str:
-    """The name of an array of counts: `test_pooled`, of several classes `test_pooled_classes`."""
-    return "_".join(filter(None, (list_name, counted, kind)))
 
 
 def scorable(
@@ -56,7 +52,7 @@ class Evaluator:
         self.prepared, self.settings, self.numerics = prepared, settings, numerics
         self.normalisation, self.normalise = normalisation, Normaliser(normalisation, numerics)
         self.classes = len(prepared.classes)
-        self.kind = "classes" if self.classes > 2 else ""  # of the counts at working size, in their names
+        self.suffix = "_classes" if self.classes > 2 else ""  # of the names of counts at working size
         self.lists = {"test": split.test} | ({"validation": split.validation} if split.validation else {})
         self.steps: list[int] = []
         self.outputs: list[str] = []
@@ -135,7 +131,7 @@ class Evaluator:
         """Dice of the last evaluation, as in `validation/Dice/teacher`; of the test images where there are no others.
         """
         images = "validation" if "validation" in self.lists else "test"
-        counts = {named(images, "pooled", self.kind): np.stack(self.pooled[images][-1:]), "thresholds": THRESHOLDS}
+        counts = {f"{images}_pooled{self.suffix}": np.stack(self.pooled[images][-1:]), "thresholds": THRESHOLDS}
         found = {name: over_steps(counts, images, number) for number, name in enumerate(self.outputs)}
         return {f"{images}/Dice/{name}": float(dice[0]) for name, dice in found.items() if dice is not None}
 
@@ -183,8 +179,8 @@ class Evaluator:
             found["thresholds"] = THRESHOLDS.astype(np.float32)
         masks: dict[str, np.ndarray] = {}
         for name, ids in self.lists.items():
-            found[named(name, "pooled", self.kind)] = np.stack(self.pooled[name])
-            found[named(name, "images", self.kind)] = per_image[name]
+            found[f"{name}_pooled{self.suffix}"] = np.stack(self.pooled[name])
+            found[f"{name}_images{self.suffix}"] = per_image[name]
             found[f"{name}_ids"] = np.asarray(ids)
             if name == "validation" and len(self.confidence) == len(self.steps):  # an older checkpoint has none
                 found["validation_confidence"] = np.stack(self.confidence)

@@ -28,7 +28,6 @@ class TrainStep:
         self, method: Method, clock: Clock, renderers: Mapping[str, Callable[[Any], Any]], optimisers: Optimisers,
         numerics: Numerics,
     ) -> None:
-        self.made_of = method, clock, renderers, optimisers, numerics
         self.method, self.clock, self.renderers, self.optimisers = method, clock, renderers, optimisers
         self.numerics, self.device = numerics, numerics.device
         self.terms = 0  # how many of the names are losses; the rest is logged beside them

@@ -223,13 +223,20 @@ def cost(training: Training, state: TrainState) -> dict[str, Any]:
     cuda = training.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(training.device) if cuda else None
     return {
-        "parameters_trained": sum(p.numel() for p in training.optimisers.parameters()),
-        "parameters_inference": reached_parameters(training.method, training.prepared.size, training.device),
+        **count_parameters(training),
         "flops_per_step": state.flops or None,
         "peak_memory_bytes": peak,
         "seconds_per_step": state.train_seconds / max(1, state.step),
         "wall_seconds": state.wall_seconds,
         "steps": state.step,
+    }
+
+
+def count_parameters(training: Training) -> dict[str, int | None]:
+    """How many parameters are trained, and how many the official output depends on."""
+    return {
+        "parameters_trained": sum(p.numel() for p in training.optimisers.parameters()),
+        "parameters_inference": reached_parameters(training.method, training.prepared.size, training.device),
     }
 
 

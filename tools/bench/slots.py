@@ -13,15 +13,17 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import time
+from functools import partial
 from typing import Any
 
 import torch
 
 from benchmark.data.load import load_prepared
+from benchmark.profiling.profile import Nowhere
 from benchmark.runs.request import Request, specify
 from benchmark.training import device as devices
 from benchmark.training.setup import build_training
-from benchmark.training.trainer import BLOCK
+from benchmark.training.trainer import BLOCK, TrainState, run_block
 
 
 def work(settings: dict[str, Any], method: str, name: str, seconds: float, ready: Any, answers: Any) -> None:
@@ -30,25 +32,16 @@ def work(settings: dict[str, Any], method: str, name: str, seconds: float, ready
     spec, split, *_ = specify(Request(method, "synthetic", preset="fair", overrides=settings), device.type)
     training = build_training(spec, load_prepared("synthetic", settings["data.size"]), split, device)
     training.method.train()
-    done = 0
-
-    def block() -> None:
-        nonlocal done
-        values = []
-        for step, plan in enumerate(training.plans(done, BLOCK), start=done):
-            training.enter_step(step)
-            values.append(training.step(plan))
-        torch.stack(values).tolist()
-        done += BLOCK
-
+    state = TrainState()
+    block = partial(run_block, training, state, Nowhere(), BLOCK, lambda: False)
     block()
     ready.wait()
-    begun, before = time.perf_counter(), done
+    begun, before = time.perf_counter(), state.step
     while time.perf_counter() - begun < seconds:
         block()
     spent = time.perf_counter() - begun
     free, total = torch.cuda.mem_get_info(device) if device.type == "cuda" else (0, 0)
-    answers.put(((done - before) / spent, total - free))
+    answers.put(((state.step - before) / spent, total - free))
     ready.wait()  # nobody leaves before all have looked
 
 

@@ -17,19 +17,11 @@ import torch
 
 from benchmark.conformance.checks import differences
 from benchmark.data.load import load_prepared
+from benchmark.profiling.profile import Nowhere
 from benchmark.runs.request import Request, specify
 from benchmark.training import device as devices
-from benchmark.training.setup import Training, build_training
-from benchmark.training.trainer import BLOCK
-
-
-def block(training: Training, first: int) -> None:
-    """One block of steps, its losses read back at the end as in a run."""
-    values = []
-    for step, plan in enumerate(training.plans(first, BLOCK), start=first):
-        training.enter_step(step)
-        values.append(training.step(plan))
-    torch.stack(values).tolist()
+from benchmark.training.setup import build_training
+from benchmark.training.trainer import BLOCK, TrainState, run_block
 
 
 def main() -> None:
@@ -50,10 +42,11 @@ def main() -> None:
         trainings.append(build_training(spec, load_prepared("synthetic", arguments.size), split, device))
         trainings[-1].method.train()
     for training in trainings:
-        block(training, 0)  # warms up, and captures
+        run_block(training, TrainState(), Nowhere(), BLOCK, lambda: False)  # warms up, and captures
     seconds = []
     for first in range(BLOCK, BLOCK * (arguments.rounds + 1), BLOCK):
-        works = [partial(block, training, first) for training in trainings]
+        works = [partial(run_block, training, TrainState(first), Nowhere(), BLOCK, lambda: False)
+                 for training in trainings]
         seconds.append([devices.own_seconds(device, work) / BLOCK for work in works])
     resident, streamed = trainings
     times = np.array(seconds)

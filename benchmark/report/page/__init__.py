@@ -74,9 +74,7 @@ def render(
     """
     found = data(groups, provenance)
     script = '"use strict";\n(() => {\n' + (PARTS / "page.js").read_text(encoding="utf-8") + "})();"
-    environment = Environment(
-        loader=FileSystemLoader(PARTS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = templates()
     environment.filters |= {
         "breakable": lambda text: Markup("<wbr>").join(re.split(r"(?<=[_=+.])(?=.)", str(text))),
         "ratio": lambda text: (re.match(r"(\d+) %", text) or {1: ""})[1],
@@ -97,12 +95,20 @@ def render(
         metrics=METRICS,
         provenance=provenance,
         several=any("classes" in run.counts for group in groups for run in group.done),
-        style=Markup((PARTS / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         data=Markup(_as_json(found).replace("<", "\\u003c")),
     )  # fmt: skip
     return text.rstrip() + "\n"
+
+
+def templates() -> Environment:
+    """The templates in this folder; `style` is the style sheet of all pages."""
+    found = Environment(
+        loader=FileSystemLoader(PARTS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    found.globals["style"] = Markup((PARTS / "page.css").read_text(encoding="utf-8"))
+    return found
 
 
 def current(text: str, groups: Sequence[Group], provenance: str) -> bool:

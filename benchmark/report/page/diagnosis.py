@@ -7,29 +7,24 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from benchmark.files import write_text
 from benchmark.report.diagnose import Curve, Part
 from benchmark.report.figures.style import COLOURS, DPI, METADATA, limits, name_ends, outer_labels, short, styled
+from benchmark.report.page import templates
 from benchmark.report.results_frame import Run
 
-PARTS = Path(__file__).parent
 SIZE, PLACE = (4.6, 2.1), (0.13, 0.19, 0.57, 0.76)  # inches; left, bottom, width and height of the axes as shares
 
 
 def write(run: Run, parts: Sequence[Part], results: Path) -> Path:
     """Write `results/pages/diagnose-<run>.html`."""
-    environment = Environment(loader=FileSystemLoader(PARTS), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
-    style = Markup((PARTS / "page.css").read_text(encoding="utf-8"))
     with styled():
         shown = [(part, picture(part) if part.curves else "") for part in parts]
     path = results / "pages" / f"diagnose-{run.record['run_id']}.html"
-    template = environment.get_template("diagnosis.html.j2")
-    write_text(path, template.render(run=run.record, parts=shown, style=style).rstrip() + "\n")
+    text = templates().get_template("diagnosis.html.j2").render(run=run.record, parts=shown)
+    write_text(path, text.rstrip() + "\n")
     return path
 
 
