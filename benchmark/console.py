@@ -54,7 +54,7 @@ class StopSignals:
             for stream in self._terminals:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         elif self._tells:
-            text = "stopping: a run is saved after its next step (Ctrl-C again stops at once, at the last checkpoint)\n"
+            text = "stopping: a run in training is saved after its next step; Ctrl-C again stops at once\n"
             os.write(2, text.encode())
 
 

@@ -260,12 +260,12 @@ def test_a_closed_terminal_is_a_wish_to_stop_unless_it_is_to_be_ignored():
             assert stop.asked is asked
 
 
-def test_who_is_asked_to_stop_is_told_what_is_saved(capfd):
+def test_who_is_asked_to_stop_does_not_claim_that_a_run_is_saved_where_there_may_be_none(capfd):
     with handlers_kept():
         StopSignals()
         os.kill(os.getpid(), signal.SIGTERM)
     told = capfd.readouterr().err
-    assert told.startswith("stopping: a run is saved after its next step")
+    assert told.startswith("stopping: a run in training is saved after its next step")
 
 
 def test_slots_of_a_machine(monkeypatch):
