@@ -38,8 +38,8 @@ class U2PL(Method):
         rank: 3 in the paper, for 19 or 21 classes; at most C - 1, as beyond that no dropped pixel is a negative.
         memory: features kept of each class. 30,000 in the paper, 50,000 of the background.
         decay: of the teacher. 0.99 in the authors' code.
-        bn_stats: BatchNorm of the teacher: averaged (ours), copied, or its `own`: the authors average no statistics.
-            They label the weak view in evaluation mode, and take entropy and features in training mode.
+        bn_stats: BatchNorm of the teacher: its `own` of the batch, averaged, or copied. The authors average none: they
+            take entropy and features in training mode, and label the weak view in evaluation mode.
         warmup: share of training that is supervised alone; the teacher is a copy at its end. One epoch in the authors'
             code, of 80 (VOC) or 200 (Cityscapes).
 
@@ -62,7 +62,7 @@ class U2PL(Method):
 
     def __init__(
         self, task: Task, *, weight: NonNegative = 1.0, contrast: NonNegative = 1.0, unreliable: ShareBelow1 = 0.2,
-        rank: Count = 3, memory: Count = 4096, decay: Share = 0.99, bn_stats: BNStats = "ema",
+        rank: Count = 3, memory: Count = 4096, decay: Share = 0.99, bn_stats: BNStats = "own",
         warmup: ShareBelow1 = 0.0,
     ) -> None:
         super().__init__()
