@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.protocols import over_steps
 from benchmark.report import published, stats
 from benchmark.report.compare import compare, protocol_gaps
 from benchmark.report.diagnose import Curve, diagnose
@@ -20,7 +19,10 @@ from benchmark.report.gather import gather
 from benchmark.report.ranks import rankings
 from benchmark.report.render import DASH, Table, markdown, part
 from benchmark.report.results_frame import Group
+from benchmark.report.tuning import tuning_tables
+from benchmark.runs import tuning
 from benchmark.runs.experiment import read_experiment
+from benchmark.runs.tuning import ValidationCounts
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "findings.md", ROOT / "docs" / "reproduction.md")
@@ -103,10 +105,9 @@ def headings(others: Sequence[str], ratios: Sequence[int]) -> list[str]:
 
 
 def on_validation_images(group: Group, label: str, ratio: int) -> str:
-    """Mean Dice of a row on the validation images at the last step, in percent."""
-    curves = [over_steps(run.counts, "validation") for run in group.finished(label, ratio)]
-    ends = [100 * float(curve[-1]) for curve in curves if curve is not None]
-    return f"{sum(ends) / len(ends):.1f}" if ends else DASH
+    """Dice of a row on the validation images as `strict` defines it, in percent."""
+    counts = [ValidationCounts(run.counts["validation_native"][:, 0]) for run in group.finished(label, ratio)]
+    return f"{100 * tuning.score(counts):.1f}"
 
 
 def published_dice(name: str) -> dict[tuple[str, int], float]:
@@ -319,6 +320,20 @@ def short_training() -> str:
     return table(["method", "change", *columns], rows)
 
 
+def tuned() -> str:
+    """Default and tuned settings side by side, of the rows whose trials have all ended."""
+    experiment = read_experiment("tune_light")
+    group, *_ = gather(experiment, ROOT / "results", "cpu", trials=experiment.trials)
+    gains, trials = tuning_tables(group)[:2]
+    settings, after = {row[0]: row[4] for row in trials.rows}, group.tuning and group.tuning.group
+    rows = [
+        [row[0], row[2], row[3], f"{row[4]} {row[5]}", above(after, label, LOWER, 20), settings[row[0]]]
+        for label, row in zip(group.rows, gains.rows, strict=True) if after and row[3] != DASH
+    ]  # fmt: skip
+    header = ["method", "default", "tuned", "difference", f"tuned, above tuned {LOWER}", "chosen"]
+    return table(header, rows)
+
+
 def second_dataset() -> str:
     """What is measured on EBHI-Seg, best first, and how far each method is above both bounds."""
     group = group_of("ebhi_light")
@@ -357,7 +372,7 @@ def prototypes() -> str:
 
 MADE = (
     scores, protocols, ours_above_others, labels, gains, pseudo_labels, start, splits, control, variants, experts,
-    components, weak, weak_parts, teacher_statistics, short_training, second_dataset, domains, prototypes,
+    components, weak, weak_parts, teacher_statistics, short_training, tuned, second_dataset, domains, prototypes,
 )  # fmt: skip
 BLOCKS: dict[str, Callable[[], str]] = {made.__name__: made for made in MADE}
 

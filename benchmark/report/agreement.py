@@ -49,7 +49,7 @@ def agreements(group: Group, groups: Sequence[Group] = ()) -> list[Agreement]:
 def _between_groups(one: Ranking, two: Ranking, same_data: bool, names: str) -> list[Agreement]:
     """Of the rows that both have, under `strict`."""
     shared = [row for row in one.rows if row in two.rows]
-    if len(shared) < 2:
+    if len(shared) < 3:  # of two rows the order is the same or the other way round
         return []
     at = [[each.rows.index(row) for row in shared] for each in (one, two)]
     tau = float(tau_b(one.scores[shared].to_numpy(), two.scores[shared].to_numpy()))
@@ -73,7 +73,7 @@ def _between_protocols(group: Group, ranking: Ranking) -> list[Agreement]:
             continue
         scores = [table[name].reindex(columns=list(ranking.draws)).dropna() for name in (first, second)]
         rows = [row for row in ranking.rows if all(row in each.index for each in scores)]
-        if len(rows) < 2:
+        if len(rows) < 3:
             continue
         one, two = (each.loc[rows].to_numpy() for each in scores)
         tau = float(tau_b(one.mean(axis=1), two.mean(axis=1)))
