@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,8 @@ def test_orders_of_protocols_and_of_data_sets_are_compared() -> None:
     assert np.isnan(data.low)  # every resample has these orders: that tells nothing of the spread
     table = rank_table(groups[0], groups)
     assert table and any("made official and other official -1.00 (3 rows)" in n for n in table.notes)
+    (with_tuned,) = (one for one in agreements(groups[0], [replace(groups[0], tuned=True)]) if one.data)
+    assert with_tuned.tau == 1 and with_tuned.data == "made official and made official tuned"
 
 
 def at_random(draws: int, data: str = "made", split: str = "official") -> list[Any]:
