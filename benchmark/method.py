@@ -26,7 +26,7 @@ from benchmark.ranges import Choice, Linear
 
 __all__ = [
     "Batch", "Clock", "Logits", "Losses", "Method", "NotApplicable", "ParamGroup", "Parts", "Phase", "Ramp", "Task",
-    "UserError", "named_logits", "require", "suggest",
+    "UserError", "named_logits", "require", "suggest", "two_phases",
 ]
 
 Parts = Iterator[Mapping[str, Tensor]]
@@ -159,6 +159,12 @@ class Phase:
     start: float
     fresh_optimiser: bool = False
     fresh_schedule: bool = False
+
+
+def two_phases(first: str, second: str, start: float) -> dict[str, Phase]:
+    """Two stages of which the second starts at a share of all steps; at 0 or 1 there is one of them."""
+    phases = {first: Phase(0.0), second: Phase(start)}
+    return {name: phases[name] for name in (first,) * (start > 0) + (second,) * (start < 1)}
 
 
 class Method(nn.Module):

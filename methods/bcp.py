@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, pseudo_label
-from benchmark.method import Batch, Clock, Logits, Method, Parts, Phase, Task
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Task, two_phases
 from benchmark.ranges import Choice, Linear, Log, NonNegative, Share, ShareAbove0
 
 
@@ -67,8 +67,7 @@ class BCP(Method):
         self.net = task.network()
         self.teacher = Teacher(self.net, bn_stats)
         self.side = max(1, round(box * task.size))
-        self.phases = {"labelled": Phase(0.0)} if pretrain > 0 else {}
-        self.phases |= {"both": Phase(pretrain)} if pretrain < 1 else {}
+        self.phases = two_phases("labelled", "both", pretrain)
         self.phase = next(iter(self.phases))
         self.cuda_graph = keep == "all"
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import soft_cross_entropy
-from benchmark.method import Batch, Clock, Logits, Method, Parts, Phase, Ramp, Task
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task, two_phases
 from benchmark.ranges import Choice, Count, Log, NonNegative, Share
 from methods._persistence import topological_terms
 
@@ -64,8 +64,7 @@ class TopoSemiSeg(Method):
         self.teacher = Teacher(self.net, bn_stats)
         self.weight, self.ramp, self.topology, self.decay = weight, ramp, topology, decay
         self.signal, self.tile, self.released_targets = signal, tile, released_targets
-        self.phases = {"pixels": Phase(0.0)} if start > 0 else {}
-        self.phases |= {"topology": Phase(start)} if start < 1 else {}
+        self.phases = two_phases("pixels", "topology", start)
         self.phase = next(iter(self.phases))
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Parts:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, cross_entropy, entropy, pseudo_label
-from benchmark.method import Batch, Clock, Logits, Losses, Method, Phase, Task
+from benchmark.method import Batch, Clock, Logits, Losses, Method, Task, two_phases
 from benchmark.ranges import Count, Linear, Log, NonNegative, Share, ShareBelow1
 from methods._pixel_contrast import WIDTH, PixelMemory, Represented, info_nce, sample
 
@@ -66,7 +66,7 @@ class U2PL(Method):
         warmup: ShareBelow1 = 0.0,
     ) -> None:
         super().__init__()
-        self.phases = ({"warm-up": Phase(0.0)} if warmup else {}) | {"train": Phase(warmup)}
+        self.phases = two_phases("warm-up", "train", warmup)
         self.phase = next(iter(self.phases))
         self.task, self.weight, self.contrast, self.unreliable = task, weight, contrast, unreliable
         self.rank, self.decay = min(rank, task.classes - 1), decay

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, one_hot, pseudo_label, valid_mse
-from benchmark.method import Batch, Clock, Logits, Method, Parts, Phase, Task, require
+from benchmark.method import Batch, Clock, Logits, Method, Parts, Task, require, two_phases
 from benchmark.ranges import Choice, Linear, Share, ShareBelow1
 
 UNSEEN = 254  # a pixel outside of a batch's crop: its pseudo-mask stays as it is
@@ -84,7 +84,7 @@ class WeakTeacherStudent(Method):
         self.decays = decay if decay_start is None else decay_start, decay
         self.net = task.network()
         self.teacher = Teacher(self.net, bn_stats)
-        self.phases = ({"warm-up": Phase(0.0)} if warmup else {}) | {"refinement": Phase(warmup)}
+        self.phases = two_phases("warm-up", "refinement", warmup)
         self.phase = next(iter(self.phases))
         for name in ("annotation", "pseudo_mask"):
             mask = torch.full((task.images, task.size, task.size), IGNORE, dtype=torch.uint8)
