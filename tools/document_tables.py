@@ -299,9 +299,8 @@ def teacher_statistics() -> str:
     for label in groups[0].rows:
         rows.append([groups[0].display(label)])
         for group in groups:
-            known = bool(group.finished(label, 10))
-            rows[-1] += [on_validation_images(group, label, 10), score(group, label, 10)] if known else [DASH, DASH]
-            rows[-1].append(above(group, label, LOWER, 10) if known else DASH)
+            seen = on_validation_images(group, label, 10) if group.finished(label, 10) else ""
+            rows[-1] += [seen, *beside(group, label, (LOWER,), 10)] if seen else [DASH] * 3
     columns = ("validation", "Dice, strict", f"above {LOWER}")
     header = [f"{name}, {data}" for data in ("GlaS", "EBHI-Seg") for name in columns]
     return table(["10 % of the labels", *header], rows)
@@ -314,8 +313,7 @@ def short_training() -> str:
         default, comma, change = label.partition(", ")
         if comma and group.finished(label, 20):
             seen = " → ".join(on_validation_images(group, each, 20) for each in (default, label))
-            rows.append([group.display(default), change, seen, score(group, label, 20)])
-            rows[-1] += [above(group, label, other, 20) for other in (default, LOWER)]
+            rows.append([group.display(default), change, seen, *beside(group, label, (default, LOWER), 20)])
     columns = ("validation, before → after", "Dice, strict, after", "above before", f"above {LOWER}")
     return table(["method", "change", *columns], rows)
 

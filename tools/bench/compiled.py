@@ -10,19 +10,14 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmark.nets import build
-
-
-def cpu_seconds(call: Callable[[], object]) -> float:
-    """Processor time of a call."""
-    begun = time.process_time()
-    call()
-    return time.process_time() - begun
+from benchmark.training import device as devices
 
 
 def main() -> None:
@@ -45,7 +40,8 @@ def main() -> None:
     step(compiled)
     print(f"first compiled step: {time.perf_counter() - begun:.0f} s, compiling included")
     step(plain)
-    pairs = [(cpu_seconds(lambda: step(plain)), cpu_seconds(lambda: step(compiled))) for _ in range(arguments.rounds)]
+    timed, works = partial(devices.own_seconds, torch.device("cpu")), (partial(step, plain), partial(step, compiled))
+    pairs = [[timed(work) for work in works] for _ in range(arguments.rounds)]
     ratios = [one / other for one, other in pairs]
     print(
         f"steps a second, compiled over plain: {statistics.median(ratios):.2f} "
