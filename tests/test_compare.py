@@ -8,6 +8,7 @@ import pytest
 from benchmark.report import stats
 from benchmark.report.compare import best, compare, difference_table, signs
 from benchmark.report.results_frame import Group
+from benchmark.report.tables import score_table
 from tests.made_records import expected, native, of_experiment, only, record, tenths
 
 
@@ -126,6 +127,11 @@ def test_the_best_is_above_the_runner_up_in_every_draw_and_beyond_chance() -> No
 ])  # fmt: skip
 def test_no_row_is_best_without_a_reason(first: Any, second: Any, why: str) -> None:
     assert best(grouped(*first, *second), 20) is None, why
+
+
+def test_the_caption_says_what_bold_asks_for() -> None:
+    table = score_table(grouped(*draws("a", HIGH), *draws("b", LOW)), "strict")
+    assert "Bold: with two or more draws, none missing" in table.caption
 
 
 def test_no_row_is_best_where_nothing_is_or_under_a_pooled_protocol() -> None:

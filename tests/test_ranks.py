@@ -100,8 +100,10 @@ def test_rows_are_ranked_on_draws_that_they_share_and_bounds_have_no_rank() -> N
     table = rank_table(only(*runs))
     assert table and not table.notes[0].startswith("Kendall") and "lacking one of them: three" in table.notes[0]
     few = rank_table(only(*draws("one", LOW, LOW), *draws("two", HIGH)))
-    assert few and "ranked on 1 of 2 draws" in few.notes[0] and "over patients alone" in few.notes[1]
+    assert few and "ranked on 1 of 2 draws" in few.notes[0]
+    assert "ranges and groups are over patients alone" in few.notes[1]
     assert "patients alone, with one draw" in few.caption
+    assert "with several draws, one over draws" in few.caption
     assert rank_table(only(*draws("one", LOW), tenths("two", LOW, 1))) is None, "no draw in common"
     assert rank_table(only(*draws("one", LOW), *draws("bound", HIGH, ratio=100))) is None
 

@@ -32,8 +32,8 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
             f"95 % range and first: {resampled_units(group)}, {over}; first is the share of resamples in which the row "
             "is the best. With few patients or draws they are less sure than they say. group: two rows cannot be told "
             "apart if they share a letter. better than, worse than: how many rows differ beyond chance, by "
-            "t-tests with an error over patients and one over draws (Satterthwaite), at the 5 % level for "
-            "all pairs of a ratio together (Holm)."
+            "t-tests with an error over patients and, with several draws, one over draws (Satterthwaite), at the 5 % "
+            "level for all pairs of a ratio together (Holm)."
         )
     notes = [text for ranking in found for text in _ranked_on(group, ranking)]
     taus = agreements(group, groups)
@@ -71,7 +71,7 @@ def _ranked_on(group: Group, ranking: Ranking) -> list[str]:
     if ranking.resampled is None:
         told.append(f"{at} all test images are of one patient: nothing can be resampled, and no rank has a range.")
     elif n == 1:
-        told.append(f"{at} there is one draw: the ranges are over patients alone.")
+        told.append(f"{at} there is one draw: the ranges and groups are over patients alone.")
     return told
 
 

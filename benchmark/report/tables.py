@@ -46,7 +46,8 @@ def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
         if any("classes" in run.counts for run in group.runs):
             caption += " An image's score is the mean over its classes but the background."
         caption += f" [95 % interval]: every image averaged over draws, then {resampled_units(group)}."
-        caption += " Bold: above the runner-up in every draw, and the interval of the difference is above 0."
+        caption += (" Bold: with two or more draws, none missing, above the runner-up in each, and the interval of the "
+                    "difference is above 0.")  # fmt: skip
         if metric == "dice":
             rows += _everything(group)
     else:
