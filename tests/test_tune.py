@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from benchmark.method import Method
 from benchmark.ranges import Choice, Linear, Log
 from benchmark.registry import METHODS
 from benchmark.report.gather import gather
+from benchmark.report.tuning import tuning_tables
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.plan import plan
 from benchmark.runs.request import Specifier
@@ -228,6 +230,11 @@ def test_the_report_pairs_tuned_and_default_and_says_what_the_test_images_would_
     gain = np.mean([image_dice(tmp_path, two.record["run_id"]) - image_dice(tmp_path, one.record["run_id"])
                     for one, two in pairs])  # fmt: skip
     assert f"| {100 * gain + 0.0:+.2f} |" in line
+    second = replace(again, runs=tuple(again.finished("plain", 20)[1:]))
+    gains, _ = tuning_tables(replace(default, tuning=replace(default.tuning, group=second)))
+    ours = default.finished("plain", 20)[1].record["run_id"]
+    assert gains.rows[0][2] == f"{100 * np.nanmean(image_dice(tmp_path, ours)):.2f} (1/2)", "of the draw of both"
+    assert "n=2" in gains.rows[1][2], "nothing is tuned there"
     assert "### Default and tuned" not in (tmp_path / "tables" / "mine-tuned.md").read_text()
     assert "official tuned" not in said.stdout, "two rows have no Kendall's tau"
     assert said.stdout.count("Settings are chosen on draw 0. If tune was given other --draws") == 2

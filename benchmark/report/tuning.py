@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,8 +38,8 @@ def tuning_tables(group: Group) -> list[Table]:
 
 
 def _gains(group: Group, tuning: Tuning, notes: list[str]) -> Table:
-    default, rows = group.cell_scores(), []
     tuned = tuning.group.cell_scores() if tuning.group else None
+    default, rows = (_in_draws_of(group, tuning.group) if tuning.group else group).cell_scores(), []
     for each, test in zip(tuning.found, tuning.test, strict=True):
         place = (each.place.row, each.place.ratio)
         line = [*group.line(place), cell(default.loc[place]) if default.n[place] else DASH]
@@ -56,7 +58,8 @@ def _gains(group: Group, tuning: Tuning, notes: list[str]) -> Table:
     caption = (
         f"Strict Dice in percent of the default setting and of the best of {trials} trials, the default included: best "
         f"in mean Dice of the validation images at the last step, on draw {on}. Their masks are labels that no method "
-        "trains on and that the default does not need. difference: tuned minus default in points, paired by draw and "
+        "trains on and that the default does not need. default: on the draws that the tuned setting has, where it has "
+        "any. difference: tuned minus default in points, paired by draw and "
         f"image. [95 % interval]: {resampled_units(group)}. draws: in how many of them tuned is above default. The "
         f"last two columns are of the trials alone, on draw {on}: the gain in test Dice over the default of the trial "
         "that is chosen on validation images, and of the trial that is best on test images, which is what tuning on "
@@ -65,6 +68,16 @@ def _gains(group: Group, tuning: Tuning, notes: list[str]) -> Table:
     header = ["method", "labels", "default", "tuned", "difference", "95 % interval", "draws", "chosen on validation",
               "chosen on test"]  # fmt: skip
     return Table("Default and tuned, strict Dice", caption, header, rows, notes)
+
+
+def _in_draws_of(group: Group, tuned: Group) -> Group:
+    """The group without the draws that a row's tuned setting lacks, if it has any."""
+    columns = ["row", "ratio", "fold", "seed"]
+    known = {tuple(run.place[key] for key in columns) for run in tuned.done}
+    cells = {place[:2] for place in known}
+    places = [tuple(run.place[key] for key in columns) for run in group.runs]
+    kept = [place in known or place[:2] not in cells for place in places]
+    return replace(group, runs=tuple(compress(group.runs, kept)))
 
 
 def _claim(test: tuple[float, ...], trial: int | None) -> str:
