@@ -59,3 +59,12 @@ def test_a_nearly_full_disk_is_warned_of_and_a_file_in_place_of_a_folder_is_brok
     assert len(found.warnings) == 2 and all("1.0 GiB free" in line and "clean" in line for line in found.warnings)
     assert len(found.broken) == 1 and f"{tmp_path / 'file'} is not a writable folder" in found.broken[0]
     assert not (tmp_path / "results").exists(), "looking leaves nothing behind"
+
+
+def test_a_gpu_without_bfloat16_is_warned_of(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (GIB, 2 * GIB))
+    for capability, warned in (((7, 5), 1), ((9, 0), 0)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, capability=capability: capability)
+        doctor.look_at_gpu(found := Diagnosis(), torch.device("cuda"))
+        assert found.facts == {"gpu_memory_gib": 2.0, "gpu_memory_free_gib": 1.0}
+        assert len(found.warnings) == warned and all("train.precision=fp32" in line for line in found.warnings)

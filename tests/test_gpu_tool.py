@@ -52,7 +52,7 @@ def test_a_failure_ends_no_other_part_and_is_named_first(tmp_path, monkeypatch):
 
 def test_a_part_that_takes_too_long_is_stopped_and_the_rest_have_their_share(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "GRACE", 1.0)
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    stubborn = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
     plan = [Part("slow", 0.5, (python(stubborn),), ""), Part("quick", 0.5, (python("print('done')"),), "")]
     begun = time.monotonic()
     ended = gpu.run_all(plan, 7, tmp_path)
@@ -75,6 +75,8 @@ def test_parts_come_in_order_of_value_and_cells_of_main_in_order_of_the_question
     assert "method=supervised" in cells[0] and "ratio=100" in cells[0]
     assert ["ratio=20" in cell for cell in cells[1:]] == [True] * (len(cells) // 2) + [False] * (len(cells) // 2)
     assert "method=semimoe " in cells[2] and len(set(cells)) == len(cells)
+    assert {"tests/test_capture.py", "tests/test_render.py"} <= set(parts[0].commands[0])
+    assert [command[-1] for command in parts[1].commands][:2] == ["supervised", "semimoe"]
 
 
 @pytest.mark.parametrize("minutes", ["0", "-5", "nan"])
@@ -92,4 +94,4 @@ def test_without_a_gpu_it_is_one_line(tmp_path, monkeypatch, capsys):
     with pytest.raises(gpu.UserError, match="needs a CUDA device"):
         gpu.main()
     monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path), "--dry-run"])
-    assert gpu.main() == 0 and "tests: 131 s" in capsys.readouterr().out
+    assert gpu.main() == 0 and "tests: 184 s" in capsys.readouterr().out

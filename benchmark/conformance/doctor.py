@@ -23,6 +23,7 @@ from benchmark.registry import DATASETS, METHODS
 from benchmark.training import device as devices
 
 PACKAGES = ("torchvision", "numpy", "segmentation-models-pytorch", "timm", "scipy", "pandas", "matplotlib", "pillow")
+BFLOAT16 = (8, 0)  # the first compute capability with it
 LITTLE = 2 * GIB  # of disk: a few runs' checkpoints
 SELF_TEST = ("resumes_exactly",)
 
@@ -48,8 +49,7 @@ def diagnose(device: torch.device, results: str | None = None, data: str | None 
     found = Diagnosis(dict(devices.environment(device)))
     found.facts |= {"cores": cores(), "memory_gib": round(memory() / GIB, 1)}
     if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        found.facts |= {"gpu_memory_gib": round(total / GIB, 1), "gpu_memory_free_gib": round(free / GIB, 1)}
+        look_at_gpu(found, device)
     if cores() > 1 and os.environ.get("OMP_NUM_THREADS") != "1":
         found.warnings.append(f"NumPy may start {cores()} threads in each process of a grid: export OMP_NUM_THREADS=1")
     look_at_packages(found)
@@ -59,6 +59,15 @@ def diagnose(device: torch.device, results: str | None = None, data: str | None 
         found.facts[f"self-test {name.replace('_', ' ')}"] = complaint or "ok"
         found.broken += [f"self-test {name.replace('_', ' ')}: {complaint}"] * bool(complaint)
     return found
+
+
+def look_at_gpu(found: Diagnosis, device: torch.device) -> None:
+    """Its memory, and whether it computes bfloat16 itself, which is the default there."""
+    free, total = torch.cuda.mem_get_info(device)
+    found.facts |= {"gpu_memory_gib": round(total / GIB, 1), "gpu_memory_free_gib": round(free / GIB, 1)}
+    if torch.cuda.get_device_capability(device) < BFLOAT16:
+        found.warnings.append("runs on a GPU use bfloat16, which this one only emulates, slowly: use --set "
+                              "train.precision=fp32")
 
 
 def look_at_packages(found: Diagnosis) -> None:

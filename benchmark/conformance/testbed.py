@@ -35,6 +35,7 @@ STEPS = 4
 SMALL = {
     "data.size": 32, "train.steps": STEPS, "train.batch_labelled": 3, "train.batch_unlabelled": 3, "evaluate.times": 1,
 }
+EXACT = {"train.precision": "fp32", "train.deterministic": True}  # or no two runs on a GPU would be equal bit for bit
 OURS = {"benchmark", "torch"}  # packages whose classes and objects are not the method's own
 TORCHS_OWN = set(vars(nn.Module()))  # attributes that every module has
 HARNESS = {"logged", "phase"}  # what the harness keeps on a method
@@ -57,7 +58,8 @@ class MethodTestbed:
     @classmethod
     def of(cls, method: str, device: torch.device, **overrides: Any) -> MethodTestbed:
         """The testbed on the embedded images at 32 px, four steps; `overrides` are settings by their names."""
-        request = Request(method, "synthetic", preset="demo", overrides=SMALL | overrides)
+        exact = EXACT if device.type == "cuda" else {}
+        request = Request(method, "synthetic", preset="demo", overrides=SMALL | exact | overrides)
         spec, split, *_ = specify(request, device.type)
         return cls(spec, load_prepared("synthetic", spec.values["data.size"]), split, device)
 

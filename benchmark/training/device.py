@@ -46,7 +46,9 @@ def configure(device: torch.device, threads: int, deterministic: bool) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic)
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # graphs and streams act on the current device
+        torch.cuda.init()  # the allocator answers nothing before
+        if device.index is not None:  # torch sets none without a number, which is the current one
+            torch.cuda.set_device(device)  # graphs and streams act on the current device
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.backends.cuda.matmul.allow_tf32 = not deterministic
         torch.backends.cudnn.allow_tf32 = not deterministic

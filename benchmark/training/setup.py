@@ -213,8 +213,8 @@ def build_training(
     """
     versions = versions or code_versions(spec.method, prepared.dataset)
     train = spec.section("train")
-    devices.clear(device)
     devices.configure(device, train.threads, train.deterministic)
+    devices.clear(device)
     unlabelled = (*split.unlabelled, *split.pool)
     lists = {"labelled": prepared.rows_of(split.labelled), "unlabelled": prepared.rows_of(unlabelled)}
     sizes = (len(lists["labelled"]), len(lists["unlabelled"]), len(prepared.images))

@@ -1,0 +1,27 @@
+"""What is asked of CUDA is asked in its form and in time; stubs stand in for the driver, so that this needs no GPU."""
+
+import pytest
+import torch
+
+from tests.factories import method_testbed
+
+
+class Asked(Exception):
+    """The memory of a device was asked for, which is as far as a machine without one gets."""
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("cuda", []), ("cuda:0", [0])])
+def test_a_gpu_is_chosen_with_and_without_a_number_before_its_memory_is_asked_for(name, chosen, monkeypatch):
+    asked = []
+
+    def reset(device):
+        raise Asked(device)
+
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    monkeypatch.setattr(torch.cuda, "init", lambda: asked.append("init"))
+    monkeypatch.setattr(torch._C, "_cuda_setDevice", asked.append)
+    monkeypatch.setattr(torch.cuda.memory, "_get_device_index", lambda device, optional: device.index or 0)
+    monkeypatch.setattr(torch._C, "_cuda_resetPeakMemoryStats", reset)
+    with pytest.raises(Asked, match="0"):
+        method_testbed("supervised", name).build()
+    assert asked == ["init", *chosen]
