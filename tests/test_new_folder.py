@@ -113,7 +113,8 @@ def test_classes_that_only_few_masks_hold_are_not_taken_for_edges(tmp_path: Path
     assert "{from" not in look(filled(tmp_path / "many", many))[1]
     noise = np.random.default_rng(0).integers(0, 256, (40, 52), dtype=np.uint8)
     folder = filled(tmp_path / "noisy", lambda number, truth: noise if number == 0 else truth, count=20)
-    assert "neither instances" in one_line_error(invoke("data", "new", folder))
+    told = one_line_error(invoke("data", "new", folder))
+    assert "neither instances" in told and "Save them as PNG" in told
     assert not (folder / "dataset.yaml").exists()
 
 

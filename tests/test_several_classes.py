@@ -6,6 +6,7 @@ import torch
 from sklearn.metrics import multilabel_confusion_matrix
 
 from benchmark import protocols
+from benchmark.cli.models import _table
 from benchmark.conformance.checks import MethodTestbed, advance
 from benchmark.data.dataset import Tile
 from benchmark.data.load import prepare_arrays
@@ -176,3 +177,12 @@ def test_every_method_takes_three_classes_or_says_why_not(three, method):
     _, image, _ = next(training.evaluator.images(IDS[6:]))
     for logits in training.evaluator.logits(training.method, image).values():
         assert logits.shape[1] == 3
+
+
+def test_evaluate_prints_the_classes_in_their_own_order():
+    """A file of scores has its keys sorted, so the order must come from the model."""
+    score = {"dice": 0.5, "n": 3}
+    strict = score | {"classes": {"gland": score, "lumen": score, "stroma": score}}
+    content = {"run_id": "run", "dataset": "own", "sets": "all", "groups": {}, "scores": {"strict": strict}}
+    head = _table(content, ("background", "gland", "stroma", "lumen"))[1]
+    assert head.split() == ["all", "gland", "stroma", "lumen"]

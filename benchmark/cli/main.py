@@ -49,7 +49,8 @@ class Parser(argparse.ArgumentParser):
         elif message.startswith("unrecognized arguments:"):
             wrong = message.split(": ", 1)[1].split()[0]
             message += f".{suggest(wrong, self._option_string_actions)}"
-        raise UserError(f"{message.rstrip('.')}. See: {self.prog} --help")
+        end = "" if message.endswith((".", "?")) else "."
+        raise UserError(f"{message}{end} See: {self.prog} --help")
 
 
 def build_parser(verb: str | None = None) -> argparse.ArgumentParser:

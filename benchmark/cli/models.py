@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
             why = "the run was trained on them" if reason == "trained_on" else "they have no mask"
             logger.info("%d images are left out, because %s: %s", len(names), why, listed(names, 3))
     logger.info("%s: %s", "already evaluated" if was_there else "written", path)
-    lines = _table(content)
+    lines = _table(content, finished.model.classes)
     if not own and finished.record is not None:
         strict = finished.record["scores"].get("strict") or {}
         if strict.get("dice") is not None:
@@ -142,11 +143,12 @@ def _command(spec: Spec, wanted: Wanted) -> str:
     return shlex.join(words + ["--objects"] * wanted.objects)
 
 
-def _table(content: dict[str, Any]) -> list[str]:
+def _table(content: dict[str, Any], names: Sequence[str]) -> list[str]:
     """The strict scores: of all images, of each value of each group, and of each class."""
     strict = content["scores"]["strict"]
     columns = {"all": strict} | {name: found for group in content["groups"].values() for name, found in group.items()}
-    columns |= strict.get("classes", {})
+    per_class = strict.get("classes", {})
+    columns |= {name: per_class[name] for name in names if name in per_class}
     where = "all images" if content["sets"] == "all" else f"split {content['split']}, fold {content['fold']}"
     wide = max(12, *(len(name) + 2 for name in columns))
     lines = [f"{content['run_id']} on {content['dataset']} ({where}), strict",

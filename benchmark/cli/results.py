@@ -27,7 +27,7 @@ def add(verbs: shared.Verbs) -> None:
     parser.add_argument("--format", default="md,tex,csv,png,html", metavar="md,tex,...",
                         help="which files to write, also pdf (default: md,tex,csv,png,html)")
     parser.add_argument("--check", action="store_true",
-                        help="write nothing; exit code 4 if a file does not match the records")
+                        help="write nothing; exit code 4 if a text file or the page is missing or not current")
     parser.add_argument("--against", choices=("paper",),
                         help="compare with the published numbers; exit code 4 if any differ")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",

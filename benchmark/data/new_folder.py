@@ -224,7 +224,8 @@ def _masks(files: Files) -> Guess:
             f"threshold divides them; {middle} and more is taken for the foreground: give it a name"]
     if lossy or len(values) > MOST_CLASSES:
         raise UserError(f"{place}: {len(values)} values in the masks, which are neither instances (a value is more "
-                        f"than one region) nor classes; were they saved with loss?{swapped}")
+                        f"than one region) nor classes; were they saved with loss, as JPEG is? Save them as PNG, "
+                        f"without smooth edges; for two classes, a threshold in dataset.yaml also reads them{swapped}")
     return _numbered(sorted(values), held)
 
 

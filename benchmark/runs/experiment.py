@@ -146,7 +146,8 @@ def read_experiment(name: str) -> Experiment:
         raise UserError(f"{path}: no such file")
     if not path.is_file():
         known = experiment_names()
-        raise UserError(f"unknown experiment '{name}'.{suggest(name, known, '.yaml')} Known: {', '.join(known)}.")
+        raise UserError(f"unknown experiment '{name}'.{suggest(name, known, '.yaml')} Known: {', '.join(known)}; or "
+                        "give the path of a .yaml file.")
     file = yaml_files.load(path, _File)
     _check_splits(file, path)
     cells = tuple(_cells(file, path))
