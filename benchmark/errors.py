@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 OK, RUN_FAILED, USAGE, GRID_INCOMPLETE, CHECK_FAILED, INTERRUPTED = 0, 1, 2, 3, 4, 75
@@ -54,7 +54,8 @@ def suggest(name: str, options: Iterable[str], extension: str = "") -> str:
     return f" Did you mean '{by_lower[near[0]]}'?" if near else ""
 
 
-def raised_at(error: BaseException) -> tuple[str, str]:
-    """Where an exception was raised: "file.py:12", and the function."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+def raised_at(error: BaseException, files: Collection[str] = ()) -> tuple[str, str]:
+    """Where an exception was raised, or last passed one of these files: "file.py:12", and the function."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = ([frame for frame in frames if frame.filename in files] or frames)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}", frame.name

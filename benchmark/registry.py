@@ -41,6 +41,12 @@ def short(name: str) -> str:
     return name.rpartition(":")[2] if is_path(name) else name
 
 
+def own_classes(kind: type) -> list[type]:
+    """A class and those of its ancestors that are neither the harness's nor torch's."""
+    others = {"benchmark", "torch", "builtins"}
+    return [each for each in kind.__mro__ if each.__module__.partition(".")[0] not in others]
+
+
 def split_path(name: str) -> tuple[Path, str]:
     """`path/to/file.py:Class` as (path, class); the class is empty where none is named."""
     path, _, class_name = name.rpartition(":") if ".py:" in name else (name, "", "")

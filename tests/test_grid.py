@@ -53,7 +53,7 @@ class Fragile(Supervised):
         if first:
             file.write_text(rest)
             if first == "raise":
-                raise KeyError("a bug")
+                print(labelled.strong)
             if first == "raise without a word":
                 raise AssertionError
             os._exit(9)
@@ -85,7 +85,7 @@ def test_a_crash_costs_one_run_and_the_next_grid_makes_it_good(experiment, tmp_p
     second = invoke("grid", experiment, "--slots", 2, "--results", tmp_path, "--json")
     assert second.returncode == 1, second.stderr
     assert json.loads(second.stdout)["states"] == {"done": 3, "failed": 1}
-    assert "failed: KeyError: 'a bug', raised at fragile.py:16 in losses (traceback in fragile-" in second.stderr
+    assert "see the method's `views`, raised at fragile.py:16 in losses (traceback in fragile-" in second.stderr
     report = next(tmp_path.glob("runs/*/error.txt")).read_text()
     assert report.startswith("Traceback") and "fragile.py" in report
     kept = {path.name: path.read_bytes() for path in (tmp_path / "records").glob("*.json")}

@@ -26,7 +26,7 @@ from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
 from benchmark.method import Method
 from benchmark.randomness import derive
-from benchmark.registry import METHODS
+from benchmark.registry import METHODS, own_classes
 from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
 from benchmark.training.setup import Training, build_training
@@ -92,8 +92,7 @@ class MethodTestbed:
     @cached_property
     def own_classes(self) -> list[type]:
         """The method's class and those of its ancestors that are not the harness's."""
-        kinds = METHODS.load(self.spec.method).__mro__
-        return [kind for kind in kinds if kind.__module__.partition(".")[0] not in OURS | {"builtins"}]
+        return own_classes(METHODS.load(self.spec.method))
 
     def place(self, error: BaseException) -> str:
         """The file, line and function of the method's own code that an exception passed last, in brackets, if any."""

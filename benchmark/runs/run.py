@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from benchmark.errors import Interrupted, NotApplicable, UserError, raised_at
 from benchmark.files import write_text
 from benchmark.machine import check_machine
 from benchmark.protocols import scores
+from benchmark.registry import METHODS, own_classes
 from benchmark.runs.event_files import WatchedRunFolder
 from benchmark.runs.request import Request, ResolvedRun, specify
 from benchmark.runs.run_files import (
@@ -217,7 +219,8 @@ def train_or_record_failure(
         if (hint := known_failure_hint(error, inputs.spec)) is None:
             report = folder.path / "error.txt"
             write_text(report, traceback.format_exc())
-            hint = f"{in_words(error)} (traceback in {report.relative_to(folder.path.parent)})"
+            files = {inspect.getfile(kind) for kind in own_classes(METHODS.load(inputs.spec.method))}
+            hint = f"{in_words(error, files)} (traceback in {report.relative_to(folder.path.parent)})"
         return TrainResult("failed", hint), {}
 
 
@@ -234,9 +237,12 @@ def score_elsewhere(training: Training, result: TrainResult, there: Elsewhere) -
     }
 
 
-def in_words(error: BaseException) -> str:
-    """An unforeseen exception in one line: what was raised, where, and its message where it has one."""
-    place, function = raised_at(error)
+def in_words(error: BaseException, files: Collection[str] = ()) -> str:
+    """An unforeseen exception in one line: what was raised, where, and its message where it has one.
+
+    Where: in one of these files, if it passed any, as those of the method.
+    """
+    place, function = raised_at(error, files)
     text = " ".join(f"{type(error).__name__}: {error}".split())[:300].rstrip(":")
     return f"{text}, raised at {place} in {function}"
 
