@@ -117,6 +117,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
         out, err = process.communicate(timeout=200)
     assert process.returncode == 75 and "Traceback" not in err, err
     assert json.loads(out)["states"] == {"missing": 1} and "interrupted: stopped after step" in err
+    assert err.endswith("stopped; the same command continues\n")
     ended = invoke("grid", path, "--slots", 1, "--results", tmp_path, "--json")
     (cell,) = json.loads(ended.stdout)["cells"]
     assert ended.returncode == 0 and cell["state"] == "done"

@@ -122,6 +122,7 @@ def run_missing(
     if arguments.dry_run:
         return planned, OK
     if stop.asked:
+        print("stopped; the same command continues", file=sys.stderr)
         return planned, INTERRUPTED
     if failed or (states.keys() & {"failed", "diverged"} and not arguments.no_wait):
         return planned, RUN_FAILED  # with --no-wait for runs of its own alone: what fails elsewhere is not its failure
