@@ -149,6 +149,15 @@ def test_orders_of_protocols_and_of_data_sets_are_compared() -> None:
     assert with_tuned.tau == 1 and with_tuned.data == "made official and made official tuned"
 
 
+def test_default_and_tuned_settings_are_ordered_by_the_draws_of_both() -> None:
+    runs = [*draws("one", LOW, HIGH, HIGH), *draws("two", MIDDLE, MIDDLE, MIDDLE), *draws("three", HIGH, LOW, LOW)]
+    (default,) = of_experiment(runs, [expected(made["spec"]["method"], made) for made, _ in runs])
+    first = replace(default, tuned=True, runs=tuple(run for run in default.runs if run.spec["fold"] == 0))
+    for pair in ((default, first), (first, default)):
+        (found,) = (one for one in agreements(pair[0], pair[1:]) if one.data)
+        assert (found.n, found.tau) == (3, 1)
+
+
 def at_random(draws: int, data: str = "made", split: str = "official") -> list[Any]:
     """Six rows whose scores under every protocol are random."""
     runs = [record(name, fold=fold, counts=made_counts(10 * fold + ord(name) + len(data)), dataset=data,

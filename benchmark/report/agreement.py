@@ -38,9 +38,10 @@ def agreements(group: Group, groups: Sequence[Group] = ()) -> list[Agreement]:
         same_data = _place(other)[:2] == _place(group)[:2]
         if not (group.expected and other.expected) or same_data == (group.tuned == other.tuned):
             continue
-        theirs = {ranking.ratio: ranking for ranking in rankings(other)}
-        names = " and ".join(" ".join(_place(each)) for each in (group, other))
-        for one in mine:
+        pair = (group.in_draws_of(other), other.in_draws_of(group)) if same_data else (group, other)
+        theirs = {ranking.ratio: ranking for ranking in rankings(pair[1])}
+        names = " and ".join(" ".join(_place(each)) for each in pair)
+        for one in rankings(pair[0]):
             if two := theirs.get(one.ratio):
                 found += _between_groups(one, two, same_data, names)
     return found

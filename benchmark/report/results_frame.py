@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import product
+from itertools import compress, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,6 +152,14 @@ class Group:
     def finished(self, row: str, ratio: int) -> list[Run]:
         """The runs of a cell that have scores, in order of their draws."""
         return [run for run in self.done if run.row == row and run.spec["ratio"] == ratio]
+
+    def in_draws_of(self, other: Group) -> Group:
+        """This group without the draws that the other lacks of a row and ratio, if it has any of it."""
+        mine, theirs = ([tuple(run.place[key] for key in (*CELL, *DRAW)) for run in runs]
+                        for runs in (self.runs, other.done))  # fmt: skip
+        cells = {place[:2] for place in theirs}
+        kept = [place in theirs or place[:2] not in cells for place in mine]
+        return replace(self, runs=tuple(compress(self.runs, kept)))
 
     @cached_property
     def rows(self) -> tuple[str, ...]:

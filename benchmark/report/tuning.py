@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +37,7 @@ def tuning_tables(group: Group) -> list[Table]:
 
 def _gains(group: Group, tuning: Tuning, notes: list[str]) -> Table:
     tuned = tuning.group.cell_scores() if tuning.group else None
-    default, rows = (_in_draws_of(group, tuning.group) if tuning.group else group).cell_scores(), []
+    default, rows = (group.in_draws_of(tuning.group) if tuning.group else group).cell_scores(), []
     for each, test in zip(tuning.found, tuning.test, strict=True):
         place = (each.place.row, each.place.ratio)
         line = [*group.line(place), cell(default.loc[place]) if default.n[place] else DASH]
@@ -68,16 +66,6 @@ def _gains(group: Group, tuning: Tuning, notes: list[str]) -> Table:
     header = ["method", "labels", "default", "tuned", "difference", "95 % interval", "draws", "chosen on validation",
               "chosen on test"]  # fmt: skip
     return Table("Default and tuned, strict Dice", caption, header, rows, notes)
-
-
-def _in_draws_of(group: Group, tuned: Group) -> Group:
-    """The group without the draws that a row's tuned setting lacks, if it has any."""
-    columns = ["row", "ratio", "fold", "seed"]
-    known = {tuple(run.place[key] for key in columns) for run in tuned.done}
-    cells = {place[:2] for place in known}
-    places = [tuple(run.place[key] for key in columns) for run in group.runs]
-    kept = [place in known or place[:2] not in cells for place in places]
-    return replace(group, runs=tuple(compress(group.runs, kept)))
 
 
 def _claim(test: tuple[float, ...], trial: int | None) -> str:
