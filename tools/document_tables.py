@@ -137,7 +137,7 @@ def draws() -> str:
             gained = {fold: f"{value:+.1f}" for (fold, _), value in found.mean().items()}
             cells = [gained.get(fold, DASH) for fold in range(3)]
             rows.append([f"{ratio} %", group.display(label), *cells, signed(difference(group, label, LOWER, ratio))])
-    return table(["labels", f"above {LOWER}", "first draw", "second", "third", "mean"], rows)
+    return table(["labels", "method", "first draw", "second", "third", "mean"], rows)
 
 
 def protocols() -> str:
