@@ -136,8 +136,9 @@ def draws() -> str:
                 continue
             gained = {fold: f"{value:+.1f}" for (fold, _), value in found.mean().items()}
             cells = [gained.get(fold, DASH) for fold in range(3)]
-            rows.append([f"{ratio} %", group.display(label), *cells, signed(difference(group, label, LOWER, ratio))])
-    return table(["labels", "method", "first draw", "second", "third", "mean"], rows)
+            means = (above(group, label, other, ratio) for other in (LOWER, CONTROL))
+            rows.append([f"{ratio} %", group.display(label), *cells, *means])
+    return table(["labels", "method", "first draw", "second", "third", "mean", f"mean above {CONTROL}"], rows)
 
 
 def protocols() -> str:
