@@ -54,8 +54,13 @@ def suggest(name: str, options: Iterable[str], extension: str = "") -> str:
     return f" Did you mean '{by_lower[near[0]]}'?" if near else ""
 
 
+def last_frame(error: BaseException, files: Collection[str]) -> traceback.FrameSummary | None:
+    """Where an exception passed one of these files last, if it did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame for frame in reversed(frames) if frame.filename in files), None)
+
+
 def raised_at(error: BaseException, files: Collection[str] = ()) -> tuple[str, str]:
     """Where an exception was raised, or last passed one of these files: "file.py:12", and the function."""
-    frames = traceback.extract_tb(error.__traceback__)
-    frame = ([frame for frame in frames if frame.filename in files] or frames)[-1]
+    frame = last_frame(error, files) or traceback.extract_tb(error.__traceback__)[-1]
     return f"{Path(frame.filename).name}:{frame.lineno}", frame.name

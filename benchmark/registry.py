@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import inspect
 import re
 import sys
 import traceback
@@ -24,6 +25,8 @@ from typing import Any
 from benchmark.docstring import Docstring, parse
 from benchmark.errors import UserError, suggest
 from benchmark.paths import ROOT
+
+OURS = {"benchmark", "torch"}  # packages whose classes and objects are not the method's own
 
 
 def is_path(name: str) -> bool:
@@ -43,8 +46,12 @@ def short(name: str) -> str:
 
 def own_classes(kind: type) -> list[type]:
     """A class and those of its ancestors that are neither the harness's nor torch's."""
-    others = {"benchmark", "torch", "builtins"}
-    return [each for each in kind.__mro__ if each.__module__.partition(".")[0] not in others]
+    return [each for each in kind.__mro__ if each.__module__.partition(".")[0] not in OURS | {"builtins"}]
+
+
+def own_files(kind: type) -> set[str]:
+    """The files that these classes are written in."""
+    return {inspect.getfile(each) for each in own_classes(kind)}
 
 
 def split_path(name: str) -> tuple[Path, str]:

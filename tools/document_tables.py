@@ -38,14 +38,21 @@ def page(text: str) -> str:
 
 
 @cache
+def in_all_draws(experiment: str, dataset: str = "") -> Group:
+    """An experiment's runs, as they were scored on one of its data sets (or on its only one)."""
+    groups = gather(read_experiment(experiment), ROOT / "results", "cpu")
+    (group,) = (each for each in groups if dataset in ("", each.dataset))
+    return group
+
+
+@cache
 def group_of(experiment: str, dataset: str = "") -> Group:
-    """An experiment's runs, as they were scored on one of its data sets (or on its only one).
+    """The runs that are compared in the pages.
 
     Of the draws that the report ranks: some draws are easier. Upper bounds stand alone at their ratio, where nothing is
     ranked; they are of the draws ranked at the others.
     """
-    groups = gather(read_experiment(experiment), ROOT / "results", "cpu")
-    (group,) = (each for each in groups if dataset in ("", each.dataset))
+    group = in_all_draws(experiment, dataset)
     ranked = {ranking.ratio: ranking.draws for ranking in rankings(group)}
     every = {draw for draws in ranked.values() for draw in draws}
 
@@ -127,8 +134,7 @@ def scores() -> str:
 
 def draws() -> str:
     """What each method gains over supervised training in every draw, of those that are measured in two or more."""
-    (group,) = gather(read_experiment(MAIN), ROOT / "results", "cpu")
-    rows = []
+    group, rows = in_all_draws(MAIN), []
     for ratio in (20, 10):
         for label in group.rows:
             found = 100 * compare(group, label, LOWER, ratio)

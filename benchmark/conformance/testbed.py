@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import pickle
 import random
 import re
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,9 +22,10 @@ from torch import Tensor, nn
 from benchmark.data.load import load_prepared
 from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
+from benchmark.errors import last_frame
 from benchmark.method import Method
 from benchmark.randomness import derive
-from benchmark.registry import METHODS, own_classes
+from benchmark.registry import METHODS, OURS, own_classes, own_files
 from benchmark.runs.request import Request, specify
 from benchmark.spec import Spec
 from benchmark.training.setup import Training, build_training
@@ -36,7 +35,6 @@ SMALL = {
     "data.size": 32, "train.steps": STEPS, "train.batch_labelled": 3, "train.batch_unlabelled": 3, "evaluate.times": 1,
 }
 EXACT = {"train.precision": "fp32", "train.deterministic": True}  # or no two runs on a GPU would be equal bit for bit
-OURS = {"benchmark", "torch"}  # packages whose classes and objects are not the method's own
 TORCHS_OWN = set(vars(nn.Module()))  # attributes that every module has
 HARNESS = {"logged", "phase"}  # what the harness keeps on a method
 MANY = 10_000  # entries of what a method keeps that are looked at
@@ -96,9 +94,8 @@ class MethodTestbed:
 
     def place(self, error: BaseException) -> str:
         """The file, line and function of the method's own code that an exception passed last, in brackets, if any."""
-        files = {inspect.getfile(kind) for kind in self.own_classes}
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
-        return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno}, in {frames[-1].name})" if frames else ""
+        frame = last_frame(error, own_files(METHODS.load(self.spec.method)))
+        return f" ({Path(frame.filename).name}, line {frame.lineno}, in {frame.name})" if frame else ""
 
 
 class ObservedRun:

@@ -15,6 +15,8 @@ from benchmark.protocols import PROTOCOLS
 from benchmark.report.ranks import TAILS, Floats, Ranking, draw_weights, rankings
 from benchmark.report.results_frame import DRAW, Group
 
+LEAST_ROWS = 3  # of two rows the order is the same or the other way round
+
 
 class Agreement(NamedTuple):
     """Tau-b of two orders of the same n rows, with its 95 % interval (nan without; see `_interval`)."""
@@ -50,7 +52,7 @@ def agreements(group: Group, groups: Sequence[Group] = ()) -> list[Agreement]:
 def _between_groups(one: Ranking, two: Ranking, same_data: bool, names: str) -> list[Agreement]:
     """Of the rows that both have, under `strict`."""
     shared = [row for row in one.rows if row in two.rows]
-    if len(shared) < 3:  # of two rows the order is the same or the other way round
+    if len(shared) < LEAST_ROWS:
         return []
     at = [[each.rows.index(row) for row in shared] for each in (one, two)]
     tau = float(tau_b(one.scores[shared].to_numpy(), two.scores[shared].to_numpy()))
@@ -74,7 +76,7 @@ def _between_protocols(group: Group, ranking: Ranking) -> list[Agreement]:
             continue
         scores = [table[name].reindex(columns=list(ranking.draws)).dropna() for name in (first, second)]
         rows = [row for row in ranking.rows if all(row in each.index for each in scores)]
-        if len(rows) < 3:
+        if len(rows) < LEAST_ROWS:
             continue
         one, two = (each.loc[rows].to_numpy() for each in scores)
         tau = float(tau_b(one.mean(axis=1), two.mean(axis=1)))

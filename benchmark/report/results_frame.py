@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import compress, product
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,6 +51,16 @@ class Run:
         """The columns that all frames share."""
         keys = {key: int(self.spec[key]) for key in ("ratio", "fold", "seed")}
         return {"row": self.row, **keys, "run_id": self.record["run_id"]}
+
+    @property
+    def cell(self) -> tuple[str, int]:
+        """Its row and label ratio."""
+        return self.row, int(self.spec["ratio"])
+
+    @property
+    def draw(self) -> tuple[int, int]:
+        """Its fold and seed."""
+        return int(self.spec["fold"]), int(self.spec["seed"])
 
     @property
     def device(self) -> str:
@@ -155,11 +165,10 @@ class Group:
 
     def in_draws_of(self, other: Group) -> Group:
         """This group without the draws that the other lacks of a row and ratio, if it has any of it."""
-        mine, theirs = ([tuple(run.place[key] for key in (*CELL, *DRAW)) for run in runs]
-                        for runs in (self.runs, other.done))  # fmt: skip
-        cells = {place[:2] for place in theirs}
-        kept = [place in theirs or place[:2] not in cells for place in mine]
-        return replace(self, runs=tuple(compress(self.runs, kept)))
+        theirs = {run.cell + run.draw for run in other.done}
+        cells = {run.cell for run in other.done}
+        kept = tuple(run for run in self.runs if run.cell + run.draw in theirs or run.cell not in cells)
+        return self if len(kept) == len(self.runs) else replace(self, runs=kept)
 
     @cached_property
     def rows(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +19,7 @@ from benchmark.errors import Interrupted, NotApplicable, UserError, raised_at
 from benchmark.files import write_text
 from benchmark.machine import check_machine
 from benchmark.protocols import scores
-from benchmark.registry import METHODS, own_classes
+from benchmark.registry import METHODS, own_files
 from benchmark.runs.event_files import WatchedRunFolder
 from benchmark.runs.request import Request, ResolvedRun, specify
 from benchmark.runs.run_files import (
@@ -219,8 +218,8 @@ def train_or_record_failure(
         if (hint := known_failure_hint(error, inputs.spec)) is None:
             report = folder.path / "error.txt"
             write_text(report, traceback.format_exc())
-            files = {inspect.getfile(kind) for kind in own_classes(METHODS.load(inputs.spec.method))}
-            hint = f"{in_words(error, files)} (traceback in {report.relative_to(folder.path.parent)})"
+            own = own_files(METHODS.load(inputs.spec.method))
+            hint = f"{in_words(error, own)} (traceback in {report.relative_to(folder.path.parent)})"
         return TrainResult("failed", hint), {}
 
 
