@@ -12,8 +12,9 @@ import pandas as pd
 from scipy.stats import t
 
 from benchmark.protocols import PROTOCOLS
-from benchmark.report.ranks import TAILS, Floats, Ranking, draw_weights, rankings
+from benchmark.report.ranks import Floats, Ranking, draw_weights, rankings
 from benchmark.report.results_frame import DRAW, Group
+from benchmark.report.stats import LEVEL
 
 LEAST_ROWS = 3  # of two rows the order is the same or the other way round
 
@@ -108,7 +109,7 @@ def _interval(
     if not variance:
         return math.nan, math.nan
     freedom = variance**2 / sum(part**2 / free for part, free in parts)  # Satterthwaite's
-    half = t.ppf(TAILS[1], freedom) * math.sqrt(variance)
+    half = t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(variance)
     return float(max(tau - half, -1)), float(min(tau + half, 1))
 
 

@@ -18,7 +18,6 @@ from benchmark.report.results_frame import Group
 EVERY_LABEL = 100  # percent: unless labels are sparse a bound, which sees labels that the methods do not
 ALIKE = 1e-12  # scores that differ by less are equal but for rounding
 Floats = NDArray[np.float64]
-TAILS = [(1 - stats.LEVEL) / 2, (1 + stats.LEVEL) / 2]
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class Ranking:
     @cached_property
     def ranges(self) -> Floats:
         """The 95 % interval of each row's rank, [rows, 2]."""
-        return np.quantile(ranks_of(self._known), TAILS, axis=0, method="inverted_cdf").T
+        return np.quantile(ranks_of(self._known), stats.tails(self.units), axis=0, method="inverted_cdf").T
 
     @cached_property
     def apart(self) -> NDArray[np.bool_]:

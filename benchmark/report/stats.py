@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import norm, t
 
 from benchmark.randomness import uniform
 
@@ -24,7 +25,7 @@ FLIPS = 10_000
 
 
 class Interval(NamedTuple):
-    """An estimate and its percentile interval, over so many units."""
+    """An estimate and its 95 % interval, over so many units."""
 
     estimate: float
     low: float
@@ -35,15 +36,25 @@ class Interval(NamedTuple):
 def interval(values: pd.Series) -> Interval | None:
     """Bootstrap interval of the mean over images, whole units resampled; None with fewer than two units.
 
-    2,000 resamples, 95 %, percentiles. With few units (12 test patients in GlaS) it covers less than that.
+    2,000 resamples, 95 %, percentiles at `tails`.
     """
     totals, sizes = _by_unit(values)
     if len(totals) < 2:
         return None
     times = multiplicities(len(totals))
     means = (times @ totals) / (times @ sizes)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(means, tails(len(totals)))
     return Interval(float(totals.sum() / sizes.sum()), float(low), float(high), len(totals))
+
+
+def tails(units: int) -> tuple[float, float]:
+    """The two shares of resamples where a 95 % interval over so many units ends: 1.1 and 98.9 % for 12.
+
+    Expanded percentiles (Hesterberg 2015): those at 2.5 and 97.5 % lie too close together by sqrt((n - 1) / n) and take
+    the spread for known, so that over 12 patients they cover about 91 % where values are normal.
+    """
+    share = float(norm.cdf(-math.sqrt(units / (units - 1)) * t.ppf((1 + LEVEL) / 2, units - 1)))
+    return share, 1 - share
 
 
 def sign_flip(differences: pd.Series) -> float:
