@@ -215,6 +215,15 @@ def test_evaluating_a_run_on_its_own_test_images_gives_its_record_s_scores(finis
         assert "already evaluated" in invoke(*line).stderr and path.read_bytes() == before
 
 
+def test_a_loaded_run_predicts_with_the_determinism_it_was_trained_with(finished):
+    torch.use_deterministic_algorithms(True)
+    try:
+        load_run(finished[1]["run_id"], finished[0])
+        assert not torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_evaluate_scores_other_images_by_all_their_tiles_and_warns_of_another_scale(tiled, other, tmp_path):
     results, record = tiled
     line = ["evaluate", record["run_id"], "--results", results, "--dataset"]

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.report import published, stats
-from benchmark.report.compare import compare, protocol_gaps
+from benchmark.report.compare import compare, paired, protocol_gaps
 from benchmark.report.diagnose import Curve, diagnose
 from benchmark.report.gather import gather
 from benchmark.report.ranks import rankings
@@ -124,27 +124,33 @@ def published_dice(name: str) -> dict[tuple[str, int], float]:
 
 
 def scores() -> str:
-    """What is measured of the main table, best at 20 % first."""
-    group = group_of(MAIN)
-    known = group.cell_scores()["mean"].unstack().reindex(columns=group.ratios)
-    order = known.sort_values([100, 20, 10], ascending=False).dropna(how="all").index
-    rows = [[group.display(row), *(score(group, row, ratio) for ratio in group.ratios)] for row in order]
-    return table(["method", *map(group.ratio_header, group.ratios)], rows)
+    """What each method gains with 20 % of the labels, best first, and in each draw; then with 10 %."""
+    group, rows = group_of(MAIN), []
+    known = group.cell_scores()["mean"].unstack()
+    best_first = known[20].fillna(known[100]).dropna().sort_values(ascending=False, kind="stable").index
+    for label in best_first:
+        ratio, bounds = 100 if label == UPPER else 20, [group.by_image(other, 20) for other in (LOWER, CONTROL)]
+        over_supervised, over_control = (paired(group.by_image(label, ratio), images) for images in bounds)
+        in_draws = ", ".join(f"{100 * value:+.1f}" for value in over_supervised.mean())
+        gained = [signed(in_points(over_supervised.mean(axis=1))), in_draws] if label != LOWER else [DASH] * 2
+        controlled = signed(in_points(over_control.mean(axis=1))) if label != CONTROL else DASH
+        rows.append([group.display(label), score(group, label, ratio), *gained, controlled,
+                     above(group, label, LOWER, 10)])  # fmt: skip
+    header = [group.ratio_header(20), f"above {LOWER}", "in each draw", f"above {CONTROL}", f"10 %, above {LOWER}"]
+    return table(["method", *header], rows)
 
 
 def draws() -> str:
-    """What each method gains over supervised training in every draw, of those that are measured in two or more."""
+    """What each method gains over supervised training with 10 % of the labels, of those with two draws or more."""
     group, rows = in_all_draws(MAIN), []
-    for ratio in (20, 10):
-        for label in group.rows:
-            found = 100 * compare(group, label, LOWER, ratio)
-            if label == LOWER or len(found.columns) < 2:
-                continue
-            gained = {fold: f"{value:+.1f}" for (fold, _), value in found.mean().items()}
-            cells = [gained.get(fold, DASH) for fold in range(3)]
-            means = (above(group, label, other, ratio) for other in (LOWER, CONTROL))
-            rows.append([f"{ratio} %", group.display(label), *cells, *means])
-    return table(["labels", "method", "first draw", "second", "third", "mean", f"mean above {CONTROL}"], rows)
+    for label in group.rows:
+        found = 100 * compare(group, label, LOWER, 10)
+        if label == LOWER or len(found.columns) < 2:
+            continue
+        gained = {fold: f"{value:+.1f}" for (fold, _), value in found.mean().items()}
+        means = (above(group, label, other, 10) for other in (LOWER, CONTROL))
+        rows.append([group.display(label), *(gained.get(fold, DASH) for fold in range(3)), *means])
+    return table(["method", "first draw", "second", "third", "mean", f"mean above {CONTROL}"], rows)
 
 
 def protocols() -> str:
@@ -182,9 +188,9 @@ def ours_above_others() -> str:
 
 def labels() -> str:
     """Supervised training with 9, 17 and 85 labels."""
-    group, cells = group_of(MAIN), [(LOWER, 10), (LOWER, 20), (UPPER, 100)]
-    rows, images = [], [group.by_image(*cell).mean(axis=1) for cell in cells]
-    steps = [None, *(in_points(after - before) for before, after in pairwise(images))]
+    group, cells = in_all_draws(MAIN), [(LOWER, 10), (LOWER, 20), (UPPER, 100)]
+    rows, images = [], [group.by_image(*cell) for cell in cells]
+    steps = [None, *(in_points(paired(after, before).mean(axis=1)) for before, after in pairwise(images))]
     for (label, ratio), step in zip(cells, steps, strict=True):
         counts = {run.record["data"]["labelled"] for run in group.finished(label, ratio)}
         rows.append([", ".join(map(str, sorted(counts))), score(group, label, ratio), signed(step)])

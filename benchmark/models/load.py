@@ -112,6 +112,7 @@ def load(run: str, results: Path, device_name: str = "auto") -> Finished:
     except RuntimeError as error:
         raise UserError(f"{model.run_id}: its weights do not fit {spec.method} as its code is now "
                         f"({' '.join(str(error).split())[:160]})") from None
+    devices.configure(device, torch.get_num_threads(), model.spec.values["train.deterministic"])
     numerics = Numerics.of(model.spec.values, device)
     official = Official(method).eval().to(device=device, dtype=numerics.dtype)
     return Finished(record, folder, model, weights, official.to(memory_format=numerics.memory_format), numerics)
