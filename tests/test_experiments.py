@@ -135,7 +135,7 @@ def test_an_unknown_experiment_and_an_empty_choice_are_told(tmp_path):
     with pytest.raises(UserError, match="Did you mean 'demo'"):
         read_experiment("dmeo")
     with pytest.raises(UserError, match="there is"):
-        plan(read_experiment("demo"), tmp_path, "cpu", {"method": "nothing"})
+        plan(read_experiment("demo"), tmp_path, "cpu", {"method": ["nothing"]})
     with pytest.raises(UserError, match="known are"):
         plan(read_experiment("demo"), tmp_path, "cpu", {"colour": "blue"})
 

@@ -75,6 +75,8 @@ def test_a_crash_costs_one_run_and_the_next_grid_makes_it_good(experiment, tmp_p
     fall.write_text("exit\n" * 3)  # one of the two runs dies as often as it is tried, or both die and are tried again
     dry = json.loads(invoke("grid", experiment, "--dry-run", "--results", tmp_path, "--json").stdout)
     assert dry["states"] == {"missing": 4} and not (tmp_path / "records").exists()
+    both = ("--only", "row=fragile", "--only", "row=plain", "--only", "draw=0")
+    assert invoke("grid", experiment, *both, "--dry-run", "--results", tmp_path).stdout.split()[-2:] == ["2", "missing"]
     only = ("--only", "row=fragile", "--only", "draw=0")
     first = invoke("grid", experiment, *only, "--results", tmp_path, "--json")
     assert first.returncode == 1, first.stderr
@@ -181,7 +183,7 @@ def test_a_run_of_another_machine_is_left_to_it_while_it_lives(experiment, tmp_p
 
 def test_a_record_is_replaced_only_where_it_is_the_one_that_was_planned(experiment, tmp_path):
     """Another grid may have tried a failed run again, or finished one, since the plan was made."""
-    (before,) = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": "plain", "draw": "0"})
+    (before,) = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": ["plain"], "draw": ["0"]})
     request = before.cell.request
     assert before.digest == ""
     options = RunOptions(tmp_path, expected_digest=before.digest)
@@ -193,7 +195,7 @@ def test_a_record_is_replaced_only_where_it_is_the_one_that_was_planned(experime
     assert run_or_load(request, options) == (failed | {"reason": "a bug"}, True)
     result = perform(request, options, lambda: False)
     assert result == ("by another grid", "failed: a bug") and result.status not in launch.FAILURES
-    (after,) = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": "plain", "draw": "0"})
+    (after,) = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": ["plain"], "draw": ["0"]})
     assert after.digest == digest(path)
     path.write_text(json.dumps(failed))  # the other grid's: failed, too
     assert run_or_load(request, RunOptions(tmp_path, expected_digest=after.digest)) == (failed, True)
@@ -219,7 +221,7 @@ def test_a_lock_that_cannot_be_read_costs_its_own_run(experiment, tmp_path, monk
             raise error
 
     monkeypatch.setattr("benchmark.runs.lock.read_lock", away)
-    planned = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": "plain", "draw": "0"})
+    planned = plan(read_experiment(str(experiment)), tmp_path, "cpu", {"row": ["plain"], "draw": ["0"]})
     queue = Queue(planned, RunOptions(tmp_path))
     assert queue.next() is None and len(queue) == 1 and not queue.all_alive
     queue._looked = 0.0
@@ -383,7 +385,8 @@ def test_mistakes_are_one_line(experiment, tmp_path):
     assert "KEY=VALUE" in one_line_error(invoke("grid", "demo", "--only", "method"))
     both = invoke("grid", "main", "--only", "method=semimoe", "--only", "ratio=100", "--dry-run")
     assert "no run has all of these" in one_line_error(both)
-    assert "given once" in one_line_error(invoke("grid", "main", "--only", "ratio=10", "--only", "ratio=20"))
+    second = invoke("grid", "main", "--only", "ratio=10", "--only", "ratio=30")
+    assert "ratio=30: there is 10, 100, 20" in one_line_error(second)
     assert "runs on the CPU" in one_line_error(invoke("grid", experiment, "--gpus", "0", "--results", tmp_path))
     one = EXPERIMENT.split("  fragile")[0]
     experiment.write_text(one.replace("evaluate.times: 1", "evaluate.times: 1, method.nothing: 1"))

@@ -187,8 +187,10 @@ def test_an_experiment_names_and_orders_its_rows_and_says_what_is_missing() -> N
     cells = [text.split(" [")[0] for text in texts(group).values()]
     assert cells[0].endswith("(1/3)") and cells[1:3] == ["excluded (0/1)", "stale (0/1)"] and "n=1" in cells[3]
     assert [row[-2:] for row in failure_table(group).rows] == [["excluded", "it never ends"], ["stale", "other code"]]
-    (part,) = of_experiment([second], plan[-1:], only={"ratio": "20"})
+    (part,) = of_experiment([second], plan[-1:], only={"ratio": ["20"]})
     assert (part.name, part.title) == ("mine-ratio_20", "mine: made, split official, preset quick, ratio 20 only")
+    (part,) = of_experiment([second], plan[-1:], only={"ratio": ["10", "20"], "draw": ["0"]})
+    assert part.name == "mine-ratio_10_20-draw_0" and part.title.endswith(", ratio 10 and 20 only, draw 0 only")
 
 
 def test_an_experiment_of_two_data_sets_has_a_group_each_and_strange_data_another() -> None:

@@ -111,7 +111,7 @@ SHARED: dict[str, dict[str, Any]] = {
                "help": "what stays in the run's folder (default: weights)"},
     "experiment": {"help": "a name from `list experiments`, or path/to/file.yaml"},
     "--only": {"type": key_value, "action": "append", "default": [], "metavar": "KEY=VALUE",
-               "help": "cells with this row, method, dataset, ratio or draw"},
+               "help": "cells with this row, method, dataset, ratio or draw; with a key given twice, of either value"},
     "--shard": {"type": shard, "default": (1, 1), "metavar": "I/N",
                 "help": "only the I-th of N parts, for machines without a common folder; see `records merge`"},
     "--trials": {"type": int, "metavar": "N",
@@ -144,14 +144,12 @@ def add_options(parser: argparse._ActionsContainer, *options: str) -> None:
         parser.add_argument(option, **SHARED[option])
 
 
-def only(arguments: argparse.Namespace) -> dict[str, str]:
-    """What --only says, by key."""
-    chosen: dict[str, str] = {}
+def only(arguments: argparse.Namespace) -> dict[str, list[str]]:
+    """The values that --only says, by key."""
+    chosen: dict[str, list[str]] = {}
     for pair in arguments.only:
         key, _, value = pair.partition("=")
-        if key in chosen:
-            raise UserError(f"--only {pair}: a key may be given once")
-        chosen[key] = value
+        chosen.setdefault(key, []).append(value)
     return chosen
 
 

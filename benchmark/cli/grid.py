@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from benchmark.paths import results_folder
 logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
-    from benchmark.runs.experiment import Experiment
+    from benchmark.runs.experiment import Experiment, Only
     from benchmark.runs.plan import Planned
 
 RETRY = {"failed": ("failed", "diverged"), "stale": ("stale",)}
@@ -77,7 +76,7 @@ def grid(arguments: argparse.Namespace) -> int:
 
 
 def run_missing(
-    experiment: Experiment, arguments: argparse.Namespace, stop: StopSignals, only: Mapping[str, str]
+    experiment: Experiment, arguments: argparse.Namespace, stop: StopSignals, only: Only
 ) -> tuple[list[Planned] | None, int]:
     """Run what is missing of an experiment; the plan afterwards (None: SLURM has it), and the exit code."""
     from benchmark.data.load import current_fingerprint

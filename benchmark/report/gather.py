@@ -24,7 +24,7 @@ from benchmark.report.sources import safe_name, with_other_data
 from benchmark.runs.run_files import read_counts, read_record, record_files, record_of
 
 if TYPE_CHECKING:
-    from benchmark.runs.experiment import Experiment
+    from benchmark.runs.experiment import Experiment, Only
     from benchmark.runs.plan import Planned
     from benchmark.runs.tuning import Tuned
 
@@ -39,7 +39,7 @@ Records = Iterable[tuple[Mapping[str, Any], Mapping[str, NDArray[Any]]]]
 
 
 def gather(
-    experiment: Experiment, results: Path, kind: str | None = None, only: Mapping[str, str] | None = None,
+    experiment: Experiment, results: Path, kind: str | None = None, only: Only | None = None,
     trials: int | None = None, draws: Sequence[int] = (),
 ) -> list[Group]:
     """The runs of `experiment` whose records are in `results`, on one kind of device: a group a data set and split.
@@ -56,7 +56,7 @@ def gather(
 
 
 def _gather(
-    experiment: Experiment, results: Path, kind: str | None, only: Mapping[str, str], trials: int | None,
+    experiment: Experiment, results: Path, kind: str | None, only: Only, trials: int | None,
     draws: Sequence[int],
 ) -> list[Group]:
     from benchmark.runs.plan import plan  # a run's id needs its method's signature, and so torch
@@ -101,7 +101,7 @@ def _test_score(runs: Sequence[Planned], results: Path) -> float:
 
 
 def _grouped(
-    experiment: Experiment, entries: Sequence[Planned], results: Path, only: Mapping[str, str]
+    experiment: Experiment, entries: Sequence[Planned], results: Path, only: Only
 ) -> list[Group]:
     records, expected = [], []
     for entry in entries:
@@ -157,7 +157,7 @@ def group_runs(records: Records) -> list[Group]:
 
 
 def group_experiment(
-    experiment: Experiment, records: Records, expected: Sequence[ExpectedRun], only: Mapping[str, str] | None = None
+    experiment: Experiment, records: Records, expected: Sequence[ExpectedRun], only: Only | None = None
 ) -> list[Group]:
     """The runs of an experiment, a group for every data set and split that it has, in the experiment's order.
 
@@ -178,12 +178,12 @@ def group_experiment(
         total = sum(map(len, by_data.values()))
         for number, data in enumerate(ordered):
             runs = tuple(by_data[data])
-            parts = [experiment.name, *(f"{key}_{value}" for key, value in part.items())]
+            parts = [experiment.name, *("_".join((key, *values)) for key, values in part.items())]
             parts += [name for name, more in zip(place, several, strict=True) if more]
             parts += [data[:8] or "unknown"] * (number > 0)
             title = f"{experiment.name}: {place[0]}, split {place[1]}, preset {presets}"
             title += _of_data(data) * (len(ordered) > 1)
-            title += "".join(f", {key} {value} only" for key, value in part.items())
+            title += "".join(f", {key} {' and '.join(values)} only" for key, values in part.items())
             groups.append(Group(
                 *place, presets, data, runs, mine, safe_name(*parts), title, experiment.about, experiment.reference,
                 experiment.published, total - len(runs), {cell.row: cell.display for cell in experiment.cells},

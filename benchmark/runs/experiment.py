@@ -13,7 +13,7 @@ its report, `reference` names the row that all others are compared with, `publis
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, product
 from pathlib import Path
@@ -29,6 +29,7 @@ from benchmark.runs.request import Request
 
 FIELD = "{method}"  # in the label of a row with several methods
 AXES = ("preset", "split", "datasets", "ratios", "draws")
+Only = Mapping[str, Sequence[str]]  # a part of the cells: values of keys of `Cell.place`, any of which will do
 
 
 @dataclass(frozen=True)

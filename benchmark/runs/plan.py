@@ -18,7 +18,7 @@ import torch
 from benchmark.data.dataset import Dataset
 from benchmark.data.splits import Split
 from benchmark.errors import UserError, suggest
-from benchmark.runs.experiment import Cell, Experiment
+from benchmark.runs.experiment import Cell, Experiment, Only
 from benchmark.runs.lock import read_lock
 from benchmark.runs.request import ResolvedRun, Specifier
 from benchmark.runs.run_files import device_label, read_with_digest, record_of, staleness
@@ -44,12 +44,12 @@ class Planned:
 
 
 def plan(
-    experiment: Experiment, results: Path, device_kind: str, only: Mapping[str, str] | None = None,
+    experiment: Experiment, results: Path, device_kind: str, only: Only | None = None,
     shard: tuple[int, int] = (1, 1), fingerprint_of: Callable[[Dataset, str], str | None] = lambda *_: None,
 ) -> list[Planned]:
-    """The cells of `experiment` whose row, method, dataset, ratio and draw are those of `only`; of `shard` (i, n), the
-    i-th, the n-th after it, and so on. fingerprint_of: what a data set's images are now that a split's lists are
-    of; asked once for each that has records.
+    """The cells of `experiment` that `only` lets through; of `shard` (i, n), the i-th, the n-th after it, and so on.
+
+    fingerprint_of: what a data set's images are now that a split's lists are of; asked once for each that has records.
 
     UserError for a mistake in a cell, with file and line, and for two cells that are one run.
     """
@@ -79,18 +79,21 @@ def plan(
     return planned
 
 
-def chosen(cells: Sequence[Cell], only: Mapping[str, str]) -> list[Cell]:
-    """The cells that `only` (row, method, dataset, ratio or draw -> value) lets through; UserError where none does."""
+def chosen(cells: Sequence[Cell], only: Only) -> list[Cell]:
+    """The cells that `only` lets through; UserError where there is none."""
     places = [cell.place for cell in cells]
-    for key, value in only.items():
+    for key, values in only.items():
         if key not in places[0]:
             raise UserError(f"--only {key}=...: known are {', '.join(places[0])}.{suggest(key, places[0])}")
-        values = sorted({place[key] for place in places})
-        if value not in values:
-            raise UserError(f"--only {key}={value}: there is {', '.join(values)}.{suggest(value, values)}")
-    found = [cell for cell, place in zip(cells, places, strict=True) if only.items() <= place.items()]
+        known = sorted({place[key] for place in places})
+        for value in values:
+            if value not in known:
+                raise UserError(f"--only {key}={value}: there is {', '.join(known)}.{suggest(value, known)}")
+    found = [cell for cell, place in zip(cells, places, strict=True)
+             if all(place[key] in values for key, values in only.items())]  # fmt: skip
     if not found:
-        raise UserError(f"--only {', '.join(map('='.join, only.items()))}: no run has all of these")
+        asked = ", ".join(f"{key}={' or '.join(values)}" for key, values in only.items())
+        raise UserError(f"--only {asked}: no run has all of these")
     return found
 
 

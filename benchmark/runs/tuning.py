@@ -25,7 +25,7 @@ from benchmark.protocols import NO_VALIDATION
 from benchmark.randomness import derive, uniform
 from benchmark.ranges import Choice, Linear, Log
 from benchmark.registry import METHODS
-from benchmark.runs.experiment import Cell, Experiment
+from benchmark.runs.experiment import Cell, Experiment, Only
 from benchmark.runs.plan import Planned, chosen
 from benchmark.runs.request import Specifier
 from benchmark.runs.run_files import read_counts, record_of
@@ -145,7 +145,7 @@ class Search:
 
 
 def search(
-    experiment: Experiment, trials: int, draws: Sequence[int] = (), only: Mapping[str, str] | None = None
+    experiment: Experiment, trials: int, draws: Sequence[int] = (), only: Only | None = None
 ) -> Search:
     """The search with so many trials for every place that has a cell in `only`, each on these draws of the experiment
     (none: the first of the row that is not excluded). UserError where nothing can be tuned, with file and line for a
