@@ -3,6 +3,7 @@
 import csv
 import io
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -133,7 +134,7 @@ def test_orders_of_protocols_and_of_data_sets_are_compared() -> None:
         made["run_id"] += "-other"
     plan = [expected(made["spec"]["method"], made) for made, _ in here + there]
     groups = of_experiment(here + there, plan)
-    *protocols, data = agreements(groups[0], groups)
+    *protocols, of_draws, data = agreements(groups[0], groups)
     assert [(each.first, each.second) for each in protocols] == [
         ("strict", "validation"), ("strict", "paper"), ("validation", "paper")]  # fmt: skip
     scores = groups[0].draw_scores("dice")
@@ -141,6 +142,7 @@ def test_orders_of_protocols_and_of_data_sets_are_compared() -> None:
     for each in protocols:
         sides = [[round(float(np.mean(scores[name][row])), 9) for row in rows] for name in (each.first, each.second)]
         np.testing.assert_equal(each.tau, kendalltau(*sides).statistic)
+    assert of_draws[1:5] == ("draw 0", "draw 1", 3, 1)
     assert data[3:5] == (3, -1) and data.data == "made official and other official"
     assert np.isnan(data.low)  # every resample has these orders: that tells nothing of the spread
     table = rank_table(groups[0], groups)
@@ -172,8 +174,11 @@ def test_tau_lies_in_its_interval_which_with_one_draw_is_over_patients_alone(dra
     runs = [*at_random(draws), *at_random(draws, "other", "quarter")]
     groups = of_experiment(runs, [expected(made["spec"]["method"], made) for made, _ in runs])
     found, table = agreements(groups[0], groups), rank_table(groups[0], groups)
-    assert table and len(found) == 4 and not any(np.isnan(each.tau) for each in found)
-    assert any("no interval where resamples" in note for note in table.notes) == (draws == 1)
+    of_draws = [each for each in found if each.first.startswith("draw")]
+    assert [(each.first, each.second) for each in of_draws] == list(combinations([f"draw {d}" for d in range(draws)], 2))
+    assert all(np.isnan(each.low) for each in of_draws) and not any(np.isnan(each.tau) for each in found)
+    found = [each for each in found if each not in of_draws]
+    assert table and len(found) == 4 and any("no interval between" in note for note in table.notes)
     for each in found:  # protocols that pool pixels keep no patients
         without = draws == 1 and not each.data
         assert np.isnan(each.low) and np.isnan(each.high) if without else -1 <= each.low < each.tau < each.high <= 1

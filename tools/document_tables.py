@@ -53,11 +53,11 @@ def group_of(experiment: str, dataset: str = "") -> Group:
     ranked; they are of the draws ranked at the others.
     """
     group = in_all_draws(experiment, dataset)
-    ranked = {ranking.ratio: ranking.draws for ranking in rankings(group)}
-    every = {draw for draws in ranked.values() for draw in draws}
+    ranked = {ranking.ratio: {fold for fold, _ in ranking.draws} for ranking in rankings(group)}
+    every = {fold for folds in ranked.values() for fold in folds}
 
     def belongs(at: Mapping[str, Any]) -> bool:
-        return not every or (at["fold"], at["seed"]) in ranked.get(at["ratio"], every)
+        return not every or at["fold"] in ranked.get(at["ratio"], every)
 
     return replace(group, runs=tuple(run for run in group.runs if belongs(run.place)))
 
@@ -89,6 +89,12 @@ def in_points(images: pd.Series) -> stats.Interval | None:
 def difference(group: Group, first: str, second: str, ratio: int) -> stats.Interval | None:
     """first - second in points of strict Dice, paired by image, with its interval over patients."""
     return in_points(compare(group, first, second, ratio).mean(axis=1))
+
+
+def across(group: Group, first: tuple[str, int], second: tuple[str, int]) -> pd.DataFrame:
+    """The difference of two cells (row, ratio), images x draws: as `compare`, which cannot see another ratio's draws,
+    since draws differ in seed where all images are labelled."""
+    return paired(*(group.by_image(*cell).droplevel("seed", axis=1) for cell in (first, second)))
 
 
 def signed(bounds: stats.Interval | None) -> str:
@@ -126,16 +132,15 @@ def published_dice(name: str) -> dict[tuple[str, int], float]:
 def scores() -> str:
     """What each method gains with 20 % of the labels, best first, and in each draw; then with 10 %."""
     group, rows = group_of(MAIN), []
-    known = group.cell_scores()["mean"].unstack()
-    best_first = known[20].fillna(known[100]).dropna().sort_values(ascending=False, kind="stable").index
-    for label in best_first:
-        ratio, bounds = 100 if label == UPPER else 20, [group.by_image(other, 20) for other in (LOWER, CONTROL)]
-        over_supervised, over_control = (paired(group.by_image(label, ratio), images) for images in bounds)
-        in_draws = ", ".join(f"{100 * value:+.1f}" for value in over_supervised.mean())
-        gained = [signed(in_points(over_supervised.mean(axis=1))), in_draws] if label != LOWER else [DASH] * 2
-        controlled = signed(in_points(over_control.mean(axis=1))) if label != CONTROL else DASH
-        rows.append([group.display(label), score(group, label, ratio), *gained, controlled,
-                     above(group, label, LOWER, 10)])  # fmt: skip
+    ranking = next(each for each in rankings(group) if each.ratio == 20)
+    for label, ratio in [(UPPER, 100), *((row, 20) for row in ranking.rows)]:
+        gains = [across(group, (label, ratio), (other, 20)) for other in (LOWER, CONTROL)]
+        in_draws = ", ".join(f"{100 * value:+.1f}" for value in gains[0].mean())
+        over, over_control = (signed(in_points(images.mean(axis=1))) for images in gains)
+        rows.append([
+            group.display(label), score(group, label, ratio), *([over, in_draws] if label != LOWER else [DASH] * 2),
+            over_control if label != CONTROL else DASH, above(group, label, LOWER, 10),
+        ])  # fmt: skip
     header = [group.ratio_header(20), f"above {LOWER}", "in each draw", f"above {CONTROL}", f"10 %, above {LOWER}"]
     return table(["method", *header], rows)
 
@@ -189,8 +194,8 @@ def ours_above_others() -> str:
 def labels() -> str:
     """Supervised training with 9, 17 and 85 labels."""
     group, cells = in_all_draws(MAIN), [(LOWER, 10), (LOWER, 20), (UPPER, 100)]
-    rows, images = [], [group.by_image(*cell) for cell in cells]
-    steps = [None, *(in_points(paired(after, before).mean(axis=1)) for before, after in pairwise(images))]
+    rows = []
+    steps = [None, *(in_points(across(group, after, before).mean(axis=1)) for before, after in pairwise(cells))]
     for (label, ratio), step in zip(cells, steps, strict=True):
         counts = {run.record["data"]["labelled"] for run in group.finished(label, ratio)}
         rows.append([", ".join(map(str, sorted(counts))), score(group, label, ratio), signed(step)])

@@ -1,4 +1,4 @@
-"""Kendall's tau: how alike the orders of rows are between protocols, between data sets, and after tuning."""
+"""Kendall's tau: how alike the orders of rows are between protocols, draws and data sets, and after tuning."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Agreement(NamedTuple):
 
 
 def agreements(group: Group, groups: Sequence[Group] = ()) -> list[Agreement]:
-    """Between protocols at every ratio, then with the other data of the same experiment, and with its tuned or default
-    runs."""
+    """Between protocols and between draws at every ratio, then with the other data of the same experiment, and with its
+    tuned or default runs."""
     mine = rankings(group)
-    found = [one for ranking in mine for one in _between_protocols(group, ranking)]
+    found = [one for ranking in mine for one in (*_between_protocols(group, ranking), *_between_draws(ranking))]
     for other in groups:
         same_data = _place(other)[:2] == _place(group)[:2]
         if not (group.expected and other.expected) or same_data == (group.tuned == other.tuned):
@@ -84,6 +84,17 @@ def _between_protocols(group: Group, ranking: Ranking) -> list[Agreement]:
         low, high = _interval(tau, _over_draws(one, two), len(ranking.draws))
         found.append(Agreement(ranking.ratio, first, second, len(rows), tau, low, high))
     return found
+
+
+def _between_draws(ranking: Ranking) -> list[Agreement]:
+    """Of two single draws under `strict`, without an interval."""
+    if len(ranking.rows) < LEAST_ROWS:
+        return []
+    of_draw = zip(ranking.draws, ranking.by_draw.T, strict=True)
+    return [
+        Agreement(ranking.ratio, f"draw {first}", f"draw {second}", len(one), float(tau_b(one, two)), math.nan, math.nan)
+        for ((first, _), one), ((second, _), two) in combinations(of_draw, 2)
+    ]
 
 
 def _over_draws(one: Floats, two: Floats, apart: int = 0) -> Floats:

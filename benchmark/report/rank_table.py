@@ -47,7 +47,8 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
             "draw it is over patients alone."
         )
     if any(math.isnan(one.low) and not math.isnan(one.tau) for one in taus):
-        notes.append("Tau has no interval where resamples tell nothing of its spread, as of one draw without patients.")
+        notes.append("Tau has no interval between two draws, and where resamples tell nothing of its spread, as of one "
+                     "draw without patients.")
     header = ["method", "labels", "rank", "95 % range", "first", "group", "better than", "worse than"]
     return Table("Ranks, strict Dice", caption, header, rows, notes)
 
