@@ -175,7 +175,8 @@ def test_tau_lies_in_its_interval_which_with_one_draw_is_over_patients_alone(dra
     groups = of_experiment(runs, [expected(made["spec"]["method"], made) for made, _ in runs])
     found, table = agreements(groups[0], groups), rank_table(groups[0], groups)
     of_draws = [each for each in found if each.first.startswith("draw")]
-    assert [(each.first, each.second) for each in of_draws] == list(combinations([f"draw {d}" for d in range(draws)], 2))
+    names = [f"draw {number}" for number in range(draws)]
+    assert [(each.first, each.second) for each in of_draws] == list(combinations(names, 2))
     assert all(np.isnan(each.low) for each in of_draws) and not any(np.isnan(each.tau) for each in found)
     found = [each for each in found if each not in of_draws]
     assert table and len(found) == 4 and any("no interval between" in note for note in table.notes)

@@ -90,10 +90,10 @@ def _between_draws(ranking: Ranking) -> list[Agreement]:
     """Of two single draws under `strict`, without an interval."""
     if len(ranking.rows) < LEAST_ROWS:
         return []
-    of_draw = zip(ranking.draws, ranking.by_draw.T, strict=True)
+    of_draws = [(f"draw {fold}", scores) for (fold, _), scores in zip(ranking.draws, ranking.by_draw.T, strict=True)]
     return [
-        Agreement(ranking.ratio, f"draw {first}", f"draw {second}", len(one), float(tau_b(one, two)), math.nan, math.nan)
-        for ((first, _), one), ((second, _), two) in combinations(of_draw, 2)
+        Agreement(ranking.ratio, first, second, len(one), float(tau_b(one, two)), math.nan, math.nan)
+        for (first, one), (second, two) in combinations(of_draws, 2)
     ]
 
 
