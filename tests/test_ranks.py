@@ -94,10 +94,12 @@ def test_draws_that_contradict_each_other_tell_no_rows_apart() -> None:
 
 
 def test_rows_are_ranked_on_draws_that_they_share_and_bounds_have_no_rank() -> None:
-    runs = [*draws("one", LOW, LOW, HIGH), *draws("two", MIDDLE, MIDDLE, MIDDLE), *draws("three", HIGH),
+    runs = [*draws("one", LOW, LOW, HIGH, LOW), *draws("two", *[MIDDLE] * 4), *draws("three", HIGH),
             *draws("bound", HIGH, ratio=100), record("four", status="failed", reason="no memory")]  # fmt: skip
-    found = one(only(*runs))  # two rows on three draws are six runs, three rows on one are three
-    assert found.rows == ["two", "one"] and found.left_out == ("three",) and len(found.draws) == 3
+    found = one(only(*runs))  # two rows meet in four draws; on the first alone three pairs of rows would
+    assert found.rows == ["two", "one"] and found.left_out == ("three",) and len(found.draws) == 4
+    fewer = [each for each in runs if each[0]["spec"]["fold"] < 3]
+    assert len(one(only(*fewer)).rows) == 3, "three pairs either way, but more rows"
     table = rank_table(only(*runs))
     assert table and not table.notes[0].startswith("Kendall") and "lacking one of them: three" in table.notes[0]
     few = rank_table(only(*draws("one", LOW, LOW), *draws("two", HIGH)))

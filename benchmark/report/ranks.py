@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations
+from math import comb
 from string import ascii_lowercase
 
 import numpy as np
@@ -124,7 +125,7 @@ def rankings(group: Group) -> tuple[Ranking, ...]:
 
 
 def _ranking(group: Group, ratio: int) -> Ranking | None:
-    """On the draws that give most runs, if not all rows have the same; of equal choices the one with more rows."""
+    """On the draws in which most pairs of rows meet, if not all rows have the same; of equal choices with more rows."""
     cells = {row: group.by_image(row, ratio).dropna(axis=1, how="all") for row, at in group.cells.index if at == ratio}
     ranked = group.sparse if ratio == EVERY_LABEL else cells
     cells = {row: images for row, images in cells.items() if images.shape[1] and row in ranked}
@@ -133,7 +134,7 @@ def _ranking(group: Group, ratio: int) -> Ranking | None:
     if not choices:
         return None
     sizes = {draws: sum(draws <= mine for mine in of.values()) for draws in choices}
-    chosen = min(choices, key=lambda draws: (-sizes[draws] * len(draws), -sizes[draws], sorted(draws)))
+    chosen = min(choices, key=lambda draws: (-comb(sizes[draws], 2) * len(draws), -sizes[draws], sorted(draws)))
     draws, rows = sorted(chosen), [row for row in cells if chosen <= of[row]]
     images = pd.concat({row: cells[row][draws] for row in rows}, axis=1)
     scores = images.mean().groupby(level=0).mean()[rows].sort_index()
