@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from benchmark.report import stats
+from tools.interval_coverage import coverage
 
 
 def images(values: Any, units: Any) -> pd.Series:
@@ -24,7 +25,7 @@ def test_interval_equals_a_loop_over_resamples() -> None:
         drawn = [int((int(word) >> 11) * 2.0**-53 * 3) for word in row]
         means.append(np.mean([value for patient in drawn for value in by_patient[patient]]))
     found = stats.interval(values)
-    assert found and (found.low, found.high) == pytest.approx((min(means), max(means)), abs=1e-6)  # of 3 patients, all
+    assert found and (found.low, found.high) == pytest.approx(np.quantile(means, stats.tails(3)), abs=1e-12)
     assert stats.interval(values) == found and found.estimate == pytest.approx(0.48) and found.units == 3
     assert stats.interval(images([1, 1], "pp")) is None and stats.interval(images([], "")) is None
 
@@ -40,9 +41,7 @@ def test_interval_is_wider_the_fewer_patients_there_are() -> None:
 def test_interval_covers_the_truth_as_often_as_it_says() -> None:
     random = np.random.default_rng(1)
     for units, least in ((6, 0.92), (12, 0.93), (40, 0.93)):
-        samples = random.normal(size=(1500, units))
-        ends = np.quantile(samples @ stats.multiplicities(units).T / units, stats.tails(units), axis=1)
-        covered = ((ends[0] <= 0) & (ends[1] >= 0)).mean()
+        covered = coverage(random.normal(size=(1500, units)), stats.tails(units))
         assert least < covered < 0.97, f"{units} units: {covered}"
 
 

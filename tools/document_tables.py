@@ -134,13 +134,11 @@ def scores() -> str:
     group, rows = group_of(MAIN), []
     ranking = next(each for each in rankings(group) if each.ratio == 20)
     for label, ratio in [(UPPER, 100), *((row, 20) for row in ranking.rows)]:
-        gains = [across(group, (label, ratio), (other, 20)) for other in (LOWER, CONTROL)]
-        in_draws = ", ".join(f"{100 * value:+.1f}" for value in gains[0].mean())
-        over, over_control = (signed(in_points(images.mean(axis=1))) for images in gains)
-        rows.append([
-            group.display(label), score(group, label, ratio), *([over, in_draws] if label != LOWER else [DASH] * 2),
-            over_control if label != CONTROL else DASH, above(group, label, LOWER, 10),
-        ])  # fmt: skip
+        gains = {other: across(group, (label, ratio), (other, 20)) for other in (LOWER, CONTROL) if other != label}
+        told = {other: signed(in_points(images.mean(axis=1))) for other, images in gains.items()}
+        in_draws = ", ".join(f"{100 * value:+.1f}" for value in gains[LOWER].mean()) if LOWER in gains else DASH
+        rows.append([group.display(label), score(group, label, ratio), told.get(LOWER, DASH), in_draws,
+                     told.get(CONTROL, DASH), above(group, label, LOWER, 10)])  # fmt: skip
     header = [group.ratio_header(20), f"above {LOWER}", "in each draw", f"above {CONTROL}", f"10 %, above {LOWER}"]
     return table(["method", *header], rows)
 

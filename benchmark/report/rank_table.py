@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from benchmark.protocols import PROTOCOLS
 from benchmark.report.agreement import Agreement, agreements
 from benchmark.report.compare import resampled_units
 from benchmark.report.ranks import Ranking, rankings
@@ -13,7 +14,7 @@ from benchmark.report.results_frame import Group
 
 
 def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
-    """Each row's rank under `strict` and how sure it is; below, how alike the orders of protocols and data sets are."""
+    """Each row's rank under `strict` and how sure it is; below, how alike orders are."""
     found = rankings(group)
     rows: list[Sequence[str]] = [
         [*group.line((row, ranking.ratio)), f"{ranking.ranks[place]:g}", *_sureness(ranking, place)]
@@ -46,9 +47,8 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
             "other data or settings over resampled patients too. With few draws it is less sure than it says; with one "
             "draw it is over patients alone."
         )
-    if any(math.isnan(one.low) and not math.isnan(one.tau) for one in taus):
-        notes.append("Tau has no interval between two draws, and where resamples tell nothing of its spread, as of one "
-                     "draw without patients.")
+    if any(math.isnan(one.low) and not math.isnan(one.tau) for one in taus if one.first in PROTOCOLS):
+        notes.append("Tau has no interval where resamples tell nothing of its spread, as of one draw without patients.")
     header = ["method", "labels", "rank", "95 % range", "first", "group", "better than", "worse than"]
     return Table("Ranks, strict Dice", caption, header, rows, notes)
 

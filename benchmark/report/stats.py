@@ -51,7 +51,7 @@ def tails(units: int) -> tuple[float, float]:
     """The two shares of resamples where a 95 % interval over so many units ends: 1.1 and 98.9 % for 12.
 
     Expanded percentiles (Hesterberg 2015): those at 2.5 and 97.5 % lie too close together by sqrt((n - 1) / n) and take
-    the spread for known, so that over 12 patients they cover about 91 % where values are normal.
+    the spread for known, so that over 12 patients they cover about 90 % where values are normal.
     """
     share = float(norm.cdf(-math.sqrt(units / (units - 1)) * t.ppf((1 + LEVEL) / 2, units - 1)))
     return share, 1 - share
