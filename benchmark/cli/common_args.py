@@ -111,7 +111,7 @@ SHARED: dict[str, dict[str, Any]] = {
                "help": "what stays in the run's folder (default: weights)"},
     "experiment": {"help": "a name from `list experiments`, or path/to/file.yaml"},
     "--only": {"type": key_value, "action": "append", "default": [], "metavar": "KEY=VALUE",
-               "help": "cells with this row, method, dataset, ratio or draw; with a key given twice, of either value"},
+               "help": "cells with this row, method, dataset, ratio or draw; repeat a key to allow several values"},
     "--shard": {"type": shard, "default": (1, 1), "metavar": "I/N",
                 "help": "only the I-th of N parts, for machines without a common folder; see `records merge`"},
     "--trials": {"type": int, "metavar": "N",
