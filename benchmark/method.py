@@ -177,6 +177,7 @@ class Method(nn.Module):
     phases: Mapping[str, Phase] = {"train": Phase(0.0)}
     phase: str = "train"  # the phase that the current step belongs to; set by the harness, for `losses` alone
     task: Task  # set by the harness, once the method is built
+    labels_from: str = ""  # the output of `predict` that sets the targets; default: the second, or the only one
     cuda_graph: bool = True
     cuda_graph_reason: str = ""  # why a step cannot be captured, for the user
     tuning: Mapping[str, Linear | Choice] = {}  # hyper-parameter -> what `tune` draws it from
@@ -198,7 +199,7 @@ class Method(nn.Module):
     def predict(self, image: Tensor) -> Logits:
         """Logits [B, C, H, W] of normalised images [B, 3, H, W], or several by name, the official first.
 
-        The second is taken for the one that sets the targets (`diagnose`).
+        The second, or the one that `labels_from` names, is taken for the one that sets the targets (`diagnose`).
         """
         raise NotImplementedError
 

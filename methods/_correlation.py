@@ -51,23 +51,17 @@ def propagate(
     that have this class is above it. Where such regions of several classes meet, most of them win.
     """
     with torch.autocast(label.device.type, enabled=False):  # shares are compared with a threshold near 1
-        return _propagate(label, confident, region, classes, threshold)
-
-
-def _propagate(
-    label: Tensor, confident: Tensor, region: Tensor, classes: int, threshold: Tensor
-) -> tuple[Tensor, Tensor]:
-    side = math.isqrt(region.shape[-1])
-    step = label.shape[-1] // side
-    kinds = torch.arange(classes, device=label.device).view(1, -1, 1, 1)
-    hot = ((label.unsqueeze(1) == kinds) & confident.unsqueeze(1)).to(threshold.dtype)
-    pixels = F.avg_pool2d(hot, step).flatten(2)  # of every position the share of each class, confident alone
-    inside = region.to(threshold.dtype)
-    by_class = inside @ pixels.mT
-    known, most = by_class.sum(-1), by_class.max(-1)
-    taken = (known >= threshold * inside.sum(-1)) & (most.values > threshold * known) & (known > 0)
-    ballot = taken.unsqueeze(-1) * F.one_hot(most.indices, classes)
-    votes = (inside.mT @ ballot.to(inside.dtype)).mT.unflatten(-1, (side, side))
-    votes = votes.repeat_interleave(step, -2).repeat_interleave(step, -1)
-    won = votes.sum(1) > 0
-    return torch.where(won, votes.argmax(1), label), confident | won
+        side = math.isqrt(region.shape[-1])
+        step = label.shape[-1] // side
+        kinds = torch.arange(classes, device=label.device).view(1, -1, 1, 1)
+        hot = ((label.unsqueeze(1) == kinds) & confident.unsqueeze(1)).to(threshold.dtype)
+        pixels = F.avg_pool2d(hot, step).flatten(2)  # of every position the share of each class, confident alone
+        inside = region.to(threshold.dtype)
+        by_class = inside @ pixels.mT
+        known, most = by_class.sum(-1), by_class.max(-1)
+        taken = (known >= threshold * inside.sum(-1)) & (most.values > threshold * known) & (known > 0)
+        ballot = taken.unsqueeze(-1) * F.one_hot(most.indices, classes)
+        votes = (inside.mT @ ballot.to(inside.dtype)).mT.unflatten(-1, (side, side))
+        votes = votes.repeat_interleave(step, -2).repeat_interleave(step, -1)
+        won = votes.sum(1) > 0
+        return torch.where(won, votes.argmax(1), label), confident | won

@@ -47,15 +47,6 @@ class MultiGate(nn.Module):
         return fused, weights
 
 
-def initialise_gates(gates: nn.Module) -> None:
-    """As the released code does: He's normal weights by the number of inputs, biases at 0."""
-    for module in gates.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-
 def weighted_sum(weights: Tensor, maps: Sequence[Tensor]) -> Tensor:
     """sum_e weights[:, e] maps[e]: weights [B, experts], maps [B, width, H, W] each."""
     total = weights[:, 0, None, None, None] * maps[0]

@@ -61,7 +61,7 @@ class CorrMatch(Method):
         self.task, self.weight, self.momentum, self.ramp = task, weight, momentum, ramp
         self.net = task.network()
         self.level, _ = self.net.level(16, torch.zeros(1, task.channels, task.size, task.size))
-        self.drops = nn.ModuleList(nn.Dropout2d(dropout) for _ in self.net.feature_widths)
+        self.drop = nn.Dropout2d(dropout)
         with task.init_seed():
             self.correlation = Correlation(self.net.feature_widths[self.level], task.classes)
         self.threshold: Tensor
@@ -90,7 +90,7 @@ class CorrMatch(Method):
             label = unlabelled.cutmix("strong", torch.where(spread, label, IGNORE))
         for name, value in (("threshold", self.threshold), ("confident", sure), ("confident, spread", spread)):
             self.log(name, value.float().mean())
-        pred_fp = self.net.logits([drop(z) for drop, z in zip(self.drops, features, strict=True)])
+        pred_fp = self.net.logits([self.drop(z) for z in features])
         pred_s, carried_s = self.both(unlabelled.strong)
         apart = kl_divergence(unlabelled.cutmix("strong", logits), pred_s) * unlabelled.cutmix("strong", sure)
         weight = 0.5 * self.weight * clock.ramp(self.ramp)

@@ -45,7 +45,7 @@ class ICT(Method):
     tuning = {"weight": Log(0.04, 20), "alpha": Choice(0.1, 0.2, 0.5, 1.0), "decay": Choice(0.9, 0.99, 0.999)}
 
     def __init__(
-        self, task: Task, *, weight: NonNegative = 0.2, alpha: Annotated[float, Range("[0.01, inf)")] = 0.2,
+        self, task: Task, *, weight: NonNegative = 0.2, alpha: Annotated[float, Range("[0.05, inf)")] = 0.2,
         decay: Share = 0.99, ramp: Ramp = "sigmoid", bn_stats: BNStats = "own",
     ) -> None:
         super().__init__()

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from benchmark.losses import boundary_dice_loss, dice_loss, valid_mse
 from benchmark.method import Batch, Clock, Logits, Method, NotApplicable, ParamGroup, Task, require
-from benchmark.nets.network import Network
+from benchmark.nets.network import Network, initialise
 from benchmark.ranges import Log, NonNegative, Positive, ShareBelow1
 from benchmark.targets import boundary, signed_distance
-from methods._semimoe_gates import AdaptiveLoss, MultiGate, initialise_gates
+from methods._semimoe_gates import AdaptiveLoss, MultiGate
 
 OUTPUTS = {"seg": 2, "sdf": 1, "bnd": 2}
 
@@ -48,6 +48,7 @@ class SemiMoE(Method):
     """
 
     display = "Semi-MoE"
+    labels_from = "fused"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
     targets = ("sdf", "boundary")
     later = {"gate_init": "default"}
@@ -76,7 +77,7 @@ class SemiMoE(Method):
         fused = self.experts if pseudo_labels == "multi" else ("seg",)
         self.gate = MultiGate({k: OUTPUTS[k] for k in fused}, self.experts, nets["seg"].width, dropout)
         if gate_init == "kaiming":
-            initialise_gates(self.gate)
+            initialise(self.gate, "fan_in")
         self.nets: Mapping[str, Network] = nn.ModuleDict(nets)  # type: ignore[assignment]
         self.adaptive = AdaptiveLoss(self.experts, gamma, {"sdf": sdf_scale}) if loss == "adaptive" else None
         self.shared, self.weight_max, self.output = encoder == "shared", weight_max, output

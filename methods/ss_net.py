@@ -60,7 +60,7 @@ class SSNet(Method):
         L = L_sup + weight ramp [L_vat + compactness (L_c(x_l, mask) + L_c(x_u, argmax p))]
         L_vat = mean (1 - Dice(softmax f(x + r), softmax f(x))), no gradient through f(x), |r| = length, along the
             gradient at a random direction of length `probe`; of all images
-        L_c = mean_c mean_ij w_i w_j (1 - cos(g(h(z_i)), m_j)), z_i: pixels of class c on the last map, at most 1,024;
+        L_c = 1/C sum_c mean_ij w_i w_j (1 - cos(g(h(z_i)), m_j)), z_i: pixels of class c on the last map, at most 1,024;
             h, g: small networks; m_j: 32 vectors h(z), those of largest weight among at most 1,024 labelled pixels of
             class c that are predicted right in this step; where they are fewer, older ones stay; w: mean 1, learned by
             two small networks a class
@@ -116,23 +116,21 @@ class SSNet(Method):
     def compact(self, last: Tensor, label: Tensor, right: Tensor | None = None) -> Tensor:
         """L_c of a map [B, width, H, W] and labels [B, H, W]; `right` ones are remembered first."""
         with torch.autocast(last.device.type, enabled=False):
-            return self._compact(last.to(self.memory.dtype), label, right)
-
-    def _compact(self, last: Tensor, label: Tensor, right: Tensor | None) -> Tensor:
-        pixels, terms = last.movedim(1, -1).flatten(0, 2), []
-        for row, kind in enumerate(self.kinds):
-            if right is not None:
-                places, real = sample(((label == kind) & right).flatten(), PIXELS)
-                self.remember(row, self.project(pixels[places].detach()), real)
-            places, real = sample((label == kind).flatten(), PIXELS)
-            foreseen = self.foresee(self.project(pixels[places]))
-            held, filled = F.normalize(self.memory[row], dim=1), self.filled[row].clone()
-            own = self.pixel_weights[row](foreseen.detach()).sigmoid().squeeze(1) * real
-            theirs = self.memory_weights[row](held).sigmoid().squeeze(1) * filled
-            cosine = F.normalize(foreseen, dim=1) @ held.T
-            # weights of mean 1: the weighted mean over all pairs of the two
-            terms.append(own @ (1 - cosine) @ theirs / (own.sum() * theirs.sum()).clamp(min=1e-6))
-        return torch.stack(terms).mean()
+            last = last.to(self.memory.dtype)
+            pixels, terms = last.movedim(1, -1).flatten(0, 2), []
+            for row, kind in enumerate(self.kinds):
+                if right is not None:
+                    places, real = sample(((label == kind) & right).flatten(), PIXELS)
+                    self.remember(row, self.project(pixels[places].detach()), real)
+                places, real = sample((label == kind).flatten(), PIXELS)
+                foreseen = self.foresee(self.project(pixels[places]))
+                held, filled = F.normalize(self.memory[row], dim=1), self.filled[row].clone()
+                own = self.pixel_weights[row](foreseen.detach()).sigmoid().squeeze(1) * real
+                theirs = self.memory_weights[row](held).sigmoid().squeeze(1) * filled
+                cosine = F.normalize(foreseen, dim=1) @ held.T
+                # weights of mean 1: the weighted mean over all pairs of the two
+                terms.append(own @ (1 - cosine) @ theirs / (own.sum() * theirs.sum()).clamp(min=1e-6))
+            return torch.stack(terms).sum() / self.task.classes
 
     def smoothness(self, image: Tensor, logits: Tensor) -> Tensor:
         """What r changes of every image's prediction: [B]."""

@@ -123,7 +123,8 @@ class WeakTeacherStudent(Method):
             return
         done = clock.in_phase.fraction
         alpha, threshold = cosine(*self.alphas, done), cosine(*self.thresholds, done)
-        yield {"supervised": alpha * supervised}
+        self.log("supervised", supervised)  # without its weight, which falls
+        yield {"labelled": alpha * supervised}
         with torch.no_grad():
             logits = self.teacher(unlabelled.weak)
             label = self.refresh(unlabelled, pseudo_label(logits, threshold if self.filter else 0.0), clock)
@@ -131,7 +132,7 @@ class WeakTeacherStudent(Method):
             if not self.fusion:
                 annotation = torch.full_like(annotation, IGNORE)
             label = torch.where(annotation != IGNORE, annotation, label)
-        self.log("threshold", threshold)
+        self.log("threshold", threshold if self.filter else torch.zeros_like(threshold))
         self.log("valid", (label != IGNORE).float().mean())
         pred = self.net(unlabelled.weak)
         if self.consistency == "criterion":

@@ -90,6 +90,20 @@ def test_a_threshold_that_moves_is_the_logged_one():
     assert np.allclose(part(run, 3).curves["teacher"][1], [0, 50, 100])
 
 
+def test_a_logged_threshold_of_0_gives_every_pixel_a_pseudo_label():
+    run = made(sure=((1, 9), (2, 38)))
+    for entry in run.record["history"]:
+        entry["threshold"] = 0.0
+    assert np.allclose(part(run, 3).curves["teacher"][1], 100)
+
+
+def test_pseudo_labels_are_those_of_the_output_that_the_method_names():
+    run = made("semimoe", sure=((1, 9), (2, 38)))
+    run.counts["validation_confidence"] = run.counts["validation_confidence"][:, ::-1]  # those of the first output
+    run.counts["outputs"] = np.array(["fused", "expert"])
+    assert np.allclose(part(run, 3).curves["fused"][1], 50)
+
+
 def test_without_a_threshold_pixels_are_predictions_and_nothing_is_said_of_how_they_are_used():
     run = made(sure=((1, 9), (2, 38)), values={})
     assert np.allclose(part(run, 4).curves["predictions"][1], 97)

@@ -29,6 +29,16 @@ class Store(Nowhere):
         self.steps = lines[-1]["step"]
 
 
+class Lines(Nowhere):
+    """What a run logs."""
+
+    def __init__(self):
+        self.lines = []
+
+    def log(self, lines):
+        self.lines += lines
+
+
 @pytest.fixture
 def tried():
     return method_testbed("st_plus_plus", train__steps=STEPS, evaluate__times=STEPS, augment__crop=0.5)
@@ -44,6 +54,15 @@ def test_a_run_stopped_before_at_or_after_the_change_ends_as_an_undisturbed_one(
     rest = tried.build()
     train(rest, store)
     assert not differences(whole.method.state_dict(), rest.method.state_dict())
+
+
+def test_the_history_averages_a_value_over_the_steps_that_logged_it():
+    training = method_testbed("weak_teacher_student", train__steps=5, evaluate__times=1).build()
+    (entry,) = train(training, store := Lines()).history
+    for name in ("threshold", "supervised"):
+        logged = [line[name] for line in store.lines if name in line]
+        assert entry[name] == pytest.approx(sum(logged) / len(logged))
+    assert len([line for line in store.lines if "threshold" in line]) < 5
 
 
 def test_a_fresh_optimiser_has_no_moments_and_a_fresh_schedule_warms_up_anew(tried):

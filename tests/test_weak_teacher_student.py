@@ -70,7 +70,7 @@ def test_the_terms_agree_with_numpy_at_several_times(target):
         squared = ((softmax(method.net.logits) - hot) ** 2).sum(1)[label != IGNORE]
         found = terms(method, *pair(), clock)
         assert found["consistency"].item() == pytest.approx((1 - (0.2 + 0.6 * curve)) * squared.mean(), rel=1e-5)
-        assert found["supervised"].item() == 0, "nothing is annotated in the labelled batch"
+        assert found["labelled"].item() == 0, "nothing is annotated in the labelled batch"
         assert method.logged["threshold"].item() == pytest.approx(0.55 + 0.35 * curve)
         assert method.logged["valid"].item() == pytest.approx((label != IGNORE).mean())
         assert 0.3 < (label != IGNORE).mean() < 1

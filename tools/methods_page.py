@@ -21,7 +21,7 @@ from benchmark.report.render import DASH, Table, escape_markdown, markdown, part
 from benchmark.report.results_frame import Run
 from benchmark.spec import Spec
 from benchmark.training.setup import build_method
-from tools.document_tables import ROOT, group_of, in_points, mean, signed, table
+from tools.document_tables import ROOT, across, group_of, in_points, mean, signed, table
 
 PAGE = ROOT / "docs" / "methods.md"
 PARITY = ROOT / "tools" / "parity" / "figures.json"
@@ -158,7 +158,6 @@ def results_table(name: str, title: str, caption: str) -> str:
     """An experiment's rows at 20 % and with all labels, the best first, beside the lower bound."""
     group = group_of(name)
     cells = group.cell_scores().sort_values("mean", ascending=False, kind="stable").drop(index=10, level="ratio")
-    lower = group.by_image(LOWER, 20).mean(axis=1)
     rows = []
     for (row, ratio), score in cells.iterrows():
         runs, name = group.finished(row, ratio), group.display(row)
@@ -166,7 +165,7 @@ def results_table(name: str, title: str, caption: str) -> str:
             rows.append([name, f"(0/{score.expected})", *[DASH] * 6])
             continue
         missing = f" {part(score.n, score.expected)}".rstrip()
-        above = None if row == LOWER else in_points(group.by_image(row, ratio).mean(axis=1) - lower)
+        above = None if row == LOWER else in_points(across(group, (row, ratio), (LOWER, 20)).mean(axis=1))
         shares = np.concatenate([predicted_shares(run) for run in runs])
         first, last = (np.mean([supervised_loss(run, place) for run in runs]) for place in (0, -1))
         cost = runs[0].record["cost"]
@@ -202,7 +201,8 @@ def other_output(runs: list[Run]) -> str:
 def supervised_loss(run: Run, place: int) -> float:
     """The sum of the supervised terms (with the regulariser that weighs them, if any), a mean over one stretch."""
     entry = run.record["history"][place]
-    names = [name for name in entry if re.match("supervised|labelled/", name)]
+    names = [name for name in entry if name.startswith("labelled/")]
+    names = names or [name for name in entry if name.startswith("supervised")]
     assert names, run.record["run_id"]
     return sum(entry[name] for name in names)
 

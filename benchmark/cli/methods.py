@@ -19,7 +19,7 @@ COLUMNS: dict[str, tuple[str, float, str]] = {
     "parameters": ("parameters_trained", 1, ",.0f"), "GFLOP": ("flops_per_step", 1e9, ".1f"),
     "MiB": ("peak_memory_bytes", 2**20, ".0f"), "step s": ("seconds_per_step", 1, ".4g"),
     "bare s": ("bare_seconds_per_step", 1, ".4g"), "overhead": ("overhead_ratio", 1, ".4g"),
-    "images/s": ("images_per_second", 1, ".1f"), "of ceiling": ("model_flops_utilisation", 1, ".4g"),
+    "labelled/s": ("images_per_second", 1, ".1f"), "of ceiling": ("model_flops_utilisation", 1, ".4g"),
 }  # of the table: key, unit and format
 logger = logging.getLogger(__name__)
 

@@ -86,9 +86,9 @@ class SkipDecoder(nn.Module):
 
 
 def initialise(network: nn.Module, mode: Literal["fan_in", "fan_out"]) -> None:
-    """He et al. 2015: normal convolutions with biases at 0; BatchNorm keeps PyTorch's scale 1 and shift 0."""
+    """He et al. 2015: normal weights of layers, with biases at 0; BatchNorm keeps PyTorch's scale 1 and shift 0."""
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Linear | nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -71,7 +71,7 @@ def profile(training: Training, seconds: float = 60.0) -> dict[str, Any]:
         "bare_seconds_per_step": statistics.median(bare[0] / steps for _, bare in pairs),
         "overhead_ratio": statistics.median(full[1] / bare[1] for full, bare in pairs) if warm else None,
         "data_wait_fraction": statistics.median(waits) / full_seconds,
-        "images_per_second": sum(planner.batch for planner in training.planners.values()) / full_seconds,
+        "images_per_second": training.planners["labelled"].batch / full_seconds,
         "ceiling_flops_per_second": can,
         "model_flops_utilisation": state.flops / own_seconds / can if can and state.flops else None,
         "wall_seconds": sum(full[0] + bare[0] for full, bare in pairs),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmark.errors import UserError
 from benchmark.metrics.counts import CONFIDENCES, dice
 from benchmark.protocols import over_steps, per_image
+from benchmark.registry import METHODS
 from benchmark.report import stats
 from benchmark.report.plain_run import learns_from_unlabelled, other_settings, why_not
 from benchmark.report.results_frame import Run
@@ -97,7 +98,7 @@ def _gain(run: Run, plain: Run | None, apart: stats.Interval | None, lower: str)
                         "draw; a report compares several.")  # fmt: skip
         if differ := other_settings(plain, run):
             seen.append(f"Careful: the two differ in {', '.join(differ)}.")
-    best = int(np.nanargmax(np.nan_to_num(scores)))
+    best = int(np.argmax(np.nan_to_num(scores)))
     if scores[best] - scores[-1] > POINT:
         seen.append(f"The best evaluation was at step {steps[best]}, {scores[best] - scores[-1]:.1f} points above the "
                     "end.")
@@ -149,16 +150,20 @@ def _teacher(run: Run) -> Part:
 
 
 def _pseudo_labels(run: Run, lower: str) -> list[Part]:
-    """How many pixels are sure enough and how many of them right, of the output that sets the targets: the second, or
-    the only one. Without a threshold all pixels are predictions, and which of them are learnt is not known."""
+    """How many pixels are sure enough and how many of them right, of the output that sets the targets.
+
+    Without a threshold all pixels are predictions, and which of them are learnt is not known.
+    """
     thresholds, steps = _thresholds(run), run.counts["steps"]
     what = "predictions" if thresholds is None else "pseudo-labels"
     question = "How sure are the predictions?" if thresholds is None else "How many pixels get a pseudo-label?"
     if "validation_confidence" not in run.counts:
         older = "The record does not say: it was made before pixels were counted by their confidence."
         return [Part(question, [older], ["Make the run again with --overwrite."])]
-    counts = run.counts["validation_confidence"][:, :2][:, -1]  # [E, C, wrong or right, confidence]
-    wanted, name = np.full(len(steps), SURE) if thresholds is None else thresholds, str(run.counts["outputs"][:2][-1])
+    outputs = [str(name) for name in run.counts["outputs"]]
+    name = METHODS.load(run.spec["method"]).labels_from or outputs[:2][-1]
+    counts = run.counts["validation_confidence"][:, outputs.index(name)]  # [E, C, wrong or right, confidence]
+    wanted = np.full(len(steps), SURE) if thresholds is None else thresholds
     bins = np.searchsorted(CONFIDENCES, wanted + 1e-9) - 1
     sure = np.stack([of[..., lowest:].sum(-1) for of, lowest in zip(counts, bins, strict=True)])
     every, levels = counts.sum(-1), 100 * CONFIDENCES[bins]
@@ -226,7 +231,8 @@ def _truth(run: Run, every: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def _thresholds(run: Run) -> NDArray[np.float64] | None:
     """The threshold on the confidence at every evaluation, as it was logged where it moves; None without one."""
-    logged = [(entry["step"], entry["threshold"]) for entry in run.record["history"] if entry.get("threshold")]
+    found = [(entry["step"], entry.get("threshold")) for entry in run.record["history"]]
+    logged = [(step, threshold) for step, threshold in found if threshold is not None]
     fixed, steps = _number(run, "threshold"), run.counts["steps"]
     if logged:
         return np.interp(steps, *np.array(logged, float).T)

@@ -18,7 +18,7 @@ from benchmark.training.setup import Training, as_cpu
 from benchmark.training.step import flop_counter
 
 BLOCK = 16  # steps between two looks at the losses
-CHECKPOINT = 1  # of the checkpoint's own form
+CHECKPOINT = 2  # of the checkpoint's own form
 CHECKPOINT_SECONDS = 30.0  # between two of a run's checkpoints
 RESTART_IF_CHANGED = ("data", "split", "numerics")  # between two commands; all else would be another run
 
@@ -58,8 +58,8 @@ class TrainState:
     train_seconds: float = 0.0
     wall_seconds: float = 0.0
     flops: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    counted: int = 0
+    sums: dict[str, float] = field(default_factory=dict)  # of each logged value since the last evaluation
+    logged: dict[str, int] = field(default_factory=dict)  # how often: a phase may log what others do not
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -92,7 +92,7 @@ def train(
         bad = run_block(training, state, store, count, asked_to_stop)
         if bad is not None:
             return TrainResult("diverged", bad, history=state.history, cost=cost(training, state))
-        means = {name: total / state.counted for name, total in state.sums.items()}  # since the last evaluation
+        means = {name: total / state.logged[name] for name, total in state.sums.items()}
         if state.step == goal:
             if not weights_are_finite(training):  # a finite loss may have a gradient that is not
                 reason = f"a weight was not finite after step {state.step} of {training.steps}"
@@ -100,7 +100,7 @@ def train(
             per_image = training.evaluator.evaluate(training.method, state.step)
             store.log_scores(state.step, training.evaluator.last_scores())
             state.history.append({"step": state.step} | means)
-            state.sums, state.counted = {}, 0
+            state.sums, state.logged = {}, {}
         now = time.perf_counter()
         state.wall_seconds = wall_before + now - begun
         tell(state.step, training.steps, means, state.wall_seconds)
@@ -146,8 +146,8 @@ def run_block(
                 trouble = f"'{name}' was {value} at step {first + offset + 1} of {training.steps}"
             if finite:
                 state.sums[name] = state.sums.get(name, 0.0) + value
+                state.logged[name] = state.logged.get(name, 0) + 1
             line[name] = value if finite else None
-        state.counted += 1
         lines.append(line)
     store.log(lines)
     return trouble

@@ -5,6 +5,7 @@ Only runs of one specification, of the same code and on other models of a device
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,9 +38,10 @@ def main(one: Path, other: Path) -> None:
         sys.exit("no run of one specification on two models of a device in these folders")
     points = np.array([[100 * record["scores"]["strict"]["dice"] for record in pair] for pair in pairs])
     differences = points[:, 0] - points[:, 1]
-    cells: dict[tuple[str, int], list[float]] = {}
+    cells: dict[str, list[float]] = {}
     for (record, _), (score, _) in zip(pairs, points, strict=True):
-        cells.setdefault((record["spec"]["method"], record["spec"]["ratio"]), []).append(score)
+        cell = json.dumps(record["spec"] | {"fold": None, "seed": None}, sort_keys=True)
+        cells.setdefault(cell, []).append(score)
     spreads = [np.std(values, ddof=1) for values in cells.values() if len(values) > 1]
     same = sum(mine["weights_sha256"] == yours["weights_sha256"] for mine, yours in pairs)
     devices = " and ".join(sorted({device_label(record["environment"]) for pair in pairs for record in pair}))

@@ -74,7 +74,7 @@ def both(folder: Path, box: Tensor, apart: bool) -> tuple[SimpleNamespace, dict[
         step, after = released(folder, heads, (x, weak, dropped, strong), features, mask, box, threshold)
         method = CorrMatch(task(CLASSES, SIZE), threshold=threshold)
         method.task.criterion, method.correlation = cross_entropy, heads
-        scales = len(method.drops)
+        scales = len(method.net.feature_widths)
         method.net.encode = Replayed(*([feature] * scales for feature in features))
         method.net.logits = Replayed(x, weak, dropped, strong)
         known, unknown = Batch(torch.arange(2), weak=x, mask=mask), Batch(
