@@ -60,10 +60,10 @@ class SSNet(Method):
         L = L_sup + weight ramp [L_vat + compactness (L_c(x_l, mask) + L_c(x_u, argmax p))]
         L_vat = mean (1 - Dice(softmax f(x + r), softmax f(x))), no gradient through f(x), |r| = length, along the
             gradient at a random direction of length `probe`; of all images
-        L_c = 1/C sum_c mean_ij w_i w_j (1 - cos(g(h(z_i)), m_j)), z_i: pixels of class c on the last map, at most 1,024;
-            h, g: small networks; m_j: 32 vectors h(z), those of largest weight among at most 1,024 labelled pixels of
-            class c that are predicted right in this step; where they are fewer, older ones stay; w: mean 1, learned by
-            two small networks a class
+        L_c = 1/C sum_c mean_ij w_i w_j (1 - cos(g(h(z_i)), m_j)), z_i: pixels of class c on the last map, at most
+            1,024; h, g: small networks; m_j: 32 vectors h(z), those of largest weight among at most 1,024 labelled
+            pixels of class c that are predicted right in this step; where they are fewer, older ones stay; w: mean 1,
+            learned by two small networks a class
 
     Args:
         weight: of both. 0.1 in the authors' code, beside Dice alone.

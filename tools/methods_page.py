@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -63,8 +62,9 @@ the difference, or the largest one of a tensor whose mean stands beside it. A ro
 LOWER = "supervised"
 MEASURED = """Made by `python -m benchmark grid glas_light` (160 px, an encoder that knows ImageNet, 400 steps on a
 CPU). 17 of 85 images are labelled; `upper bound` has all 85 labels; (k/n): k of n draws are measured. Dice is in
-percent at the last step, mean ± sd over draws. The difference to the lower bound is paired by image. Its interval
-resamples the 12 test patients of GlaS. `ensemble`, three averaged supervised networks, is the control for capacity.
+percent at the last step, mean ± sd over draws. The difference to the lower bound is paired by draw and image. Its
+interval resamples the 12 test patients of GlaS. `ensemble`, three averaged supervised networks, is the control for
+capacity.
 
 - *Other output*: the Dice of a second branch, network or teacher of the same runs.
 - *Supervised loss*: the sum of a method's supervised terms (of semimoe with the learned weights and their regulariser),
