@@ -57,6 +57,18 @@ def test_yaml_mistakes_name_the_line(text):
         yaml_files.parse(text, "file.yaml")
 
 
+@pytest.mark.parametrize("value", [
+    3, 0.5, 1e-5, True, None, "text", "true", "3", "für/Modèle.pth", "a: b", "it's", "a,b", "", "~/w.pth", [0.5, 1.0],
+])
+def test_a_written_value_is_read_back(value):
+    assert yaml_files.parse(yaml_files.written(value), "") == value
+
+
+@pytest.mark.parametrize("names", [[], ["2024"], ["a", "b"], ["a,b"], ["a b", "true"]])
+def test_a_written_list_of_names_is_read_back(names):
+    assert convert(tuple[str, ...], yaml_files.parse(yaml_files.written(names), ""), "") == tuple(names)
+
+
 def test_layers_later_wins_and_says_so():
     kind = METHODS.load("semimoe")
     settings = compose("semimoe", kind, "glas", "paper", {"train.steps": 7}).settings

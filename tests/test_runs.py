@@ -258,6 +258,47 @@ def test_a_record_names_the_code_that_ran_whatever_becomes_of_its_file(tmp_path)
     assert sha256(file)[:16] != before and record["numerics"]["source"] == before
 
 
+@pytest.mark.parametrize("ours", ["done", "failed"])
+def test_a_record_that_comes_while_its_run_trains_is_kept(finished, tmp_path, ours):
+    """As `records merge` or a pull brings it."""
+    file = tmp_path / "mine.py"
+    file.write_text("from methods.supervised import Supervised\n\nclass Mine(Supervised):\n    pass\n")
+    request, came = short(f"{file}:Mine"), []
+    path = tmp_path / "records" / f"{specify(request, 'cpu').spec.run_id}.json"
+    run_or_load(request, RunOptions(tmp_path / "elsewhere"))
+
+    def bring(*told):
+        if not came:
+            came.append(True)
+            for suffix in (".npz", ".json"):
+                theirs = tmp_path / "elsewhere" / "records" / path.name
+                shutil.copy(theirs.with_suffix(suffix), path.with_suffix(suffix))
+            if ours == "failed":
+                raise ValueError("broken")
+
+    before = (tmp_path / "elsewhere" / "records" / path.name).read_bytes()
+    (tmp_path / "records").mkdir()
+    record, was_there = run_or_load(request, RunOptions(tmp_path), on_progress=bring)
+    assert record["status"] == "done" and was_there == (ours == "failed")
+    kept = path if ours == "failed" else path.with_name(f"{path.name}.old1")
+    assert kept.read_bytes() == before and kept.with_name(kept.name.replace(".json", ".npz")).is_file()
+
+
+def test_a_failure_is_explained_by_torch_s_own_errors_alone_and_its_traceback_is_the_last_one(tmp_path):
+    file, words = tmp_path / "mine.py", "no features were captured"
+    for error in ("ValueError", "RuntimeError"):
+        file.write_text(f"""from methods.supervised import Supervised
+
+class Mine(Supervised):
+    def losses(self, labelled, unlabelled, clock):
+        raise {error}({words!r})
+""")
+        record, _ = run_or_load(short(f"{file}:Mine"), RunOptions(tmp_path))
+        assert record["status"] == "failed" and "CUDA" not in record["reason"]
+        trace = tmp_path / re.search(r"traceback in (.+)\)$", record["reason"])[1]
+        assert f"{error}: {words}" in trace.read_text()
+
+
 def test_a_full_disk_loses_nothing(finished, tmp_path):
     """A limit on the size of files stands in for a full disk: checkpoint and weights do not fit, the log does."""
     results, record = finished["supervised"]

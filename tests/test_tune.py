@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.cli.main import main
 from benchmark.config.schema import tuning_of
 from benchmark.errors import UserError
 from benchmark.files import sha256, write_arrays
@@ -210,6 +211,15 @@ def test_trials_are_ordinary_runs_and_the_chosen_setting_runs_on_all_draws(tuned
     again = invoke("tune", path, "--results", results, "--dry-run", "--only", "row=teacher")
     assert again.returncode == 0 and "4 done; with the chosen settings 2 done" in again.stdout
     assert "teacher, synthetic 20 %: trial" in again.stdout and "plain" not in again.stdout
+
+
+def test_a_part_chooses_once_the_trials_of_all_parts_are_there(tuned, tmp_path, capsys):
+    path, results, said, _ = tuned
+    part = ["tune", str(path), "--shard", "1/2", "--dry-run", "--json"]
+    assert main([*part, "--results", str(results)]) == 0
+    assert [place["chosen"] for place in json.loads(capsys.readouterr().out)["places"]] == [
+        place["chosen"] for place in said["places"]
+    ]
 
 
 def test_the_report_pairs_tuned_and_default_and_says_what_the_test_images_would_have_claimed(tuned, tmp_path):

@@ -31,8 +31,9 @@ def tune(arguments: argparse.Namespace) -> int:
     """Run the trials, choose, run what was chosen, and say what came of it."""
     stop = StopSignals()
     from benchmark.runs.experiment import read_experiment
-    from benchmark.runs.plan import count
+    from benchmark.runs.plan import count, plan
     from benchmark.runs.tuning import ENDED, search
+    from benchmark.training import device as devices
 
     check(arguments)
     experiment = read_experiment(arguments.experiment)
@@ -42,8 +43,12 @@ def tune(arguments: argparse.Namespace) -> int:
     asked = search(experiment, trials, arguments.draws, shared.only(arguments))
     _tell(asked)
     planned, code = run_missing(asked.experiment, arguments, stop, {})
+    results = results_folder(arguments.results)
+    every = planned or []
+    if arguments.shard != (1, 1):  # the others' trials are looked at, too
+        every = plan(asked.experiment, results, devices.choose(arguments.device, must_exist=False).type)
     states, after, again = count(planned or []), {}, OK
-    found = asked.results(planned or [], results_folder(arguments.results))
+    found = asked.results(every, results)
     if (best := asked.tuned(found)).cells and not stop.asked:
         logger.info("with the chosen settings:")
         tuned, again = run_missing(best, arguments, stop, {})
@@ -54,7 +59,9 @@ def tune(arguments: argparse.Namespace) -> int:
     shared.show(arguments, answer, [*map(_in_words, found), total])
     if stop.asked:
         return INTERRUPTED
-    if not (states | after).keys() - {*ENDED, "excluded"} or arguments.dry_run:
+    whole = all(each.finished == len(each.trials) for each in found)
+    ended = whole and not (states | after).keys() - {*ENDED, "excluded"}
+    if ended or arguments.dry_run:
         return OK  # also where a trial has diverged
     return RUN_FAILED if RUN_FAILED in (code, again) else GRID_INCOMPLETE
 

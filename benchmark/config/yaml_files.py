@@ -6,6 +6,7 @@ has them are text.
 
 from __future__ import annotations
 
+import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -80,6 +81,18 @@ def parse(text: str, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{where}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
+
+
+def written(value: Any) -> str:
+    """A value of a setting as a text of one line that `parse` reads back."""
+    text = value
+    if isinstance(value, tuple | list) and all(isinstance(part, str) and "," not in part for part in value):
+        text = ",".join(value)
+    try:
+        plain = isinstance(text, str) and parse(text, "") == text
+    except UserError:
+        plain = False
+    return str(text) if plain else json.dumps(value, ensure_ascii=False)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmark.data.dataset import Dataset
 from benchmark.data.load import check_masks, load_prepared
-from benchmark.data.splits import Split, check_split_matches_data, load_split, split_names
+from benchmark.data.splits import check_split_matches_data, load_split, split_names
 from benchmark.data.store import PreparedData, scales_differ
 from benchmark.errors import UserError
 from benchmark.files import check_writable, remove_unfinished, sha256, write_arrays, write_atomically, write_json
@@ -83,7 +83,7 @@ def evaluate(
     }
     if path.exists():
         archive(path.with_suffix(".npz"), path)
-    remove_unfinished(path.parent, path.stem)
+    remove_unfinished(path.parent, f"{path.stem}.")
     arrays = path.with_suffix(".npz")  # written first, then the file that holds their digest
     write_atomically(arrays, lambda stream: write_arrays(stream, counts))
     write_json(path, content | {"counts_sha256": sha256(arrays)})
@@ -115,8 +115,7 @@ def warn_of_scale(model: Model, here: tuple[int, int]) -> None:
 def counts_of(finished: Finished, prepared: PreparedData, ids: tuple[str, ...], objects: bool) -> dict[str, Any]:
     """The counts of the official output on these images, as a run's own evaluator makes them."""
     settings = replace(finished.model.spec.section("evaluate"), objects=objects)
-    images = Split("evaluation", 0, 0, (), (), (), ids, "")
-    evaluator = Evaluator(prepared, images, settings, finished.model.normalisation, finished.numerics)
+    evaluator = Evaluator(prepared, {"test": ids}, settings, finished.model.normalisation, finished.numerics)
     counts, _ = evaluator.finalise(finished.method, evaluator.evaluate(finished.method, 0))
     return counts
 

@@ -152,15 +152,15 @@ def shape_of(tensors: Iterable[str]) -> str | None:
 def recall(command: str) -> None:
     """Take note of the files that a record's command names, where they are still there."""
     for word in shlex.split(command):
-        file = Path(word.partition("=")[2])
+        file = Path(word.partition("=")[2]).expanduser()
         if word.startswith(("net.weights=", "method.")) and file.is_file():
             _places[PREFIX + sha256(file)] = file
 
 
 def _place(digest: str) -> Path:
     if digest not in _places:
-        raise UserError(f"net.weights: this run starts from a file with {digest[:23]}...; say where it is with --set "
-                        "net.weights=FILE")
+        raise UserError(f"net.weights: the file with {digest[:23]}..., from which this run starts, is not there; "
+                        "put it where the record's command names it, or say with --set net.weights=FILE where it is")
     return _places[digest]
 
 

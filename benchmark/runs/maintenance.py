@@ -20,7 +20,7 @@ COPIED, SKIPPED, REPLACED = "copied", "skipped", "replaced"
 
 
 def removable(results: Path) -> Iterator[Path]:
-    """Archived files (*.old1, ...), checkpoints of finished runs, and temporary files that are older than a day."""
+    """Archived files (*.old1, ...), checkpoints of runs that have ended, temporary files older than a day."""
     for folder in (results / "records", *sorted((results / "runs").glob("*/"))):
         if not folder.is_dir() or folder.is_symlink():
             continue
@@ -32,12 +32,12 @@ def removable(results: Path) -> Iterator[Path]:
 
 
 def _is_finished(results: Path, run_id: str) -> bool:
-    """Whether the run has a whole record that says `done`, and no process works on it."""
+    """Whether the run has a whole record, which does not say `failed`, and no process works on it."""
     path = record_of(results, run_id)
     try:
         record = read_record(path)
         read_counts(path, record)
-        return record["status"] == "done" and read_lock(folder_of(results, run_id) / "lock") is None
+        return record["status"] != "failed" and read_lock(folder_of(results, run_id) / "lock") is None
     except UserError:
         return False
 

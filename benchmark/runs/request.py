@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmark.config import yaml_files
 from benchmark.config.compose import compose
 from benchmark.config.schema import fields_of
 from benchmark.data.dataset import Dataset
@@ -48,8 +49,7 @@ class Request:
         parts += [f"--ratio {self.ratio}"] if self.ratio else []
         parts.append(f"--fold {self.fold} --seed {self.seed} --preset {self.preset}")
         for key, value in {**self.experiment, **self.overrides}.items():
-            text = ",".join(map(str, value)) if isinstance(value, list | tuple) else json.dumps(value).strip('"')
-            parts.append("--set " + shlex.quote(f"{key}={text}"))
+            parts.append("--set " + shlex.quote(f"{key}={yaml_files.written(value)}"))
         if self.labelled_file is not None:
             parts.append(f"--labelled {shlex.quote(str(self.labelled_file))}")
         return " ".join(parts)

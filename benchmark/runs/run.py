@@ -42,12 +42,14 @@ from benchmark.training.trainer import CHECKPOINT_SECONDS, StaleCheckpoint, Trai
 
 logger = logging.getLogger(__name__)
 
+CAPTURE = "captur"
 HINTS = {
     "more than 1 value per channel": ("BatchNorm cannot work on one value a channel",
                                       "Use larger batches or a larger data.size."),
-    "captur": ("a step cannot be captured in a CUDA graph", "Use train.capture=off, or see `check`."),
+    CAPTURE: ("a step cannot be captured in a CUDA graph", "Use train.capture=off, or see `check`."),
     "deterministic": ("an operation has no deterministic kernel here", "Use train.deterministic=false."),
 }  # part of a message of torch: what it means, and what to do
+OF_RECORD = ("checkpoint.pt", "weights.pt", "model.json", "masks.npz")  # files of a run's folder
 STRICT = ("test_native", "test_objects", "test_surface", "test_pixels", "test_background", "test_ids", "test_groups",
           "classes")  # how the names of the counts begin that `strict` and its tables read
 OnProgress = Callable[[int, int, dict[str, float], float], None]  # step, steps, mean losses, seconds so far
@@ -116,10 +118,12 @@ def run_or_load(
     logger.info(f"split {split.name}, fold {split.fold}: {len(split.labelled)} labelled, "
                 f"{len(split.unlabelled) + len(split.pool)} unlabelled and {len(split.test)} test images")
     with folder.locked(wait=options.wait_for_lock, asked_to_stop=asked_to_stop):
-        if digest(path) != before:  # another process had the lock before us, and finished
+        there = digest(path)
+        if there and there != before:  # another process had the lock before us, and finished
             return existing_record(path, run, {"": prepared.fingerprint}), True
-        if before and (options.overwrite or options.expected_digest):
+        if there and (options.overwrite or options.expected_digest):
             archive_run(folder, path)
+            there = ""
 
         def tell(step: int, steps: int, means: dict[str, float], seconds: float) -> None:
             folder.lock.progress = {"step": step, "steps": steps, "seconds_per_step": seconds / max(1, step)}
@@ -133,7 +137,13 @@ def run_or_load(
         )
         record = compile_record(inputs, result, run.request.command)
         folder.lock.check()
+        if digest(path) != there:  # a record was copied here meanwhile
+            if result.status != "done":
+                return existing_record(path, run, {"": prepared.fingerprint}), True
+            logger.warning(f"a record came while this run trained; {archive(path.with_suffix('.npz'), path)} keeps it")
         if result.status != "done":
+            if result.status != "failed":  # what diverges does so again
+                folder.checkpoint.unlink(missing_ok=True)
             return write_record(path.parent, record, None), False
         record["weights_sha256"] = model_file.weights_digest(weights)
         if options.keep != "nothing":
@@ -142,7 +152,6 @@ def run_or_load(
         folder.save_masks(result.masks)
         folder.lock.check()
         record = write_record(path.parent, record, result.counts)
-        (folder.path / "error.txt").unlink(missing_ok=True)
         if options.keep != "all":
             folder.checkpoint.unlink(missing_ok=True)
         return record, False
@@ -191,7 +200,8 @@ def existing_record(path: Path, run: ResolvedRun, now: Mapping[str, str | None])
 def archive_run(folder: RunFolder, path: Path) -> None:
     """Archive the record at `path`, so that its run, which this process has locked, starts anew."""
     archive(path.with_suffix(".npz"), path)
-    folder.checkpoint.unlink(missing_ok=True)
+    for name in OF_RECORD:
+        (folder.path / name).unlink(missing_ok=True)
 
 
 def train_or_record_failure(
@@ -199,6 +209,8 @@ def train_or_record_failure(
 ) -> tuple[TrainResult, dict[str, torch.Tensor]]:
     """Train, and score elsewhere, too; `loop` is for the training loop. What training raises is a result, too, and its
     traceback is kept."""
+    report = folder.path / "error.txt"
+    report.unlink(missing_ok=True)  # of an earlier attempt
     try:
         training = build_training(*inputs)
         try:
@@ -216,10 +228,9 @@ def train_or_record_failure(
         raise
     except Exception as error:
         if (hint := known_failure_hint(error, inputs.spec)) is None:
-            report = folder.path / "error.txt"
             write_text(report, traceback.format_exc())
             own = own_files(METHODS.load(inputs.spec.method))
-            hint = f"{in_words(error, own)} (traceback in {report.relative_to(folder.path.parent)})"
+            hint = f"{in_words(error, own)} (traceback in {report.relative_to(folder.path.parents[1])})"
         return TrainResult("failed", hint), {}
 
 
@@ -252,8 +263,9 @@ def known_failure_hint(error: Exception, spec: Spec) -> str | None:
     if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in cause:
         half = max(1, spec.values["train.batch_labelled"] // 2)
         return f"out of memory: {cause} Try train.batch_labelled={half}, or a smaller net.name or data.size."
+    captured = spec.values["train.capture"] != "off"
     for sign, (about, advice) in HINTS.items():
-        if sign in cause:
+        if isinstance(error, RuntimeError) and sign in cause and (captured or sign != CAPTURE):
             return f"{about}: {cause} {advice}"
     return None
 

@@ -193,7 +193,7 @@ def read_with_digest(path: Path) -> tuple[dict[str, Any], str]:
         raise UserError(f"{path}: not a SemiHisto record; move it away and run again")
     if record["schema"] != SCHEMA:
         newer = isinstance(record["schema"], int) and record["schema"] > SCHEMA
-        advice = "update SemiHisto" if newer else "run it again"
+        advice = "update SemiHisto" if newer else "run it again with --overwrite"
         raise UserError(f"{path}: schema {record['schema']}, this version reads {SCHEMA}; {advice}")
     wrong = [key for key, kind in KEYS.items() if key not in record or not isinstance(record[key], kind)]
     if wrong or record["status"] not in STATUSES:
@@ -209,10 +209,12 @@ def read_counts(path: Path, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
         return {}
     counts = path.with_suffix(".npz")
     if not counts.is_file():
-        raise UserError(f"{counts}: the counts of this record are missing; restore the file or run again")
+        raise UserError(f"{counts}: the counts of this record are missing; restore the file, or run it again with "
+                        "--overwrite")
     try:
         if sha256(counts) != record.get("counts_sha256"):
-            raise UserError(f"{counts}: damaged, or not the counts of {path.name}; restore the file or run again")
+            raise UserError(f"{counts}: damaged, or not the counts of {path.name}; restore the file, or run it "
+                            "again with --overwrite")
         return dict(ArrayFile(counts))
     except DAMAGED as error:
         raise UserError(f"{counts}: cannot be read ({error})") from None

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from benchmark.config.schema import Evaluate
 from benchmark.data.dataset import IGNORE
-from benchmark.data.splits import Split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
 from benchmark.method import Method, named_logits
@@ -43,17 +42,17 @@ def scorable(
 
 
 class Evaluator:
-    """Evaluates a method on the test images and, where there are any, on the validation images."""
+    """Evaluates a method on lists of images: `test` and, where there are any, `validation`."""
 
     def __init__(
-        self, prepared: PreparedData, split: Split, settings: Evaluate, normalisation: Normalisation,
-        numerics: Numerics,
+        self, prepared: PreparedData, lists: Mapping[str, tuple[str, ...]], settings: Evaluate,
+        normalisation: Normalisation, numerics: Numerics,
     ) -> None:
         self.prepared, self.settings, self.numerics = prepared, settings, numerics
         self.normalisation, self.normalise = normalisation, Normaliser(normalisation, numerics)
         self.classes = len(prepared.classes)
         self.suffix = "_classes" if self.classes > 2 else ""  # of the names of counts at working size
-        self.lists = {"test": split.test} | ({"validation": split.validation} if split.validation else {})
+        self.lists = {name: ids for name, ids in lists.items() if ids}
         self.steps: list[int] = []
         self.outputs: list[str] = []
         self.pooled: dict[str, list[np.ndarray]] = {name: [] for name in self.lists}
@@ -72,8 +71,7 @@ class Evaluator:
 
     def on(self, prepared: PreparedData, ids: tuple[str, ...]) -> Evaluator:
         """The same on images of other data, which it takes for the test images."""
-        images = Split("elsewhere", 0, 0, (), (), (), ids, "")
-        return Evaluator(prepared, images, self.settings, self.normalisation, self.numerics)
+        return Evaluator(prepared, {"test": ids}, self.settings, self.normalisation, self.numerics)
 
     @torch.inference_mode()
     def logits(self, method: Method, image: Tensor) -> dict[str, Tensor]:
@@ -134,12 +132,6 @@ class Evaluator:
         counts = {f"{images}_pooled{self.suffix}": np.stack(self.pooled[images][-1:]), "thresholds": THRESHOLDS}
         found = {name: over_steps(counts, images, number) for number, name in enumerate(self.outputs)}
         return {f"{images}/Dice/{name}": float(dice[0]) for name, dice in found.items() if dice is not None}
-
-    def forget_last(self) -> None:
-        """Take the last evaluation back."""
-        for pooled in (*self.pooled.values(), self.confidence):
-            del pooled[-1:]
-        self.steps.pop()
 
     def count(self, method: Method, ids: Sequence[str], confidence: bool = False) -> np.ndarray:
         """The counts of some images, of a method in evaluation mode: int64 [n, O, T, 3].

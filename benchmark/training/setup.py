@@ -241,7 +241,8 @@ def build_training(
             step = CudaGraphStep(step)
         else:
             logger.warning(why_eager(spec.method, method))
-    evaluator = Evaluator(prepared, split, spec.section("evaluate"), normalisation, numerics)
+    evaluated = {"test": split.test, "validation": split.validation}
+    evaluator = Evaluator(prepared, evaluated, spec.section("evaluate"), normalisation, numerics)
     return Training(
         spec, prepared, split, device, method, clock, optimisers, planners, step, evaluator, steps, versions, streams
     )

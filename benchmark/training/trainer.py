@@ -20,7 +20,7 @@ from benchmark.training.step import flop_counter
 BLOCK = 16  # steps between two looks at the losses
 CHECKPOINT = 2  # of the checkpoint's own form
 CHECKPOINT_SECONDS = 30.0  # between two of a run's checkpoints
-RESTART_IF_CHANGED = ("data", "split", "numerics")  # between two commands; all else would be another run
+RESTART_IF_CHANGED = ("schema", "data", "split", "numerics")  # between two commands; all else would be another run
 
 
 class RunStore(Protocol):
@@ -105,15 +105,12 @@ def train(
         state.wall_seconds = wall_before + now - begun
         tell(state.step, training.steps, means, state.wall_seconds)
         stopping = asked_to_stop() and state.step < training.steps
-        if (stopping or now - saved_at > pause) and weights_are_finite(training):
+        if (stopping or now - saved_at > pause) and state.step < training.steps and weights_are_finite(training):
             save(training, store, state)
             saved_at = time.perf_counter()
             pause = max(checkpoint_seconds, 20 * (saved_at - now))  # at most a twentieth of the time goes into saving
         if stopping:
             raise Interrupted(f"stopped after step {state.step} of {training.steps}; the same command continues it")
-    if not per_image:  # resumed at the very end: the last evaluation is made again
-        training.evaluator.forget_last()
-        per_image = training.evaluator.evaluate(training.method, state.step)
     counts, masks = training.evaluator.finalise(training.method, per_image)
     state.wall_seconds = wall_before + time.perf_counter() - begun
     return TrainResult("done", None, counts, masks, state.history, cost(training, state))
