@@ -87,7 +87,7 @@ def test_a_crash_costs_one_run_and_the_next_grid_makes_it_good(experiment, tmp_p
     second = invoke("grid", experiment, "--slots", 2, "--results", tmp_path, "--json")
     assert second.returncode == 1, second.stderr
     assert json.loads(second.stdout)["states"] == {"done": 3, "failed": 1}
-    assert "see the method's `views`, raised at fragile.py:16 in losses (traceback in fragile-" in second.stderr
+    assert "see the method's `views`, raised at fragile.py:16 in losses (traceback in runs/fragile-" in second.stderr
     report = next(tmp_path.glob("runs/*/error.txt")).read_text()
     assert report.startswith("Traceback") and "fragile.py" in report
     kept = {path.name: path.read_bytes() for path in (tmp_path / "records").glob("*.json")}
@@ -235,7 +235,7 @@ def test_no_exception_is_without_words(experiment, tmp_path, monkeypatch):
     shown = invoke("grid", experiment, *only, "--dry-run", "--results", tmp_path, "--json").stdout
     (cell,) = json.loads(shown)["cells"]
     alone = invoke(*shlex.split(cell["command"])[3:], "--results", tmp_path / "alone")
-    reason = "failed: AssertionError, raised at fragile.py:18 in losses (traceback in fragile-"
+    reason = "failed: AssertionError, raised at fragile.py:18 in losses (traceback in runs/fragile-"
     assert alone.returncode == 1 and reason in alone.stdout and "Traceback" in alone.stderr
 
 
