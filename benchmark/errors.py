@@ -40,9 +40,9 @@ class Interrupted(Exception):
     """The run was asked to stop; everything up to its last step is saved and the same command continues it."""
 
 
-def listed(words: Sequence[object], most: int = 1) -> str:
+def listed(words: Sequence[object], most: int = 1, separator: str = ", ") -> str:
     """The first of these, and how many more there are."""
-    return ", ".join(map(str, words[:most])) + f" and {len(words) - most} more" * (len(words) > most)
+    return separator.join(map(str, words[:most])) + f" and {len(words) - most} more" * (len(words) > most)
 
 
 def suggest(name: str, options: Iterable[str], extension: str = "") -> str:
@@ -50,6 +50,9 @@ def suggest(name: str, options: Iterable[str], extension: str = "") -> str:
     if extension and Path(name + extension).is_file():
         return f" Did you mean '{name}{extension}'?"
     by_lower = {str(option).lower(): str(option) for option in options}
+    last = str(name).lower().rpartition(".")[2]
+    if same := [option for option in by_lower if option.rpartition(".")[2] == last]:
+        return f" Did you mean '{by_lower[same[0]]}'?"
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     return f" Did you mean '{by_lower[near[0]]}'?" if near else ""
 

@@ -92,7 +92,8 @@ def test_paper_and_released_code_are_two_recipes():
 
 @pytest.mark.parametrize(
     ("values", "word"),
-    [({"train.stesp": 1}, "Did you mean 'train.steps'?"), ({"steps": 1}, "unknown key 'steps'"),
+    [({"train.stesp": 1}, "Did you mean 'train.steps'?"), ({"steps": 1}, "Did you mean 'train.steps'?"),
+     ({"optimiser.steps": 1}, "Did you mean 'train.steps'?"), ({"train.steps": [1, 2]}, "give each a row"),
      ({"train.steps": "many"}, "int"), ({"optimiser.name": "adamW"}, "Did you mean 'adamw'?"),
      ({"method.decya": 1}, "Did you mean 'method.decay'?"), ({"train.steps": {"value": 1, "from": "x"}}, "source"),
      ({"train.steps": {"value": 1, "source": "rumour"}}, "rumour")],

@@ -16,7 +16,7 @@ from benchmark.data.check import Facts, check_dataset, describe, has_errors
 from benchmark.data.load import load_prepared, prepare_arrays
 from benchmark.data.make_splits import write
 from benchmark.data.near_duplicates import POSITIONS, near_duplicates
-from tests.conftest import invoke
+from tests.conftest import invoke, one_line_error
 from tests.fake_glas import write_tree
 from tests.own_folder import YAML, Generated, write_folder
 
@@ -50,6 +50,16 @@ def test_shares_of_classes_and_what_has_no_mask(tmp_path: Path) -> None:
     assert facts["sets"]["train"]["classes"]["b"] == {"pixels": 0.5, "images": 2, "filled": 0} and not has_errors(facts)
     lines = describe(examined(tmp_path / "untested", train_1=(0, 1, 2, 3)))
     assert "class 'd' is in training masks only: no test image shows whether it was learned" in lines
+
+
+def test_all_files_that_cannot_be_used_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEMIHISTO_PREPARED", str(tmp_path / "prepared"))
+    folder = write_folder(tmp_path / "mine", YAML)
+    broken = sorted((folder / "masks").iterdir())[:2]
+    for path in broken:
+        path.write_bytes(b"no image")
+    said = one_line_error(invoke("data", "check", folder))
+    assert "2 of " in said and all(str(path) in said for path in broken)
 
 
 @pytest.fixture

@@ -192,6 +192,22 @@ def test_nested_folders_elsewhere_with_endings_and_sets(tmp_path: Path):
     assert {item.groups["slide"] for item in load_dataset(str(home)).items(home)} == {"Polyp", "High-grade IN"}
 
 
+def test_masks_of_which_few_are_in_colours_are_told_apart(tmp_path: Path):
+    red = np.array([[0, 0, 0], [255, 0, 0]], np.uint8)
+    filled(tmp_path, lambda number, truth: red[truth] if number == 3 else truth * 255)
+    said = one_line_error(invoke("data", "new", tmp_path))
+    assert "5 masks are grey and 1 are in colours" in said and said.endswith("the fewer: a_3.png")
+
+
+def test_a_folder_that_is_yet_to_be_made_may_be_named_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    filled(tmp_path / "raw", lambda number, truth: truth)
+    monkeypatch.chdir(tmp_path)
+    assert invoke("data", "new", "mine", "--images", "raw").returncode == 0
+    assert len(list(load_dataset("./mine").items(tmp_path / "mine"))) == 6
+    assert "rwa: no such folder" in one_line_error(invoke("data", "new", "other", "--images", "rwa"))
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_is_no_data_set_is_refused_with_a_hint(tmp_path: Path):
     assert "no such folder" in one_line_error(invoke("data", "new", tmp_path / "nowhere"))
     folder = filled(tmp_path / "my-data", lambda number, truth: truth * 255)

@@ -105,7 +105,8 @@ def run_missing(
             logger.warning(f"warning: runs that are compared would come from several processors ({listed(mixed)}); "
                            "run one ratio of one draw on machines of one kind (--only ratio=..., --only draw=...)")
         told = _in_words(estimate(planned, chosen), min(len(slots), len(chosen)))
-        print(f"{len(chosen)} to run: {told}", file=sys.stderr)
+        print(f"{len(chosen)} to run: {told}; how far they are: python -m benchmark status {arguments.experiment}",
+              file=sys.stderr)
         if slurm and (arguments.show or not arguments.dry_run):
             return None, _submit(experiment.name, chosen, arguments, device.type)
     running = [entry for entry in planned if entry.state == "running"]  # by others, whose end or death is watched for

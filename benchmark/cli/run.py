@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run, and print the record or its scores."""
     stop, progress = StopSignals(), ProgressDisplay()
     from benchmark.runs.run import RunOptions, run_or_load
-    from benchmark.runs.run_files import folder_of
+    from benchmark.runs.run_files import folder_of, record_of
 
     results = results_folder(arguments.results)
     options = RunOptions(
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     trace = folder_of(results, record["run_id"]) / "error.txt"
     if record["status"] == "failed" and not was_there and trace.is_file():
         print(trace.read_text(encoding="utf-8"), end="", file=sys.stderr)
-    shared.show(arguments, record, summary(record))
+    shared.show(arguments, record, [*summary(record), f"record: {record_of(results, record['run_id'])}"])
     return OK if record["status"] in ("done", "skipped") else RUN_FAILED
 
 
@@ -73,7 +73,11 @@ def summary(record: dict[str, Any]) -> list[str]:
     for name, meaning in MEANING.items():
         score = record["scores"].get(name)
         if score is not None and score.get("dice") is not None:
-            lines.append(f"{name:<12}{100 * score['dice']:8.2f}{100 * score['jaccard']:10.2f}  {meaning}")
+            at = score.get("threshold")
+            chosen = "" if at is None else f"step {score['step']}, threshold {at:.2f}: "
+            lines.append(f"{name:<12}{100 * score['dice']:8.2f}{100 * score['jaccard']:10.2f}  {chosen}{meaning}")
+            lines += [f"  {kind:<10}{100 * of['dice']:8.2f}{100 * of['jaccard']:10.2f}"
+                      for kind, of in score.get("classes", {}).items() if of["dice"] is not None]
         else:
             lines.append(f"{name:<12}{'-':>8}{'-':>10}  {(score or {}).get('reason', '')}")
     for name, there in record.get("elsewhere", {}).items():

@@ -236,4 +236,5 @@ def convert(kind: Any, value: Any, where: str) -> Any:
     elif kind is str and isinstance(value, str):
         return value
     expected = getattr(kind, "__name__", str(kind))
-    raise UserError(f"{where} must be {expected}, not {brief(value)} ({type(value).__name__})")
+    several = "; to try several, give each a row or a run of its own" * isinstance(value, list | tuple)
+    raise UserError(f"{where} must be {expected}, not {brief(value)} ({type(value).__name__}){several}")

@@ -162,7 +162,8 @@ def step_can_be_captured(testbed: MethodTestbed) -> None:
         except Exception as error:
             text = str(error).splitlines()[0] if str(error) else type(error).__name__
             place = testbed.place(error)
-            raise Failure(f"a step cannot be captured in a CUDA graph: {text}{place}; set cuda_graph = False") from None
+            raise Failure(f"a step cannot be captured in a CUDA graph: {text}{place}; compute it with tensors, or set "
+                          "cuda_graph = False") from None
 
 
 def state_is_updated_in_place(testbed: MethodTestbed) -> None:

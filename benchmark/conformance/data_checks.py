@@ -133,7 +133,8 @@ def labels_are_mixed(testbed: MethodTestbed) -> None:
         for view, tensor in views.items():
             if tensor.grad is not None and view not in boxes.asked_for:
                 raise Failure(f"losses() learns from unlabelled.{view}, into which CutMix pastes other images, and "
-                              f"takes no label through unlabelled.cutmix('{view}', ...); or set mixes_labels = False")
+                              f"takes no label through unlabelled.cutmix('{view}', ...); a method that only compares "
+                              "strong views with each other sets mixes_labels = False")
 
 
 class _AskedFor(dict[str, Tensor]):

@@ -84,7 +84,8 @@ def read_mask(path: Path, *, lossy: bool = False) -> np.ndarray:
         return _sixteen_bits(image, path)
     colours = _colours_under_alpha(image, path)
     if (colours != colours[..., :1]).any():
-        raise UserError(f"{path}: a mask in colours; save one channel, 0 for background and an id for each object")
+        raise UserError(f"{path}: a mask in colours; save one channel with numbers of classes or objects, 0 for the "
+                        "background")
     return np.ascontiguousarray(colours[..., 0])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,7 +30,7 @@ from benchmark.data.source import (
     unpacked,
 )
 from benchmark.data.store import ABSENT, FORMAT, PreparedData, Unusable, arrays_fingerprint, read_prepared
-from benchmark.errors import RUN_FAILED, UserError, suggest
+from benchmark.errors import RUN_FAILED, UserError, listed, suggest
 from benchmark.files import ArrayWriter, remove_unfinished, sha256, write_json
 from benchmark.paths import prepared_folder, raw_folder
 from benchmark.registry import DATASETS, is_path, portable
@@ -37,6 +38,8 @@ from benchmark.registry import DATASETS, is_path, portable
 logger = logging.getLogger(__name__)
 
 SIZES = range(16, 4097)  # pixels a side
+PATIENCE = 10.0  # seconds between two lines about preparing
+SHOWN = 5  # images that cannot be used, of those that a line names
 
 
 def names() -> list[str]:
@@ -184,10 +187,17 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
     items = items_of(dataset, source)
     ids = [item.id for item in items]
     parts, labels, sizes, tiles = [], [], [], []
-    pixels = PixelFingerprint(dataset)
+    pixels, unreadable, told_at = PixelFingerprint(dataset), [], time.monotonic()
     with open(folder / "native.npz", "wb") as stream, ArrayWriter(stream) as native:
-        for item in items:
-            decoded = decode(dataset, item)
+        for number, item in enumerate(items):
+            if time.monotonic() - told_at > PATIENCE:
+                told_at = time.monotonic()
+                logger.info(f"image {number} of {len(items)}")
+            try:
+                decoded = decode(dataset, item)
+            except UserError as error:
+                unreadable.append(error)
+                continue
             pixels.add(item, decoded)
             image, mask, ignore = decoded
             classes = (mask > 0).astype(np.uint8) if dataset.instances else mask.astype(np.uint8)
@@ -207,6 +217,10 @@ def _write(dataset: Dataset, source: Path, size: int, folder: Path) -> None:
                 native.add(f"{item.id}.classes", classes)
             if ignore is not None and ignore.any():
                 native.add(f"{item.id}.ignore", ignore)
+    if len(unreadable) == 1:
+        raise unreadable[0]
+    if unreadable:
+        raise UserError(f"{len(unreadable)} of {len(items)} images cannot be used: {listed(unreadable, SHOWN, '; ')}")
     images, masks = np.stack(parts), np.stack(labels)
     np.save(folder / "images.npy", images)
     np.save(folder / "masks.npy", masks)

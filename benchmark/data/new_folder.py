@@ -15,7 +15,7 @@ from benchmark.data import images
 from benchmark.data.dataset import Tile
 from benchmark.data.folder_dataset import FILE, default_name, describe
 from benchmark.data.folder_files import Files, fields_of, files_of, find
-from benchmark.errors import UserError
+from benchmark.errors import UserError, listed
 from benchmark.files import write_text
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
@@ -58,7 +58,6 @@ def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
     for more_lines, more_told in (_masks(files), _pixels(files), _groups(folder)):
         lines += more_lines
         told += more_told
-    folder.mkdir(parents=True, exist_ok=True)
     write_text(path, "\n".join(lines) + "\n")
     describe(folder)  # what is written must be what can be read
     return [*told, f"wrote {path}: read it, and correct what was guessed wrongly; then data check"]
@@ -82,6 +81,7 @@ def _shown(tile: Tile) -> str:
 def _layout(folder: Path, image_files: str, mask_files: str) -> tuple[str, str]:
     """Patterns of the images and the masks: as given, or as the folders' names and the ends of the files' have it."""
     root, masks_at = _from(folder, image_files), _from(folder, mask_files)
+    folder.mkdir(parents=True, exist_ok=True)  # paths may lead over it, as in folder/../images
     if bool(mask_files) != ("{" in image_files):
         raise UserError("--images and --masks: give both as patterns, as in '{grade}/image/{name}', or --images alone "
                         "as the folder that holds all")
@@ -101,6 +101,8 @@ def _from(folder: Path, pattern: str) -> str:
     fixed = pattern.partition("{")[0]
     if not fixed or Path(folder, fixed).exists() or os.path.isabs(fixed):
         return pattern
+    if not Path(fixed).exists():
+        raise UserError(f"{fixed}: no such folder, here or in {folder}")
     return os.path.join(os.path.relpath(fixed, folder), pattern[len(fixed):])
 
 
@@ -176,6 +178,7 @@ def _masks(files: Files) -> Guess:
 
     UserError: a mask that cannot be read, or masks that are none of these."""
     colours, values = Counter[int](), Counter[int]()  # pixels of each
+    coloured: list[str] = []
     plain = Counter[int]()  # those whose four neighbours have their value
     held: list[set[int]] = []  # of each mask, the values above 0
     lossy = False
@@ -187,6 +190,7 @@ def _masks(files: Files) -> Guess:
                 mask = images.read_mask(path, lossy=True)
             except UserError:
                 colours += _counted(images.colour_numbers(path))
+                coloured.append(path.name)
                 continue
             lossy = True
         counted = _counted(mask)
@@ -199,6 +203,11 @@ def _masks(files: Files) -> Guess:
     swapped = ""
     if images.read_levels(image) is None and images.looks_like_a_mask(images.read_image(image)):
         swapped = " The images look like masks: are the two swapped?"
+    if coloured and held:
+        fewer = coloured if len(coloured) < len(held) else [path.name for path in files.masks.values()
+                                                            if path.name not in coloured]
+        raise UserError(f"{place}: {len(held)} masks are grey and {len(coloured)} are in colours; save all alike; the "
+                        f"fewer: {listed(fewer, 5)}")
     if len(colours) > MOST_CLASSES:
         raise UserError(f"{place}: {len(colours)} colours in the masks, too many for classes; were they saved with "
                         f"loss, as JPEG is?{swapped}")

@@ -39,6 +39,17 @@ unlabelled images ({spec.ratio} %) |
 
 {files}
 
+The program in a script of your own, for an image whose sides may have any length:
+
+```python
+import numpy, torch
+from PIL import Image
+
+image = Image.open("image.png").convert("RGB").resize(({model.size}, {model.size}), Image.Resampling.BILINEAR)
+pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None] / 255
+logits = torch.export.load("model.pt2").module()(pixels)  # [1, classes, {model.size}, {model.size}]
+```
+
 Use it on images of any size with SemiHisto: `python -m benchmark predict THIS_FOLDER IMAGES`
 """
 

@@ -20,7 +20,7 @@ from huggingface_hub import constants as hub
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmark.errors import NotApplicable, UserError, suggest
+from benchmark.errors import NotApplicable, UserError, listed, suggest
 from benchmark.nets import transunet
 from benchmark.nets import weights as pretrained
 from benchmark.nets.network import Network
@@ -63,10 +63,12 @@ def build(
             model = library.create_model(arch, encoder, start, channels, classes, **options)
     except Exception as error:  # whatever a third-party constructor may raise
         if hub and isinstance(error, OSError):
+            named = name.replace(encoder, f"tu-{encoder.removeprefix('tu-')}")
             raise UserError(
                 f"cannot load the ImageNet weights of '{encoder}' ({type(error).__name__}): this machine neither has "
                 f"nor reaches them; bring model.safetensors of timm/{_hub_name(encoder)} from its hub and say "
-                "net.weights=FILE, take net.weights=package with net.name=unet_lite, or leave weights unset"
+                f"net.weights=FILE with net.name={named}, take net.weights=package with net.name=unet_lite, or leave "
+                "weights unset"
             ) from error
         raise UserError(f"network '{name}' cannot be built: {_line(error)}") from error
     if loads and tensors is not None:
@@ -99,7 +101,8 @@ def _check_loaded(encoder: nn.Module, tensors: Mapping[str, Tensor], name: str) 
     missing = [key for key, tensor in own.items() if mark(tensor) not in given]
     if missing:
         raise UserError(f"the weights do not fit the encoder of '{name}': {len(missing)} of its {len(own)} matrices "
-                        f"and kernels are not among them, such as {missing[0].removeprefix('model.')}")
+                        f"and kernels are not among them, such as {missing[0].removeprefix('model.')}; the file has "
+                        f"{listed(list(tensors), 3)}")
 
 
 def rehearse(network: Network, name: str, channels: int, size: int) -> None:

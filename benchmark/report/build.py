@@ -131,7 +131,7 @@ def group_texts(
         parts += [*(f"**Careful:** {escape(warning)}\n" for warning in warnings), *map(markdown, mine)]
         parts.append(f"Made by `{command}`. {escape(provenance(group))}\n")
         found[Path("tables", f"{stem}.md")] = "\n".join(parts)
-        found[Path("tables", f"{stem}.tex")] = latex_document(mine, comments, stem, warnings, learned)
+        found[Path("tables", f"{stem}.tex")] = latex_document(mine, comments, stem, group.title, warnings, learned)
         found[Path("tables", f"{group.name}.csv")] = comma_separated(group, digest(group), groups)  # all protocols
         if protocol == class_means.VIEW:
             found[Path("tables", f"{stem}.csv")] = class_means.comma_separated(group, digest(group))

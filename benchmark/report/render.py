@@ -112,25 +112,25 @@ def markdown(table: Table) -> str:
 
 
 def latex_document(
-    tables: Sequence[Table], comments: Sequence[str], name: str, careful: Sequence[str] = (), learned: str = ""
+    tables: Sequence[Table], comments: Sequence[str], name: str, of: str, careful: Sequence[str] = (), learned: str = ""
 ) -> str:
     """All tables in one file with booktabs, which compiles as it is and which a paper can \\input.
 
-    Each is labelled `tab:<name>-<title>`. comments: lines at the file's head. careful: warnings below every table.
-    learned: sentences below every table, which a paper may take one by one.
+    Each is labelled `tab:<name>-<title>`. comments: lines at the file's head. of: what every caption names. careful:
+    warnings below every table. learned: sentences below every table, which a paper may take one by one.
     """
     lines = [f"% {' '.join(line.split())}" for line in comments]
-    return "\n".join([*lines, LATEX_HEAD, *(latex(table, name, careful, learned) for table in tables), LATEX_FOOT])
+    return "\n".join([*lines, LATEX_HEAD, *(latex(table, name, of, careful, learned) for table in tables), LATEX_FOOT])
 
 
-def latex(table: Table, name: str = "table", careful: Sequence[str] = (), learned: str = "") -> str:
+def latex(table: Table, name: str, of: str, careful: Sequence[str] = (), learned: str = "") -> str:
     """One table environment, no wider than the line; every cell is escaped."""
     label = "-".join(re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") for text in (name, table.title))
     notes = [rf"\textbf{{Careful:}} {escape_latex(warning)}" for warning in careful]
     notes += map(escape_latex, (f"{table.caption} {learned}", *table.notes))
     parts = [
         r"\begin{table}[htp]\centering\scriptsize",
-        rf"\caption{{{escape_latex(table.title)}.}}\label{{tab:{label}}}",
+        rf"\caption{{{escape_latex(f'{table.title} ({of})')}.}}\label{{tab:{label}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
         r"\toprule",

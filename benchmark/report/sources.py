@@ -1,10 +1,12 @@
-"""What the runs of a table learn from and are scored on, where that is more than one data set with whole masks."""
+"""What the runs of a table have in common that no name says: settings, several data sets, sparse labels."""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -46,9 +48,16 @@ def _on(run: Run, dataset: str) -> Run:
 
 
 def learned_from(group: Group) -> str:
-    """Sentences for all tables of a group: images of several data sets, sparse labels; empty where there are none of
-    these."""
-    return (_images(group) + _annotated(group)).strip()
+    """Sentences for all tables of a group: settings beside the preset, images of several data sets, sparse labels;
+    empty where there are none of these."""
+    return (_settings(group) + _images(group) + _annotated(group)).strip()
+
+
+def _settings(group: Group) -> str:
+    """What the commands of all runs set: the preset's name alone would hide it."""
+    words = [shlex.split(run.record.get("command", "")) for run in group.runs]
+    common = set.intersection(*({b for a, b in pairwise(each) if a == "--set"} for each in words)) if words else ()
+    return f" All runs change the preset {group.preset}: {', '.join(sorted(common))}." if common else ""
 
 
 def _images(group: Group) -> str:

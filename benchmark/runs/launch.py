@@ -237,7 +237,7 @@ def run_all(
                 trial = f", trial {run.cell.trial}" if run.cell.trial else ""
                 place = f"{run.cell.row}{trial}, {run.spec.dataset} {run.spec.ratio} % draw {run.spec.fold}"
                 left = len(queue) + sum(slot.run is not None for slot in slots)
-                logger.info(f"{place}: {': '.join(filter(None, result))} ({left} left)")
+                logger.info(f"{place}: {': '.join(filter(None, result))}" + f" ({left} left)" * (not asked_to_stop()))
     except BaseException:  # a second Ctrl-C, for one
         for slot in slots:
             if slot.run:

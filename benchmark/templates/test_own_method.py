@@ -31,7 +31,8 @@ def unlabelled(weak: Tensor, strong: Tensor, mixed: bool = True) -> Batch:
 
 
 def terms(method: OwnMethod, images: Batch) -> dict[str, Tensor]:
-    return {name: term for part in method.losses(labelled(), images, Clock(10)) for name, term in part.items()}
+    losses = method.losses(labelled(), images, Clock(10))
+    return {name: term for part in ([losses] if isinstance(losses, dict) else losses) for name, term in part.items()}
 
 
 def with_logits(weak: Tensor, strong: Tensor, mixed: bool = True, **hyperparameters) -> Tensor:
