@@ -237,7 +237,7 @@ def test_evaluate_scores_other_images_by_all_their_tiles_and_warns_of_another_sc
     assert result.returncode == 0 and "52 x 40 px here (median) and had 24 x 24" in result.stderr, result.stderr
 
 
-def test_an_export_gives_the_logits_of_the_run(finished, tmp_path):
+def test_an_export_gives_the_logits_of_the_run(finished, tmp_path, monkeypatch):
     results, record = finished
     folder = tmp_path / "model"
     line = ["export", record["run_id"], "--results", results, "--output", folder]
@@ -252,6 +252,10 @@ def test_an_export_gives_the_logits_of_the_run(finished, tmp_path):
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (run.model.mean, run.model.std))
     torch.testing.assert_close(program(image * std + mean), ours, rtol=1e-3, atol=1e-3)
     text = (folder / "MODEL.md").read_text()
+    Image.fromarray(picture(0, 2)[0]).save(folder / "image.png")
+    monkeypatch.chdir(folder)
+    exec(text.partition("```python\n")[2].partition("```")[0], names := {})
+    assert names["logits"].shape == (1, 2, 32, 32)
     assert record["run_id"] in text and f"{100 * record['scores']['strict']['dice']:.2f}" in text
     assert "exists; --overwrite" in one_line_error(invoke(*line)) and invoke(*line, "--overwrite").returncode == 0
 

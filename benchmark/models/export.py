@@ -39,18 +39,19 @@ unlabelled images ({spec.ratio} %) |
 
 {files}
 
-The program in a script of your own, for an image whose sides may have any length:
+Use it on images of any size with SemiHisto: `python -m benchmark predict THIS_FOLDER IMAGES`
+{script}"""
+SCRIPT = """
+The program in a script of your own:
 
 ```python
 import numpy, torch
 from PIL import Image
 
-image = Image.open("image.png").convert("RGB").resize(({model.size}, {model.size}), Image.Resampling.BILINEAR)
+image = Image.open("image.png").convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR)
 pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)[None] / 255
-logits = torch.export.load("model.pt2").module()(pixels)  # [1, classes, {model.size}, {model.size}]
+logits = torch.export.load("model.pt2").module()(pixels)  # [1, classes, {size}, {size}]
 ```
-
-Use it on images of any size with SemiHisto: `python -m benchmark predict THIS_FOLDER IMAGES`
 """
 
 
@@ -118,6 +119,7 @@ def card(finished: Finished, files: dict[str, str]) -> str:
             what=f"tiles (overlap {model.tile[1]})" if model.tile else "whole images",
             reading=", grey" * model.grey + (f", 16 bits: {limits[0]} is black, {limits[1]} white" if limits else ""),
             files="\n".join(f"- `{name}`: {about}" for name, about in files.items()),
+            script=SCRIPT.format(size=model.size) * (PROGRAM in files),
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"the record of {model.run_id} is damaged ({error} is missing); restore the file") from None
