@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.report import published, stats
-from benchmark.report.compare import compare, paired, protocol_gaps
+from benchmark.report.compare import compare, difference_table, paired, protocol_gaps
 from benchmark.report.diagnose import Curve, diagnose
 from benchmark.report.gather import gather
 from benchmark.report.ranks import rankings
@@ -123,6 +123,12 @@ def on_validation_images(group: Group, label: str, ratio: int) -> str:
     return f"{100 * tuning.score(counts):.1f}"
 
 
+def established(group: Group) -> set[tuple[str, ...]]:
+    """Name and labels of the rows that differ from the reference beyond chance, after Holm's adjustment over all."""
+    found = difference_table(group)
+    return {(name, labels) for name, labels, *_, p in (found.rows if found else ()) if p.lstrip("<") < "0.05"}
+
+
 def published_dice(name: str) -> dict[tuple[str, int], float]:
     """Dice of a table of the paper on GlaS, by (row, ratio)."""
     cells = published.read(name).cells.itertuples()
@@ -131,13 +137,14 @@ def published_dice(name: str) -> dict[tuple[str, int], float]:
 
 def scores() -> str:
     """What each method gains with 20 % of the labels, best first, and in each draw; then with 10 %."""
-    group, rows = group_of(MAIN), []
+    group, rows, sure = group_of(MAIN), [], established(in_all_draws(MAIN))
     ranking = next(each for each in rankings(group) if each.ratio == 20)
     for label, ratio in [(UPPER, 100), *((row, 20) for row in ranking.rows)]:
         gains = {other: across(group, (label, ratio), (other, 20)) for other in (LOWER, CONTROL) if other != label}
         told = {other: signed(in_points(images.mean(axis=1))) for other, images in gains.items()}
         in_draws = ", ".join(f"{100 * value:+.1f}" for value in gains[LOWER].mean()) if LOWER in gains else DASH
-        rows.append([group.display(label), score(group, label, ratio), told.get(LOWER, DASH), in_draws,
+        star = " *" * ((group.display(label), "20 %") in sure)
+        rows.append([group.display(label), score(group, label, ratio), told.get(LOWER, DASH) + star, in_draws,
                      told.get(CONTROL, DASH), above(group, label, LOWER, 10)])  # fmt: skip
     header = [group.ratio_header(20), f"above {LOWER}", "in each draw", f"above {CONTROL}", f"10 %, above {LOWER}"]
     return table(["method", *header], rows)
