@@ -26,7 +26,8 @@ def test_rows_axes_and_draws():
     cells = read_experiment("glas_light").cells
     assert {cell.row for cell in read_experiment("demo").cells} == {*METHODS.names(), "upper bound"}
     assert [(c.request.fold, c.request.seed) for c in cells if c.row == "upper bound"] == [(0, 0), (1, 1), (2, 2)]
-    assert [(c.request.fold, c.request.seed) for c in cells if (c.row, c.request.ratio) == ("bcp", 10)] == [(0, 0), (1, 0), (2, 0)]
+    bcp = [c.request for c in cells if c.row == "bcp" and c.request.ratio == 10]
+    assert [(request.fold, request.seed) for request in bcp] == [(0, 0), (1, 0), (2, 0)]
     assert {c.request.ratio for c in cells if c.row == "upper bound"} == {100}
 
 
