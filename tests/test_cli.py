@@ -162,10 +162,10 @@ def test_output_that_cannot_be_written_as_it_is_is_no_traceback(tmp_path):
 def test_a_record_from_elsewhere_is_told_as_that(tmp_path):
     """Its weights are not here, and nobody shall think that this machine made it."""
     assert demo_run(tmp_path).returncode == 0
-    assert "came with" not in demo_run(tmp_path).stderr
+    assert "made on" not in demo_run(tmp_path).stderr
     shutil.rmtree(tmp_path / "runs")
     said = demo_run(tmp_path).stderr
-    assert "already done" in said and "came with" in said and "--results" in said
+    assert "already done" in said and "made on" in said and "--results" in said
 
 
 def test_progress_shows_losses_from_its_first_line_and_new_ones_each_time(tmp_path):

@@ -23,7 +23,7 @@ CAUGHT = [
     ("CountsInTheClass", "no_hidden_state", "CountsInTheClass.calls is "),
     ("CountsInAGlobal", "no_hidden_state", "global 'CALLS' of broken_methods.py"),
     ("CountsInAGlobal", "resumes_exactly", "two runs of one specification differ"),
-    ("ForgetsToMix", "labels_are_mixed", "unlabelled.cutmix('strong', ...); or set mixes_labels = False"),
+    ("ForgetsToMix", "labels_are_mixed", "unlabelled.cutmix('strong', ...); a method that only compares"),
     ("RemembersImages", "no_hidden_state", "self.seen"),
     ("DrawsFromItsOwnGenerator", "no_hidden_state", "self.generator"),
     ("DrawsFromPythonsGenerator", "global_generators_are_untouched", "draws from Python's random"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -55,9 +56,16 @@ def learned_from(group: Group) -> str:
 
 def _settings(group: Group) -> str:
     """What the commands of all runs set: the preset's name alone would hide it."""
-    words = [shlex.split(run.record.get("command", "")) for run in group.runs]
-    common = set.intersection(*({b for a, b in pairwise(each) if a == "--set"} for each in words)) if words else ()
+    asked = [_asked(run.record.get("command", "")) for run in group.runs]
+    common = set.intersection(*asked) if asked else ()
     return f" All runs change the preset {group.preset}: {', '.join(sorted(common))}." if common else ""
+
+
+def _asked(command: str) -> set[str]:
+    """What a command sets; nothing where somebody has spoiled it."""
+    with contextlib.suppress(ValueError):
+        return {value for option, value in pairwise(shlex.split(command)) if option == "--set"}
+    return set()
 
 
 def _images(group: Group) -> str:
