@@ -53,8 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         logger.info(f"already {record['status']}: {record['run_id']}"
                     + "; --tensorboard writes only while a run trains" * arguments.tensorboard)
         if not folder_of(results, record["run_id"]).exists():
-            logger.info(f"{results} has this run's record (made on {record['environment']['device']}), but not its folder "
-                        "with the weights. To train it here: --results ANOTHER_FOLDER")
+            logger.info(f"{results} has this run's record (made on {record['environment']['device']}), but not its "
+                        "folder with the weights. To train it here: --results ANOTHER_FOLDER")
     trace = folder_of(results, record["run_id"]) / "error.txt"
     if record["status"] == "failed" and not was_there and trace.is_file():
         print(trace.read_text(encoding="utf-8"), end="", file=sys.stderr)
