@@ -63,8 +63,9 @@ def test_all_files_that_cannot_be_used_are_named_at_once(tmp_path: Path, monkeyp
 
 
 @pytest.fixture
-def raw(tmp_path: Path) -> Path:
-    """As GlaS, with noise as images, so that no two look alike."""
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As GlaS, with noise as images, so that no two look alike; prepared where no other test prepares its GlaS."""
+    monkeypatch.setenv("SEMIHISTO_PREPARED", str(tmp_path / "prepared"))
     folder = write_tree(tmp_path / "raw" / "glas")
     for number, path in enumerate(sorted(path for path in folder.glob("*.png") if "anno" not in path.name)):
         noise = np.random.Generator(np.random.PCG64(number)).integers(0, 255, (11, 15, 3), dtype=np.uint8)
