@@ -6,8 +6,10 @@ No inheritance, no interpolation: a layer is a flat mapping of dotted keys.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from benchmark.config import yaml_files
@@ -112,6 +114,15 @@ def compose(
     configuration.update(experiment or {}, "experiment")
     configuration.update(overrides or {}, "--set")
     return configuration
+
+
+def settings_in(command: str) -> list[str]:
+    """What a record's command gives to `--set`, as `a.b=c` each; nothing where somebody has spoiled it."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return []
+    return [value for option, value in pairwise(words) if option == "--set"]
 
 
 def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:

@@ -179,6 +179,7 @@ def _masks(files: Files) -> Guess:
     UserError: a mask that cannot be read, or masks that are none of these."""
     colours, values = Counter[int](), Counter[int]()  # pixels of each
     coloured: list[str] = []
+    grey: list[str] = []
     plain = Counter[int]()  # those whose four neighbours have their value
     held: list[set[int]] = []  # of each mask, the values above 0
     lossy = False
@@ -199,15 +200,14 @@ def _masks(files: Files) -> Guess:
         same = [mask[:-2, 1:-1], mask[2:, 1:-1], mask[1:-1, :-2], mask[1:-1, 2:]]
         plain += _counted(inner[np.all([inner == other for other in same], axis=0)])
         held.append({*counted} - {0})
+        grey.append(path.name)
     image, place = next(iter(files.images.values())), next(iter(files.masks.values())).parent
     swapped = ""
     if images.read_levels(image) is None and images.looks_like_a_mask(images.read_image(image)):
         swapped = " The images look like masks: are the two swapped?"
-    if coloured and held:
-        fewer = coloured if len(coloured) < len(held) else [path.name for path in files.masks.values()
-                                                            if path.name not in coloured]
-        raise UserError(f"{place}: {len(held)} masks are grey and {len(coloured)} are in colours; save all alike; the "
-                        f"fewer: {listed(fewer, 5)}")
+    if coloured and grey:
+        raise UserError(f"{place}: {len(grey)} masks are grey and {len(coloured)} are in colours; save all alike; the "
+                        f"fewer: {listed(min(grey, coloured, key=len), 5)}")
     if len(colours) > MOST_CLASSES:
         raise UserError(f"{place}: {len(colours)} colours in the masks, too many for classes; were they saved with "
                         f"loss, as JPEG is?{swapped}")

@@ -7,7 +7,6 @@ place. `imagenet`: from timm's or segmentation_models_pytorch's hub.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -149,11 +148,11 @@ def shape_of(tensors: Iterable[str]) -> str | None:
     return LAYER_SCALE if any(name.endswith(".ls1.gamma") for name in tensors) else None
 
 
-def recall(command: str) -> None:
-    """Take note of the files that a record's command names, where they are still there."""
-    for word in shlex.split(command):
-        file = Path(word.partition("=")[2]).expanduser()
-        if word.startswith(("net.weights=", "method.")) and file.is_file():
+def recall(settings: Iterable[str]) -> None:
+    """Take note of the files that settings, `a.b=c` each, name, where they are still there."""
+    for setting in settings:
+        file = Path(setting.partition("=")[2]).expanduser()
+        if setting.startswith(("net.weights=", "method.")) and file.is_file():
             _places[PREFIX + sha256(file)] = file
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 
+from benchmark.config.compose import settings_in
 from benchmark.report.results_frame import CELL, Group, Run
 
 LABELS = ["glands", "background", "erode"]  # settings of sparse labels
@@ -56,16 +54,9 @@ def learned_from(group: Group) -> str:
 
 def _settings(group: Group) -> str:
     """What the commands of all runs set: the preset's name alone would hide it."""
-    asked = [_asked(run.record.get("command", "")) for run in group.runs]
+    asked = [{*settings_in(run.record.get("command", ""))} for run in group.runs]
     common = set.intersection(*asked) if asked else ()
     return f" All runs change the preset {group.preset}: {', '.join(sorted(common))}." if common else ""
-
-
-def _asked(command: str) -> set[str]:
-    """What a command sets; nothing where somebody has spoiled it."""
-    with contextlib.suppress(ValueError):
-        return {value for option, value in pairwise(shlex.split(command)) if option == "--set"}
-    return set()
 
 
 def _images(group: Group) -> str:

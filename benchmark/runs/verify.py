@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from benchmark.config.compose import settings_in
 from benchmark.data.load import load_dataset
 from benchmark.errors import Interrupted, UserError
 from benchmark.nets import weights
@@ -109,7 +110,7 @@ def verify(path: Path, device_name: str, *, raw: str | None = None, **callbacks:
 def recorded(record: Mapping[str, Any], spec: Spec, file: Path) -> Request:
     """What asks for a record's own specification, whatever its command says; a labelled list of the user's own is
     written into `file`."""
-    weights.recall(record["command"])
+    weights.recall(settings_in(record["command"]))
     split, _, mark = spec.split.partition("+")
     if mark:
         file.write_text("".join(f"{name}\n" for name in record["data"].get("labelled_ids", ())), encoding="utf-8")
