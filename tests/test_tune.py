@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -211,6 +212,10 @@ def test_trials_are_ordinary_runs_and_the_chosen_setting_runs_on_all_draws(tuned
     again = invoke("tune", path, "--results", results, "--dry-run", "--only", "row=teacher")
     assert again.returncode == 0 and "4 done; with the chosen settings 2 done" in again.stdout
     assert "teacher, synthetic 20 %: trial" in again.stdout and "plain" not in again.stdout
+    shown = invoke("status", path, "--results", results, "--only", "row=teacher").stdout.splitlines()
+    assert "2 done" in shown[-2], "its draws, not its trials"
+    asked = shlex.split(shown[-1].removeprefix("the trials of `tune` are not counted here; see them with: "))
+    assert invoke(*asked[3:]).stdout == again.stdout
 
 
 def test_a_part_chooses_once_the_trials_of_all_parts_are_there(tuned, tmp_path, capsys):

@@ -33,6 +33,7 @@ def add(verbs: shared.Verbs) -> None:
     """Describe the verbs."""
     parser = shared.add_verb(verbs, "grid", "run all missing runs of an experiment", grid, *PART, "--data", "--keep")
     run_options(parser)
+    parser.set_defaults(progress="python -m benchmark status {}")
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local",
                         help=f"where workers run: here, or as an array of {TASKS} SLURM tasks, or as many as "
                              "--slots says (default: local)")
@@ -105,8 +106,8 @@ def run_missing(
             logger.warning(f"warning: runs that are compared would come from several processors ({listed(mixed)}); "
                            "run one ratio of one draw on machines of one kind (--only ratio=..., --only draw=...)")
         told = _in_words(estimate(planned, chosen), min(len(slots), len(chosen)))
-        print(f"{len(chosen)} to run: {told}; how far they are: python -m benchmark status {arguments.experiment}",
-              file=sys.stderr)
+        ask = arguments.progress.format(arguments.experiment)
+        print(f"{len(chosen)} to run: {told}; how far they are: {ask}", file=sys.stderr)
         if slurm and (arguments.show or not arguments.dry_run):
             return None, _submit(experiment.name, chosen, arguments, device.type)
     running = [entry for entry in planned if entry.state == "running"]  # by others, whose end or death is watched for
@@ -235,6 +236,7 @@ def _experiment(arguments: argparse.Namespace, results: Path, running: list[dict
     found = interrupted_runs(results)
     seconds, timed_on = estimate(planned, missing) or (None, None)
     total = None if seconds is None else seconds + sum(entry["seconds_left"] or 0 for entry in ours)
+    program, part = ("python", "-m", "benchmark"), shared.part_of(arguments)
     return {
         "experiment": experiment.name,
         "states": count(planned),
@@ -244,7 +246,8 @@ def _experiment(arguments: argparse.Namespace, results: Path, running: list[dict
         "device": timed_on,
         "device_seconds_left": total,
         "seconds_left": total / len(ours) if ours and total is not None else None,
-        "continue": shlex.join(["python", "-m", "benchmark", "grid", *shared.part_of(arguments)]),
+        "continue": shlex.join([*program, "grid", *part]),
+        "trials": experiment.trials and shlex.join([*program, "tune", *part, "--dry-run"]),
     }
 
 
@@ -269,6 +272,8 @@ def _lines(answer: dict[str, Any]) -> list[str]:
         seconds = answer["device_seconds_left"]
         lines.append(_in_words(None if seconds is None else (seconds, answer["device"]), len(answer["running"])))
         lines.append(f"continue with: {answer['continue']}")
+    if answer.get("trials"):
+        lines.append(f"the trials of `tune` are not counted here; see them with: {answer['trials']}")
     return lines
 
 

@@ -24,7 +24,7 @@ def add(verbs: shared.Verbs) -> None:
     about = "give every method of an experiment the same number of trials, and run the best setting"
     parser = shared.add_verb(verbs, "tune", about, tune, *PART, "--trials", "--draws", "--data", "--keep")
     run_options(parser)
-    parser.set_defaults(launcher="local", sbatch=[], show=False)
+    parser.set_defaults(launcher="local", sbatch=[], show=False, progress="this command with --dry-run")
 
 
 def tune(arguments: argparse.Namespace) -> int:
