@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmark.data.load import load_prepared
 from benchmark.ema import Teacher
 from benchmark.losses import cross_entropy, pseudo_label
 from benchmark.method import Method, ParamGroup, Task
@@ -126,10 +127,15 @@ def prepared_masks(self):
     self.hint = float(np.load(prepared_folder() / "synthetic" / "32" / "masks.npy").mean())
 
 
+def loaded_masks(self):
+    self.hint = float(load_prepared("synthetic", 32).masks.mean())
+
+
 SeesImagesForTesting = honest_but(
     "SeesImagesForTesting", factor=lambda *_: 1 + float(above("training").prepared.images[-1].mean()))
 SeesHiddenMasks = honest_but("SeesHiddenMasks", factor=hidden_mask)
 OpensPreparedArrays = honest_but("OpensPreparedArrays", begin=prepared_masks, factor=lambda self, *_: self.hint)
+LoadsPreparedData = honest_but("LoadsPreparedData", begin=loaded_masks, factor=lambda self, *_: self.hint)
 ChangesItsBatch = honest_but(
     "ChangesItsBatch", factor=lambda self, labelled, unlabelled, clock: 1 + 0 * unlabelled.weak.mul_(0.9).mean())
 

@@ -32,6 +32,7 @@ CAUGHT = [
     ("SeesImagesForTesting", "hidden_masks_and_test_images_are_unused", "images that are for testing"),
     ("SeesHiddenMasks", "hidden_masks_and_test_images_are_unused", "masks of images whose labels are hidden"),
     ("OpensPreparedArrays", "hidden_masks_and_test_images_are_unused", "masks of images whose labels are hidden"),
+    ("LoadsPreparedData", "hidden_masks_and_test_images_are_unused", "masks of images whose labels are hidden"),
     ("ChangesItsBatch", "batches_are_not_modified", "changes unlabelled.weak in place"),
     ("LeavesEvaluationMode", "train_eval_mode_is_restored", "a step leaves 'net' in evaluation mode"),
     ("PredictsInTrainingMode", "train_eval_mode_is_restored", "predict() leaves 'net' in training mode"),

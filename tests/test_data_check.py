@@ -18,7 +18,7 @@ from benchmark.data.make_splits import write
 from benchmark.data.near_duplicates import POSITIONS, near_duplicates
 from tests.conftest import invoke, one_line_error
 from tests.fake_glas import write_tree
-from tests.own_folder import YAML, Generated, write_folder
+from tests.own_folder import YAML, Generated, write_folder, write_table
 
 
 def examined(tmp_path: Path, **masks: tuple[int, ...]) -> Facts:
@@ -122,6 +122,15 @@ def test_patients_of_every_split_are_compared(tmp_path: Path) -> None:
     patients = tuple("A" if name == "A" else "X" for name in prepared.groups["patient"])
     facts = check_dataset(dataclasses.replace(prepared, groups=prepared.groups | {"patient": patients}))
     assert has_errors(facts) and "WRONG: patients, split folds: " in "\n".join(describe(facts))
+
+
+def test_validation_images_are_learned_from(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "cells", YAML, bare=0)
+    held = {"A": "A,test", "B": "A,validation"}
+    write_table(folder, "patient,set", lambda name: held.get(name[0], f"{name[0]},train"))
+    prepared = load_prepared(str(folder), 16, root=tmp_path / "prepared")
+    write(prepared)
+    assert check_dataset(prepared)["patients"]["official"] == {"test_images": 4, "shared_images": 4, "shared": 1}
 
 
 @pytest.mark.parametrize(("value", "words"), [(255, "is 'gland'"), (0, "is 'background'"), (None, "")])

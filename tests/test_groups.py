@@ -60,6 +60,18 @@ def test_an_unknown_word_for_a_set_is_one_line(folder: Path, word: str):
     assert f"the image 'A_0' is in set '{word}'" in line and "write train, validation" in line
 
 
+def test_a_table_and_a_folder_must_agree(folder: Path):
+    for part in ("images", "masks"):
+        (folder / "test" / part).parent.mkdir(exist_ok=True)
+        (folder / part).rename(folder / "test" / part)
+    said = "name: cells\nclasses: {background: 0, one: 1, two: 2}\nimage_files: '{set}/images/{name}'\n"
+    (folder / "dataset.yaml").write_text(said + "mask_files: '{set}/masks/{name}'\ngroups: groups.csv\n")
+    names = [path.stem for path in (folder / "test" / "images").iterdir()]
+    (folder / "groups.csv").write_text("id,set\n" + "".join(f"test_{name},train\n" for name in names))
+    with pytest.raises(UserError, match=r"set of 'test_\w+' is 'train', but by its folder 'test'; keep one"):
+        opened(folder)
+
+
 def run(folder: Path, tmp_path: Path, *more: object):
     return demo_run(tmp_path / "results", "supervised", *more, dataset=folder)
 

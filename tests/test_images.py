@@ -73,6 +73,9 @@ def test_palettes(tmp_path: Path) -> None:
     assert set(map(tuple, read_image(tmp_path / "a.png").reshape(-1, 3).tolist())) == {WHITE, RED, BLUE}
     picture.save(tmp_path / "c.png", transparency=1)
     assert "transparent" in complaint(read_image, tmp_path / "c.png")
+    Image.fromarray(np.dstack([(IDS % 3 > 0) * np.uint8(255)] * 3)).quantize(2).save(tmp_path / "d.png")
+    assert "a lower number is brighter" in complaint(read_mask, tmp_path / "d.png"), "white is number 0"
+    assert np.array_equal(colour_numbers(tmp_path / "d.png") > 0, IDS % 3 > 0)
 
 
 def as_image(grey: np.ndarray, **jpeg: object) -> np.ndarray:

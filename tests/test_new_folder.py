@@ -94,6 +94,30 @@ def test_new_knows_colours_instances_suffixes_ignore_and_sixteen_bits(tmp_path: 
     assert "pixels: grey\n" in text and "range: [508, 2590]" in text and "508 becomes black" in told
 
 
+def test_images_and_masks_may_lie_in_one_folder_and_a_table_may_have_quotation_marks(tmp_path: Path):
+    folder = write_folder(tmp_path / "cells", bare=0)
+    for path in (folder / "masks").iterdir():
+        path.rename(folder / "images" / f"{path.stem}_mask.png")
+    table = (folder / "groups.csv").read_text()
+    (folder / "groups.csv").write_text("".join(f'"{line.replace(",", chr(34) + "," + chr(34))}"\n' for line in
+                                               table.splitlines()))
+    told, text = look(folder, "--images", "images/{name}", "--masks", "images/{name}_mask")
+    assert "20 images, 20 with a mask" in told and 'groups: "groups.csv"\n' in text, "no mask is an image"
+
+
+def test_white_may_be_number_0_of_a_palette(tmp_path: Path):
+    folder = filled(tmp_path / "a", lambda number, truth: Image.fromarray(np.dstack([truth * 255] * 3)).quantize(2))
+    assert "  background: [0, 0, 0]\n  foreground: [255, 255, 255]\n" in look(folder)[1]
+    assert_true(folder)
+
+
+def test_a_folder_of_a_set_that_is_not_clear_is_told_at_once(tmp_path: Path):
+    for part in ("train", "val"):
+        filled(tmp_path / part, lambda number, truth: truth)
+    told = one_line_error(invoke("data", "new", tmp_path))
+    assert "the image 'val_a_0' is in set 'val'; write train, validation" in told and "or rename its folder so" in told
+
+
 @pytest.mark.parametrize(("kind", "mask"), [("png", smooth), ("jpg", lambda number, truth: truth * 255)])
 def test_a_threshold_is_proposed_for_grey_edges_and_jpeg(tmp_path: Path, kind: str, mask: Mask):
     folder = filled(tmp_path / "a", mask, kind)

@@ -204,11 +204,17 @@ def _replace(old: str, new: str) -> Callable[[Path], object]:
     return lambda folder: (folder / "groups.csv").write_text((folder / "groups.csv").read_text().replace(old, new))
 
 
+def _dangling(folder: Path) -> None:
+    (folder / "images" / "dead.png").symlink_to(folder / "images" / "nowhere.png")
+    _append("dead,A,low\n")(folder)
+
+
 BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "link out": (_outside, r"images/A_0\.png: leads out of the folder, to .*secret\.png"),
     "two of one name": (lambda f: shutil.copy(f / "images" / "A_0.png", f / "images" / "A_0.tif"),
                         r"A_0\.tif: a second file called 'A_0' beside .*A_0\.png; keep one"),
     "orphan": (lambda f: (f / "images" / "A_0.png").unlink(), r"masks/A_0\.png: a mask without its image"),
+    "dead link": (_dangling, r"images/dead\.png: No such file or directory; if it is a link"),
     "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], r"no masks .* at 'masks/"),
     "folder in it": (lambda f: (f / "images" / "more").mkdir(), "images/more: a folder"),
     "a slide": (lambda f: (f / "images" / "x.svs").write_bytes(b""), r"x\.svs: not an image by its name"),
@@ -219,6 +225,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no table": (lambda f: (f / "groups.csv").unlink(), r"groups\.csv: no such file; dataset\.yaml names it"),
     "no id": (_replace("id,", "image,"), "line 1: expected different plain names of columns, id among them"),
     "unknown row": (_append("A_00,A,low\n"), r"line 22: there is no image 'A_00'\. Did you mean 'A_0'\?"),
+    "open quote": (_append(f'A_00,"{"x" * 200_000}'), r"groups\.csv, line 22: .*; does a quotation mark not end\?"),
     "lost row": (_replace("A_0,A,high\n", ""), r"no row for the image 'A_0'"),
     "tested without a mask": (
         lambda f: write_table(f, "set", lambda name: "test" if name == "E_19" else "train"),
@@ -242,7 +249,10 @@ def test_names_with_blanks_accents_and_quotes_are_names(folder: Path):
     name = "l'été \"1\" #2"
     assert name in data.ids and np.array_equal(data.native_classes(name), picture(0)[1])
     write(data)
-    assert load_split(data.dataset, "folds", 20, 0).test
+    fold = next(number for number in range(3) if name not in load_split(data.dataset, "folds", 20, number).test)
+    (folder / "own.txt").write_text(f"{name}\n")
+    own = load_split(data.dataset, "folds", None, fold, labelled_file=folder / "own.txt")
+    assert own.labelled == (name,), "not a comment"
 
 
 def test_folds_keep_patients_apart_and_leave_images_without_masks_to_training(folder: Path):
@@ -343,6 +353,10 @@ def test_lists_of_ones_own(folder: Path):
     (folder / "test.txt").write_text(lists["test.txt"] + "C_7\n")
     with pytest.raises(UserError, match=r"train\.txt: 'C_\d+' is of 'C', as is 'C_7' of test\.txt; a patient or slide"):
         write(data)
+    said(folder, YAML + "splits:\n  mine: [{train: train.txt, test: test.txt, validation: val.txt}, "
+                        "{train: train.txt, test: test.txt}]\n")
+    with pytest.raises(UserError, match="some folds of the split 'mine' have a validation list and some have none"):
+        write(opened(folder))
 
 
 def test_what_was_added_after_the_lists_were_made_is_said(folder: Path):
@@ -371,6 +385,10 @@ def test_prepare_sets_the_tiling_once(folder: Path):
     assert "has tile: {size: 32, overlap: 8}; change it there" in wrong
     assert "is prepared whole" in one_line_error(invoke("data", "prepare", "synthetic", "--tile", "64"))
     assert "leave out --from" in one_line_error(invoke("data", "check", folder, "--from", folder))
+    flow = "{name: cells, classes: {background: 0, one: 1, two: 2}}\n"
+    (folder / "dataset.yaml").write_text(flow)
+    told = one_line_error(invoke("data", "prepare", folder, "--size", SIZE, "--tile", "32", "--overlap", "8"))
+    assert "add there yourself: tile: {size: 32, overlap: 8}" in told and (folder / "dataset.yaml").read_text() == flow
 
 
 def test_verbs_take_the_path_and_say_how_to_begin(folder: Path):

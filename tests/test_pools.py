@@ -160,6 +160,7 @@ def test_what_cannot_be_a_pool_is_refused_in_one_line(tiles: Path, disks: Path, 
     assert f"{one}: no images in it (.png, .tif, .jpg or .bmp; cut slides into tiles first)" in refused(one)
     assert "slide.svs: is a file; a pool is a folder of images, or a data set" in refused(one / "slide.svs")
     shutil.copy(tiles / "slide_1" / "1.png", one)
+    shutil.copytree(one, one / ".ipynb_checkpoints")  # passed over
     assert "has too few images (1); a pool needs 2 or more" in refused(one)
     (tiles / "9.png").write_bytes(b"\x89PNG and no more")
     assert "9.png: not an image" in refused(tiles)

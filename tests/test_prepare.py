@@ -160,6 +160,28 @@ def test_bad_file_in_an_archive_is_named_by_the_archive(tmp_path: Path, raw: Pat
         opened(tmp_path, tmp_path / "cats.zip")
 
 
+OWN = """
+import numpy as np
+from pathlib import Path
+from benchmark.data.dataset import Dataset, Item
+class Own(Dataset):
+    def find(self, raw):
+        return Path(raw)
+    def items(self, folder):
+        for name in "ab":
+            image, mask = np.full((20, 20, 3), 10, np.uint8), np.eye(20, dtype=int)
+            yield Item(name, lambda: image, lambda: mask, {"set": "train"})
+"""
+
+
+def test_a_data_set_in_a_python_file_is_prepared_again_when_the_file_changes(tmp_path: Path) -> None:
+    for number, value in (("1", 10), ("2", 200), ("1", 10)):
+        (tmp_path / number).mkdir(exist_ok=True)
+        (tmp_path / number / "own.py").write_text(OWN.replace(" 10,", f" {value},"))
+        made = load_prepared(f"{tmp_path / number / 'own.py'}:Own", SIZE, raw=tmp_path, root=tmp_path / "prepared")
+        assert (made.images == value).all(), "another file of the same name"
+
+
 def test_class_masks_and_ignore(tmp_path: Path) -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[2:8, 2:8] = mask[12:18, 20:28] = 1

@@ -69,6 +69,8 @@ def test_the_tensor_transform_is_exact_also_in_chunks(monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(nearest(sources).square().round().numpy(), (expected**2).round())
     np.testing.assert_allclose(nearest(sources).numpy(), expected, rtol=1e-15)
     assert torch.isinf(nearest(torch.zeros(1, 5, 5, dtype=torch.bool))).all()
+    far = nearest((torch.arange(4096) == 0).expand(1, 1, -1))
+    assert torch.equal(far[0, 0], torch.arange(4096, dtype=far.dtype)), "the largest working size"
 
 
 def test_all_classes_but_background_are_objects() -> None:

@@ -85,3 +85,10 @@ def test_an_image_of_tiles_can_be_looked_at_whole(large: PreparedData):
     assert image.shape == (16, 16, 3) and set(np.unique(mask)) == {0, 1, 2}
     small = np.asarray(Image.fromarray(picture(7, 3, 70, 90)[0]).resize((16, 16), Image.Resampling.BILINEAR))
     assert np.abs(image.astype(int) - small).mean() < 10
+
+
+def test_tiles_fit_into_a_picture_whatever_the_rounding(tmp_path: Path):
+    folder = write_folder(tmp_path / "tall", YAML.replace("32, overlap: 8", "600, overlap: 50"), images=2, bare=0)
+    for part, made in zip(("images", "masks"), picture(0, 3, 1092, 52), strict=True):  # 96 / 1092 * 1092 is above 96
+        Image.fromarray(made).save(folder / part / "A_0.png")
+    assert load_prepared(str(folder), 96, root=tmp_path / "prepared").picture("A_0")[0].shape == (96, 96, 3)

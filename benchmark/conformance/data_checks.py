@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -19,7 +20,8 @@ from torch import Tensor
 from benchmark.batches.batch import Batch
 from benchmark.batches.plan import MIXED
 from benchmark.conformance.testbed import Failure, MethodTestbed, advance, differences, frozen, not_finite
-from benchmark.data.store import PreparedData
+from benchmark.data.store import PreparedData, arrays_fingerprint
+from benchmark.files import sha256, write_arrays, write_json
 from benchmark.losses import IGNORE
 from benchmark.targets import TARGETS
 from benchmark.training.setup import phase_spans
@@ -44,7 +46,8 @@ def hidden_masks_and_test_images_are_unused(testbed: MethodTestbed) -> None:
 
 @contextmanager
 def scrambled(prepared: PreparedData, masks: list[str], images: list[str]) -> Iterator[PreparedData]:
-    """The data with these masks turned and inverted and these images as negatives, in a prepared folder of its own."""
+    """The data with these masks turned and inverted and these images as negatives, in a prepared folder of its own,
+    which whoever opens it finds undamaged."""
     changed = replace(prepared, masks=np.array(prepared.masks), images=np.array(prepared.images))
     for row in prepared.rows_of(masks):
         changed.masks[row] = changed.masks[row][::-1, ::-1] ^ 1
@@ -55,6 +58,15 @@ def scrambled(prepared: PreparedData, masks: list[str], images: list[str]) -> It
         shutil.copytree(prepared.folder, folder)
         np.save(folder / "masks.npy", changed.masks)
         np.save(folder / "images.npy", changed.images)
+        inverted = {*masks, *(f"{name}.classes" for name in masks)}
+        with open(folder / "native.npz", "wb") as stream:
+            write_arrays(stream, {name: (array == 0).astype(array.dtype) if name in inverted else array
+                                  for name, array in prepared.native_masks.items()})
+        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        write_json(folder / "index.json", index | {
+            "arrays_fingerprint": arrays_fingerprint(changed.ids, changed.images, changed.masks),
+            "native_sha256": sha256(folder / "native.npz"),
+        })
         with mock.patch.dict(os.environ, SEMIHISTO_PREPARED=root):
             yield replace(changed, folder=folder)
 

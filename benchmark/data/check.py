@@ -113,7 +113,7 @@ def _folds(prepared: PreparedData) -> list[Fold]:
     for split in split_names(prepared.dataset):
         for fold in range(len(read_split(prepared.dataset, split)["folds"])):
             lists = load_split(prepared.dataset, split, 100, fold)
-            found.append((split, fold, {*lists.labelled, *lists.unlabelled}, {*lists.test}))
+            found.append((split, fold, {*lists.labelled, *lists.unlabelled, *lists.validation}, {*lists.test}))
     sets = zip(prepared.ids, prepared.groups["set"], strict=True)
     training = {name for name, chosen in sets if chosen in LEARNT_FROM}
     return found or [(AS_THEY_ARE, 0, training, {*prepared.ids} - training)]

@@ -186,11 +186,16 @@ class ImagePool(Dataset):
         return folder.name.lower() == self.prefixes[0]
 
     def items(self, folder: Path) -> Iterator[Item]:
-        found = [path for path in folder.rglob("*") if path.suffix.lower() in images.EXTENSIONS and path.name[0] != "."]
+        places = [path.relative_to(folder) for path in sorted(folder.rglob("*"))
+                  if path.suffix.lower() in images.EXTENSIONS]
+        found = [place for place in places if not any(part[0] == "." for part in place.parts)]
         if not found:
             raise UserError(f"{folder}: no images in it (.png, .tif, .jpg or .bmp; cut slides into tiles first)")
-        for path in sorted(found):
-            yield Item(path.relative_to(folder).as_posix(), path, None, {"set": "train"})
+        for place in found:
+            if not str(place).isprintable():
+                raise UserError(f"{folder / place.parent / repr(place.name)}: an image cannot be called so; give it a "
+                                "plainer name")
+            yield Item(place.as_posix(), folder / place, None, {"set": "train"})
 
     def read_image(self, item: Item) -> np.ndarray:
         """uint8 [H, W, 3]. UserError for what cannot be read, and for a picture that must be a mask."""

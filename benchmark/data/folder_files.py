@@ -8,7 +8,7 @@ import csv
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +42,8 @@ def fields_of(pattern: str) -> list[str]:
 
 
 def files_of(folder: Path, image_files: str, mask_files: str, follow_links: bool = False) -> Files:
-    """The images and their masks. An id is what the braces stand for, joined by underscores.
+    """The images and their masks. An id is what the braces stand for, joined by underscores. A mask is no image, though
+    the pattern of the images may fit it, too.
 
     UserError: no images or no masks, a mask without its image, two files of one id, a file that is no image, a link
     that leads out of the folder (unless followed)."""
@@ -51,7 +52,10 @@ def files_of(folder: Path, image_files: str, mask_files: str, follow_links: bool
     groups: dict[str, dict[str, str]] = {}
     for what, pattern in (("masks", mask_files), ("images", image_files)):
         found: dict[str, Path] = {}
+        taken = {path for side in sides for path in side.values()}
         for path, values in find(folder, pattern, follow_links):
+            if path in taken:
+                continue
             name = "_".join(values[key] for key in order)
             if not name.isprintable() or name != name.strip() or name.endswith(TAKEN):
                 raise UserError(f"{path.parent / repr(path.name)}: an image cannot be called so; give it a plainer "
@@ -125,6 +129,10 @@ def read_groups(
     does not fit, a set whose meaning is not clear."""
     groups = {name: dict(values) for name, values in known.items()}
     for name, row in (_read_table(folder / table, known) if table else {}).items():
+        for key in row.keys() & groups[name].keys():
+            if row[key] != groups[name][key]:
+                raise UserError(f"{folder / table}: {key} of '{name}' is '{row[key]}', but by its folder "
+                                f"'{groups[name][key]}'; keep one")
         groups[name] |= row
     for name, row in groups.items():
         if pattern:
@@ -144,37 +152,46 @@ def _set(given: str, where: str) -> str:
     if word.lower() in SETS or word.lower().startswith(TEST):
         return SETS.get(word.lower(), word)
     raise UserError(f"{where} is in set '{given}'; write {TRAIN}, {VALIDATION} (it chooses the epoch) or {TEST} "
-                    "(or a test set's own name that begins so, as in testA)")
+                    "(or a test set's own name that begins so, as in testA), or rename its folder so")
 
 
-def _read_table(path: Path, ids: Collection[str]) -> dict[str, dict[str, str]]:
-    """id -> the other columns of its row, divided by commas or semicolons. An id may be written with the file's
-    extension."""
+def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a table, divided by commas or semicolons: number, and cells without the blanks around them."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; dataset.yaml names it under groups") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: not a text table in UTF-8; save it as CSV (UTF-8)") from None
-    first = lines[0] if lines else ""
-    reader = csv.reader(lines, delimiter=";" if first.count(";") > first.count(",") else ",")
-    header = [cell.strip() for cell in next(reader, [])]
+    first = text[0] if text else ""
+    reader = csv.reader(text, delimiter=";" if first.count(";") > first.count(",") else ",")
+    try:
+        for cells in reader:
+            yield reader.line_num, [cell.strip() for cell in cells]
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: {error}; does a quotation mark not end?") from None
+
+
+def _read_table(path: Path, ids: Collection[str]) -> dict[str, dict[str, str]]:
+    """id -> the other columns of its row. An id may be written with the file's extension."""
+    lines = read_lines(path)
+    _, header = next(lines, (1, []))
     if "id" not in header or len(set(header)) < len(header) or not all(name.isidentifier() for name in header):
         raise UserError(f"{path}, line 1: expected different plain names of columns, id among them, as in "
                         "id,set,patient,grade")
     found: dict[str, dict[str, str]] = {}
-    for cells in reader:
-        if not any(cell.strip() for cell in cells):
+    for line, cells in lines:
+        if not any(cells):
             continue
         if len(cells) != len(header):
-            raise UserError(f"{path}, line {reader.line_num}: {len(cells)} cells under {len(header)} columns")
-        row = {key: cell.strip() for key, cell in zip(header, cells, strict=True)}
+            raise UserError(f"{path}, line {line}: {len(cells)} cells under {len(header)} columns")
+        row = dict(zip(header, cells, strict=True))
         name = unicodedata.normalize("NFC", row.pop("id"))
         if name not in ids and Path(name).stem in ids:
             name = Path(name).stem
         if name not in ids or name in found:
             what = "a second row for the" if name in found else "there is no"
-            raise UserError(f"{path}, line {reader.line_num}: {what} image '{name}'."
+            raise UserError(f"{path}, line {line}: {what} image '{name}'."
                             + suggest(name, ids) * (name not in ids))
         found[name] = row
     if lost := [f"'{name}'" for name in ids if name not in found]:

@@ -79,7 +79,10 @@ def read_mask(path: Path, *, lossy: bool = False) -> np.ndarray:
     channel that leaves open what a colour means (see `_colours_under_alpha`)."""
     image = _decode(path, lossless=not lossy)
     if image.mode in ("1", "L", "P"):
-        return np.asarray(image, dtype=np.uint8)
+        numbers = np.asarray(image, dtype=np.uint8)
+        if image.mode == "P":
+            _check_palette(np.reshape(image.getpalette() or [], (-1, 3))[: int(numbers.max()) + 1], path)
+        return numbers
     if image.mode.startswith("I"):
         return _sixteen_bits(image, path)
     colours = _colours_under_alpha(image, path)
@@ -87,6 +90,15 @@ def read_mask(path: Path, *, lossy: bool = False) -> np.ndarray:
         raise UserError(f"{path}: a mask in colours; save one channel with numbers of classes or objects, 0 for the "
                         "background")
     return np.ascontiguousarray(colours[..., 0])
+
+
+def _check_palette(colours: np.ndarray, path: Path) -> None:
+    """UserError for greys that do not get brighter with their number: white may be number 0, as Pillow's `quantize`
+    has it, and numbers would say the opposite of what is seen."""
+    if (colours == colours[:, :1]).all() and (np.diff(colours[:, 0].astype(int)) < 0).any():
+        raise UserError(f"{path}: a palette of greys in which a lower number is brighter; save the mask in grey, "
+                        "without a palette, or give its classes as colours in dataset.yaml, as in {background: "
+                        "[0, 0, 0], gland: [255, 255, 255]}")
 
 
 def colour_numbers(path: Path) -> np.ndarray:

@@ -33,7 +33,7 @@ from benchmark.data.store import ABSENT, FORMAT, PreparedData, Unusable, arrays_
 from benchmark.errors import RUN_FAILED, UserError, listed, suggest
 from benchmark.files import ArrayWriter, remove_unfinished, sha256, write_json
 from benchmark.paths import prepared_folder, raw_folder
-from benchmark.registry import DATASETS, is_path, portable
+from benchmark.registry import DATASETS, is_path, portable, split_path
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,8 @@ def load_dataset(given: str) -> Dataset:
                             f"{', '.join(names())}.")
         dataset = DATASETS.load(given)()
         dataset.name, dataset.source = portable(given), given
+        if is_path(given):  # what is prepared is of this file as it is now
+            dataset.version = f"{dataset.version}-{sha256(split_path(given)[0])[:16]}"
     return dataset
 
 

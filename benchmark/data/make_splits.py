@@ -102,6 +102,9 @@ def make_all(prepared: PreparedData, more_folds: Collection[int] = ()) -> dict[s
         if len(part) == len(images):
             return made
     for name, lists in dataset.own_lists.items():
+        if len({bool(fold.validation) for fold in lists}) > 1:
+            raise UserError(f"{dataset.home}: some folds of the split '{name}' have a validation list and some have "
+                            "none; give it to all or to none")
         folds = [_own_fold(dataset, fold, images, strata, f"{dataset.name}/{name}/{number}")
                  for number, fold in enumerate(lists)]
         add(name, "Lists of one's own, named in dataset.yaml.", folds, any(fold.validation for fold in lists),

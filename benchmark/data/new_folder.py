@@ -7,6 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from benchmark.data import images
 from benchmark.data.dataset import Tile
 from benchmark.data.folder_dataset import FILE, default_name, describe
-from benchmark.data.folder_files import Files, fields_of, files_of, find
+from benchmark.data.folder_files import Files, fields_of, files_of, find, read_groups, read_lines
 from benchmark.errors import UserError, listed
 from benchmark.files import write_text
 
@@ -46,6 +47,7 @@ def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
         raise UserError(f"{folder}: no such folder; a data set is a folder with images/ and masks/ in it")
     layout = _layout(folder, image_files, mask_files)
     files = files_of(folder, *layout)
+    read_groups(folder, "", "", files.groups)  # whether it is clear what each set is for
     bare = len(files.images) - len(files.masks)
     told = [f"{len(files.images)} images, {len(files.masks)} with a mask"
             + f"; the {bare} without one can only be unlabelled training images" * (bare > 0)]
@@ -70,7 +72,13 @@ def set_tile(folder: Path, tile: Tile) -> str:
         return f"{path}: already has {_shown(tile)}"
     if there:
         raise UserError(f"{path} has {_shown(there)}; change it there; it makes other data")
-    write_text(path, f"{path.read_text(encoding='utf-8').rstrip()}\n{_shown(tile)}\n")
+    before = path.read_text(encoding="utf-8")
+    write_text(path, f"{before.rstrip()}\n{_shown(tile)}\n")
+    try:
+        describe(folder)
+    except UserError:
+        write_text(path, before)
+        raise UserError(f"{path}: add there yourself: {_shown(tile)}") from None
     return f"{path}: added {_shown(tile)}"
 
 
@@ -161,8 +169,9 @@ def _groups(folder: Path) -> Guess:
     """A table with a column `id`, where there is one alone."""
     tables = {}
     for path in sorted(folder.glob("*.csv")):
-        header = path.read_text(encoding="utf-8-sig", errors="replace").partition("\n")[0]
-        columns = [cell.strip() for cell in re.split("[,;]", header)]
+        columns: list[str] = []
+        with suppress(UserError):  # another table than that of the groups
+            _, columns = next(read_lines(path), (1, []))
         if "id" in columns:
             tables[path.name] = f"groups: the columns {', '.join(columns)} of {path.name}"
     if len(tables) == 1:

@@ -187,7 +187,10 @@ def stamps(source: Path, items: Iterable[Item] | None) -> Stamps:
     found = {}
     for path in paths:
         name = str(path.relative_to(source)) if path.is_relative_to(source) else str(path)
-        seen = path.stat()
+        try:
+            seen = path.stat()
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}; if it is a link, is what it leads to there?") from None
         found[name] = [seen.st_size, seen.st_mtime_ns, seen.st_ino]
     return found
 

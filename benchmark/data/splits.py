@@ -125,7 +125,7 @@ def _key(content: Mapping[str, Any], fold: int) -> str:
 
 def read_ids(path: Path, known: Sequence[str], what: str, refused: Mapping[str, str]) -> list[str]:
     """The ids of a list in the order of `known`, which are all it may hold; what follows a '#' after a blank is a
-    comment.
+    comment, unless the whole line is an id.
 
     what: what the known ids are, for messages; refused: id -> why it may not be listed.
     UserError, with file and line: no text file, an unknown or refused id, one that is listed twice, an empty list."""
@@ -137,7 +137,8 @@ def read_ids(path: Path, known: Sequence[str], what: str, refused: Mapping[str, 
         raise UserError(f"{path}: the list cannot be read ({error.strerror})") from None
     place, found = {name: number for number, name in enumerate(known)}, dict[str, int]()
     for number, line in enumerate(text.splitlines(), 1):
-        name = unicodedata.normalize("NFC", COMMENT.sub("", line).strip())
+        name = unicodedata.normalize("NFC", line.strip())
+        name = name if name in place else COMMENT.sub("", name).strip()
         if not name:
             continue
         where = f"{path}, line {number}: '{name[:60]}'"

@@ -152,11 +152,11 @@ class PreparedData:
         if len(rows) == 1:
             return self.images[rows[0]], self.masks[rows[0]]
         image, mask = np.zeros((self.size, self.size, 3), np.uint8), np.zeros((self.size, self.size), np.uint8)
-        scale = self.size / np.array(self.native_sizes[self.position(id)])
+        tall, wide = self.native_sizes[self.position(id)]
         for row, (y, x, height, width) in zip(rows, self.boxes(id), strict=True):
-            top, left = (scale * (y, x)).astype(int)
-            bottom, right = np.ceil(scale * (y + height, x + width)).astype(int)
-            shape = int(right - left), int(bottom - top)
+            top, left = y * self.size // tall, x * self.size // wide
+            bottom, right = -(-(y + height) * self.size // tall), -(-(x + width) * self.size // wide)
+            shape = right - left, bottom - top
             part = Image.fromarray(self.images[row]).resize(shape, Image.Resampling.BILINEAR)
             label = Image.fromarray(self.masks[row]).resize(shape, Image.Resampling.NEAREST)
             image[top:bottom, left:right], mask[top:bottom, left:right] = np.asarray(part), np.asarray(label)
