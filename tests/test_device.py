@@ -25,3 +25,13 @@ def test_a_gpu_is_chosen_with_and_without_a_number_before_its_memory_is_asked_fo
     with pytest.raises(Asked, match="0"):
         method_testbed("supervised", name).build()
     assert asked == ["init", *chosen]
+
+
+def test_a_prediction_tunes_nothing_and_training_goes_on_tuning(monkeypatch):
+    training = method_testbed("supervised").build()
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    seen = []
+    training.method.net.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.benchmark))
+    training.evaluator.check(training.method)
+    training.step(training.plans(0, 1)[0])
+    assert seen == [False, True] and torch.backends.cudnn.benchmark

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.fake_glas import write_tree
 from tools import gpu
 from tools.gpu import Part
 
@@ -68,7 +69,9 @@ def test_time_that_a_part_leaves_goes_to_those_after_it():
 
 
 def test_parts_come_in_order_of_value_and_cells_of_main_in_order_of_the_question(tmp_path):
-    parts = gpu.parts(tmp_path, None)
+    assert "main" not in [part.name for part in gpu.parts(tmp_path, str(tmp_path))], "no images, no runs"
+    write_tree(tmp_path / "glas")
+    parts = gpu.parts(tmp_path, str(tmp_path))
     assert [part.name for part in parts] == ["tests", "profile", "published", "slots", "stream", "main"]
     assert sum(part.share for part in parts) == pytest.approx(1)
     cells = [" ".join(command) for command in parts[-1].commands]
@@ -93,5 +96,7 @@ def test_without_a_gpu_it_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path)])
     with pytest.raises(gpu.UserError, match="needs a CUDA device"):
         gpu.main()
-    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path), "--dry-run"])
-    assert gpu.main() == 0 and "tests: 184 s" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path), "--data", str(tmp_path), "--dry-run"])
+    assert gpu.main() == 0
+    told = capsys.readouterr()
+    assert "tests: 230 s" in told.out and "main is left out: no images of glas" in told.err

@@ -22,8 +22,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.data.load import load_dataset
 from benchmark.errors import UserError
 from benchmark.files import write_text
+from benchmark.paths import raw_folder
 from benchmark.registry import METHODS
 
 GRACE = 15.0  # seconds that a part has to end after it was told to, and the summary to be written
@@ -67,10 +69,11 @@ def parts(out: Path, data: str | None) -> list[Part]:
     methods = dict.fromkeys((*FIRST, *METHODS.names()))
     # only these files: others need packages that such a machine may lack, and pytest would then run none
     files = [str(path) for path in sorted(Path("tests").glob("test_*.py")) if "pytest.mark.gpu" in path.read_text()]
-    tests = (*python, "pytest", "-n", "0", "-m", "gpu", "-p", "no:cacheprovider", "--tb=short", *files)
+    several = ("-n", "4", "--dist", "load", "-p", "no:cacheprovider", "--tb=short")
+    tests = (*python, "pytest", "-m", "gpu", *several, *files)
     profile = (*python, "benchmark", "profile", "--preset", "fair", "--device", "cuda", "--seconds", "3", "--method")
     runs = (cells("supervised", 100), *(cells(method, ratio) for ratio in (20, 10) for method in methods))
-    return [
+    asked = [
         Part("tests", 0.35, (tests,), "a failure here is repaired before any number below is used"),
         Part("profile", 0.15, tuple((*profile, method) for method in methods),
              "the table of docs/performance.md; train.capture and train.precision stay where the overhead is below "
@@ -83,6 +86,12 @@ def parts(out: Path, data: str | None) -> list[Part]:
         Part("main", 0.20, runs, f"copy the records with `python -m benchmark records merge {out / 'results'}`, then "
                                  "go on with `python -m benchmark grid main`"),
     ]
+    try:
+        load_dataset("glas").find(raw_folder(data))
+    except UserError as error:
+        print(f"main is left out: {error}", file=sys.stderr)
+        asked.pop()
+    return asked
 
 
 def limits(shares: Sequence[float], left: float) -> float:
@@ -175,8 +184,10 @@ def main() -> int:
         raise UserError(f"--minutes {arguments.minutes:g}: give at least 1; fewer end before the first test")
     plan, seconds = parts(arguments.out, arguments.data), 60 * arguments.minutes
     if arguments.dry_run:
+        whole = sum(part.share for part in plan)
         for part in plan:
-            print(f"{part.name}: {part.share * (seconds - GRACE):.0f} s\n" + "\n".join(map(shlex.join, part.commands)))
+            limit = part.share / whole * (seconds - GRACE)
+            print(f"{part.name}: {limit:.0f} s\n" + "\n".join(map(shlex.join, part.commands)))
         return 0
     import torch
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmark.method import Method
+from benchmark.training.device import forget_peak
 from benchmark.training.step import Plan, TrainStep, flop_counter
 
 WARM_UP = 3
@@ -56,6 +57,8 @@ class CudaGraphStep:
         with torch.cuda.stream(side):
             with flop_counter() as counter:
                 self.eager(static)
+            if not self.flops:
+                forget_peak(device)  # of a later phase the earlier one's counts, too
             self.flops = counter.get_total_flops()
             for _ in range(WARM_UP - 1):
                 self.eager(static)

@@ -6,7 +6,8 @@ import gc
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -56,6 +57,17 @@ def configure(device: torch.device, threads: int, deterministic: bool) -> None:
         torch.backends.cudnn.benchmark = not deterministic
 
 
+@contextmanager
+def without_tuning() -> Iterator[None]:
+    """Without cuDNN's autotuning, which costs seconds for every new shape and takes all free memory: for shapes that
+    come seldom. What is tuned already stays in use."""
+    before, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 def environment(device: torch.device) -> dict[str, Any]:
     """Names and versions for the record."""
     return {
@@ -89,6 +101,12 @@ def clear(device: torch.device) -> None:
     if device.type == "cuda":
         gc.collect()  # a run's objects may hold each other
         torch.cuda.empty_cache()
+        forget_peak(device)
+
+
+def forget_peak(device: torch.device) -> None:
+    """Count the most memory in use from here on: what autotuning took is no part of a step."""
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
 
 

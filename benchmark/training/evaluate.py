@@ -23,6 +23,7 @@ from benchmark.metrics.objects import object_scores, surface_distances
 from benchmark.metrics.torch_counts import class_counts, confidence_counts, threshold_counts
 from benchmark.numerics import Normalisation, Normaliser, Numerics
 from benchmark.protocols import over_steps
+from benchmark.training import device as devices
 from benchmark.training.stitch import class_map
 
 
@@ -76,14 +77,14 @@ class Evaluator:
     @torch.inference_mode()
     def logits(self, method: Method, image: Tensor) -> dict[str, Tensor]:
         """Float32 logits by output name, in evaluation mode."""
-        with self.numerics.autocast():
+        with self.numerics.autocast(), devices.without_tuning():
             return {name: logits.float() for name, logits in named_logits(method.predict(image)).items()}
 
     def check(self, method: Method, images: int = 2) -> None:
         """UserError where `predict` does not give finite logits of every class and pixel of some test images."""
         was, size = method.training, self.prepared.size
         image = next(self.images(self.lists["test"][:images]))[1][:images]
-        with torch.inference_mode(), self.numerics.autocast():
+        with torch.inference_mode(), self.numerics.autocast(), devices.without_tuning():
             answer: Any = method.eval().predict(image)
         method.train(was)
         wanted = (len(image), self.classes, size, size)

@@ -13,6 +13,7 @@ import torch
 
 from benchmark.errors import Interrupted, UserError
 from benchmark.method import Method, named_logits
+from benchmark.training import device as devices
 from benchmark.training.cuda_graph import CudaGraphStep
 from benchmark.training.setup import Training, as_cpu
 from benchmark.training.step import flop_counter
@@ -163,6 +164,7 @@ def count_flops(training: Training, plan: Any, state: TrainState) -> torch.Tenso
         return values
     with flop_counter() as counter:
         values = training.step(plan)
+    devices.forget_peak(training.device)
     state.flops = counter.get_total_flops()
     return values
 
@@ -251,7 +253,7 @@ def reached_parameters(method: Method, size: int, device: torch.device) -> int |
         for parameter in parameters:
             parameter.requires_grad_(True)
         image = torch.zeros(1, 3, size, size, device=device, dtype=dtype)
-        with torch.enable_grad():
+        with torch.enable_grad(), devices.without_tuning():
             official = next(iter(named_logits(method.predict(image)).values()))
             if not official.requires_grad:
                 return None

@@ -25,6 +25,8 @@ from benchmark.training import device as devices
 from benchmark.training.setup import build_training
 from benchmark.training.trainer import BLOCK, TrainState, run_block
 
+PATIENCE = 60.0  # seconds for the slowest process to be ready; one that has failed never is
+
 
 def work(settings: dict[str, Any], method: str, name: str, seconds: float, ready: Any, answers: Any) -> None:
     """One process: how many steps it did in `seconds` from when all were ready, and the memory taken then."""
@@ -35,14 +37,14 @@ def work(settings: dict[str, Any], method: str, name: str, seconds: float, ready
     state = TrainState()
     block = partial(run_block, training, state, Nowhere(), BLOCK, lambda: False)
     block()
-    ready.wait()
+    ready.wait(PATIENCE)
     begun, before = time.perf_counter(), state.step
     while time.perf_counter() - begun < seconds:
         block()
     spent = time.perf_counter() - begun
     free, total = torch.cuda.mem_get_info(device) if device.type == "cuda" else (0, 0)
     answers.put(((state.step - before) / spent, total - free))
-    ready.wait()  # nobody leaves before all have looked
+    ready.wait(PATIENCE)  # nobody leaves before all have looked
 
 
 def main() -> None:
@@ -65,7 +67,7 @@ def main() -> None:
         processes = [context.Process(target=work, args=given) for _ in range(slots)]
         for process in processes:
             process.start()
-        found = [answers.get() for _ in processes]
+        found = [answers.get(timeout=2 * PATIENCE + arguments.seconds) for _ in processes]
         for process in processes:
             process.join()
         rate, taken = sum(rate for rate, _ in found), max(taken for _, taken in found)

@@ -1,9 +1,9 @@
-"""What streaming costs beside images that lie on the device, in turns in one process, at equal weights.
+"""What streaming costs beside images that lie on the device, in turns in one process.
 
     python -m tools.bench.stream [--method supervised] [--size 96] [--net unet_small] [--rounds 15] [--device cpu]
 
-Prints the seconds of a step either way (of processor time on a CPU), and the median of the ratios of paired rounds of
-sixteen steps.
+Prints the seconds of a step either way (of processor time on a CPU), the median of the ratios of paired rounds of
+sixteen steps, and on a CPU, where every step is exact, whether the weights are equal.
 """
 
 from __future__ import annotations
@@ -50,11 +50,13 @@ def main() -> None:
         seconds.append([devices.own_seconds(device, work) / BLOCK for work in works])
     resident, streamed = trainings
     times = np.array(seconds)
-    differ = differences(resident.method.state_dict(), streamed.method.state_dict())
-    ratio, weights = np.median(times[:, 1] / times[:, 0]), "differ" if differ else "equal"
+    ratio, weights = np.median(times[:, 1] / times[:, 0]), ""
+    if device.type == "cpu":
+        differ = differences(resident.method.state_dict(), streamed.method.state_dict())
+        weights = f"; weights {'differ' if differ else 'equal'}"
     print(f"{arguments.method}, {arguments.net}, {arguments.size} px: resident {np.median(times[:, 0]):.4f} s a step, "
-          f"streamed {np.median(times[:, 1]):.4f}; streamed over resident: median {ratio:.3f} of {len(times)} rounds; "
-          f"weights {weights}")
+          f"streamed {np.median(times[:, 1]):.4f}; streamed over resident: median {ratio:.3f} of {len(times)} rounds"
+          f"{weights}")
 
 
 if __name__ == "__main__":
