@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -29,6 +30,12 @@ def log_to_stderr() -> None:
     if not any(isinstance(handler, _StderrHandler) for handler in suite.handlers):
         suite.addHandler(_StderrHandler())
         suite.setLevel(logging.INFO)
+
+
+def drop(stream: TextIO) -> None:
+    """Let what is still in the stream's buffer go nowhere; flushed at the end, it would change the exit code."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class StopSignals:

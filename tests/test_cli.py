@@ -1,5 +1,6 @@
 """The command line's surface: what there is, how fast it answers, what it says to mistakes."""
 
+import argparse
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.cli import common_args as shared
 from benchmark.cli.main import build_parser, main
 from benchmark.errors import UserError
 from benchmark.paths import prepared_folder
@@ -93,6 +95,9 @@ def test_list_is_json_on_request(kind):
          ["Did you mean '--data'? See: python -m benchmark explain --help"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--set", f"train.steps={'9' * 5000}"],
          ["must be int, not '999"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.steps=1e300"], ["must be int"]),
+        (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.steps=!!int x"],
+         ["train.steps", "not valid YAML"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.threads=10000"],
          ["train.threads=10000", "this machine has", "cores"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.batch_labelled=100000000"],
@@ -199,3 +204,16 @@ def test_what_a_user_is_told_is_one_line_whatever_names_hold(monkeypatch, capsys
 
     monkeypatch.setattr("benchmark.cli.main.run", refuses)
     assert main(["list"]) == 2 and capsys.readouterr().err == "error: a b.png: not an image\n"
+
+
+def test_a_reader_that_goes_changes_no_exit_code(monkeypatch):
+    class Gone:
+        fileno = staticmethod(os.open(os.devnull, os.O_WRONLY).__index__)
+
+        def write(self, text):
+            raise BrokenPipeError
+
+        flush = write
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    assert shared.show(argparse.Namespace(json=False), {}, ["a line"]) is None

@@ -6,7 +6,7 @@ from typing import Annotated
 import pytest
 
 from benchmark.config import yaml_files
-from benchmark.config.compose import Configuration, compose, parse_overrides, read_preset
+from benchmark.config.compose import Configuration, compose, layered, parse_overrides, read_preset
 from benchmark.config.schema import convert, fields_of
 from benchmark.errors import UserError
 from benchmark.ranges import Count, Positive, Range, Share, ShareBelow1, allowed
@@ -77,6 +77,9 @@ def test_layers_later_wins_and_says_so():
     assert settings["optimiser.name"].value == "sgd" and settings["optimiser.name"].layer == "preset paper"
     assert settings["train.steps"].layer == "--set" and settings["train.epochs"].value is None
     assert compose("semimoe", kind, "glas", "paper").values()["train.epochs"] == 200
+    file, row = {"train.epochs": 2, "optimiser.lr": 0.1}, {"train.steps": 7}
+    assert layered(file, row) == {"optimiser.lr": 0.1, "train.steps": 7}, "a row's steps lift the file's epochs"
+    assert layered(file, {"method.weight": 1}) == file | {"method.weight": 1}
     assert settings["method.dropout"].layer == "default"
     assert compose("semimoe", kind, "crag", "paper").settings["method.gamma"].value == 0.8
     assert compose("semimoe", kind, "synthetic", "paper").settings["data.normalise"].value == "training"

@@ -17,7 +17,7 @@ from benchmark.data.store import Rows
 from benchmark.errors import Interrupted, UserError
 from benchmark.runs.request import Request, specify
 from benchmark.runs.run import RunOptions, run_or_load
-from benchmark.runs.run_files import load_masks
+from benchmark.runs.run_files import load_masks, staleness
 from tests.conftest import TINY, invoke, one_line_error, read_records, tiny_settings
 from tests.own_folder import picture, write_folder, write_table
 
@@ -104,6 +104,11 @@ def test_images_of_a_pool_are_learned_from_and_the_record_says_which(tiles: Path
     assert {*known} == {"disks", "tiles"}
     assert known["tiles"]["unlabelled"] == 5 and known["tiles"]["native_size"] == [40, 52]
     assert known["disks"]["microns_per_pixel"] == 0.5 and known["disks"]["domain"] == "H&E, disks"
+    split = load_split(load_dataset("synthetic"), "official", 10, 0)
+    lists = {"": split.fingerprint, "pool disks": load_split(load_dataset(str(disks)), "folds", 100, 0).fingerprint}
+    assert staleness(both, both["numerics"], lists, {}) is None
+    told = staleness(both, both["numerics"], lists | {"pool disks": "0" * 64}, {})
+    assert told is not None and "made from other lists of disks" in told
     assert both["data"]["unlabelled"] == 54 + sum(pool["unlabelled"] for pool in pools)
     model = json.loads((tmp_path / "runs" / both["run_id"] / "model.json").read_text())
     assert len(model["trained_on"]) == 60 + sum(pool["unlabelled"] for pool in pools)
@@ -118,6 +123,8 @@ def test_a_pool_is_part_of_the_identity_by_its_name_and_where_it_lies_is_not(til
     moved = shutil.copytree(tiles, tmp_path / "elsewhere" / "tiles")
     assert run_id("own") == run_id(None) != run_id(tiles) == run_id(moved)
     assert run_id(f"own,{tiles}") == run_id(f"{tiles},own") not in (run_id(tiles), run_id("own"))
+    before, after = (shutil.copytree(tiles, tmp_path / name / "more") for name in ("a", "z"))
+    assert run_id(f"{moved},{before}") == run_id(f"{moved},{after}"), "the order of paths is not that of names"
 
 
 @pytest.mark.slow

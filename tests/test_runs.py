@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark.errors import Interrupted, UserError
 from benchmark.files import sha256
@@ -19,6 +20,8 @@ from benchmark.registry import METHODS
 from benchmark.runs.request import Request, specify
 from benchmark.runs.run import RunOptions, run_or_load
 from benchmark.runs.run_files import KEYS, read_counts, read_record
+from benchmark.runs.verify import caveats_of
+from benchmark.training import device as devices
 from benchmark.training import setup
 from tests.conftest import ROOT, TINY, one_line_error, tiny_settings
 from tests.conftest import demo_run as run
@@ -235,6 +238,18 @@ def test_a_checkpoint_of_other_code_is_set_aside_and_the_run_starts_anew(tmp_pat
     assert [line for line in caplog.messages if "numerics" in line and str(kept) in line and "starts anew" in line]
     log = checkpoint.with_name("log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == list(range(1, 41))
+
+
+def test_a_run_that_is_continued_on_another_machine_says_so(tmp_path, monkeypatch):
+    stopped(short("supervised"), tmp_path)
+    here = devices.environment(torch.device("cpu"))
+    with monkeypatch.context() as patch:
+        patch.setattr(devices, "environment", lambda device: here | {"instructions": "OTHER"})
+        record, _ = run_or_load(short("supervised"), RunOptions(tmp_path))
+    assert record["environment"]["earlier"] == [here] and not record["exact"]
+    assert [told for told in caveats_of(record, "cpu") if "the run was begun elsewhere" in told]
+    whole, _ = run_or_load(short("supervised"), RunOptions(tmp_path / "whole"))
+    assert whole["exact"] and "earlier" not in whole["environment"]
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):

@@ -101,7 +101,7 @@ def test_a_machine_without_heartbeats_is_named(experiment, tmp_path):
     assert "no heartbeat" not in invoke("status", experiment, "--results", tmp_path).stdout
     os.utime(file, (time.time() - 7200, time.time() - 7200))
     shown = invoke("status", experiment, "--results", tmp_path).stdout
-    assert f"process {os.getpid()} on node07); no heartbeat for 2.0 h: `grid` takes it over" in shown
+    assert f"process {os.getpid()} on node07); no heartbeat for 2.0 h by this machine's clock: if it is dead" in shown
 
 
 def test_an_interrupted_run_is_named_with_its_last_step(experiment, tmp_path):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark.console import drop
 from benchmark.errors import UserError
 from benchmark.paths import results_folder
 
@@ -211,8 +213,12 @@ def finished(arguments: argparse.Namespace) -> Finished:
 
 def show(arguments: argparse.Namespace, value: Any, lines: Iterable[str]) -> None:
     """A verb's answer on stdout: with --json one JSON value, else lines for a person."""
-    for line in [json.dumps(value, indent=1, sort_keys=True)] if arguments.json else lines:
-        print(line)
+    try:
+        for line in [json.dumps(value, indent=1, sort_keys=True)] if arguments.json else lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has gone, as with `| head`; the exit code stands
+        drop(sys.stdout)
 
 
 def aligned(rows: Mapping[str, str]) -> list[str]:

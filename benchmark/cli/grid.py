@@ -262,7 +262,8 @@ def _lines(answer: dict[str, Any]) -> list[str]:
             progress = f"step {entry['step']}/{entry['steps']}, {entry['seconds_per_step']:.3f} s a step, "
             progress += f"{spoken(entry['seconds_left'])} left"
         silent = entry["silent_seconds"]
-        silence = f"; no heartbeat for {spoken(silent)}: `grid` takes it over" if silent > HEARTBEAT_TIMEOUT else ""
+        silence = "" if silent <= HEARTBEAT_TIMEOUT else (
+            f"; no heartbeat for {spoken(silent)} by this machine's clock: if it is dead, `grid` takes it over")
         process = f"process {entry['process']} on {entry['host']}"
         lines.append(f"  running: {entry['run_id']}: {progress} ({process}){silence}")
     for run_id, step in answer["interrupted"].items():

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 from benchmark import __version__
-from benchmark.console import log_to_stderr
+from benchmark.console import drop, log_to_stderr
 from benchmark.errors import INTERRUPTED, OK, RUN_FAILED, Interrupted, UserError, raised_at, suggest
 
 GROUPS = {
@@ -87,12 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _tell("interrupted; the same command continues from the last checkpoint", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        _drop(sys.stdout)
+        drop(sys.stdout)
         return OK
     except MemoryError:
         return _tell("error: out of memory; try a smaller data.size or net.name", RUN_FAILED)
     except OSError as error:
-        _drop(sys.stdout)
+        drop(sys.stdout)
         return _tell(f"error: {error.filename or 'writing the output'}: {error.strerror or error}", RUN_FAILED)
     except Exception as error:
         if os.environ.get("SEMIHISTO_DEBUG"):
@@ -125,15 +124,9 @@ def mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _drop(stream: TextIO) -> None:
-    """Let what is still in the stream's buffer go nowhere; flushed at the end, it would change the exit code."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
 def _tell(text: str, code: int) -> int:
     try:
         print(" ".join(text.split("\n")), file=sys.stderr)
     except OSError:
-        _drop(sys.stderr)
+        drop(sys.stderr)
     return code

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmark.cli import common_args as shared
@@ -30,6 +31,7 @@ def add(verbs: shared.Verbs) -> None:
 def tune(arguments: argparse.Namespace) -> int:
     """Run the trials, choose, run what was chosen, and say what came of it."""
     stop = StopSignals()
+    from benchmark.data.load import current_fingerprint
     from benchmark.runs.experiment import read_experiment
     from benchmark.runs.plan import count, plan
     from benchmark.runs.tuning import ENDED, search
@@ -46,7 +48,9 @@ def tune(arguments: argparse.Namespace) -> int:
     results = results_folder(arguments.results)
     every = planned or []
     if arguments.shard != (1, 1):  # the others' trials are looked at, too
-        every = plan(asked.experiment, results, devices.choose(arguments.device, must_exist=False).type)
+        data_now = partial(current_fingerprint, raw=arguments.data)
+        kind = devices.choose(arguments.device, must_exist=False).type
+        every = plan(asked.experiment, results, kind, fingerprint_of=data_now)
     states, after, again = count(planned or []), {}, OK
     found = asked.results(every, results)
     if (best := asked.tuned(found)).cells and not stop.asked:

@@ -116,6 +116,12 @@ def compose(
     return configuration
 
 
+def layered(below: Values, above: Values) -> dict[str, Any]:
+    """Two layers as one, in which steps of the upper one lift epochs of the lower one, too."""
+    steps = "train.steps" in above and "train.epochs" not in above
+    return {key: value for key, value in below.items() if not (steps and key == "train.epochs")} | dict(above)
+
+
 def settings_in(command: str) -> list[str]:
     """What a record's command gives to `--set`, as `a.b=c` each; nothing where somebody has spoiled it."""
     try:

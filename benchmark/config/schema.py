@@ -229,10 +229,10 @@ def convert(kind: Any, value: Any, where: str) -> Any:
     elif isinstance(value, bool) or kind is bool:
         if isinstance(value, bool) and kind is bool:
             return value
-    elif kind is int and isinstance(value, int | float) and value == value // 1:
+    elif kind is int and isinstance(value, int | float) and abs(value) < 10**18 and value == value // 1:
         return int(value)
     elif kind is float and isinstance(value, int | float) and -FLOAT <= value <= FLOAT:
-        return float(value)
+        return float(value) + 0.0  # -0 is 0
     elif kind is str and isinstance(value, str):
         return value
     expected = getattr(kind, "__name__", str(kind))

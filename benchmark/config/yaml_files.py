@@ -81,6 +81,8 @@ def parse(text: str, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise UserError(f"{where}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    except (ValueError, RecursionError) as error:  # of a tag that the value does not fit; of endless brackets
+        raise UserError(f"{where}: not valid YAML ({error})") from None
 
 
 def written(value: Any) -> str:

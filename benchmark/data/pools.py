@@ -101,7 +101,8 @@ def join(
         hashes=tuple(data.hashes[place] for data, _, place in each), unmasked=prepared.unmasked | {*names},
         tiles=tuple(data.tiles[place] for data, _, place in each), pools=tuple(data for data, _ in parts[1:]),
     )  # fmt: skip
-    return joined, replace(split, unlabelled=split.unlabelled if own else (), pool=names)
+    lists_of = tuple(lists.fingerprint for _, lists in pools)
+    return joined, replace(split, unlabelled=split.unlabelled if own else (), pool=names, pool_fingerprints=lists_of)
 
 
 def _check(pool: PreparedData, ids: Sequence[str], forbidden: Mapping[str, str]) -> None:
@@ -118,9 +119,9 @@ def sources(prepared: PreparedData, split: Split) -> list[dict[str, Any]]:
     """What a run with pools learns from, for its record: its own data set first, then each pool."""
     own = facts(prepared, (*split.labelled, *split.unlabelled))
     found = [own | {"labelled": len(split.labelled), "unlabelled": len(split.unlabelled)}]
-    for pool in prepared.pools:
+    for pool, lists in zip(prepared.pools, split.pool_fingerprints, strict=True):
         ids = [name.removeprefix(f"{pool.name}:") for name in split.pool if name.startswith(f"{pool.name}:")]
-        found.append(facts(pool, ids) | {"unlabelled": len(ids)})
+        found.append(facts(pool, ids) | {"unlabelled": len(ids), "split_fingerprint": lists})
     return found
 
 

@@ -40,6 +40,7 @@ class Split:
     test: tuple[str, ...]
     fingerprint: str  # sha256 of the four lists, no image in two of the first two
     pool: tuple[str, ...] = ()  # unlabelled images of other data, <pool>:<id> (benchmark/data/pools.py)
+    pool_fingerprints: tuple[str, ...] = ()  # of the lists that these are of, a pool each
 
     @property
     def file(self) -> str:

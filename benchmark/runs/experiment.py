@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from benchmark.config import yaml_files
+from benchmark.config.compose import layered
 from benchmark.errors import UserError, suggest
 from benchmark.paths import CONFIGS
 from benchmark.registry import METHODS, short
@@ -131,6 +132,8 @@ class _File(_Axes):
     def _named(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        if len({str(name) for name in value}) < len(value):
+            raise ValueError("has two rows of one name")
         return {str(name): {"method": row} if isinstance(row, str) else row for name, row in value.items()}
 
 
@@ -155,6 +158,10 @@ def read_experiment(name: str) -> Experiment:
     if not cells:
         raise UserError(f"{path}: no cells: give it rows, datasets, ratios and draws")
     rows = list(dict.fromkeys(cell.row for cell in cells))
+    places = [(cell.row, cell.request.dataset, cell.request.ratio, cell.request.fold) for cell in cells]
+    if len(set(places)) < len(places):
+        twice = next(cell for cell, place in zip(cells, places, strict=True) if places.count(place) > 1)
+        raise UserError(f"{twice.where}: another row is called '{twice.row}', too; give one of them another name")
     if file.reference is not None and file.reference not in rows:
         near = suggest(file.reference, rows)
         place = yaml_files.where(path, "reference")
@@ -190,7 +197,7 @@ def _cells(file: _File, path: Path) -> Iterator[Cell]:
                 split = given["split"].get(dataset) if isinstance(given["split"], dict) else given["split"]
                 request = Request(
                     method, dataset, split, ratio, draw, draw if ratio == 100 else 0, given["preset"],
-                    experiment={**file.set, **row.set},
+                    experiment=layered(file.set, row.set),
                 )
                 cell = Cell(name, request, None, where, display)
                 matching = [number for number, entry in enumerate(file.exclude) if entry.matches(cell)]

@@ -135,11 +135,11 @@ class Slot:
         options = replace(options, expected_digest=run.digest)
         arguments = theirs, run.cell.request, options, {**os.environ, **self.environment}
         self._process = context.Process(target=work, args=arguments, daemon=True)
-        self.run = run
         libraries = [name for name in LIBRARIES if name in sys.modules]
         context.set_forkserver_preload([__name__, DETERMINISM, *libraries])
         with _inherited(self.environment):
             self._process.start()
+        self.run = run
         theirs.close()
 
     def receive(self, asked_to_stop: bool) -> Result:

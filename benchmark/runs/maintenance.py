@@ -111,8 +111,6 @@ def _compare(path: Path, there: Path) -> str | None:
 def _marks(path: Path) -> dict[str, object]:
     """What two records of the same result have in common; UserError for a damaged record, or damaged counts."""
     record = read_record(path)
-    if record["run_id"] != path.stem:
-        raise UserError(f"{path}: the record of another run, '{record['run_id']}'; rename it, or remove it")
     read_counts(path, record)
     fingerprints = {key: value for key, value in record["data"].items() if key.endswith("fingerprint")}
     return {key: record.get(key) for key in SAME} | fingerprints

@@ -71,7 +71,7 @@ def plan(
             record, digest = read_with_digest(path)
             now = versions(run.spec.method, run.dataset)
             images = {key: fingerprint_of(*each) for key, each in run.datasets.items()}
-            stale = staleness(record, now, run.split, images)
+            stale = staleness(record, now, run.lists, images)
             state = "stale" if stale else record["status"]
         elif not cell.reason:
             state = "running" if run.spec.run_id in running else "missing"
@@ -136,9 +136,10 @@ def estimate(planned: Iterable[Planned], missing: Sequence[Planned]) -> tuple[fl
     times: dict[str, list[float]] = defaultdict(list)
     devices = []
     for entry in planned:
-        if entry.record is not None and entry.record["status"] == "done":
-            times[entry.cell.row].append(entry.record["cost"]["wall_seconds"])
-            devices.append(entry.record["environment"]["device"])
+        record = entry.record or {}
+        if record.get("status") == "done" and "wall_seconds" in record["cost"]:
+            times[entry.cell.row].append(record["cost"]["wall_seconds"])
+            devices.append(str(record["environment"].get("device")))
     if not times:
         return None
     by_row = {row: median(seconds) for row, seconds in times.items()}

@@ -74,6 +74,14 @@ class ResolvedRun(NamedTuple):
             found |= {f"{place} {dataset.name}": (dataset, lists.file) for dataset, lists in others}
         return found
 
+    @property
+    def lists(self) -> dict[str, str]:
+        """The fingerprints of all lists that they depend on, as `datasets` calls them."""
+        found = {"": self.split.fingerprint}
+        for place, others in (("pool", self.pools), ("elsewhere", self.elsewhere)):
+            found |= {f"{place} {dataset.name}": lists.fingerprint for dataset, lists in others}
+        return found
+
 
 class Specifier:
     """Specifies many requests on one kind of device; what several of them share is worked out once."""
@@ -100,7 +108,8 @@ class Specifier:
             values.update(devices.resolve(values, self.device_kind))
             kinds = {f"method.{name}": file_or(field.type) for name, field in fields_of(method).items()}
             values.update(weights.resolve(values, {key: file for key, file in kinds.items() if file}))
-            values["data.unlabelled"] = tuple(sorted(values["data.unlabelled"], key=lambda name: (name != OWN, name)))
+            pools = sorted(values["data.unlabelled"], key=lambda name: (name != OWN, Path(name).name))
+            values["data.unlabelled"] = tuple(pools)
             self._known[key] = values
         split = self._split(
             dataset, name, request.ratio, request.fold, labelled_file=request.labelled_file,

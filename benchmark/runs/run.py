@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,7 +188,7 @@ def existing_record(path: Path, run: ResolvedRun, now: Mapping[str, str | None])
     """The record at `path`; UserError where it is stale, as data with these fingerprints tell, or its counts are
     damaged."""
     record = read_record(path)
-    if (how := staleness(record, code_versions(run.spec.method, run.dataset), run.split, now)) is not None:
+    if (how := staleness(record, code_versions(run.spec.method, run.dataset), run.lists, now)) is not None:
         other = ""
         if run.dataset.home and now[""] not in (None, record["data"].get("fingerprint")):
             other = f". If it is of another data set, give this one another name in {run.dataset.home / 'dataset.yaml'}"
@@ -211,6 +212,7 @@ def train_or_record_failure(
     traceback is kept."""
     report = folder.path / "error.txt"
     report.unlink(missing_ok=True)  # of an earlier attempt
+    begun = time.perf_counter()
     try:
         training = build_training(*inputs)
         try:
@@ -231,7 +233,7 @@ def train_or_record_failure(
             write_text(report, traceback.format_exc())
             own = own_files(METHODS.load(inputs.spec.method))
             hint = f"{in_words(error, own)} (traceback in {report.relative_to(folder.path.parents[1])})"
-        return TrainResult("failed", hint), {}
+        return TrainResult("failed", hint, cost={"wall_seconds": time.perf_counter() - begun}), {}
 
 
 def score_elsewhere(training: Training, result: TrainResult, there: Elsewhere) -> None:
@@ -242,8 +244,8 @@ def score_elsewhere(training: Training, result: TrainResult, there: Elsewhere) -
     result.counts |= {f"{name}:{key}": counts[key] for key in counts if key.startswith(STRICT)}
     result.masks |= {f"{name}:{key}": mask for key, mask in masks.items()}
     result.elsewhere[name] = pools.facts(data, ids) | {
-        "split": lists.name, "fold": lists.fold, "test": len(ids), "left_out": left_out,
-        "scores": {"strict": scores(counts)["strict"]},
+        "split": lists.name, "fold": lists.fold, "split_fingerprint": lists.fingerprint, "test": len(ids),
+        "left_out": left_out, "scores": {"strict": scores(counts)["strict"]},
     }
 
 
@@ -273,13 +275,15 @@ def known_failure_hint(error: Exception, spec: Spec) -> str | None:
 def compile_record(inputs: RunInputs, result: TrainResult, command: str) -> dict[str, Any]:
     """The record of a run that `command` asked for, but for the digests of weights and counts."""
     spec, prepared, split, device, versions = inputs
+    environment = devices.environment(device)
+    earlier = [each for each in result.environments if each != environment]  # the run was continued on another machine
     sparse = annotation_of(spec, prepared, split)
     return {
         "schema": SCHEMA,
         "run_id": spec.run_id,
         "status": result.status,
         "reason": result.reason,
-        "exact": device.type == "cpu" or bool(spec.values["train.deterministic"]),
+        "exact": not earlier and (device.type == "cpu" or bool(spec.values["train.deterministic"])),
         "spec": spec.to_json(),
         "data": {
             "fingerprint": prepared.fingerprint,
@@ -296,7 +300,7 @@ def compile_record(inputs: RunInputs, result: TrainResult, command: str) -> dict
         "cost": result.cost,
         "weights_sha256": None,
         "numerics": versions,
-        "environment": devices.environment(device),
+        "environment": environment | ({"earlier": earlier} if earlier else {}),
         "history": result.history,
         "command": command,
     } | ({"elsewhere": result.elsewhere} if result.elsewhere else {})

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.splits import Split
 from benchmark.errors import RUN_FAILED, UserError
 from benchmark.files import (
     DAMAGED,
@@ -199,6 +198,8 @@ def read_with_digest(path: Path) -> tuple[dict[str, Any], str]:
     if wrong or record["status"] not in STATUSES:
         raise UserError(f"{path}: damaged record, '{[*wrong, 'status'][0]}' is missing or is no value of it; move it "
                         "away and run again")
+    if not path.name.startswith(f"{record['run_id']}.json"):  # an archived one has .old1 after it
+        raise UserError(f"{path}: the record of another run, '{record['run_id']}'; rename it, or remove it")
     return record, hashlib.sha256(content).hexdigest()
 
 
@@ -234,23 +235,21 @@ def digest(path: Path) -> str:
 
 
 def staleness(
-    record: Mapping[str, Any], versions: Mapping[str, int | str], split: Split,
+    record: Mapping[str, Any], versions: Mapping[str, int | str], lists: Mapping[str, str],
     fingerprints: Mapping[str, str | None],
 ) -> str | None:
-    """How a record differs from what would be made now, by code of these `versions` from data with these
-    `fingerprints` (as `ResolvedRun.datasets` calls them), where they are known; None: it is current."""
-    before = {"": record["data"].get("fingerprint", "")}
-    before |= {f"pool {each['dataset']}": each["fingerprint"] for each in record["data"].get("sources", ())[1:]}
-    before |= {f"elsewhere {name}": each["fingerprint"] for name, each in record.get("elsewhere", {}).items()}
-    for name, pixels in fingerprints.items():
-        if name in before and pixels not in (None, before[name]):
-            of = f" of {name.partition(' ')[2]}" if name else ""
-            return f"made from other images or masks{of} (pixels {before[name][:12]}, now {str(pixels)[:12]})"
-    made = {"numerics": record["numerics"], "split": record["data"].get("split_fingerprint")}
-    for name, now in {"numerics": versions, "split": split.fingerprint}.items():
-        if made[name] != now:
-            return f"made with {name} {made[name]}, now {now}"
-    return None
+    """How a record differs from what would be made now, by code of these `versions` from images with these
+    `fingerprints` by these `lists` (called as in `ResolvedRun.datasets`), where they are known; None: it is current."""
+    parts = {"": record["data"]}
+    parts |= {f"pool {each['dataset']}": each for each in record["data"].get("sources", ())[1:]}
+    parts |= {f"elsewhere {name}": each for name, each in record.get("elsewhere", {}).items()}
+    for what, key, current in (("images or masks", "fingerprint", fingerprints), ("lists", "split_fingerprint", lists)):
+        for name, part in parts.items():
+            before, now = part.get(key), current.get(name)
+            if now is not None and before is not None and before != now:  # an old record knows no lists of a pool
+                of = f" of {name.partition(' ')[2]}" if name else ""
+                return f"made from other {what}{of} ({before[:12]}, now {now[:12]})"
+    return None if record["numerics"] == versions else f"made with numerics {record['numerics']}, now {versions}"
 
 
 def spec_of(record: Mapping[str, Any]) -> Spec:

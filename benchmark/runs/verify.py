@@ -75,7 +75,9 @@ def caveats_of(record: Mapping[str, Any], device_name: str) -> list[str]:
         f"recorded with {key} {made.get(key, 'unknown')}, here it is {here[key]}"
         for key in ("device", "instructions", "torch", "cuda") if made.get(key) != here[key]
     ]
-    if not record["exact"]:
+    if earlier := made.get("earlier"):
+        found.append(f"the run was begun elsewhere, on {listed(device_label(each) for each in earlier)}")
+    elif not record["exact"]:
         found.append("this kind of device repeats a run bit for bit only with train.deterministic=true")
     if record["numerics"] != (now := code_versions(spec.method, load_dataset(spec.source or spec.dataset))):
         found.append(f"the record is stale: made by code {record['numerics']}, now {now}")

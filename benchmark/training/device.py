@@ -75,7 +75,7 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device_type": device.type,
         "processor": machine.processor(),
         "instructions": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else None,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "python": platform.python_version(),
         "platform": platform.system() + "-" + platform.machine(),

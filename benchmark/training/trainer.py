@@ -49,6 +49,7 @@ class TrainResult:
     history: list[dict[str, Any]] = field(default_factory=list)
     cost: dict[str, Any] = field(default_factory=dict)
     elsewhere: dict[str, dict[str, Any]] = field(default_factory=dict)  # scores on other data, by its name
+    environments: list[dict[str, Any]] = field(default_factory=list)  # that it was made in, each once
 
 
 @dataclass
@@ -62,6 +63,7 @@ class TrainState:
     sums: dict[str, float] = field(default_factory=dict)  # of each logged value since the last evaluation
     logged: dict[str, int] = field(default_factory=dict)  # how often: a phase may log what others do not
     history: list[dict[str, Any]] = field(default_factory=list)
+    environments: list[dict[str, Any]] = field(default_factory=list)  # that it has run in, each once
 
 
 def evaluation_steps(steps: int, times: int) -> list[int]:
@@ -83,6 +85,8 @@ def train(
     evaluations = evaluation_steps(training.steps, training.evaluator.settings.times)
     training.evaluator.check(training.method)
     state = resume(training, store)
+    if (here := devices.environment(training.device)) not in state.environments:
+        state.environments.append(here)
     begun = saved_at = time.perf_counter()
     wall_before, pause = state.wall_seconds, checkpoint_seconds
     per_image: dict[str, np.ndarray] = {}
@@ -114,7 +118,8 @@ def train(
             raise Interrupted(f"stopped after step {state.step} of {training.steps}; the same command continues it")
     counts, masks = training.evaluator.finalise(training.method, per_image)
     state.wall_seconds = wall_before + time.perf_counter() - begun
-    return TrainResult("done", None, counts, masks, state.history, cost(training, state))
+    return TrainResult("done", None, counts, masks, state.history, cost(training, state),
+                       environments=state.environments)
 
 
 def run_block(
