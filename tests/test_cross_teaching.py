@@ -24,9 +24,6 @@ def test_a_cnn_and_a_transformer_without_a_common_weight():
     assert isinstance(method.cnn, UNet) and isinstance(method.transformer, SwinUNet)
     own, others = ({id(p) for p in net.parameters()} for net in (method.cnn, method.transformer))
     assert not own & others and own | others == {id(p) for p in method.parameters()}
-    image = unlabelled().weak
-    cnn, transformer = method.eval().predict(image).values()
-    assert not torch.allclose(cnn, transformer, atol=1e-3)
 
 
 def test_each_is_taught_the_argmax_of_the_other_by_dice_and_not_its_own():

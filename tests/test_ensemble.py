@@ -31,7 +31,3 @@ def test_every_member_learns_as_if_alone():
     method.zero_grad()
     method.task.criterion(method.nets[1](batch().weak), batch().mask).backward()
     assert all(torch.allclose(a, p.grad, atol=1e-6) for a, p in zip(found, method.nets[1].parameters(), strict=True))
-
-
-def test_it_sees_no_unlabelled_image():
-    assert "unlabelled" not in Ensemble.views

@@ -44,13 +44,6 @@ def test_the_consistency_sums_over_ordered_pairs_of_decoders(count):
     assert MCNet(task(), decoders=count).consistency(logits).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_decoders_that_agree_still_pay_for_being_unsure():
-    (logits,) = predictions(1)
-    p = softmax(logits)
-    found = MCNet(task()).consistency([logits, logits]).item()
-    assert found == pytest.approx(2 * ((p - sharp(p, 0.1)) ** 2).mean(), rel=1e-5)
-
-
 def test_detached_the_target_gets_no_gradient():
     for detach in (True, False):
         first, second = (logits.requires_grad_() for logits in predictions(2))

@@ -145,18 +145,6 @@ def test_prototypes_are_the_moving_average_of_the_means_over_labelled_pixels():
         clock.step += 1
 
 
-def test_ignored_pixels_do_not_move_prototypes_and_prototypes_carry_no_gradient():
-    coarse, fine, label = maps()
-    ignored = (label[:, ::4, ::4] == IGNORE).unsqueeze(1)
-    found = []
-    for shown in (coarse, torch.where(ignored, 9.0, coarse)):
-        method = MPAMatch(task())
-        method.contrast(shown, fine, label, Clock(10))
-        found.append(method.prototypes)
-        assert not method.prototypes.requires_grad
-    assert torch.equal(*found) and found[0].abs().sum() > 0
-
-
 @pytest.mark.parametrize(("threshold", "moves"), [(1.0, False), (0.0, True)])
 def test_in_a_step_prototypes_come_from_labelled_and_confident_pixels_alone(threshold, moves):
     found = []

@@ -57,13 +57,6 @@ def test_a_dropped_pixel_is_a_negative_of_unlikely_classes_only_and_there_are_so
         assert negative.any() and (order[negative, 0] != kind).all()
 
 
-def test_a_labelled_pixel_is_a_negative_where_the_teacher_takes_it_for_that_class():
-    order, label = torch.tensor([[1, 0], [0, 1], [1, 0], [0, 1]]), torch.tensor([0, 0, 1, 1])
-    labelled, none = torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)
-    found = [learner().negatives(kind, order, label, none, labelled).tolist() for kind in (0, 1)]
-    assert found == [[False, False, False, True], [True, False, False, False]]
-
-
 def test_info_nce_agrees_with_numpy():
     generator = torch.Generator().manual_seed(0)
     anchors, positive = torch.randn(5, 8, generator=generator), torch.randn(8, generator=generator)
