@@ -10,7 +10,7 @@ from benchmark.batches.batch import Batch
 from benchmark.losses import IGNORE, ce_dice
 from benchmark.method import Clock
 from methods.bcp import BCP, largest_components
-from tests.batches import batch, task, terms, unlabelled
+from tests.batches import batch, calls, softmax, task, terms, unlabelled
 from tests.factories import method_testbed
 
 
@@ -25,19 +25,10 @@ def learner(phase="both", **more):
 
 
 def seen(method, labelled, images, step=0):
-    """All terms of a step, the images that the student saw, and its logits, whose gradient will be kept."""
-    inputs, outputs = [], []
-
-    def keep(module, given, output):
-        output.retain_grad()
-        inputs.append(given[0])
-        outputs.append(output)
-
-    handle = method.net.register_forward_hook(keep)
+    """All terms of a step, the images that the student saw, and its logits."""
+    made = calls(method.net)
     torch.manual_seed(step)
-    found = terms(method, labelled, images, Clock(10))
-    handle.remove()
-    return found, inputs, outputs
+    return terms(method, labelled, images, Clock(10)), *zip(*made, strict=True)
 
 
 def box_of(method, step=0):
@@ -74,8 +65,7 @@ def test_each_region_is_taught_by_its_own_label_averaged_over_itself():
         for term, label, region, weight in (
             (f"supervised/{name}", truth, labelled_region, 1.0), (f"unlabelled/{name}", pseudo, ~labelled_region, 0.3),
         ):
-            p = np.exp(z.detach().double().numpy())
-            p /= p.sum(1, keepdims=True)
+            p = softmax(z)
             hot = np.stack([label == 0, label == 1], 1)
             nll = -np.log((p * hot).sum(1))[:, region].mean()
             overlap, squares = (p * hot)[..., region].sum(-1), (p**2 + hot)[..., region].sum(-1)

@@ -7,8 +7,7 @@ import torch
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.freematch import FreeMatch
-from tests.batches import softmax, task
-from tests.test_fixmatch import mixed, nll, pasted, spied
+from tests.batches import mixed, nll, pasted, softmax, spied, task
 
 
 def test_averages_follow_the_batch_and_start_at_chance():

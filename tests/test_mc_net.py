@@ -10,12 +10,7 @@ from torch import nn
 from benchmark.errors import NotApplicable
 from benchmark.method import Clock
 from methods.mc_net import MCNet, interpolations, sharpen
-from tests.batches import batch, task, terms, unlabelled
-
-
-def softmax(logits):
-    power = np.exp(logits.detach().double().numpy())
-    return power / power.sum(1, keepdims=True)
+from tests.batches import batch, softmax, task, terms, unlabelled
 
 
 def sharp(p, temperature):

@@ -23,11 +23,9 @@ from methods import _text_prototypes
 from methods._text_prototypes import Anchors, Prompts, packaged, word_pieces
 from methods.mpamatch import WIDTH, MPAMatch
 from methods.unimatch import UniMatch
-from tests.batches import batch, gradients, task, terms
+from tests.batches import batch, gradients, labels_by_stream, mixed, moderate, task, terms
 from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.factories import method_testbed
-from tests.test_fixmatch import mixed, moderate
-from tests.test_unimatch import labels_by_stream
 
 STREAMED = ("coarse", "fine", "label", "clock")
 UNIMATCHS = ("supervised", "strong", "strong2", "features")

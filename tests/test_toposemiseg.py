@@ -8,7 +8,7 @@ from benchmark.batches.batch import Batch
 from benchmark.method import Clock, Phase
 from methods._persistence import topological_terms
 from methods.toposemiseg import TopoSemiSeg, foregrounds
-from tests.batches import assert_teacher_follows, batch, softmax, task, terms, unlabelled
+from tests.batches import assert_teacher_follows, batch, calls, softmax, task, terms, unlabelled
 
 
 def two_views():
@@ -24,13 +24,11 @@ def in_phase(name, **more):
 
 
 def test_student_sees_the_photometric_view_and_teacher_the_weak_one():
-    method, data, seen = TopoSemiSeg(task()), two_views(), {"student": [], "teacher": []}
-    method.net.register_forward_pre_hook(lambda _, given: seen["student"].append(given[0]))
-    method.teacher.net.register_forward_pre_hook(lambda _, given: seen["teacher"].append(given[0]))
-    labelled = batch()
+    method, labelled, data = TopoSemiSeg(task()), batch(), two_views()
+    student, teacher = calls(method.net), calls(method.teacher.net)
     terms(method, labelled, data, Clock(10))
-    assert [id(x) for x in seen["student"]] == [id(labelled.weak), id(data.photometric)]
-    assert [id(x) for x in seen["teacher"]] == [id(data.weak)]
+    assert [id(image) for image, _ in student] == [id(labelled.weak), id(data.photometric)]
+    assert [id(image) for image, _ in teacher] == [id(data.weak)]
 
 
 @pytest.mark.parametrize("ramp", ["sigmoid", "constant"])

@@ -9,8 +9,7 @@ import torch
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.unimatch_v2 import UniMatchV2, complementary_dropout
-from tests.batches import batch, gradients, task, terms, train
-from tests.test_fixmatch import labels_of, mixed, nll, pasted
+from tests.batches import batch, calls, gradients, labels_of, mixed, nll, pasted, task, terms, train
 
 
 def learner(**more):
@@ -23,17 +22,9 @@ def learner(**more):
 
 
 def spied(method, images, clock=None):
-    """All terms, and the student's logits of both strong views, whose gradient will be kept."""
-    outputs = []
-
-    def keep(module, inputs, output):
-        output.retain_grad()
-        outputs.append(output)
-
-    handle = method.net.head.register_forward_hook(keep)
-    found = terms(method, batch(), images, clock or Clock(10))
-    handle.remove()
-    return found, outputs[-1]
+    """All terms, and the student's logits of both strong views."""
+    heads = calls(method.net.head)
+    return terms(method, batch(), images, clock or Clock(10)), heads[-1][1]
 
 
 def test_of_every_channel_one_view_has_the_double_and_half_of_the_images_keep_all():
