@@ -47,9 +47,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """In CI, which installs the tools of `tex`, `browser` and `slurm` tests, such a test that is skipped has failed."""
+    """In CI, which installs what `tex`, `browser`, `slurm` and `minilm` tests need, one that is skipped has failed."""
     report = yield
-    tools = {"tex", "browser", "slurm"} & {marker.name for marker in item.iter_markers()}
+    tools = {"tex", "browser", "slurm", "minilm"} & {marker.name for marker in item.iter_markers()}
     if report.skipped and tools and os.environ.get("SEMIHISTO_TOOLS") == "all":
         report.outcome, report.longrepr = "failed", f"skipped although all tools should be here: {report.longrepr}"
     return report

@@ -322,6 +322,8 @@ def test_every_class_needs_a_name_and_the_package_a_line(package, monkeypatch, t
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.minilm
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("all_minilm_l6_v2") is None, reason="MiniLM's package is not here")
 def test_the_real_encoder_knows_what_is_alike():
     tensors, vocabulary = packaged()
