@@ -1,11 +1,20 @@
 """Rendered batches made by hand, and second implementations in NumPy, for tests of methods."""
 
+from typing import Any
+
 import numpy as np
 import torch
+from torch import nn
 
-from benchmark.batches.batch import Batch
+from benchmark.batches.batch import Batch, paste
+from benchmark.losses import IGNORE
 from benchmark.method import Clock, Task
 from benchmark.targets import boundary, signed_distance
+
+BOXES = {
+    "strong": torch.tensor([[4, 6, 20, 26], [0, 0, 10, 32], [0, 0, 0, 0]]),
+    "strong2": torch.tensor([[0, 0, 0, 0], [9, 1, 30, 17], [2, 2, 9, 9]]),
+}
 
 
 def task(**more) -> Task:
@@ -38,10 +47,47 @@ def unlabelled(size: int = 32, count: int = 2, seed: int = 5, **more) -> Batch:
     return Batch(torch.arange(count), weak=batch(size, count, seed).weak, **more)
 
 
+def mixed(seed: int = 5) -> Batch:
+    """Three unlabelled images with two strong views: another contrast, noise, and CutMix by BOXES."""
+    weak, generator = unlabelled(count=3, seed=seed).weak, torch.Generator().manual_seed(seed)
+    views = {}
+    for view, contrast in (("strong", 0.6), ("strong2", 1.4)):
+        noise = 0.2 * torch.randn(weak.shape, generator=generator)
+        views[view] = paste(contrast * weak + noise, BOXES[view])
+    return unlabelled(count=3, seed=seed, boxes=BOXES, **views)
+
+
 def terms(method, labelled, without_label, clock) -> dict[str, torch.Tensor]:
     """All of a method's losses, whether it returns or yields them."""
     answer = method.losses(labelled, without_label, clock)
     return dict(answer) if isinstance(answer, dict) else {k: v for part in answer for k, v in part.items()}
+
+
+def calls(module: nn.Module, keep_grad: bool = False) -> list[tuple[Any, ...]]:
+    """What a module is given from now on, and the output last, call by call; its gradient will be kept, if asked."""
+    found = []
+
+    def note(module, given, output):
+        if keep_grad and output.requires_grad:
+            output.retain_grad()
+        found.append((*given, output))
+
+    module.register_forward_hook(note)
+    return found
+
+
+def spied(method, images, clock=None) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """All terms, and the network's logits of every view, whose gradient will be kept."""
+    made = calls(method.net, keep_grad=True)
+    found = terms(method, batch(), images, clock or Clock(10))
+    views = ("weak", "strong", "strong2")
+    return found, {view: out for image, out in made for view in views if image is getattr(images, view, None)}
+
+
+def moderate(method, images) -> float:
+    """Certain are half of the pixels at this threshold, for these weights."""
+    with torch.no_grad():
+        return method.net(images.weak).softmax(1).amax(1).median().item()
 
 
 def train(method, clock, steps, without_label) -> None:
@@ -86,3 +132,39 @@ def dice(logits: torch.Tensor, label: torch.Tensor) -> float:
     y = np.moveaxis(np.eye(p.shape[1])[label.numpy()], -1, 1)
     overlap = 2 * (p * y).sum((2, 3)) + 1
     return float((1 - overlap / ((p**2).sum((2, 3)) + y.sum((2, 3)) + 1)).mean())
+
+
+def nll(logits: torch.Tensor, labels: np.ndarray) -> float:
+    """Cross-entropy in NumPy, summed over the pixels with a label and divided by all."""
+    z = logits.detach().double().numpy()
+    log_p = z - z.max(1, keepdims=True)
+    log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
+    chosen = np.take_along_axis(log_p, np.where(labels == IGNORE, 0, labels)[:, None], 1)[:, 0]
+    return -(chosen * (labels != IGNORE)).sum() / labels.size
+
+
+def labels_of(logits: torch.Tensor, threshold: float) -> np.ndarray:
+    """Pseudo-labels in NumPy, 255 below the threshold."""
+    z = logits.detach().float().numpy()
+    e = np.exp(z - z.max(1, keepdims=True))
+    q = e / e.sum(1, keepdims=True)
+    return np.where(q.max(1) >= threshold, q.argmax(1), IGNORE)
+
+
+def pasted(labels: np.ndarray, view: str) -> np.ndarray:
+    """CutMix in NumPy: the rectangle of the next image, and the first image's into the last."""
+    answer = labels.copy()
+    for slot, (y0, x0, y1, x1) in enumerate(BOXES[view].tolist()):
+        answer[slot, y0:y1, x0:x1] = labels[(slot + 1) % len(labels), y0:y1, x0:x1]
+    return answer
+
+
+def labels_by_stream(logits, threshold):
+    """Pseudo-labels in NumPy: mixed for the strong views, as they are for the dropped features."""
+    own = labels_of(logits["weak"], threshold)
+    return {"strong": pasted(own, "strong"), "strong2": pasted(own, "strong2"), "features": own}
+
+
+def taught(gradient: torch.Tensor) -> np.ndarray:
+    """The labels that a cross-entropy's gradient at the logits pulls to; 255 where it is exactly 0."""
+    return torch.where(gradient.abs().sum(1) == 0, IGNORE, gradient.argmin(1)).numpy()

@@ -47,9 +47,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """In CI, which installs the tools of `tex`, `browser` and `slurm` tests, such a test that is skipped has failed."""
+    """In CI, which installs what `tex`, `browser`, `slurm` and `minilm` tests need, one that is skipped has failed."""
     report = yield
-    tools = {"tex", "browser", "slurm"} & {marker.name for marker in item.iter_markers()}
+    tools = {"tex", "browser", "slurm", "minilm"} & {marker.name for marker in item.iter_markers()}
     if report.skipped and tools and os.environ.get("SEMIHISTO_TOOLS") == "all":
         report.outcome, report.longrepr = "failed", f"skipped although all tools should be here: {report.longrepr}"
     return report
@@ -59,6 +59,26 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 def _one_thread() -> None:
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+def _folder_with(name: str, images: int) -> Path:
+    """The folder of raw data sets that has this one, of so many images and masks: the user's, or the one beside us."""
+    for folder in (Path(os.environ.get("SEMIHISTO_DATA") or ROOT / "data"), ROOT.parent / "shared" / "data"):
+        if sum(path.suffix in {".bmp", ".png"} for path in (folder / name).rglob("*")) == images:
+            return folder
+    pytest.skip(f"the images of {name} are not here")
+
+
+@pytest.fixture(scope="session")
+def real_glas() -> Path:
+    """A folder of raw data sets, with the real GlaS."""
+    return _folder_with("glas", 330)
+
+
+@pytest.fixture(scope="session")
+def real_ebhi() -> Path:
+    """A folder of raw data sets, with the quarter of EBHI-Seg that has lists in configs/splits."""
+    return _folder_with("ebhi-seg", 1066)
 
 
 def command(*arguments: str, timeout: float = 300, **options) -> subprocess.CompletedProcess[str]:

@@ -7,8 +7,7 @@ import torch
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.ad_mt import ADMT, weighted_mean
-from tests.batches import batch, softmax, task, terms
-from tests.test_fixmatch import mixed
+from tests.batches import batch, calls, mixed, softmax, task, terms
 
 BOX = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
 BOX[..., 5:20, 9:30] = True
@@ -71,9 +70,9 @@ def test_two_teachers_that_agree_cannot_be_overruled_where_only_conflicts_may_be
 @pytest.mark.parametrize("turn", [0, 1])
 def test_the_view_changes_with_the_turn_and_labels_are_mixed_with_it(turn, monkeypatch):
     monkeypatch.setattr("methods.ad_mt.random_boxes", lambda image, area: BOX.expand(3, 1, 32, 32))
-    method, batch_u, seen = learner(turn, threshold=0.55, weight=3.0), images(), []
+    method, batch_u = learner(turn, threshold=0.55, weight=3.0), images()
     labels, _ = expected_labels(method, batch_u.weak)
-    method.net.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    seen = calls(method.net)
     found = terms(method, batch(), batch_u, Clock(10))["taught"].item()
     view, logits = seen[-1]
     if turn:

@@ -25,7 +25,6 @@ from benchmark.runs.request import Request, specify
 from tests.conftest import invoke, one_line_error, read_records, tiny_settings
 from tests.factories import method_testbed
 from tests.own_folder import write_folder
-from tests.test_glas import DATA
 from tools import annotation_lists
 
 SPARSE = {"labels.glands": 0.3}
@@ -230,10 +229,10 @@ def test_the_committed_lists_follow_from_names_and_numbers_of_glands():
 
 @pytest.mark.glas
 @pytest.mark.slow
-@pytest.mark.skipif(DATA is None, reason="the GlaS images are not here")
-@pytest.mark.parametrize("name", ["glas", "ebhi_gland"])
-def test_the_committed_lists_and_checksums_are_those_of_the_real_masks(name):
-    made = annotation_lists.text(annotation_lists.lists(load_prepared(name, 64, raw=DATA)))
+@pytest.mark.parametrize(("name", "folder"), [("glas", "real_glas"), ("ebhi_gland", "real_ebhi")])
+def test_the_committed_lists_and_checksums_are_those_of_the_real_masks(name, folder, request):
+    prepared = load_prepared(name, 64, raw=request.getfixturevalue(folder))
+    made = annotation_lists.text(annotation_lists.lists(prepared))
     assert made == (CONFIGS / "annotations" / f"{name}.json").read_text()
 
 

@@ -12,8 +12,7 @@ from benchmark.method import Clock
 from methods._boxes import beta_shares, random_boxes
 from methods._intensity import OPERATIONS, change
 from methods.augseg import AugSeg, sureness
-from tests.batches import batch, task, terms, unlabelled
-from tests.test_fixmatch import nll
+from tests.batches import batch, calls, nll, task, terms, unlabelled
 
 
 def picture(seed=0, count=1, size=32):
@@ -98,9 +97,8 @@ def test_boxes_lie_within_the_image_and_have_the_area():
 def learned(monkeypatch):
     """What the student saw of mixed images, its logits and all terms, where all images are as sure as `rho`."""
     def learn(method, rho):
-        images, seen = unlabelled(count=3), []
+        images, seen = unlabelled(count=3), calls(method.net)
         monkeypatch.setattr("methods.augseg.sureness", lambda logits: torch.full((3,), rho))
-        method.net.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
         torch.manual_seed(0)
         found = terms(method, batch(), images, Clock(10))
         return images, *seen[-1], found
@@ -148,23 +146,20 @@ def test_the_strong_view_changes_true_intensities_and_returns_to_the_normalised_
         ratio = (method.strong(image) * std + mean) / picture(count=3).clamp(min=1e-3)
     bright = ratio[picture(count=3) > 0.1]
     assert bright.min() > 0.04 and bright.max() < 0.96  # towards true black, by a factor
-    seen = []
-    method.net.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    images = unlabelled(count=3)
+    images, seen = unlabelled(count=3), calls(method.net)
     images.weak = image
     terms(method, batch(), images, Clock(10))
-    assert not any((seen[-1] == image[k]).all(1).any() for k in range(3))
+    assert not any((seen[-1][0] == image[k]).all(1).any() for k in range(3))
 
 
 def test_help_from_labels_is_drawn_for_every_image(monkeypatch):
-    method, helped = AugSeg(task(), operations=("identity",)), []
+    method, images = AugSeg(task(), operations=("identity",)), unlabelled(count=3)
     method.strong = lambda image: image
     monkeypatch.setattr("methods.augseg.sureness", lambda logits: torch.tensor([1.0, 0.0, 1.0]))
     monkeypatch.setattr("methods.augseg.random_boxes", lambda image, area: torch.ones(3, 1, 32, 32, dtype=torch.bool))
-    method.net.register_forward_hook(lambda module, inputs, output: helped.append(inputs[0]))
-    images = unlabelled(count=3)
+    seen = calls(method.net)
     terms(method, batch(), images, Clock(10))
-    assert torch.equal(helped[-1], torch.stack([batch().weak[1], images.weak[2], images.weak[0]]))
+    assert torch.equal(seen[-1][0], torch.stack([batch().weak[1], images.weak[2], images.weak[0]]))
 
 
 def test_an_unknown_operation_is_refused():

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from benchmark.conformance.checks import CHECKS
 from benchmark.conformance.testbed import SMALL, advance, differences, frozen
-from benchmark.method import Clock, Phase
+from benchmark.method import Clock
 from benchmark.numerics import Numerics
 from benchmark.registry import METHODS
 from benchmark.training.cuda_graph import WARM_UP, CudaGraphStep, why_eager
@@ -228,25 +228,6 @@ def test_captured_and_eager_losses_are_the_same(method):
 @pytest.mark.parametrize("method", [pytest.param(name, marks=GPU) for name in METHODS.names()])
 def test_a_captured_run_repeats_and_resumes_exactly(method):
     CHECKS["resumes_exactly"](on_the_gpu(method, "on"))
-
-
-class TwoPhases(Supervised):
-    """Another loss in the second half."""
-
-    phases = {"first": Phase(0.0), "second": Phase(0.5)}
-
-    def losses(self, labelled, unlabelled, clock):
-        terms = next(super().losses(labelled, unlabelled, clock))
-        return terms if self.phase == "first" else {"late": 3 * terms["supervised"]}
-
-
-@on_gpu
-def test_every_phase_has_a_graph_of_its_own(monkeypatch):
-    monkeypatch.setattr(METHODS, "load", lambda name: TwoPhases)
-    captured, eager = on_the_gpu("supervised", "on").build(), on_the_gpu("supervised", "off").build()
-    rows, others = advance(captured, 0, 8), advance(eager, 0, 8)
-    assert [list(row) for row in rows] == [["supervised"]] * 4 + [["late"]] * 4
-    assert [list(row.values()) for row in rows] == [pytest.approx(list(row.values()), rel=1e-4) for row in others]
 
 
 @pytest.mark.parametrize("method", ["mean_teacher", "semimoe", "unimatch", "cct"])

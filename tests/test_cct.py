@@ -11,7 +11,7 @@ from benchmark.method import Clock
 from methods import _feature_perturbations
 from methods._cct_decoders import light_decoder
 from methods.cct import CCT
-from tests.batches import batch, softmax, task, terms, unlabelled
+from tests.batches import batch, calls, softmax, task, terms, unlabelled
 
 NONE = {
     "vat": 0, "dropout": 0, "cutout": 0, "context_mask": 0, "object_mask": 0, "feature_drop": 0, "feature_noise": 0,
@@ -22,13 +22,6 @@ PUBLISHED = {"decoders": "full", "supervise_auxiliary": True, "detach": False}
 def few(**more):
     """One decoder of every kind."""
     return CCT(task(), **(dict.fromkeys(NONE, 1) | more))
-
-
-def watch_auxiliary(method):
-    """What goes into the auxiliary decoders together, and what comes out, call by call."""
-    calls = []
-    method.auxiliary.register_forward_hook(lambda module, inputs, output: calls.append((*inputs, output)))
-    return calls
 
 
 def gradient(module):
@@ -74,9 +67,9 @@ def test_a_light_decoder_starts_without_a_chequerboard_and_with_the_size_of_its_
 def test_consistency_is_the_mean_squared_distance_of_the_decoders_from_the_main_prediction(more):
     method, clock = few(weight=7.0, ramp_until=0.5, **more), Clock(20)
     clock.step.fill_(4)
-    calls = watch_auxiliary(method)
+    seen = calls(method.auxiliary)
     found = terms(method, batch(), unlabelled(), clock)
-    features, main, others = calls[-1]
+    features, main, others = seen[-1]
     image = unlabelled().weak
     assert torch.allclose(features[-1], method.net.encode(image)[-1]) and torch.allclose(main, method.net(image))
     assert len(others) == (3 if more else 7)
@@ -109,9 +102,9 @@ def test_auxiliary_decoders_learn_from_labelled_images_only_when_supervised(deco
 
 def test_supervision_of_all_heads_is_their_mean():
     method = few(supervise_auxiliary=True)
-    calls = watch_auxiliary(method)
+    seen = calls(method.auxiliary)
     found = terms(method, batch(), unlabelled(), Clock(10))["supervised"].item()
-    _, main, others = calls[0]
+    _, main, others = seen[0]
     mask = batch().mask
     assert torch.allclose(main, method.net(batch().weak))
     expected = [method.task.criterion(logits, mask).item() for logits in (main, *others)]
@@ -137,13 +130,11 @@ def test_every_light_decoder_reads_its_own_perturbation_of_the_deepest_feature(m
 def test_the_published_variant_has_three_further_decoders_of_all_scales(monkeypatch):
     method = CCT(task(), **PUBLISHED)
     assert sum(p.numel() for p in method.parameters()) == 3_713_688  # XNet prints 3.71 M for unet_cct
-    seen, calls = [], watch_auxiliary(method)
+    auxiliary, further = calls(method.auxiliary), [calls(net.decoder) for net in method.auxiliary.nets]
     monkeypatch.setattr(_feature_perturbations, "feature_noise", lambda z: z + 1)
     monkeypatch.setattr(_feature_perturbations, "feature_drop", lambda z: z + 2)
-    for net in method.auxiliary.nets:
-        net.decoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     terms(method, batch(), unlabelled(), Clock(10))
-    features, noisy, dropped, silenced = calls[0][0], *seen[:3]
+    features, noisy, dropped, silenced = auxiliary[0][0], *(seen[0][0] for seen in further)
     for scale, z in enumerate(features):
         assert torch.equal(noisy[scale], z + 1) and torch.equal(silenced[scale], z + 2)
         assert 0.2 < (dropped[scale][z > 0] == 0).float().mean() < 0.4
@@ -153,12 +144,12 @@ def test_the_published_variant_has_three_further_decoders_of_all_scales(monkeypa
 
 @pytest.mark.parametrize(("net", "level"), [("unet_small", 3), ("unet_lite", 2)])
 def test_light_decoders_may_read_the_feature_of_an_eighth_of_the_side(net, level):
-    method, seen = CCT(task(net=net, size=64), **(dict.fromkeys(NONE, 1) | {"reads": "eighth"})), []
-    method.auxiliary.decoders[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
-    calls = watch_auxiliary(method)
+    method = CCT(task(net=net, size=64), **(dict.fromkeys(NONE, 1) | {"reads": "eighth"}))
+    first, auxiliary = calls(method.auxiliary.decoders[0]), calls(method.auxiliary)
     terms(method, batch(64), unlabelled(64), Clock(10))["consistency"].backward()
-    assert seen[-1].shape == calls[-1][0][level].shape and seen[-1].shape[-1] == 8
-    assert all(logits.shape == (2, 2, 64, 64) for logits in calls[-1][2])
+    feature, (features, _, others) = first[-1][0], auxiliary[-1]
+    assert feature.shape == features[level].shape and feature.shape[-1] == 8
+    assert all(logits.shape == (2, 2, 64, 64) for logits in others)
     reached = [p.grad is not None for p in method.net.encoder.parameters()]
     assert any(reached) and not all(reached)  # what is coarser learns nothing from the consistency
 

@@ -150,8 +150,10 @@ STUDENT, NET = {"student": "net", "teacher": "teacher"}, {"prediction": "net"}
 OUTPUTS = {  # the official one first, and the part of the method that predicts it
     "cps": {"first": "first", "second": "second"}, "cross_teaching": {"cnn": "cnn", "transformer": "transformer"},
     "ad_mt": {"student": "net", "first": "first", "second": "second"},
-    **dict.fromkeys(("mean_teacher", "ua_mt", "toposemiseg", "augseg", "weak_teacher_student"), STUDENT),
-    **dict.fromkeys(("fixmatch", "freematch", "unimatch", "ss_net", "st_plus_plus", "cct", "urpc"), NET),
+    **dict.fromkeys(("mean_teacher", "ua_mt", "ict", "toposemiseg", "bcp", "augseg", "unimatch_v2",
+                     "weak_teacher_student"), STUDENT),
+    **dict.fromkeys(("supervised", "entropy_minimisation", "fixmatch", "freematch", "unimatch", "corrmatch", "ss_net",
+                     "st_plus_plus", "cct", "urpc", "dtc"), NET),
 }
 
 

@@ -177,6 +177,8 @@ def test_a_record_of_other_masks_is_stale_and_of_another_folder_told_as_that(wit
     again = run(with_splits, tmp_path, "--overwrite")
     assert again.returncode == 0 and "already done" not in again.stderr
     (record,) = (tmp_path / "results" / "records").glob("*.json")
+    kept = {path.name.split(".", 1)[1] for path in record.parent.iterdir()}
+    assert kept == {"json", "npz", "json.old1", "npz.old1"}, "the old one is set aside"
     assert json.loads(record.read_text())["data"]["fingerprint"] == opened(with_splits, tmp_path).fingerprint
 
 

@@ -10,13 +10,7 @@ from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods._correlation import Correlation, correlated, propagate, regions
 from methods.corrmatch import CorrMatch, mean_of_class_maxima
-from tests.batches import batch, gradients, task, terms
-from tests.test_fixmatch import labels_of, mixed, moderate, nll, pasted, spied
-
-
-def softmax(z):
-    power = np.exp(z)
-    return power / power.sum(1, keepdims=True)
+from tests.batches import batch, gradients, labels_of, mixed, moderate, nll, pasted, softmax, spied, task, terms
 
 
 def test_rows_of_the_affinity_sum_to_1_and_agree_with_numpy():
@@ -28,7 +22,7 @@ def test_rows_of_the_affinity_sum_to_1_and_agree_with_numpy():
     a, b = (np.einsum("kc,bcp->bkp", head.weight.detach().numpy()[:, :, 0, 0], z) + head.bias.detach().numpy()[:, None]
             for head in (module.first, module.second))
     scores = np.einsum("bki,bkj->bij", a, b) / np.sqrt(3)
-    np.testing.assert_allclose(affinity.detach(), softmax(scores.transpose(0, 2, 1)).transpose(0, 2, 1), atol=1e-5)
+    np.testing.assert_allclose(affinity.detach(), softmax(torch.from_numpy(scores).mT).transpose(0, 2, 1), atol=1e-5)
 
 
 def test_logits_are_carried_without_gradient_of_their_own():
@@ -96,7 +90,7 @@ def test_spreading_never_takes_confidence_away_and_a_constant_image_stays_consta
 
 def test_the_threshold_is_an_average_of_the_largest_confidence_of_each_predicted_class():
     logits = torch.tensor([[[2.0, 0.5], [0.0, 0.0]], [[0.0, 0.0], [1.0, 3.0]]]).permute(1, 0, 2)[None]
-    p = softmax(logits.double().numpy())
+    p = softmax(logits)
     expected = np.mean([p[0, kind][p[0].argmax(0) == kind].max() for kind in (0, 1)])
     assert mean_of_class_maxima(logits).item() == pytest.approx(expected, rel=1e-6)
     one_class = torch.stack([torch.ones(1, 2, 2), torch.zeros(1, 2, 2)], 1)
@@ -121,7 +115,7 @@ def test_terms_agree_with_numpy_and_both_views_are_mixed_before_they_are_compare
     threshold = method.threshold.item()
     plain = labels_of(weak, threshold)
     sure = pasted(plain != IGNORE, "strong")
-    q, p = (softmax(z.double().numpy()) for z in (weak, strong))
+    q, p = (softmax(z) for z in (weak, strong))
     q = np.stack([pasted(q[:, kind], "strong") for kind in (0, 1)], 1)
     kl = ((q * np.log(q / p)).sum(1) * sure).mean()
     assert found["kl"].item() == pytest.approx(0.5 * 0.5 * 3 * kl, rel=1e-3)

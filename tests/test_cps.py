@@ -5,8 +5,7 @@ import torch
 
 from benchmark.method import Clock
 from methods.cps import CPS
-from tests.batches import batch, dice, task, terms, unlabelled
-from tests.test_fixmatch import nll
+from tests.batches import batch, dice, nll, task, terms, unlabelled
 
 
 def test_the_two_networks_are_of_one_kind_and_start_different():

@@ -10,7 +10,7 @@ from benchmark.method import Clock
 from benchmark.nets.swin_unet import SwinUNet
 from benchmark.nets.unet import UNet
 from methods.cross_teaching import CrossTeaching
-from tests.batches import batch, dice, task, terms, unlabelled
+from tests.batches import batch, calls, dice, task, terms, unlabelled
 
 SMALL = {"transformer": "swin_unet_small"}
 
@@ -24,9 +24,6 @@ def test_a_cnn_and_a_transformer_without_a_common_weight():
     assert isinstance(method.cnn, UNet) and isinstance(method.transformer, SwinUNet)
     own, others = ({id(p) for p in net.parameters()} for net in (method.cnn, method.transformer))
     assert not own & others and own | others == {id(p) for p in method.parameters()}
-    image = unlabelled().weak
-    cnn, transformer = method.eval().predict(image).values()
-    assert not torch.allclose(cnn, transformer, atol=1e-3)
 
 
 def test_each_is_taught_the_argmax_of_the_other_by_dice_and_not_its_own():
@@ -54,11 +51,10 @@ def test_a_term_moves_its_own_network_alone_and_no_gradient_flows_through_pseudo
 
 
 def test_both_networks_pass_labelled_and_unlabelled_images_apart():
-    method, seen = CrossTeaching(task(), **SMALL), []
-    for net in (method.cnn, method.transformer):
-        net.register_forward_hook(lambda module, images, logits: seen.append(len(images[0])))
+    method = CrossTeaching(task(), **SMALL)
+    seen = [calls(net) for net in (method.cnn, method.transformer)]
     terms(method, batch(count=2), unlabelled(count=3), Clock(10))
-    assert seen == 2 * [2, 3]
+    assert [[len(image) for image, _ in each] for each in seen] == [[2, 3], [2, 3]]
 
 
 def test_each_network_has_an_optimiser_group_of_its_own():

@@ -22,9 +22,8 @@ from benchmark.errors import UserError
 from benchmark.paths import CONFIGS
 from benchmark.runs.request import Request
 from benchmark.runs.run import RunOptions, run_or_load
-from tests.conftest import ROOT, TINY
+from tests.conftest import TINY
 
-REAL = ROOT.parent / "shared" / "data" / "ebhi-seg"
 PATIENTS = [f"20{number:05}" for number in range(60)]
 EDGES = np.array([0, 100, 127, 128, 253, 255], np.uint8)
 
@@ -218,11 +217,12 @@ def test_a_wrong_layout_gets_one_clear_line(tree: Path, tmp_path: Path, case: st
         opened(tmp_path, tmp_path / "prepared")
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the EBHI-Seg images are not here")
 @pytest.mark.parametrize(("name", "images", "patients", "tested"), [
     ("ebhi_gland", 334, 70, [88, 116, 130]), ("ebhi_cancer", 199, 27, [53, 63, 83])])
-def test_the_real_quarter(tmp_path: Path, name: str, images: int, patients: int, tested: list[int]) -> None:
-    data = opened(REAL.parent, tmp_path, name)
+def test_the_real_quarter(
+    real_ebhi: Path, tmp_path: Path, name: str, images: int, patients: int, tested: list[int],
+) -> None:
+    data = opened(real_ebhi, tmp_path, name)
     assert (len(data.ids), len({*data.groups["patient"]}), len(data.unmasked)) == (images, patients, 0)
     assert compare(data) == (True, [f"{name}/quarter: the same lists"])
     assert data.fingerprint_of("quarter") == data.fingerprint, "as committed records have it"

@@ -135,15 +135,6 @@ def test_settings_of_the_file_are_every_rows_unless_it_has_its_own(tmp_path):
         plan(read_experiment(str(path)), tmp_path, "cpu")
 
 
-def test_an_unknown_experiment_and_an_empty_choice_are_told(tmp_path):
-    with pytest.raises(UserError, match="Did you mean 'demo'"):
-        read_experiment("dmeo")
-    with pytest.raises(UserError, match="there is"):
-        plan(read_experiment("demo"), tmp_path, "cpu", {"method": ["nothing"]})
-    with pytest.raises(UserError, match="known are"):
-        plan(read_experiment("demo"), tmp_path, "cpu", {"colour": "blue"})
-
-
 def test_an_experiments_settings_are_those_of_the_same_run_with_set():
     cell = read_experiment("ablation_experts").cells[0]
     by_hand = replace(cell.request, overrides=cell.request.experiment, experiment={})

@@ -4,79 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.batches.batch import Batch, paste
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.fixmatch import FixMatch
-from tests.batches import batch, gradients, task, terms, unlabelled
-
-BOXES = {
-    "strong": torch.tensor([[4, 6, 20, 26], [0, 0, 10, 32], [0, 0, 0, 0]]),
-    "strong2": torch.tensor([[0, 0, 0, 0], [9, 1, 30, 17], [2, 2, 9, 9]]),
-}
-
-
-def mixed(seed: int = 5) -> Batch:
-    """Three unlabelled images with two strong views: another contrast, noise, and CutMix by BOXES."""
-    weak, generator = unlabelled(count=3, seed=seed).weak, torch.Generator().manual_seed(seed)
-    views = {}
-    for view, contrast in (("strong", 0.6), ("strong2", 1.4)):
-        noise = 0.2 * torch.randn(weak.shape, generator=generator)
-        views[view] = paste(contrast * weak + noise, BOXES[view])
-    return unlabelled(count=3, seed=seed, boxes=BOXES, **views)
-
-
-def moderate(method, images) -> float:
-    """Certain are half of the pixels at this threshold, for these weights."""
-    with torch.no_grad():
-        return method.net(images.weak).softmax(1).amax(1).median().item()
-
-
-def spied(method, images, clock=None) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """All terms, and the network's logits of every view, whose gradient will be kept."""
-    logits = {}
-
-    def keep(module, inputs, output):
-        for view in ("weak", "strong", "strong2"):
-            if inputs[0] is getattr(images, view, None):
-                logits[view] = output
-                if output.requires_grad:
-                    output.retain_grad()
-
-    handle = method.net.register_forward_hook(keep)
-    found = terms(method, batch(), images, clock or Clock(10))
-    handle.remove()
-    return found, logits
-
-
-def labels_of(logits: torch.Tensor, threshold: float) -> np.ndarray:
-    """Pseudo-labels in NumPy, 255 below the threshold."""
-    z = logits.detach().float().numpy()
-    e = np.exp(z - z.max(1, keepdims=True))
-    q = e / e.sum(1, keepdims=True)
-    return np.where(q.max(1) >= threshold, q.argmax(1), IGNORE)
-
-
-def pasted(labels: np.ndarray, view: str) -> np.ndarray:
-    """CutMix in NumPy: the rectangle of the next image, and the first image's into the last."""
-    answer = labels.copy()
-    for slot, (y0, x0, y1, x1) in enumerate(BOXES[view].tolist()):
-        answer[slot, y0:y1, x0:x1] = labels[(slot + 1) % len(labels), y0:y1, x0:x1]
-    return answer
-
-
-def nll(logits: torch.Tensor, labels: np.ndarray) -> float:
-    """Cross-entropy in NumPy, summed over the pixels with a label and divided by all."""
-    z = logits.detach().double().numpy()
-    log_p = z - z.max(1, keepdims=True)
-    log_p = log_p - np.log(np.exp(log_p).sum(1, keepdims=True))
-    chosen = np.take_along_axis(log_p, np.where(labels == IGNORE, 0, labels)[:, None], 1)[:, 0]
-    return -(chosen * (labels != IGNORE)).sum() / labels.size
-
-
-def taught(gradient: torch.Tensor) -> np.ndarray:
-    """The labels that a cross-entropy's gradient at the logits pulls to; 255 where it is exactly 0."""
-    return torch.where(gradient.abs().sum(1) == 0, IGNORE, gradient.argmin(1)).numpy()
+from tests.batches import BOXES, batch, gradients, labels_of, mixed, moderate, nll, pasted, spied, task, taught, terms
 
 
 def test_rectangles_are_taught_the_labels_of_their_image_and_pixels_below_the_threshold_have_no_gradient():

@@ -1,23 +1,17 @@
 """The slice on real glands; skipped where the images are not at hand."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
 from benchmark.registry import METHODS
-from tests.conftest import ROOT, invoke
+from tests.conftest import invoke
 
-FOLDERS = [Path(os.environ.get("SEMIHISTO_DATA", ROOT / "data")), ROOT.parent / "shared" / "data"]
-DATA = next((folder for folder in FOLDERS if (folder / "glas" / "Grade.csv").is_file()), None)
-pytestmark = [
-    pytest.mark.glas, pytest.mark.slow, pytest.mark.skipif(DATA is None, reason="the GlaS images are not here"),
-]
+pytestmark = [pytest.mark.glas, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("method", METHODS.names())
-def test_a_short_run_on_real_glands(method, tmp_path):
+def test_a_short_run_on_real_glands(method, real_glas, tmp_path):
     """32 steps, far too few for a score; the whole path from released files to a record, and a loss that falls."""
     settings: dict[str, object] = {
         "data.size": 64, "train.steps": 32, "train.batch_labelled": 2, "train.batch_unlabelled": 2, "evaluate.times": 2,
@@ -31,7 +25,7 @@ def test_a_short_run_on_real_glands(method, tmp_path):
         settings |= {"method.alpha": 1, "method.alpha_end": 1}  # else the supervised term's weight falls
     pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     result = invoke(
-        "run", "--method", method, "--dataset", "glas", "--preset", "quick", "--ratio", "20", "--data", DATA,
+        "run", "--method", method, "--dataset", "glas", "--preset", "quick", "--ratio", "20", "--data", real_glas,
         "--results", tmp_path, "--json", *pairs,
     )
     record = json.loads(result.stdout)

@@ -383,6 +383,7 @@ def test_mistakes_are_one_line(experiment, tmp_path):
     assert "--launcher slurm" in one_line_error(invoke("grid", "demo", "--print"))
     assert "--launcher slurm" in one_line_error(invoke("grid", "demo", "--sbatch=--time=1"))
     assert "KEY=VALUE" in one_line_error(invoke("grid", "demo", "--only", "method"))
+    assert "known are" in one_line_error(invoke("grid", "demo", "--only", "colour=blue"))
     both = invoke("grid", "main", "--only", "method=semimoe", "--only", "ratio=100", "--dry-run")
     assert "no run has all of these" in one_line_error(both)
     second = invoke("grid", "main", "--only", "ratio=10", "--only", "ratio=30")

@@ -32,15 +32,6 @@ def test_the_term_is_the_squared_distance_to_the_blended_predictions():
     assert found == pytest.approx(3 * ((p - share * q - (1 - share) * q[[1, 2, 0]]) ** 2).mean(), rel=1e-4)
 
 
-@pytest.mark.parametrize(("share", "order"), [(1.0, [0, 1, 2]), (0.0, [1, 2, 0])])
-def test_a_share_of_0_or_1_is_consistency_with_one_image(share, order):
-    method, images = learner([share] * 3, weight=1.0), unlabelled(count=3)
-    found = terms(method, batch(), images, Clock(10))["consistency"].item()
-    image = images.weak[order]
-    error = (method.net(image).softmax(1) - method.teacher(image).softmax(1)).square().mean()
-    assert found == pytest.approx(error.item(), rel=1e-5)
-
-
 def test_every_image_has_a_share_of_its_own_from_the_beta_distribution():
     image = torch.zeros(4000, 1, 1, 1)
     torch.manual_seed(0)
@@ -75,17 +66,3 @@ def test_the_consistency_grows_along_the_sigmoid_and_the_supervised_loss_does_no
     nll = -np.log(np.take_along_axis(softmax(logits), mask.numpy()[:, None], 1)).mean()
     for one in found:
         assert one["supervised"].item() == pytest.approx(nll + dice(logits, mask), rel=1e-4)
-
-
-def test_the_student_is_official():
-    method, image = learner().eval(), unlabelled().weak
-    student, teacher = method.predict(image).values()
-    assert torch.equal(student, method.net(image)) and torch.equal(teacher, method.teacher.net(image))
-    assert not torch.allclose(student, teacher, atol=1e-2)
-
-
-def test_the_teacher_predicts_the_unblended_images():
-    method, images, seen = learner([0.5, 0.5, 0.5]), unlabelled(count=3), []
-    method.teacher.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    terms(method, batch(), images, Clock(10))
-    assert len(seen) == 1 and seen[0] is images.weak

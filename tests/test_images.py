@@ -24,9 +24,8 @@ from benchmark.data.images import (
     read_mask,
     unpacked,
 )
-from tests.conftest import ROOT, complaint
+from tests.conftest import complaint
 
-REAL = ROOT.parent / "shared" / "data"
 ORIENTATION = 0x0112  # EXIF
 ROWS, COLUMNS = np.mgrid[:48, :64]
 IDS = np.where((ROWS // 16 + COLUMNS // 16) % 2, ROWS // 16 * 4 + COLUMNS // 16 + 1, 0).astype(np.uint8)
@@ -118,9 +117,9 @@ def test_tiles_with_little_tissue_are_told_from_masks() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not REAL.is_dir(), reason="the images of GlaS and EBHI-Seg are not here")
-def test_every_real_mask_is_known_and_no_real_image_is_taken_for_one() -> None:
-    files = [path for path in sorted(REAL.rglob("*")) if path.suffix in images.EXTENSIONS]
+def test_every_real_mask_is_known_and_no_real_image_is_taken_for_one(real_glas: Path, real_ebhi: Path) -> None:
+    folders = (real_glas / "glas", real_ebhi / "ebhi-seg")
+    files = [path for folder in folders for path in folder.rglob("*") if path.suffix in images.EXTENSIONS]
     masks = {path for path in files if path.stem.endswith("_anno") or path.parent.name == "label"}
     taken = {path for path in files if looks_like_a_mask(read_image(path))}
     assert taken == masks and len(masks) == len(files) / 2 == 698

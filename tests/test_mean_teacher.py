@@ -47,17 +47,6 @@ def test_a_teacher_that_equals_its_student_agrees_with_it_only_with_statistics_o
     assert (terms(method, batch(), unlabelled(), clock)["consistency"].item() < 1e-9) == agree
 
 
-def test_teacher_stands_still_once_the_clock_is_stopped():
-    method, clock = MeanTeacher(task()), Clock(20)
-    clock.step.fill_(7)
-    clock.stopped.fill_(True)
-    before = [p.clone() for p in method.teacher.parameters()]
-    with torch.no_grad():
-        next(method.net.parameters()).add_(1)
-    method.after_step(clock)
-    assert all(torch.equal(a, b) for a, b in zip(before, method.teacher.parameters(), strict=True))
-
-
 def test_counted_in_epochs_the_teacher_is_the_student_for_an_epoch_and_lags_by_whole_ones():
     """XNet: alpha 0 in the first epoch, 1/2 in the second, 10/11 in the eleventh, at most `decay`."""
     clock = Clock(1000, steps_an_epoch=5)

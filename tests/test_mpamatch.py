@@ -23,11 +23,9 @@ from methods import _text_prototypes
 from methods._text_prototypes import Anchors, Prompts, packaged, word_pieces
 from methods.mpamatch import WIDTH, MPAMatch
 from methods.unimatch import UniMatch
-from tests.batches import batch, gradients, task, terms
+from tests.batches import batch, gradients, labels_by_stream, mixed, moderate, task, terms
 from tests.conftest import invoke, one_line_error, tiny_settings
 from tests.factories import method_testbed
-from tests.test_fixmatch import mixed, moderate
-from tests.test_unimatch import labels_by_stream
 
 STREAMED = ("coarse", "fine", "label", "clock")
 UNIMATCHS = ("supervised", "strong", "strong2", "features")
@@ -143,18 +141,6 @@ def test_prototypes_are_the_moving_average_of_the_means_over_labelled_pixels():
             expected[kind] = alpha * expected[kind] + (1 - alpha) * z[few == kind].mean(0)
         np.testing.assert_allclose(method.prototypes.numpy(), expected, atol=1e-6)
         clock.step += 1
-
-
-def test_ignored_pixels_do_not_move_prototypes_and_prototypes_carry_no_gradient():
-    coarse, fine, label = maps()
-    ignored = (label[:, ::4, ::4] == IGNORE).unsqueeze(1)
-    found = []
-    for shown in (coarse, torch.where(ignored, 9.0, coarse)):
-        method = MPAMatch(task())
-        method.contrast(shown, fine, label, Clock(10))
-        found.append(method.prototypes)
-        assert not method.prototypes.requires_grad
-    assert torch.equal(*found) and found[0].abs().sum() > 0
 
 
 @pytest.mark.parametrize(("threshold", "moves"), [(1.0, False), (0.0, True)])
@@ -336,6 +322,8 @@ def test_every_class_needs_a_name_and_the_package_a_line(package, monkeypatch, t
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.minilm
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("all_minilm_l6_v2") is None, reason="MiniLM's package is not here")
 def test_the_real_encoder_knows_what_is_alike():
     tensors, vocabulary = packaged()

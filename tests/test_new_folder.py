@@ -1,6 +1,5 @@
 """`data new`: what it sees in folders as people have them, and that none of their labels is lost without a word."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +9,9 @@ from PIL import Image, ImageFilter
 
 from benchmark.data.load import load_dataset
 from benchmark.errors import UserError
-from tests.conftest import ROOT, demo_run, invoke, one_line_error
+from tests.conftest import demo_run, invoke, one_line_error
 from tests.own_folder import picture, write_folder
 
-FOLDERS = [Path(os.environ.get("SEMIHISTO_DATA", ROOT / "data")), ROOT.parent / "shared" / "data"]
-EBHI = next((found for folder in FOLDERS if (found := folder / "ebhi-seg" / "EBHI-SEG").is_dir()), None)
 Mask = Callable[[int, np.ndarray], "np.ndarray | Image.Image"]
 
 
@@ -247,13 +244,14 @@ def test_what_is_no_data_set_is_refused_with_a_hint(tmp_path: Path):
     assert "no folder 'images' beside one 'masks' in it" in told
 
 
-@pytest.mark.skipif(EBHI is None, reason="the EBHI-SEG images are not here")
 @pytest.mark.ebhi
 @pytest.mark.slow
-def test_ebhi_seg_goes_from_the_released_folders_to_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_ebhi_seg_goes_from_the_released_folders_to_a_record(
+    real_ebhi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+):
     """Grey edges, class folders with blanks, names in two of them, patients in several."""
     monkeypatch.chdir(tmp_path)
-    told, text = look(tmp_path / "ebhi", "--images", EBHI)
+    told, text = look(tmp_path / "ebhi", "--images", real_ebhi / "ebhi-seg" / "EBHI-SEG")
     assert "{from: 128}" in text and "533 images, 533 with a mask" in told
     with open("ebhi/dataset.yaml", "a") as file:
         file.write("pattern: '(?P<patient>\\d{7})-(?P<slide>\\d+)-'\n")

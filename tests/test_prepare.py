@@ -21,7 +21,6 @@ from benchmark.data.make_splits import compare
 from benchmark.data.splits import check_split_matches_data, load_split
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from benchmark.paths import ROOT
 from tests.conftest import refused
 from tests.fake_glas import HEIGHT, IDS, WIDTH, arrays, write_tree
 from tests.own_folder import Generated
@@ -281,13 +280,9 @@ def test_full_disk_and_file_in_the_way(tmp_path: Path, raw: Path) -> None:
         load_prepared("glas", SIZE, raw=raw, root=tmp_path / "file")
 
 
-GLAS = Path(os.environ.get("SEMIHISTO_DATA") or ROOT.parent / "shared" / "data")
-
-
 @pytest.mark.glas
-@pytest.mark.skipif(not (GLAS / "glas").is_dir(), reason="the GlaS images are not here")
-def test_real_glas(tmp_path: Path) -> None:
-    data = load_prepared("glas", 32, raw=GLAS, root=tmp_path)
+def test_real_glas(real_glas: Path, tmp_path: Path) -> None:
+    data = load_prepared("glas", 32, raw=real_glas, root=tmp_path)
     assert len(data.ids) == 165 and data.ids[:2] == ("train_1", "train_2") and data.ids[-1] == "testB_20"
     assert [int(data.native(f"testB_{number}").max()) for number in (3, 11, 18, 19)] == [7, 5, 8, 7]
     text = "\n".join(describe(check_dataset(data)))

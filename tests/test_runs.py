@@ -81,14 +81,6 @@ def test_a_finished_run_is_shown_not_made_again(finished):
     assert {path: path.stat().st_mtime_ns for path in results.rglob("*")} == before
 
 
-def test_again_sets_the_old_record_aside(tmp_path):
-    first = record_of(run(tmp_path, "supervised", "--json"))
-    second = record_of(run(tmp_path, "supervised", "--json", "--overwrite"))
-    assert first["weights_sha256"] == second["weights_sha256"]
-    names = {path.name.split(".", 1)[1] for path in (tmp_path / "records").iterdir()}
-    assert names == {"json", "npz", "json.old1", "npz.old1"}
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """A method's longer run, made when first asked for: results folder and record."""

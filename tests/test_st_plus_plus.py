@@ -8,7 +8,7 @@ from benchmark.batches.transforms import Geometry
 from benchmark.conformance.testbed import advance
 from benchmark.losses import IGNORE
 from methods.st_plus_plus import STPlusPlus, mean_iou
-from tests.batches import batch, blobs, task, terms, unlabelled
+from tests.batches import batch, blobs, calls, task, terms, unlabelled
 from tests.factories import method_testbed
 
 
@@ -108,12 +108,12 @@ def test_half_of_the_images_teach_in_the_second_stage_and_all_in_the_third():
 
 
 def test_a_box_without_label_is_cut_and_labels_follow_the_image():
-    method, seen = STPlusPlus(task(), cutout=1.0), []
+    method = STPlusPlus(task(), cutout=1.0)
     images = unlabelled(geometry=Geometry(torch.tensor([1, 6]), None, 32))
     images.photometric = images.weak
     method.phase = "all"
     method.pseudo_mask[:2] = batch(seed=5).mask.to(torch.uint8)
-    method.net.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    seen = calls(method.net)
     found = terms(method, batch(), images, None)["pseudo"]
     view, logits = seen[-1]
     cut = (view == 0).all(1)

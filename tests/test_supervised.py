@@ -5,11 +5,7 @@ import torch
 from benchmark.batches.batch import Batch, paste
 from benchmark.method import Clock
 from methods.supervised import Supervised
-from tests.batches import batch, task, terms, unlabelled
-
-
-def test_it_sees_no_unlabelled_image():
-    assert "unlabelled" not in Supervised.views
+from tests.batches import batch, task, terms
 
 
 def test_its_loss_is_the_criterion_of_labelled_images_alone():
@@ -41,9 +37,3 @@ def test_ignored_pixels_give_no_gradient_and_the_others_do():
     logits = method.net(data.weak).detach().requires_grad_()
     method.task.criterion(logits, data.mask).backward()
     assert not logits.grad[:, :, :16].any() and (logits.grad[:, :, 16:] != 0).all()
-
-
-def test_prediction_is_the_networks():
-    method = Supervised(task()).eval()
-    image = unlabelled().weak
-    assert torch.equal(method.predict(image), method.net(image))

@@ -12,8 +12,7 @@ from safetensors.torch import save_file
 from benchmark.conformance.testbed import advance
 from benchmark.errors import UserError
 from benchmark.nets import build, weights
-from tests.factories import method_testbed
-from tests.test_weights import digest_of
+from tests.factories import digest_of, method_testbed
 
 TINY = "transunet-vit_tiny_patch16_224"
 

@@ -10,8 +10,7 @@ from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods._pixel_contrast import PixelMemory, info_nce, sample
 from methods.u2pl import NEGATIVES, U2PL, most_certain
-from tests.batches import batch, gradients, task, terms, train
-from tests.test_fixmatch import labels_of, mixed, nll, pasted
+from tests.batches import batch, calls, gradients, labels_of, mixed, nll, pasted, softmax, task, terms, train
 
 
 def learner(**more):
@@ -23,18 +22,17 @@ def learner(**more):
 
 @pytest.mark.parametrize(("step", "share"), [(0, 0.8), (5, 0.9), (10, 1.0)])
 def test_the_dropped_share_falls_to_nothing_and_the_weight_makes_up_for_it(step, share):
-    method, images, clock, logits = learner(weight=3.0), mixed(), Clock(10), {}
+    method, images, clock = learner(weight=3.0), mixed(), Clock(10)
+    heads = calls(method.student.net.head)
     clock.step.fill_(step)
-    method.student.net.head.register_forward_hook(lambda module, inputs, output: logits.update(last=output))
     found = terms(method, batch(), images, clock)["reliable"].item()
     teacher = method.teacher.net.net
-    z = teacher(images.strong).double().numpy()
-    p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
+    p = softmax(teacher(images.strong))
     entropy = -(p * np.log(p)).sum(1)
     kept = entropy <= np.sort(entropy, axis=None)[int(np.ceil(share * entropy.size)) - 1]
     assert kept.mean() == pytest.approx(share, abs=1e-3)
     labels = np.where(kept, pasted(labels_of(teacher(images.weak), 0.0), "strong"), IGNORE)
-    expected = nll(logits["last"], labels) / kept.mean() / kept.mean()
+    expected = nll(heads[-1][1], labels) / kept.mean() / kept.mean()
     assert found == pytest.approx(3 * expected, rel=1e-3)
 
 
@@ -55,13 +53,6 @@ def test_a_dropped_pixel_is_a_negative_of_unlikely_classes_only_and_there_are_so
         place = (order == kind).int().argmax(1)
         assert torch.equal(negative, dropped & (place >= min(rank, classes - 1)))
         assert negative.any() and (order[negative, 0] != kind).all()
-
-
-def test_a_labelled_pixel_is_a_negative_where_the_teacher_takes_it_for_that_class():
-    order, label = torch.tensor([[1, 0], [0, 1], [1, 0], [0, 1]]), torch.tensor([0, 0, 1, 1])
-    labelled, none = torch.ones(4, dtype=torch.bool), torch.zeros(4, dtype=torch.bool)
-    found = [learner().negatives(kind, order, label, none, labelled).tolist() for kind in (0, 1)]
-    assert found == [[False, False, False, True], [True, False, False, False]]
 
 
 def test_info_nce_agrees_with_numpy():
@@ -87,8 +78,7 @@ def test_the_contrast_of_a_whole_step_agrees_with_numpy():
     found = method.contrastive(own, others, logits, label, known).item()
 
     a, z = (values.double().numpy().transpose(0, 2, 3, 1).reshape(-1, 64) for values in (own, others))
-    p = np.exp(logits.double().numpy().transpose(0, 2, 3, 1).reshape(-1, 4))
-    p /= p.sum(1, keepdims=True)
+    p = softmax(logits.movedim(1, -1).reshape(-1, 4))
     y, first = label.numpy().ravel(), np.arange(3 * 36) < known * 36
     losses = []
     for kind in range(4):

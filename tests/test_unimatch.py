@@ -8,35 +8,30 @@ from benchmark.errors import NotApplicable
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.unimatch import UniMatch
-from tests.batches import batch, gradients, task, terms
-from tests.test_fixmatch import labels_of, mixed, moderate, nll, pasted, spied, taught
+from tests.batches import (
+    batch,
+    calls,
+    gradients,
+    labels_by_stream,
+    mixed,
+    moderate,
+    nll,
+    softmax,
+    spied,
+    task,
+    taught,
+    terms,
+)
 
 STREAMS = ("strong", "strong2", "features")
 
 
 def spied_within(method, images, **more):
     """All terms, and the logits by stream and what the decoder was given for the whole and the dropped features."""
-    heads, given = [], []
-
-    def keep(module, inputs, output):
-        heads.append(output)
-        if output.requires_grad:
-            output.retain_grad()
-
-    def note(module, inputs):
-        given.append([feature.clone() for feature in inputs[0]])
-
-    handles = [method.net.head.register_forward_hook(keep), method.net.decoder.register_forward_pre_hook(note)]
+    heads, given = calls(method.net.head, keep_grad=True), calls(method.net.decoder)
     found, logits = spied(method, images, **more)
-    for handle in handles:
-        handle.remove()
-    return found, logits | {"weak": heads[0], "features": heads[1]}, given[:2]
-
-
-def labels_by_stream(logits, threshold):
-    """Pseudo-labels in NumPy: mixed for the strong views, as they are for the dropped features."""
-    own = labels_of(logits["weak"], threshold)
-    return {"strong": pasted(own, "strong"), "strong2": pasted(own, "strong2"), "features": own}
+    whole, dropped = (features for features, _ in given[:2])
+    return found, logits | {"weak": heads[0][1], "features": heads[1][1]}, (whole, dropped)
 
 
 @pytest.fixture
@@ -91,11 +86,9 @@ def test_without_dropout_the_fourth_stream_is_the_weak_view_itself():
 
 def test_weak_view_is_encoded_once_and_its_plain_decoding_carries_no_gradient(learner):
     method, images = learner
-    seen = []
-    handle = method.net.encoder.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    encoded = calls(method.net.encoder)
     _, logits, _ = spied_within(method, images)
-    handle.remove()
-    assert sum(image is images.weak for image in seen) == 1 and len(seen) == 4
+    assert sum(image is images.weak for image, _ in encoded) == 1 and len(encoded) == 4
     assert not logits["weak"].requires_grad and logits["features"].requires_grad
 
 
@@ -113,10 +106,8 @@ def test_dice_variant_leaves_pixels_that_are_not_confident_out_of_the_sums(learn
     found, logits, _ = spied_within(method, images)
     labels = labels_by_stream(logits, method.threshold)
     for stream, share in zip(STREAMS, (0.25, 0.25, 0.5), strict=True):
-        z = logits[stream].detach().double().numpy()
-        p = np.exp(z) / np.exp(z).sum(1, keepdims=True)
         scores = []
-        for row, label in zip(p, labels[stream], strict=True):
+        for row, label in zip(softmax(logits[stream]), labels[stream], strict=True):
             sure = label != IGNORE
             for kind in range(2):
                 inside, truth = row[kind][sure], label[sure] == kind

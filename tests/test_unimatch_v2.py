@@ -9,8 +9,7 @@ import torch
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
 from methods.unimatch_v2 import UniMatchV2, complementary_dropout
-from tests.batches import batch, gradients, task, terms, train
-from tests.test_fixmatch import labels_of, mixed, nll, pasted, taught
+from tests.batches import batch, calls, gradients, labels_of, mixed, nll, pasted, task, terms, train
 
 
 def learner(**more):
@@ -23,17 +22,9 @@ def learner(**more):
 
 
 def spied(method, images, clock=None):
-    """All terms, and the student's logits of both strong views, whose gradient will be kept."""
-    outputs = []
-
-    def keep(module, inputs, output):
-        output.retain_grad()
-        outputs.append(output)
-
-    handle = method.net.head.register_forward_hook(keep)
-    found = terms(method, batch(), images, clock or Clock(10))
-    handle.remove()
-    return found, outputs[-1]
+    """All terms, and the student's logits of both strong views."""
+    heads = calls(method.net.head)
+    return terms(method, batch(), images, clock or Clock(10)), heads[-1][1]
 
 
 def test_of_every_channel_one_view_has_the_double_and_half_of_the_images_keep_all():
@@ -74,16 +65,6 @@ def test_each_term_is_the_teachers_label_mixed_as_the_view_weighed_by_a_half(dro
         expected = 3.0 * 0.5 * 0.5 * nll(part, pasted(own, view))
         assert found[view].item() == pytest.approx(expected, rel=1e-5)
     assert method.logged["confident"].item() == pytest.approx((own != IGNORE).mean())
-
-
-def test_rectangles_are_taught_the_labels_of_the_image_they_came_from():
-    method, images = learner(), mixed()
-    found, logits = spied(method, images)
-    (found["strong"] + found["strong2"]).backward()
-    own = labels_of(method.teacher(images.weak), method.threshold)
-    for view, gradient in zip(("strong", "strong2"), logits.grad.chunk(2), strict=True):
-        labels = pasted(own, view)
-        assert (taught(gradient) == labels).all() and (labels != own).any()
 
 
 def test_dropout_changes_the_views_apart_from_images_that_keep_all():

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from benchmark.errors import UserError
 from benchmark.nets import build, weights
 from tests.conftest import command, demo_run, invoke, one_line_error, tiny_settings
+from tests.factories import digest_of
 
 LITE0 = "tf_efficientnet_lite0"
 LITE = ("--set", "net.name=unet_lite", "--set", "net.weights=package")
@@ -92,11 +93,6 @@ def test_only_the_encoder_is_pretrained_and_every_network_has_its_own_decoder() 
 
 
 # Files
-
-
-def digest_of(file) -> str:
-    values = {"net.weights": str(file), "net.name": "smp/unet-tu-resnet18", "data.normalise": "auto"}
-    return weights.resolve(values)["net.weights"]
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "wrapped"])
