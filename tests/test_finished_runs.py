@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmark.cli.models import _table
 from benchmark.data.load import load_dataset, load_prepared
 from benchmark.models.load import load as load_run
 from benchmark.runs.run_files import load_masks
@@ -173,7 +174,9 @@ def test_predict_replaces_predictions_alone(finished, images, tmp_path):
     line = ["predict", record["run_id"], images, "--results", results, "--output"]
     assert invoke(*line, tmp_path / "out").returncode == 0
     assert "--overwrite replaces predictions" in one_line_error(invoke(*line, tmp_path / "out"))
-    assert invoke(*line, tmp_path / "out", "--overwrite").returncode == 0
+    (tmp_path / "out" / "masks" / ".DS_Store").touch()
+    assert invoke(*line, tmp_path / "out", "--overwrite", "--no-overlay").returncode == 0
+    assert not any((tmp_path / "out" / "overlays").iterdir()), "no overlay of an earlier mask"
     for name, suffix in (("same", "png"), ("bitmaps", "bmp")):
         truth = tmp_path / name / "masks" / f"plain.{suffix}"
         truth.parent.mkdir(parents=True)
@@ -199,8 +202,9 @@ def test_what_cannot_be_meant_is_one_line(finished, images, tmp_path):
     assert (results / "runs" / run / "weights.pt").is_file()
     assert "seen whole" in line("predict", images, "--overlap", "4")
     assert "--tile 9999" in line("predict", images, "--tile", "9" * 5000)
-    for name, words in (("nucleus", "class mismatch"), ("gland", "own has no splits")):
-        (folder / "dataset.yaml").write_text(f"classes: {{background: 0, {name}: 1}}\n")
+    for name, words in (("nucleus", "class mismatch"), ("gland", "own has no splits"),
+                        ("gland: 1}\npixels: grey #", "trained on images in colour, and own reads them in grey")):
+        (folder / "dataset.yaml").write_text(f"classes: {{background: 0, {name}: 1}}\n".replace("grey #: 1}", "grey"))
         assert words in line("evaluate", "--dataset", folder)
 
 
@@ -258,6 +262,18 @@ def test_an_export_gives_the_logits_of_the_run(finished, tmp_path, monkeypatch):
     assert names["logits"].shape == (1, 2, 32, 32)
     assert record["run_id"] in text and f"{100 * record['scores']['strict']['dice']:.2f}" in text
     assert "exists; --overwrite" in one_line_error(invoke(*line)) and invoke(*line, "--overwrite").returncode == 0
+    assert invoke(*line, "--overwrite", "--format", "program").returncode == 0
+    assert "benchmark predict" not in (folder / "MODEL.md").read_text()
+    assert "an export without weights" in one_line_error(invoke("predict", folder, folder / "image.png"))
+
+
+def test_the_table_of_an_evaluation_tells_values_of_one_name_apart():
+    scored = {"run_id": "r", "dataset": "d", "sets": "all", "groups": {
+        "centre": {"1": {"dice": 0.1, "n": 2}}, "scanner": {"1": {"dice": 0.2, "n": 3}}, "grade": {"a": {"dice": 0.3}}},
+        "scores": {"strict": {"dice": 0.5, "n": 5, "classes": {"a": {"dice": 0.4}}}}}
+    _, head, first, *_ = _table(scored, ("background", "a"))
+    assert head.split() == ["all", "centre", "1", "scanner", "1", "grade", "a", "class", "a"]
+    assert first.split() == ["Dice", "50.00", "10.00", "20.00", "30.00", "40.00"]
 
 
 def test_an_export_reads_and_cuts_as_its_run_does_and_names_licence_and_no_place(tiled, own, tmp_path):

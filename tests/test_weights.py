@@ -116,6 +116,8 @@ def test_a_vision_transformer_with_layer_scale_from_a_file(tmp_path) -> None:
     network = build("smp/dpt-tu-vit_tiny_patch16_224", weights=digest_of(tmp_path / "vit.safetensors"), size=64)
     loaded = {name.rsplit("model.", 1)[-1]: value for name, value in network.model.encoder.named_parameters()}
     assert torch.equal(loaded["blocks.3.attn.qkv.weight"], theirs.blocks[3].attn.qkv.weight)
+    kept = [module.pretrained_cfg for module in network.modules() if hasattr(module, "pretrained_cfg")]
+    assert kept and not any("state_dict" in settings for settings in kept), "no second copy in every network"
     room = weights.shape_of(network.state_dict())  # a finished run is rebuilt without its file
     build("smp/dpt-tu-vit_tiny_patch16_224", weights=room, size=64).load_state_dict(network.state_dict())
 
@@ -134,6 +136,11 @@ def test_files_that_do_not_fit_are_refused_in_one_line(tmp_path) -> None:
     refused("text.safetensors", "cannot be read as weights")
     torch.save([1, 2], tmp_path / "list.pth")
     refused("list.pth", "holds no state dict")
+    torch.save(timm.create_model("resnet34").state_dict(), tmp_path / "larger.pth")
+    refused("larger.pth", "16 matrices and kernels more, such as layer1.2.conv1.weight")
+    whole = timm.create_model("resnet18").state_dict()
+    torch.save({name: part for name, part in whole.items() if part.ndim > 1}, tmp_path / "kernels.pth")
+    refused("kernels.pth", "vectors and tables of positions, such as .*, and the file 1")
     with pytest.raises(UserError, match="no such file; leave it unset"):
         digest_of(tmp_path / "missing.pth")
     with pytest.raises(UserError, match="timm's encoders only"):
@@ -188,11 +195,15 @@ def test_the_hub_is_not_waited_for(monkeypatch) -> None:
 @pytest.mark.parametrize(("name", "start", "expected"), [
     ("unet_lite", None, "training"), ("unet_lite", "package", "half"), ("unet_lite", "imagenet", "half"),
     ("smp/unet-tu-resnet18", "imagenet", "imagenet"), ("smp/unet-resnet18", "imagenet", "imagenet"),
+    ("smp/unet-xception", "imagenet", "half"), ("smp/unet-tu-mobilevit_s", "imagenet", "none"),
 ])
 def test_auto_follows_the_weights(name: str, start: str | None, expected: str) -> None:
     values = {"net.name": name, "net.weights": start, "data.normalise": "auto"}
     assert weights.normalisation(values) == expected
     assert weights.normalisation({**values, "data.normalise": "none"}) == "none"
+    for encoder, told in (("tu-resnet81", "unknown encoder 'tu-resnet81'.*Did you mean"), ("dpn68", "is not known")):
+        with pytest.raises(UserError, match=told):
+            weights.normalisation({**values, "net.weights": "imagenet", "net.name": f"smp/unet-{encoder}"})
 
 
 def test_explain_says_what_auto_means_and_a_run_follows_it(tmp_path) -> None:

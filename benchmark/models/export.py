@@ -38,9 +38,10 @@ unlabelled images ({spec.ratio} %) |
 | command | `{record[command]}` |
 
 {files}
-
+{use}"""
+PREDICT = """
 Use it on images of any size with SemiHisto: `python -m benchmark predict THIS_FOLDER IMAGES`
-{script}"""
+"""
 SCRIPT = """
 The program in a script of your own:
 
@@ -110,6 +111,7 @@ def card(finished: Finished, files: dict[str, str]) -> str:
     """The card's Markdown. `files`: name -> what is in it."""
     model, record, spec = finished.model, finished.record or {}, finished.model.spec
     limits = model.grey_range
+    plain = not (model.grey or limits or model.tile)  # so that a few lines prepare an image
     try:
         parameters = record["cost"]["parameters_inference"]
         return TEXT.format(
@@ -119,7 +121,7 @@ def card(finished: Finished, files: dict[str, str]) -> str:
             what=f"tiles (overlap {model.tile[1]})" if model.tile else "whole images",
             reading=", grey" * model.grey + (f", 16 bits: {limits[0]} is black, {limits[1]} white" if limits else ""),
             files="\n".join(f"- `{name}`: {about}" for name, about in files.items()),
-            script=SCRIPT.format(size=model.size) * (PROGRAM in files),
+            use=PREDICT * (WEIGHTS in files) + SCRIPT.format(size=model.size) * (PROGRAM in files and plain),
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"the record of {model.run_id} is damaged ({error} is missing); restore the file") from None

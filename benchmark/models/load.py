@@ -64,6 +64,9 @@ def find(run: str, results: Path) -> tuple[Path | None, Path]:
             return record, path
         if (path / FILE).is_file() and (path / WEIGHTS).is_file():
             return None, path
+        if (path / FILE).is_file():
+            raise UserError(f"{path}: an export without weights, so its program alone answers; export the run with "
+                            "--format weights,program for `predict`")
         raise UserError(f"{path}: neither an export nor the folder of a finished run; `python -m benchmark status` "
                         "lists finished runs")
     if run.endswith(".json"):

@@ -24,6 +24,7 @@ from benchmark.errors import UserError
 from benchmark.files import check_writable, write_atomically, write_text
 from benchmark.models.load import Finished
 from benchmark.numerics import Normaliser
+from benchmark.training import device as devices
 from benchmark.training.model_file import Model
 from benchmark.training.stitch import class_map
 
@@ -66,7 +67,8 @@ def check_output(images: Sequence[Path], folder: Path, overwrite: bool) -> None:
         if stems.setdefault(image.stem, image) != image:
             raise UserError(f"{image} and {stems[image.stem]} would have masks of one name; rename one, or predict "
                             "them in turn with another --output")
-    there = [path for name in FOLDERS if (folder / name).is_dir() for path in sorted((folder / name).iterdir())]
+    there = [path for name in FOLDERS if (folder / name).is_dir() for path in sorted((folder / name).iterdir())
+             if not path.name.startswith(".")]
     there += [folder / TABLE] * (folder / TABLE).exists()
     for path in there:
         start = b""
@@ -123,6 +125,8 @@ def predict(
         files = [folder / name / f"{path.stem}.png" for name in FOLDERS]
         for picture, file in zip(pictures, files, strict=False):
             write_atomically(file, partial(picture.save, format="PNG", pnginfo=marked))
+        if not with_overlay:
+            files[1].unlink(missing_ok=True)  # an earlier one is of another mask
         yield row | {
             "mask": str(files[0]), "overlay": str(files[1]) if with_overlay else None,
             "height": image.shape[0], "width": image.shape[1], "areas": areas,
@@ -141,7 +145,7 @@ def predicted_classes(finished: Finished, image: np.ndarray, cut: Tiling | None)
     for first in range(0, len(windows), batch):
         tiles = [image[y : y + h, x : x + w] for y, x, h, w in windows[first : first + batch]]
         pixels = normalise(np.stack([resize(tile, model.size, Image.Resampling.BILINEAR) for tile in tiles]))
-        with numerics.autocast():
+        with numerics.autocast(), devices.without_tuning():
             (logits,) = finished.method.predict(pixels).values()
         found.append(logits.float())
     return class_map(torch.cat(found), windows, (height, width)).cpu().numpy()
@@ -153,7 +157,8 @@ def write_table(folder: Path, rows: Sequence[dict[str, Any]], names: Sequence[st
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*HEAD, *names])
     for row in rows:
-        table.writerow([row["image"], row["width"], row["height"], *(f"{row['areas'][name]:.6f}" for name in names)])
+        name = row["image"].encode(errors="backslashreplace").decode()  # it may be no UTF-8
+        table.writerow([name, row["width"], row["height"], *(f"{row['areas'][name]:.6f}" for name in names)])
     write_text(folder / TABLE, text.getvalue())
     return folder / TABLE
 

@@ -26,6 +26,7 @@ from benchmark.nets import weights as pretrained
 from benchmark.nets.network import Network
 
 LEVELLED = ("unet", "unetplusplus", "manet", "linknet")  # their decoders end at full resolution
+POSITIONS = ("pos_embed", "relative_position", "rel_pos")  # tables that timm resizes with the image
 TRANSUNET = "transunet"  # ours, and levelled as well
 
 
@@ -48,7 +49,7 @@ def build(
     elif weights not in (None, pretrained.LAYER_SCALE):
         tensors = pretrained.state_dict(str(weights), encoder)
         shape = pretrained.shape_of(tensors)
-    if shape == pretrained.LAYER_SCALE and "vit" in encoder:  # timm's plain ViTs have none unless asked
+    if shape == pretrained.LAYER_SCALE and encoder.startswith("tu-vit_"):  # timm's plain ViTs have none unless asked
         options["init_values"] = 1e-5
     loads = tensors is not None and torch.get_default_device().type != "meta"  # there a plan asks for shapes alone
     if loads:
@@ -73,6 +74,9 @@ def build(
         raise UserError(f"network '{name}' cannot be built: {_line(error)}") from error
     if loads and tensors is not None:
         _check_loaded(model.encoder.vit if arch == TRANSUNET else model.encoder, tensors, name)
+        for module in model.modules():  # timm keeps them; every copy of the network would, too
+            if isinstance(settings := getattr(module, "pretrained_cfg", None), dict):
+                settings.pop("state_dict", None)
     if ends_at_half:
         return HalfLevelled(model)
     return Levelled(model, arch) if arch in (*LEVELLED, TRANSUNET) else Whole(model, name)
@@ -92,17 +96,24 @@ def _do_not_wait_for_the_hub() -> None:
 
 
 def _check_loaded(encoder: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """UserError unless every matrix and kernel of `encoder` came from `tensors`: timm passes over what it lacks."""
+    """UserError unless every matrix and kernel of `encoder` came from `tensors`, and they have as many vectors, and
+    positions where it has some: timm passes over what it lacks, and resizes tables of positions."""
     def mark(tensor: Tensor) -> str:
         return f"{float(tensor.detach().double().abs().sum()):.9e}"  # timm may reshape what it loads
 
     given = {mark(tensor) for tensor in tensors.values() if tensor.ndim > 1}
-    own = {key: tensor for key, tensor in encoder.named_parameters() if tensor.ndim > 1 and "pos_embed" not in key}
+    own = {key: tensor for key, tensor in encoder.named_parameters()
+           if tensor.ndim > 1 and not any(table in key for table in POSITIONS)}
     missing = [key for key, tensor in own.items() if mark(tensor) not in given]
     if missing:
         raise UserError(f"the weights do not fit the encoder of '{name}': {len(missing)} of its {len(own)} matrices "
                         f"and kernels are not among them, such as {missing[0].removeprefix('model.')}; the file has "
                         f"{listed(list(tensors), 3)}")
+    needed, there = ({key: part for key, part in every.items() if part.ndim == 1 or "pos_embed" in key}
+                     for every in (encoder.state_dict(), tensors))
+    if len(there) < len(needed):
+        raise UserError(f"the weights do not fit the encoder of '{name}': it has {len(needed)} vectors and tables of "
+                        f"positions, such as {next(iter(needed)).removeprefix('model.')}, and the file {len(there)}")
 
 
 def rehearse(network: Network, name: str, channels: int, size: int) -> None:

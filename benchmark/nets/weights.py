@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from benchmark.errors import UserError
+from benchmark.errors import UserError, suggest
 from benchmark.files import sha256
 from benchmark.ranges import FileOr
 
@@ -30,6 +30,9 @@ STATISTICS = {
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
 """Mean and standard deviation, of pixels in [0, 1], that published encoders were trained with."""
+
+OWN_HALF = ("xception", "inceptionv4", "inceptionresnetv2", "timm-tf_efficientnet_lite")
+"""Encoders of segmentation_models_pytorch's own that were trained with `half`; nearly all others with `imagenet`."""
 
 LAYER_SCALE = "layer_scale"
 """Stands for weights in a network that is built to be given others at once, of a vision transformer with LayerScale."""
@@ -78,16 +81,21 @@ def normalisation(values: Mapping[str, Any]) -> str:
     if weights == "package":
         return "half"
     encoder = encoder_of(name)
-    if not encoder.startswith("tu-"):
+    if encoder.startswith(OWN_HALF):
+        return "half"
+    if not encoder.startswith(("tu-", "dpn")):
         return "imagenet"
     import timm
 
+    if encoder.startswith("tu-") and not timm.is_model(encoder.removeprefix("tu-")):
+        raise UserError(f"unknown encoder '{encoder}' in net.name={name}."
+                        + suggest(encoder, [f"tu-{model}" for model in timm.list_models()]))
     known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
-    for key, statistics in STATISTICS.items():
+    for key, statistics in {**STATISTICS, "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))}.items():
         if known is not None and (tuple(known.mean), tuple(known.std)) == statistics:
             return key
     raise UserError(f"how images were normalised for '{encoder}' is not known; say data.normalise, one of "
-                    f"{', '.join(STATISTICS)}")
+                    f"{', '.join(STATISTICS)}, none")
 
 
 def encoder_of(name: str) -> str:
@@ -102,8 +110,7 @@ def state_dict(weights: str, encoder: str) -> dict[str, Tensor]:
         raise UserError(f"net.weights takes files for timm's encoders only, such as "
                         f"smp/unet-tu-{encoder or 'resnet34'}")
     if weights != "package":
-        tensors = _read(_place(weights))
-        return _classifier(encoder) | tensors
+        return _complete(_read(_place(weights)), encoder)
     if encoder != PACKAGED_ENCODER:
         raise UserError(f"net.weights=package holds {PACKAGED_ENCODER}; use net.name=unet_lite, or give a "
                         f"file for '{encoder}'")
@@ -131,8 +138,9 @@ def packaged_file() -> Path:
     return found[0]
 
 
-def _classifier(encoder: str) -> dict[str, Tensor]:
-    """Zeros for the classifier, which timm wants to load and drops: files of encoders may have none."""
+def _complete(tensors: dict[str, Tensor], encoder: str) -> dict[str, Tensor]:
+    """The tensors, with zeros for the classifier, which timm wants to load and drops: files of encoders may have none.
+    UserError for those of a larger encoder with the same names, such as resnet34's for resnet18."""
     import timm
     import torch
 
@@ -140,7 +148,13 @@ def _classifier(encoder: str) -> dict[str, Tensor]:
         whole: Any = timm.create_model(encoder.removeprefix("tu-"))
     names = whole.pretrained_cfg.get("classifier") or ()
     prefixes = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
-    return {name: torch.zeros(part.shape) for name, part in whole.state_dict().items() if name.startswith(prefixes)}
+    own = whole.state_dict()
+    more = [name for name, part in tensors.items() if part.ndim > 1 and name not in own]
+    rest = {name for name in own if not name.startswith(prefixes)}
+    if rest <= tensors.keys() and len(more) > sum(part.ndim > 1 for part in own.values()) / 10:
+        raise UserError(f"the weights do not fit '{encoder}': they have all of its tensors and {len(more)} matrices "
+                        f"and kernels more, such as {more[0]}, so they are of a larger encoder")
+    return {name: torch.zeros(part.shape) for name, part in own.items() if name.startswith(prefixes)} | tensors
 
 
 def shape_of(tensors: Iterable[str]) -> str | None:
