@@ -40,7 +40,9 @@ rows:
 """
 FRAGILE = """
 import os
+from contextlib import nullcontext
 from pathlib import Path
+from filelock import FileLock
 from methods.supervised import Supervised
 
 class Fragile(Supervised):
@@ -49,9 +51,11 @@ class Fragile(Supervised):
     def losses(self, labelled, unlabelled, clock):
         print("a method that talks")
         file = Path(os.environ.get("FALL", os.devnull))
-        first, _, rest = file.read_text().partition("\\n")
+        with FileLock(f"{file}.lock") if "FALL" in os.environ else nullcontext():  # runs side by side read it
+            first, _, rest = file.read_text().partition("\\n")
+            if first:
+                file.write_text(rest)
         if first:
-            file.write_text(rest)
             if first == "raise":
                 print(labelled.strong)
             if first == "raise without a word":
@@ -87,7 +91,7 @@ def test_a_crash_costs_one_run_and_the_next_grid_makes_it_good(experiment, tmp_p
     second = invoke("grid", experiment, "--slots", 2, "--results", tmp_path, "--json")
     assert second.returncode == 1, second.stderr
     assert json.loads(second.stdout)["states"] == {"done": 3, "failed": 1}
-    assert "see the method's `views`, raised at fragile.py:16 in losses (traceback in runs/fragile-" in second.stderr
+    assert "see the method's `views`, raised at fragile.py:20 in losses (traceback in runs/fragile-" in second.stderr
     report = next(tmp_path.glob("runs/*/error.txt")).read_text()
     assert report.startswith("Traceback") and "fragile.py" in report
     kept = {path.name: path.read_bytes() for path in (tmp_path / "records").glob("*.json")}
@@ -235,7 +239,7 @@ def test_no_exception_is_without_words(experiment, tmp_path, monkeypatch):
     shown = invoke("grid", experiment, *only, "--dry-run", "--results", tmp_path, "--json").stdout
     (cell,) = json.loads(shown)["cells"]
     alone = invoke(*shlex.split(cell["command"])[3:], "--results", tmp_path / "alone")
-    reason = "failed: AssertionError, raised at fragile.py:18 in losses (traceback in runs/fragile-"
+    reason = "failed: AssertionError, raised at fragile.py:22 in losses (traceback in runs/fragile-"
     assert alone.returncode == 1 and reason in alone.stdout and "Traceback" in alone.stderr
 
 
