@@ -73,8 +73,9 @@ def build(
             ) from error
         raise UserError(f"network '{name}' cannot be built: {_line(error)}") from error
     if loads and tensors is not None:
-        _check_loaded(model.encoder.vit if arch == TRANSUNET else model.encoder, tensors, name)
-        for module in model.modules():  # timm keeps them; every copy of the network would, too
+        loaded = model.encoder.vit if arch == TRANSUNET else model.encoder
+        _check_loaded(loaded, tensors, name)
+        for module in loaded.modules():  # timm keeps them; every copy of the network would, too
             if isinstance(settings := getattr(module, "pretrained_cfg", None), dict):
                 settings.pop("state_dict", None)
     if ends_at_half:
