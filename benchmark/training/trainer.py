@@ -95,13 +95,13 @@ def train(
         goal = next(step for step in evaluations if step > state.step)
         count = min(BLOCK, goal - state.step, training.phase_ends(state.step) - state.step)
         bad = run_block(training, state, store, count, asked_to_stop)
+        if bad is None and state.step == goal and not weights_are_finite(training):
+            bad = f"a weight was not finite after step {state.step} of {training.steps}"  # whose losses may be finite
         if bad is not None:
-            return TrainResult("diverged", bad, history=state.history, cost=cost(training, state))
+            return TrainResult("diverged", bad, history=state.history, cost=cost(training, state),
+                               environments=state.environments)
         means = {name: total / state.logged[name] for name, total in state.sums.items()}
         if state.step == goal:
-            if not weights_are_finite(training):  # a finite loss may have a gradient that is not
-                reason = f"a weight was not finite after step {state.step} of {training.steps}"
-                return TrainResult("diverged", reason, history=state.history, cost=cost(training, state))
             per_image = training.evaluator.evaluate(training.method, state.step)
             store.log_scores(state.step, training.evaluator.last_scores())
             state.history.append({"step": state.step} | means)
