@@ -147,23 +147,21 @@ def _command(spec: Spec, wanted: Wanted) -> str:
 def _table(content: dict[str, Any], names: Sequence[str]) -> list[str]:
     """The strict scores: of all images, of each value of each group, and of each class."""
     strict = content["scores"]["strict"]
-    columns = [("all", strict)]
-    columns += [(name, found) for group in content["groups"].values() for name, found in group.items()]
-    columns += [(name, strict["classes"][name]) for name in names if name in strict.get("classes", {})]
-    kinds = ["", *(group for group, values in content["groups"].items() for _ in values)]
-    kinds += ["class"] * (len(columns) - len(kinds))
-    named = Counter(name for name, _ in columns)
-    titles = [f"{kind} {name}" if named[name] > 1 else name for kind, (name, _) in zip(kinds, columns, strict=True)]
+    columns = [("", "all", strict)]
+    columns += [(group, name, found) for group, values in content["groups"].items() for name, found in values.items()]
+    columns += [("class", name, strict["classes"][name]) for name in names if name in strict.get("classes", {})]
+    named = Counter(name for _, name, _ in columns)
+    titles = [f"{kind} {name}" if named[name] > 1 else name for kind, name, _ in columns]
     where = "all images" if content["sets"] == "all" else f"split {content['split']}, fold {content['fold']}"
     wide = max(12, *(len(title) + 2 for title in titles))
     lines = [f"{content['run_id']} on {content['dataset']} ({where}), strict",
              f"{'':<22}" + "".join(f"{title:>{wide}}" for title in titles)]
     for title, key, factor in ROWS:
-        values = [column.get(key) for _, column in columns]
+        values = [column.get(key) for *_, column in columns]
         if any(value is not None for value in values):
             cells = ("-" if value is None else f"{factor * value:.2f}" for value in values)
             lines.append(f"{title:<22}" + "".join(f"{cell:>{wide}}" for cell in cells))
-    return [*lines, f"{'n':<22}" + "".join(f"{column.get('n', 0):>{wide}}" for _, column in columns)]
+    return [*lines, f"{'n':<22}" + "".join(f"{column.get('n', 0):>{wide}}" for *_, column in columns)]
 
 
 def export(arguments: argparse.Namespace) -> int:

@@ -61,7 +61,7 @@ class Configuration:
 
         A layer that names steps and no epochs means steps: it lifts the epochs of the layers below.
         """
-        if "train.steps" in values and "train.epochs" not in values:
+        if _lifts_epochs(values):
             values = {**values, "train.epochs": None}
         for key, given in values.items():
             value, origin = given, source
@@ -118,8 +118,12 @@ def compose(
 
 def layered(below: Values, above: Values) -> dict[str, Any]:
     """Two layers as one, in which steps of the upper one lift epochs of the lower one, too."""
-    steps = "train.steps" in above and "train.epochs" not in above
-    return {key: value for key, value in below.items() if not (steps and key == "train.epochs")} | dict(above)
+    lifted = {"train.epochs"} if _lifts_epochs(above) else set()
+    return {key: value for key, value in below.items() if key not in lifted} | dict(above)
+
+
+def _lifts_epochs(layer: Values) -> bool:
+    return "train.steps" in layer and "train.epochs" not in layer
 
 
 def settings_in(command: str) -> list[str]:

@@ -188,13 +188,12 @@ class ImagePool(Dataset):
     def items(self, folder: Path) -> Iterator[Item]:
         places = [path.relative_to(folder) for path in sorted(folder.rglob("*"))
                   if path.suffix.lower() in images.EXTENSIONS]
-        found = [place for place in places if not any(part[0] == "." for part in place.parts)]
+        found = [place for place in places if not images.is_hidden(place)]
         if not found:
             raise UserError(f"{folder}: no images in it (.png, .tif, .jpg or .bmp; cut slides into tiles first)")
         for place in found:
             if not str(place).isprintable():
-                raise UserError(f"{folder / place.parent / repr(place.name)}: an image cannot be called so; give it a "
-                                "plainer name")
+                raise images.misnamed(folder / place)
             yield Item(place.as_posix(), folder / place, None, {"set": "train"})
 
     def read_image(self, item: Item) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.data.fold_lists import TRAIN, VALIDATION
-from benchmark.data.images import EXTENSIONS
+from benchmark.data.images import EXTENSIONS, is_hidden, misnamed
 from benchmark.errors import UserError, listed, suggest
 
 FIELD = re.compile(r"\{(.*?)\}")
@@ -58,8 +58,7 @@ def files_of(folder: Path, image_files: str, mask_files: str, follow_links: bool
                 continue
             name = "_".join(values[key] for key in order)
             if not name.isprintable() or name != name.strip() or name.endswith(TAKEN):
-                raise UserError(f"{path.parent / repr(path.name)}: an image cannot be called so; give it a plainer "
-                                "name")
+                raise misnamed(path)
             if name in found:
                 raise UserError(f"{path}: a second file called '{name}' beside {found[name]}; keep one")
             found[name] = path
@@ -91,7 +90,7 @@ def find(folder: Path, pattern: str, follow_links: bool = False) -> list[tuple[P
     for path in sorted(start.glob(shape)):
         inner = path.relative_to(start)
         match = expression.fullmatch(unicodedata.normalize("NFC", str(inner.with_suffix(""))))
-        if match is None or path.name in JUNK or any(part[0] == "." for part in inner.parts):
+        if match is None or path.name in JUNK or is_hidden(inner):
             continue
         if path.is_dir() or path.suffix.lower() not in EXTENSIONS:
             what = "a folder" if path.is_dir() else f"not an image by its name ({', '.join(EXTENSIONS)})"

@@ -65,6 +65,16 @@ def read_image(path: Path, decoding: PixelDecoding = PLAIN, advice: str = ADVICE
     return pixels
 
 
+def is_hidden(place: Path) -> bool:
+    """Whether a file, by its place in a data set's folder, is passed over: its name or a folder's begins with a dot."""
+    return any(part[0] == "." for part in place.parts)
+
+
+def misnamed(path: Path) -> UserError:
+    """What is said of a name that cannot be an image's id."""
+    return UserError(f"{path.parent / repr(path.name)}: an image cannot be called so; give it a plainer name")
+
+
 def read_levels(path: Path) -> np.ndarray | None:
     """uint16 [H, W]: the numbers of a grey image of 16 bits; None for one of 8, which `read_image` reads."""
     image = _decode(path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmark.config import yaml_files
 from benchmark.data import images
 from benchmark.data.dataset import Tile
 from benchmark.data.folder_dataset import FILE, default_name, describe
@@ -72,13 +73,12 @@ def set_tile(folder: Path, tile: Tile) -> str:
         return f"{path}: already has {_shown(tile)}"
     if there:
         raise UserError(f"{path} has {_shown(there)}; change it there; it makes other data")
-    before = path.read_text(encoding="utf-8")
-    write_text(path, f"{before.rstrip()}\n{_shown(tile)}\n")
+    text = f"{path.read_text(encoding='utf-8').rstrip()}\n{_shown(tile)}\n"
     try:
-        describe(folder)
-    except UserError:
-        write_text(path, before)
+        yaml_files.parse(text, str(path))
+    except UserError:  # all of it may stand in one pair of brackets
         raise UserError(f"{path}: add there yourself: {_shown(tile)}") from None
+    write_text(path, text)
     return f"{path}: added {_shown(tile)}"
 
 

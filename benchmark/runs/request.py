@@ -69,17 +69,17 @@ class ResolvedRun(NamedTuple):
     def datasets(self) -> dict[str, tuple[Dataset, str]]:
         """All data that the run's numbers depend on, each with its split, by the place of their fingerprint in its
         record."""
-        found = {"": (self.dataset, self.split.file)}
-        for place, others in (("pool", self.pools), ("elsewhere", self.elsewhere)):
-            found |= {f"{place} {dataset.name}": (dataset, lists.file) for dataset, lists in others}
-        return found
+        return {place: (dataset, lists.file) for place, (dataset, lists) in self._sources().items()}
 
     @property
     def lists(self) -> dict[str, str]:
         """The fingerprints of all lists that they depend on, as `datasets` calls them."""
-        found = {"": self.split.fingerprint}
+        return {place: lists.fingerprint for place, (_, lists) in self._sources().items()}
+
+    def _sources(self) -> dict[str, tuple[Dataset, Split]]:
+        found = {"": (self.dataset, self.split)}
         for place, others in (("pool", self.pools), ("elsewhere", self.elsewhere)):
-            found |= {f"{place} {dataset.name}": lists.fingerprint for dataset, lists in others}
+            found |= {f"{place} {dataset.name}": (dataset, lists) for dataset, lists in others}
         return found
 
 
