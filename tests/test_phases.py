@@ -8,6 +8,7 @@ from benchmark.errors import Interrupted, UserError
 from benchmark.method import Phase
 from benchmark.profiling.profile import Nowhere
 from benchmark.training.setup import check_phases, phase_spans
+from benchmark.training.step import flop_counter
 from benchmark.training.trainer import train
 from tests.factories import method_testbed
 
@@ -47,13 +48,19 @@ def tried():
 @pytest.mark.parametrize("stop", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_run_stopped_before_at_or_after_the_change_ends_as_an_undisturbed_one(tried, stop):
     whole, store = tried.build(), Store()
-    train(whole, Store())
+    done = train(whole, Store())
     stopped = tried.build()
     with pytest.raises(Interrupted, match=f"after step {stop} of"):
         train(stopped, store, asked_to_stop=lambda: getattr(store, "steps", 0) >= stop)
     rest = tried.build()
-    train(rest, store)
+    assert train(rest, store).cost["flops_per_step"] == done.cost["flops_per_step"]
     assert not differences(whole.method.state_dict(), rest.method.state_dict())
+
+
+def test_the_operations_of_a_step_are_the_mean_over_all_phases_and_what_comes_before_them(tried):
+    with flop_counter() as every:
+        advance(tried.build(), 0, STEPS)
+    assert train(tried.build(), Store()).cost["flops_per_step"] == round(every.get_total_flops() / STEPS)
 
 
 def test_the_history_averages_a_value_over_the_steps_that_logged_it():

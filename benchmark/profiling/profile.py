@@ -67,7 +67,7 @@ def profile(training: Training, seconds: float = 60.0) -> dict[str, Any]:
     own_seconds = statistics.median(full[1] / steps for full, _ in pairs)
     can = ceiling(training.device, training.spec.values["train.precision"]) if warm else None
     return count_parameters(training) | {
-        "flops_per_step": state.flops or None,
+        "flops_per_step": state.flops_a_step or None,
         "peak_memory_bytes": peak or live.peak,
         "seconds_per_step": full_seconds,
         "bare_seconds_per_step": statistics.median(bare[0] / steps for _, bare in pairs),
@@ -75,7 +75,7 @@ def profile(training: Training, seconds: float = 60.0) -> dict[str, Any]:
         "data_wait_fraction": statistics.median(waits) / full_seconds,
         "images_per_second": training.planners["labelled"].batch / full_seconds,
         "ceiling_flops_per_second": can,
-        "model_flops_utilisation": state.flops / own_seconds / can if can and state.flops else None,
+        "model_flops_utilisation": state.flops_a_step / own_seconds / can if can and state.flops_a_step else None,
         "wall_seconds": sum(full[0] + bare[0] for full, bare in pairs),
     }
 

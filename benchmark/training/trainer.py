@@ -19,7 +19,7 @@ from benchmark.training.setup import Training, as_cpu
 from benchmark.training.step import flop_counter
 
 BLOCK = 16  # steps between two looks at the losses
-CHECKPOINT = 2  # of the checkpoint's own form
+CHECKPOINT = 3  # of the checkpoint's own form
 CHECKPOINT_SECONDS = 30.0  # between two of a run's checkpoints
 RESTART_IF_CHANGED = ("schema", "data", "split", "numerics")  # between two commands; all else would be another run
 
@@ -59,7 +59,8 @@ class TrainState:
     step: int = 0
     train_seconds: float = 0.0
     wall_seconds: float = 0.0
-    flops: int = 0
+    flops: int = 0  # of all steps so far
+    flops_a_step: int = 0  # in the current phase
     sums: dict[str, float] = field(default_factory=dict)  # of each logged value since the last evaluation
     logged: dict[str, int] = field(default_factory=dict)  # how often: a phase may log what others do not
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -129,11 +130,12 @@ def run_block(
     started = time.perf_counter()
     plans, values, first = training.plans(state.step, count), [], state.step
     for plan in plans:
-        training.enter_step(state.step)
-        if state.step == 0:
-            values.append(count_flops(training, plan, state))
+        if state.step in (0, training.phase_ends(state.step - 1)):
+            values.append(first_step(training, plan, state))
         else:
+            training.enter_step(state.step)
             values.append(training.step(plan))
+        state.flops += state.flops_a_step
         state.step += 1
         if asked_to_stop():
             break
@@ -161,16 +163,21 @@ def weights_are_finite(training: Training) -> bool:
     return bool(torch.stack([torch.isfinite(p).all() for p in training.optimisers.parameters()]).all())
 
 
-def count_flops(training: Training, plan: Any, state: TrainState) -> torch.Tensor:
-    """The first step, with its floating-point operations counted (multiply and add are two)."""
+def first_step(training: Training, plan: Any, state: TrainState) -> torch.Tensor:
+    """The first step of a phase and what comes before it, with their floating-point operations counted (multiply and
+    add are two). The other steps of the phase take as many as this one."""
+    with flop_counter() as before:
+        training.enter_step(state.step)
+    state.flops += before.get_total_flops()
     if isinstance(training.step, CudaGraphStep):  # counted in its eager warm-up
         values = training.step(plan)
-        state.flops = training.step.flops
+        state.flops_a_step = training.step.flops
         return values
     with flop_counter() as counter:
         values = training.step(plan)
-    devices.forget_peak(training.device)
-    state.flops = counter.get_total_flops()
+    if state.step == 0:
+        devices.forget_peak(training.device)
+    state.flops_a_step = counter.get_total_flops()
     return values
 
 
@@ -228,7 +235,7 @@ def cost(training: Training, state: TrainState) -> dict[str, Any]:
     peak = torch.cuda.max_memory_allocated(training.device) if cuda else None
     return {
         **count_parameters(training),
-        "flops_per_step": state.flops or None,
+        "flops_per_step": round(state.flops / max(1, state.step)) or None,
         "peak_memory_bytes": peak,
         "seconds_per_step": state.train_seconds / max(1, state.step),
         "wall_seconds": state.wall_seconds,
