@@ -1,12 +1,14 @@
 """Rows against each other, by hand: native counts (a, 10 - a, 10 - a) have a Dice of a / 10."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmark.report import stats
-from benchmark.report.compare import best, compare, difference_table, signs
+from benchmark.report.compare import best, compare, difference_table, resampled_units, signs
 from benchmark.report.results_frame import Group
 from benchmark.report.tables import score_table
 from tests.made_records import expected, native, of_experiment, only, record, tenths
@@ -105,7 +107,7 @@ def draws(method: str, *values: list[int | None], patients: str = "ppqqrr", star
     return [tenths(method, each, start + fold, patients) for fold, each in enumerate(values)]
 
 
-def test_the_best_is_above_the_runner_up_in_every_draw_and_beyond_chance() -> None:
+def test_the_best_is_above_each_other_row_in_every_draw_and_beyond_chance() -> None:
     assert best(grouped(*draws("a", HIGH, HIGH), *draws("b", LOW, LOW)), 20) == "a"
     assert best(grouped(*draws("a", LOW, LOW), *draws("b", HIGH, HIGH), *draws("c", [1] * 6, [1] * 6)), 20) == "b"
     assert best(grouped(*draws("a", HIGH, HIGH), *draws("b", LOW, LOW)), 20, metric="jaccard") == "a"
@@ -118,9 +120,11 @@ def test_the_best_is_above_the_runner_up_in_every_draw_and_beyond_chance() -> No
 @pytest.mark.parametrize(("first", "second", "why"), [
     (draws("a", MIXED, MIXED), draws("b", LOW, LOW), "one patient is below"),
     (draws("a", HIGH, [5, 5, 5, 5, 5, 4]), draws("b", LOW, LOW), "one draw is below"),
+    (draws("a", HIGH, HIGH), [*draws("b", [6] * 6, [6] * 6), *draws("c", [9, 9, 4, 4, 3, 3], [9, 9, 4, 4, 3, 3])],
+     "one patient is below the third row"),
     (draws("a", LOW, LOW), draws("b", LOW, LOW), "a tie"),
     (draws("a", HIGH), draws("b", LOW), "one draw"),
-    (draws("a", HIGH, HIGH), [], "no runner-up"),
+    (draws("a", HIGH, HIGH), [], "no other row"),
     (draws("a", HIGH, HIGH), draws("b", LOW, LOW, LOW), "a draw is missing"),
     (draws("a", HIGH, HIGH), draws("b", LOW, LOW, start=5), "no common draw"),
     (draws("a", HIGH, HIGH, patients="pppppp"), draws("b", LOW, LOW, patients="pppppp"), "one patient"),
@@ -137,6 +141,16 @@ def test_the_caption_says_what_bold_asks_for() -> None:
 def test_no_row_is_best_where_nothing_is_or_under_a_pooled_protocol() -> None:
     group = grouped(*draws("a", HIGH, HIGH), *draws("b", LOW, LOW))
     assert best(group, 10) is None and best(group, 20, "paper") is None
+
+
+@pytest.mark.parametrize(("units", "words"), [
+    (["patient 1", "patient 1", *(f"image {k}" for k in range(5))], "1 patient and 5 images of unknown patients"),
+    (["image 1", "image 2"], "images (no patients are known) resampled 2,000 times (few"),
+    ([f"patient {k}" for k in range(6)], "6 patients resampled 2,000 times"),
+])  # fmt: skip
+def test_the_caption_says_what_is_resampled_and_where_that_is_little(units: list[str], words: str) -> None:
+    told = resampled_units(SimpleNamespace(images=pd.DataFrame({"unit": units})))
+    assert words in told and ("few" in told) == (len(set(units)) < 6)
 
 
 def test_several_records_of_one_draw_count_once() -> None:

@@ -273,7 +273,7 @@ def test_a_panel_outlines_the_truth_copes_with_empty_and_full_masks_and_stays_na
         Shown("an image of $5", "median", np.full((8, 8, 3), 200, np.uint8), truth,
               {row: masks[k % 3] for k, row in enumerate(names)}, dict.fromkeys(names, 0.5)) for truth in masks
     )  # fmt: skip
-    figure = panel(Selection("a title", 20, (0, 0), names, images))
+    figure = panel(Selection("a title", 20, "20 % of the labels", (0, 0), names, images))
     assert figure.get_figwidth() <= 12 and len(figure.axes) == 3 * 4 * 6
     outlines = [len(axes.collections) for axes in figure.axes if axes.images]
     assert outlines == [0] * 34 + [0] + [1] * 16  # a truth that is empty or full has no outline, nor has an image

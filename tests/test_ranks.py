@@ -104,8 +104,8 @@ def test_rows_are_ranked_on_draws_that_they_share_and_bounds_have_no_rank() -> N
     assert table and not table.notes[0].startswith("Kendall") and "lacking one of them: three" in table.notes[0]
     few = rank_table(only(*draws("one", LOW, LOW), *draws("two", HIGH)))
     assert few and "ranked on 1 of 2 draws" in few.notes[0]
-    assert "ranges and groups are over patients alone" in few.notes[1]
-    assert "patients alone, with one draw" in few.caption
+    assert "ranges and groups say nothing of other draws" in few.notes[1]
+    assert "nothing else, since there is one draw" in few.caption
     assert "with several draws, one over draws" in few.caption
     assert rank_table(only(*draws("one", LOW), tenths("two", LOW, 1))) is None, "no draw in common"
     assert rank_table(only(*draws("one", LOW), *draws("bound", HIGH, ratio=100))) is None
@@ -181,8 +181,9 @@ def test_tau_lies_in_its_interval_which_with_one_draw_is_over_patients_alone(dra
     assert [(each.first, each.second) for each in of_draws] == list(combinations(names, 2))
     assert all(np.isnan(each.low) for each in of_draws) and not any(np.isnan(each.tau) for each in found)
     found = [each for each in found if each not in of_draws]
+    assert found[-1][:-1] == agreements(groups[1], groups)[-1][:-1], "whichever table asks"
     assert table and len(found) == 4
-    assert any("no interval where resamples" in note for note in table.notes) == (draws == 1)
+    assert any("no interval with one draw" in note for note in table.notes) == (draws == 1)
     for each in found:  # protocols that pool pixels keep no patients
         without = draws == 1 and not each.data
         assert np.isnan(each.low) and np.isnan(each.high) if without else -1 <= each.low < each.tau < each.high <= 1

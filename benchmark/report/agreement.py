@@ -42,11 +42,11 @@ def agreements(group: Group, groups: Sequence[Group] = ()) -> list[Agreement]:
         if not (group.expected and other.expected) or same_data == (group.tuned == other.tuned):
             continue
         pair = (group.in_draws_of(other), other.in_draws_of(group)) if same_data else (group, other)
-        theirs = {ranking.ratio: ranking for ranking in rankings(pair[1])}
         names = " and ".join(" ".join(_place(each)) for each in pair)
-        for one in rankings(pair[0]):
-            if two := theirs.get(one.ratio):
-                found += _between_groups(one, two, same_data, names)
+        # in one order, whichever table asks: resampling is not symmetric
+        first, second = ({each.ratio: each for each in rankings(one)} for one in sorted(pair, key=_place))
+        for ratio in [ratio for ratio in first if ratio in second]:
+            found += _between_groups(first[ratio], second[ratio], same_data, names)
     return found
 
 
@@ -90,7 +90,11 @@ def _between_draws(ranking: Ranking) -> list[Agreement]:
     """Of two single draws under `strict`, without an interval."""
     if len(ranking.rows) < LEAST_ROWS:
         return []
-    of_draws = [(f"draw {fold}", scores) for (fold, _), scores in zip(ranking.draws, ranking.by_draw.T, strict=True)]
+    folds = [fold for fold, _ in ranking.draws]
+    of_draws = [
+        (f"draw {fold}" + (f" with seed {seed}" if folds.count(fold) > 1 else ""), scores)
+        for (fold, seed), scores in zip(ranking.draws, ranking.by_draw.T, strict=True)
+    ]
     return [
         Agreement(ranking.ratio, first, second, len(one), float(tau_b(one, two)), math.nan, math.nan)
         for (first, one), (second, two) in combinations(of_draws, 2)

@@ -37,7 +37,10 @@ from benchmark.report.tuning import tuning_tables
 
 TEXTS, FIGURES, PAGE = ("md", "tex", "csv"), ("png", "pdf"), ("html",)
 FORMATS = (*TEXTS, *FIGURES, *PAGE)
-MADE = re.compile(r"^% (?P<title>.*); made by (?P<command>.*)$", re.M)  # of a .tex file
+MADE = {  # what a file of tables says of itself
+    "tex": re.compile(r"^% (?P<title>.*); made by (?P<command>.*)$", re.M),
+    "md": re.compile(r"\A## (?P<title>.*)$[\s\S]*^Made by `(?P<command>.*)`\. Made from", re.M),
+}
 
 
 class Report(NamedTuple):
@@ -101,15 +104,18 @@ def check(groups: Sequence[Group], results: Path, command: str, protocol: str = 
 def check_owner(group: Group, results: Path, command: str) -> None:
     """UserError where the tables of this name are another experiment's: names may differ in what a file name loses, and
     be the same in two folders. A file of an experiment that was moved is not another's."""
-    path = results / "tables" / f"{group.name}.tex"
-    found = MADE.search(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if found is None:
-        return
-    here, there = _experiment(command), _experiment(found["command"])
-    other_file = here.is_file() and there.is_file() and not there.samefile(here)
-    if other_file or found["title"].partition(": ")[0] != " ".join(group.title.split()).partition(": ")[0]:
-        raise UserError(f"{path}: this is a table of '{found['title']}', made by '{found['command']}'; rename one of "
-                        "the two experiments, or move its files away")
+    plain = " ".join(group.title.split())
+    own = {"tex": plain, "md": escape(plain)}
+    for suffix, pattern in MADE.items():
+        path = results / "tables" / f"{group.name}.{suffix}"
+        found = pattern.search(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if found is None:
+            continue
+        here, there = _experiment(command), _experiment(found["command"])
+        other_file = here.is_file() and there.is_file() and not there.samefile(here)
+        if other_file or found["title"].partition(": ")[0] != own[suffix].partition(": ")[0]:
+            raise UserError(f"{path}: this is a table of '{found['title']}', made by '{found['command']}'; rename one "
+                            "of the two experiments, or move its files away")
 
 
 def _experiment(command: str) -> Path:

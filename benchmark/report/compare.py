@@ -33,7 +33,7 @@ def paired(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 
 def best(group: Group, ratio: int, protocol: str = "strict", metric: str = "dice") -> str | None:
-    """The row to be set in bold: the highest mean, and above the runner-up beyond chance; None where there is none.
+    """The row to be set in bold: the highest mean, and above each other row beyond chance; None where there is none.
 
     Beyond chance: the 95 % interval of their paired difference is above 0, the difference has the same sign in every
     draw that both have, of which there are two or more, and none of its own draws is missing. No row is bold under the
@@ -44,13 +44,15 @@ def best(group: Group, ratio: int, protocol: str = "strict", metric: str = "dice
     if protocol != "strict" or len(cells) < 2:
         return None
     order = cells.sort_values("mean", ascending=False, kind="stable")
-    first, second = (str(row) for row, _ in order.index[:2])
-    difference = compare(group, first, second, ratio, metric)
-    bounds = stats.interval(difference.mean(axis=1))
-    if not bounds or bounds.low <= 0 or len(difference.columns) < 2 or (difference.mean() <= 0).any():
+    first, *others = (str(row) for row, _ in order.index)
+    if group.by_image(first, ratio, metric).shape[1] < order.expected.iloc[0]:
         return None
-    whole = group.by_image(first, ratio, metric).shape[1] >= order.expected.iloc[0]
-    return first if whole else None
+    return first if all(_is_above(compare(group, first, other, ratio, metric)) for other in others) else None
+
+
+def _is_above(difference: pd.DataFrame) -> bool:
+    bounds = stats.interval(difference.mean(axis=1))
+    return bool(bounds and bounds.low > 0 and len(difference.columns) > 1 and (difference.mean() > 0).all())
 
 
 def difference_table(group: Group) -> Table | None:
@@ -106,11 +108,12 @@ def signs(difference: pd.DataFrame) -> str:
 
 def resampled_units(group: Group) -> str:
     """What an interval resamples, in words; with a warning where it is too little."""
-    patients = sum(unit.startswith("patient ") for unit in group.images["unit"].unique())
-    times = f"resampled {stats.RESAMPLES:,} times"
-    if not patients:
-        return f"images (no patients are known) {times}"
-    return f"{patients} patients {times}" + (" (few: it covers less than it says)" if patients < FEW_UNITS else "")
+    units = group.images["unit"].unique()
+    patients = sum(unit.startswith("patient ") for unit in units)
+    images = f" and {len(units) - patients} images of unknown patients" if patients < len(units) else ""
+    what = f"{patients} patient{'s' * (patients > 1)}{images}" if patients else "images (no patients are known)"
+    few = " (few: it covers less than it says)" if len(units) < FEW_UNITS else ""
+    return f"{what} resampled {stats.RESAMPLES:,} times{few}"
 
 
 class ProtocolGap(NamedTuple):

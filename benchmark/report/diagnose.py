@@ -212,8 +212,8 @@ def _precision(
         if of_class[-1, k] < min(RIGHT, right[-1]):
             seen.append(f"Those of {kind} are right in {_percent(of_class[-1, k])} only.")
         if share[k] < truth[k] / 2:
-            seen.append(f"{kind.capitalize()} is {_percent(truth[k])} of the masks but {_percent(share[k])} of the "
-                        f"{what}.")
+            seen.append(f"{kind[:1].upper() + kind[1:]} is {_percent(truth[k])} of the masks but {_percent(share[k])} "
+                        f"of the {what}.")
             lower = _or(run, "threshold", "lower") if _often_right(labelled) else ""
             advice.append(f"Train longer{lower}, so that every class is taught.")
     curves |= dict(zip(names[:6], of_class.T, strict=False))

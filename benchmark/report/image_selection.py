@@ -46,6 +46,7 @@ class Selection:
 
     title: str
     ratio: int
+    labels: str  # the ratio in words
     draw: tuple[int, int]
     names: Mapping[str, str]  # of the rows
     images: tuple[Shown, ...]
@@ -119,7 +120,8 @@ def _select(group: Group, results: Path) -> Selection:
             raise UserError(f"{name}: masks of another size than the image's")
         image = np.asarray(prepared.picture(name)[0])
         shown.append(Shown(name, rule, image, truth, found[name], dict(scores.loc[name])))
-    return Selection(group.title, ratio, (draw[0], draw[1]), {row: group.display(row) for row in rows}, tuple(shown))
+    names = {row: group.display(row) for row in rows}
+    return Selection(group.title, ratio, group.labels(ratio), (draw[0], draw[1]), names, tuple(shown))
 
 
 def pixel_kinds(found: Masks, truth: Masks) -> dict[str, NDArray[np.bool_]]:

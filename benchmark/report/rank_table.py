@@ -28,7 +28,8 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
         "draws. "
     )
     if any(ranking.resampled is not None for ranking in found):
-        over = "draws too" if any(len(ranking.draws) > 1 for ranking in found) else "patients alone, with one draw"
+        several = any(len(ranking.draws) > 1 for ranking in found)
+        over = "draws too" if several else "and nothing else, since there is one draw"
         caption += (
             f"95 % range and first: {resampled_units(group)}, {over}; first is the share of resamples in which the row "
             "is the best. With few patients or draws they are less sure than they say. group: two rows cannot be told "
@@ -45,10 +46,10 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
         notes.append(
             "The 95 % interval of tau is a t-interval around it, with the variance over resampled draws; of orders on "
             "other data or settings over resampled patients too. With few draws it is less sure than it says; with one "
-            "draw it is over patients alone."
+            "draw it says nothing of other draws."
         )
     if any(math.isnan(one.low) and not math.isnan(one.tau) for one in taus if one.first in PROTOCOLS):
-        notes.append("Tau has no interval where resamples tell nothing of its spread, as of one draw without patients.")
+        notes.append("Tau between protocols has no interval with one draw, as pooled counts keep no single patients.")
     header = ["method", "labels", "rank", "95 % range", "first", "group", "better than", "worse than"]
     return Table("Ranks, strict Dice", caption, header, rows, notes)
 
@@ -72,7 +73,7 @@ def _ranked_on(group: Group, ranking: Ranking) -> list[str]:
     if ranking.resampled is None:
         told.append(f"{at} all test images are of one patient: nothing can be resampled, and no rank has a range.")
     elif n == 1:
-        told.append(f"{at} there is one draw: the ranges and groups are over patients alone.")
+        told.append(f"{at} there is one draw: the ranges and groups say nothing of other draws.")
     return told
 
 

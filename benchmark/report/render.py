@@ -29,7 +29,7 @@ LATEX_LETTERS = {
 
 
 class Bold(str):
-    """The text of a cell that stands out: better than the runner-up beyond chance."""
+    """The text of a cell that stands out: better than all others beyond chance."""
 
     __slots__ = ()
 
@@ -148,7 +148,8 @@ def latex(table: Table, name: str, of: str, careful: Sequence[str] = (), learned
 def escape_latex(text: str) -> str:
     """Plain text that LaTeX sets as it is; a letter that its usual fonts lack becomes its code point."""
     plain = " ".join(text.split())
-    return "".join(LATEX_LETTERS.get(x) or (x if ord(x) < 0x180 else f"[U+{ord(x):04X}]") for x in plain)
+    lacking = {x for x in plain if ord(x) >= 0x180 or x in "ĦħĸĿŀŉŦŧſ"}
+    return "".join(LATEX_LETTERS.get(x) or (f"[U+{ord(x):04X}]" if x in lacking else x) for x in plain)
 
 
 def _latex_row(cells: Sequence[str]) -> str:

@@ -147,7 +147,9 @@ class Group:
     def source(self) -> str:
         """What `load_dataset` finds the data by: of a folder of one's own also where it lies, or last lay."""
         specs = [entry.spec for entry in self.expected] + [run.spec for run in reversed(self.runs)]
-        return str(specs[0].get("source") or self.dataset) if specs else self.dataset
+        if not specs or specs[0]["dataset"] != self.dataset:  # runs are scored on this other data, too
+            return self.dataset
+        return str(specs[0].get("source") or self.dataset)
 
     @cached_property
     def done(self) -> list[Run]:
@@ -302,6 +304,10 @@ class Group:
         ]
         columns = [*CELL, *DRAW, "run_id", "step", "name", "value"]
         return pd.DataFrame(lines, columns=columns).astype({"value": float}).dropna()
+
+    def labels(self, ratio: int) -> str:
+        """A label ratio in words."""
+        return f"{ratio} % of the {'images labelled' if self.sparse else 'labels'}"
 
     def ratio_header(self, ratio: int) -> str:
         """e.g. `10 % (9+76)`: labelled and unlabelled images, where all runs agree about them."""

@@ -46,8 +46,8 @@ def score_table(group: Group, protocol: str, metric: str = "dice") -> Table:
         if any("classes" in run.counts for run in group.runs):
             caption += " An image's score is the mean over its classes but the background."
         caption += f" [95 % interval]: every image averaged over draws, then {resampled_units(group)}."
-        caption += (" Bold: with two or more draws, none missing, above the runner-up in each, and the interval of the "
-                    "difference is above 0.")  # fmt: skip
+        caption += (" Bold: with two or more draws, none missing, above each other row in every draw, and the "
+                    "intervals of these differences are above 0 (not adjusted).")  # fmt: skip
         if metric == "dice":
             rows += _everything(group)
     else:
@@ -178,7 +178,8 @@ def cost_tables(group: Group) -> list[Table]:
             ), str(sizes[place])]
             for place in group.cells.index if place in sizes.index
         ]  # fmt: skip
-        caption = f"Medians over the finished runs of a cell; {DASH} where the device cannot tell."
+        caption = f"Medians over the finished runs of a cell; {DASH} where the device cannot tell. "
+        caption += "Seconds are longer where other jobs used the machine; operations are not."
         header = ["method", "labels", *(title for title, _ in COSTS.values()), "runs"]
         tables.append(Table(f"Cost on {device}", caption, header, rows))
     return tables

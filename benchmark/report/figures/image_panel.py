@@ -8,7 +8,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from benchmark.report.figures.style import SIZE, SMALL, sheet, short, wrapped
+from benchmark.report.figures.style import SIZE, SMALL, sheet, short
 from benchmark.report.image_selection import (
     CONFUSED,
     FOUND,
@@ -37,7 +37,7 @@ def panel(selection: Selection) -> Figure:
     for shown in selection.images:
         tall, wide = shown.truth.shape
         heights += [0.01] + [CELL * min(max(tall / wide, 0.4), 2.5)] * bands  # a line for the caption, the bands
-    about = "{} % of the labels, draw {}, seed {}".format(selection.ratio, *selection.draw)
+    about = "{}, draw {}, seed {}".format(selection.labels, *selection.draw)
     figure, cells = sheet(
         (selection.title, f"{about} · strict Dice of each picture in percent", ""), [CELL] * across, heights,
         left=0.08, right=max(0.1, 4.9 - across * CELL), below=0.32, titles=1, gap=(0.05, 0.34),
@@ -46,7 +46,7 @@ def panel(selection: Selection) -> Figure:
         axes.set_axis_off()
     for shown in selection.images:
         cells[0].text(0, 0, short(f"{shown.rule}: {shown.id}", 15 * across), fontsize=SIZE)
-        titles = [f"{wrapped(name, 24, 1)}\n{100 * shown.dice[row]:.1f}" for row, name in selection.names.items()]
+        titles = [f"{short(name, 24)}\n{100 * shown.dice[row]:.1f}" for row, name in selection.names.items()]
         masks = [None, shown.truth, *shown.masks.values()]
         for axes, found, title in zip(cells[across:], masks, ["image", "truth", *titles], strict=False):
             _show(axes, shown, found, title)

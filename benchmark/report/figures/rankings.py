@@ -38,20 +38,20 @@ def ranks(group: Group, ratio: int) -> Figure | None:
         gap=(0, 0.55),
     )  # fmt: skip
     for axes, ranking, rows in zip(strips, found, names, strict=True):
-        _strip(axes, ranking, rows)
+        _strip(axes, ranking, rows, group.labels(ranking.ratio))
         for label, row in zip(axes.get_yticklabels(), ranking.rows, strict=True):
             label.set_color(VERMILION if row == group.reference else INK)
     strips[-1].set_xlabel("rank")
     return figure
 
 
-def _strip(axes: Axes, ranking: Ranking, names: list[str]) -> None:
+def _strip(axes: Axes, ranking: Ranking, names: list[str], title: str) -> None:
     texts = np.array([[f"{100 * share:.0f}" if share else "" for share in row] for row in ranking.shares])
     colours = LinearSegmentedColormap.from_list("", ["white", BLUE])
     heatmap(np.sqrt(ranking.shares), annot=texts, fmt="", cmap=colours, vmin=0, vmax=1, cbar=False, linewidths=1.5,
             annot_kws={"size": SMALL - 0.5}, ax=axes,
             xticklabels=range(1, len(names) + 1), yticklabels=names)  # fmt: skip
-    axes.set_title(f"{ranking.ratio} % of the labels", loc="left", pad=4)
+    axes.set_title(title, loc="left", pad=4)
     axes.tick_params(length=0)
     axes.tick_params(axis="y", rotation=0)
     for place, (rank, letters) in enumerate(zip(ranking.ranks, ranking.letters, strict=True)):

@@ -94,7 +94,7 @@ def forest(group: Group, ratio: int) -> Figure | None:
         note += f" Without a score here: {', '.join(short(group.display(row)) for row in without)}."
     about = f"{group.title} · strict protocol · {draws_in_words(rows.n)} a row"
     figure, (left, *others) = sheet(
-        (f"Dice with {ratio} % of the labels", about, note), [3.3, 2.0] if paired else [4.4], [LINE * len(every) + 0.1],
+        (f"Dice with {group.labels(ratio)}", about, note), [3.3, 2.0] if paired else [4.4], [LINE * len(every) + 0.1],
         left=0.25 + LETTER * every.name.str.len().max(), right=0.15 if paired else 1.15, gap=(1.15, 0),
     )  # fmt: skip
     draws, values, seen = group.draw_scores("dice")["strict"], [*every.low, *every.high], [0.0]
@@ -147,7 +147,7 @@ def scatter(group: Group, ratio: int) -> Figure | None:
         note += f" {names[1]} has the highest mean of {len(pairs)} rows on these very images, so it looks better here "
         note += "than it is."
     about = f"{group.title} · strict protocol · {draws_in_words([len(difference.columns)])}"
-    figure, (axes,) = sheet((f"Image by image, {ratio} % of the labels", about, note), [3.9], [3.9], right=0.25)
+    figure, (axes,) = sheet((f"Image by image, {group.labels(ratio)}", about, note), [3.9], [3.9], right=0.25)
     ends = limits([*x, *y], 0.04)
     axes.plot(ends, ends, color=GREY, lw=0.8)
     kinds = _subsets(group, x.index)
@@ -159,7 +159,7 @@ def scatter(group: Group, ratio: int) -> Figure | None:
     axes.text(0.02, 0.98, f"better in {(y > x).sum()}", va="top", **text)
     axes.text(0.98, 0.02, f"worse in {(y < x).sum()}", ha="right", **text)
     if kinds.nunique() > 1:
-        axes.legend(fontsize=SMALL, loc="upper left", bbox_to_anchor=(0, 0.95), frameon=False, handletextpad=0.1,
+        axes.legend(fontsize=SMALL, loc="lower right", bbox_to_anchor=(1, 0.05), frameon=False, handletextpad=0.1,
                     borderaxespad=0.1)  # fmt: skip
     return figure
 
@@ -244,7 +244,7 @@ def gap(group: Group, ratio: int) -> Figure | None:
     )
     draws = draws_in_words(each.n for each in found)
     words = (
-        f"From the paper's protocol to the strict one, {ratio} % of the labels",
+        f"From the paper's protocol to the strict one, {group.labels(ratio)}",
         f"{group.title} · Dice in percent, mean over {draws} · the greatest fall first",
         " ".join([note, *left_out(group, found, [ratio])]),
     )
@@ -281,9 +281,10 @@ def cost(group: Group, ratio: int) -> Figure | None:
             shown[f"{label}\n{short(device, 46)}" if timed else label] = medians.reindex(rows.index).dropna()
     if not shown:
         return None
-    note = "Medians over draws; logarithmic axes. Operations are counted, not timed, and are the same on every device."
+    note = "Medians over draws; logarithmic axes. Operations are counted, and are the same on every device. "
+    note += "Seconds are longer where other jobs used the machine."
     about = f"{group.title} · strict protocol · {draws_in_words(rows.n)} a row"
-    words = f"Dice against cost, {ratio} % of the labels", about, note
+    words = f"Dice against cost, {group.labels(ratio)}", about, note
     figure, pictures = small_multiples(words, len(shown), (3.8, 3.6), 2, left=0.6, gap=(0.2, 0.7), below=0.65, titles=0)
     for number, (axes, (label, values)) in enumerate(zip(pictures, shown.items(), strict=True)):
         low, high = (10**end for end in limits(np.log10(values), 0.16, 0.5))

@@ -44,7 +44,7 @@ def learning(group: Group, ratio: int) -> Figure | None:
     base = pictures.get((str(group.reference), ""))
     note = f"{BAND} Official output at working size; to look at, not to choose by. Grey: all rows."
     note += "" if base is None else f" Dashed: {group.display(group.reference)}."
-    words = f"Test Dice while training, {ratio} % of the labels", "pooled test pixels, threshold 0.5", note
+    words = f"Test Dice while training, {group.labels(ratio)}", "pooled test pixels, threshold 0.5", note
     figure, cells = _cells(group, ratio, pictures, words, cell=(1.65, 1.15), columns=5, left=0.6, gap=(0.2, 0.34))
     everything = with_gaps([(curve.step, curve["mean"]) for curve in pictures.values()])
     for axes, ((row, _), curve) in zip(cells, pictures.items(), strict=True):
@@ -63,7 +63,7 @@ def losses(group: Group, ratio: int) -> Figure | None:
     """Every curve that training logged but the shares, one picture a row, each with its own scale."""
     points = _logged(group, ratio)
     words = (
-        f"What training logged, {ratio} % of the labels",
+        f"What training logged, {group.labels(ratio)}",
         "loss terms with their weights, and other values that methods watch",
         f"{BAND} Each picture has its own scale: compare shapes, not heights.",
     )  # fmt: skip
@@ -75,7 +75,7 @@ def watched(group: Group, ratio: int) -> Figure | None:
     """Shares that methods watch (weights of a gate, say): families of curves `a/b/...` that always add up to 1."""
     points = _logged(group, ratio)
     points = points[points.family != ""].assign(name=lambda found: found.name.str.replace(".*/", "", regex=True))
-    words = f"Shares over training, {ratio} % of the labels", "curves that add up to 1", f"{BAND} Dotted: equal shares."
+    words = f"Shares over training, {group.labels(ratio)}", "curves that add up to 1", f"{BAND} Dotted: equal shares."
     room = {"left": 0.55, "right": 0.75, "gap": (0.85, 0.5), "titles": 2}
     return _named_curves(group, ratio, points, words, SHARE, cell=(1.75, 1.5), **room)
 
@@ -87,7 +87,7 @@ def unlabelled(group: Group, ratio: int) -> Figure | None:
     their masks. A teacher's, second network's or expert's curve is that of the labels that it gives to others.
     """
     words = (
-        f"Quality of pseudo-labels while training, {ratio} % of the labels",
+        f"Quality of pseudo-labels while training, {group.labels(ratio)}",
         "validation images, pooled, threshold 0.5, every output of a method",
         f"{BAND} All labels that an output would give, the unsure ones included.",
     )

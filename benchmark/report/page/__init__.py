@@ -77,7 +77,7 @@ def render(
     environment = templates()
     environment.filters |= {
         "breakable": lambda text: Markup("<wbr>").join(re.split(r"(?<=[_=+.])(?=.)", str(text))),
-        "ratio": lambda text: (re.match(r"(\d+) %", text) or {1: ""})[1],
+        "ratio": lambda text: (re.match(r"(\d+) %(?! \w)", text) or {1: ""})[1],
     }
     environment.tests["bold"] = lambda text: isinstance(text, Bold)
     environment.globals |= {"number": number, "part": part, "between": between}
