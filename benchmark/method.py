@@ -177,6 +177,7 @@ class Method(nn.Module):
     phases: Mapping[str, Phase] = {"train": Phase(0.0)}
     phase: str = "train"  # the phase that the current step belongs to; set by the harness, for `losses` alone
     task: Task  # set by the harness, once the method is built
+    of_images: tuple[str, ...] = ()  # buffers that hold something of each training image: exports leave them out
     labels_from: str = ""  # the output of `predict` that sets the targets; default: the second, or the only one
     cuda_graph: bool = True
     cuda_graph_reason: str = ""  # why a step cannot be captured, for the user

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Gamma
 
+from benchmark.method import require
+
 
 def beta_shares(image: Tensor, first: float, second: float) -> Tensor:
     """A number from Beta(first, second) for every image [B, ...]: [B]."""
@@ -14,6 +16,13 @@ def beta_shares(image: Tensor, first: float, second: float) -> Tensor:
         Gamma(shape * one, one, validate_args=False).sample() for shape in (first, second)
     )
     return x / (x + y)
+
+
+def next_image(values: Tensor) -> Tensor:
+    """What is pasted into every image of a batch [B, ...]: the next one's. UserError where there is none."""
+    require(len(values) > 1, "an image is pasted into another one, but the batch has one image; set "
+                             "train.batch_unlabelled to 2 or more")
+    return values.roll(-1, 0)
 
 
 def random_boxes(image: Tensor, area: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ def light_decoder(width: int, classes: int, stride: int) -> nn.Sequential:
     """
     layers: list[nn.Module] = [nn.Conv2d(width, classes, 1, bias=False)]
     nn.init.kaiming_normal_(layers[0].weight, nonlinearity="linear")  # type: ignore[arg-type]
-    for _ in range(stride.bit_length() - 1):
+    for _ in range((stride - 1).bit_length()):
         conv = nn.Conv2d(classes, 4 * classes, 1)
         rotation = nn.init.orthogonal_(torch.empty(classes, classes))
         with torch.no_grad():
@@ -45,13 +46,15 @@ class LightDecoders(nn.Module):
         """Features and the main decoder's logits, which guide CutOut and the masks -> every decoder's logits."""
         z = features[self.level]
         mask = perturb.foreground(logits, (z.shape[2], z.shape[3]))
-        boxes = perturb.object_boxes(mask)
-        guides = {"context_mask": (mask,), "object_mask": (mask,), "cutout": (boxes,)}
+        guides: dict[str, tuple[Any, ...]] = {"context_mask": (mask,), "object_mask": (mask,)}
+        if "cutout" in self.kinds:
+            guides["cutout"] = (perturb.object_boxes(mask),)
         outputs = []
         for kind, decoder in zip(self.kinds, self.decoders, strict=True):
             guide = (decoder,) if kind == "vat" else guides.get(kind, ())
             outputs.append(decoder(getattr(perturb, kind)(z, *guide)))
-        return outputs
+        size = logits.shape[-2:]  # larger or smaller where the feature's stride is no power of two
+        return [z if z.shape[-2:] == size else F.interpolate(z, size, mode="bilinear") for z in outputs]
 
 
 class FullDecoders(nn.Module):

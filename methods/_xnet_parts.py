@@ -124,7 +124,9 @@ class Exchange(nn.Module):
     def take(self, mine: list[Tensor], same: list[Tensor], moved: list[Tensor]) -> list[Tensor]:
         """Per level: this branch's own feature beside both of the other branch's, by a 1x1 transition to one width."""
         levels = zip(self.transitions, mine, same, moved, strict=True)
-        return [transition(torch.cat(parts, dim=1)) for transition, *parts in levels]
+        return [
+            transition(torch.cat((own, equal, resize(other, own)), dim=1)) for transition, own, equal, other in levels
+        ]
 
 
 class TwoBranches(nn.Module):

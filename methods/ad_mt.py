@@ -11,7 +11,7 @@ from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, dice_loss, entropy
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Ramp, Task
 from benchmark.ranges import Choice, Count, Linear, Log, NonNegative, Share
-from methods._boxes import beta_shares, random_boxes
+from methods._boxes import beta_shares, next_image, random_boxes
 
 
 def weighted_mean(first: Tensor, second: Tensor) -> Tensor:
@@ -46,6 +46,7 @@ class ADMT(Method):
 
     Differs from published code:
         - Its entropies are in bits, a wider spread of weights; here in nats.
+        - Its boxes may reach over the image's edge, and have one area a batch.
         - Its Dice is of the whole batch; here of every image, with 1 added to both sides.
         - In the second teacher's turns it compares mixed labels with the student's of the plain view; here labels are
           mixed last.
@@ -91,8 +92,8 @@ class ADMT(Method):
         self.log("confident", (label != IGNORE).float().mean())
         first, weak = self.turn == 0, unlabelled.weak
         box = random_boxes(weak, 1 - beta_shares(weak, 4, 4))
-        image = torch.where(first, unlabelled.photometric, torch.where(box, weak.roll(-1, 0), weak))
-        mixed_label = torch.where(box.squeeze(1), label.roll(-1, 0), label)
+        image = torch.where(first, unlabelled.photometric, torch.where(box, next_image(weak), weak))
+        mixed_label = torch.where(box.squeeze(1), next_image(label), label)
         yield {"supervised": self.task.criterion(self.net(labelled.weak), labelled.mask)}
         unsup_loss = dice_loss(self.net(image), torch.where(first, label, mixed_label))
         yield {"taught": self.weight * clock.ramp(self.ramp, until=0.25) * unsup_loss}

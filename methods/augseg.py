@@ -11,7 +11,7 @@ from benchmark.ema import BNStats, Teacher
 from benchmark.losses import IGNORE, cross_entropy, entropy, pseudo_label
 from benchmark.method import Batch, Clock, Logits, Method, Parts, Task, require
 from benchmark.ranges import Choice, Count, Linear, Log, NonNegative, Share
-from methods._boxes import beta_shares, random_boxes
+from methods._boxes import beta_shares, next_image, random_boxes
 from methods._intensity import OPERATIONS, change
 
 
@@ -92,7 +92,7 @@ class AugSeg(Method):
         def paste(values: Tensor, truth: Tensor) -> Tensor:
             """`values` [B, K, S, S] with boxes of the next image's, which have boxes of the `truth` in them."""
             with_truth = torch.where(true_box, truth[row % len(truth)], values)
-            return torch.where(box, with_truth.roll(-1, 0), values)
+            return torch.where(box, next_image(with_truth), values)
 
         target = paste(label.unsqueeze(1), labelled.mask.unsqueeze(1)).squeeze(1)
         unsup_loss = cross_entropy(self.net(paste(image, labelled.weak)), target, over="all")

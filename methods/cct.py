@@ -33,7 +33,8 @@ class CCT(Method):
         cutout: of features without a part of every predicted object's box. 6.
         context_mask: of the foreground's features alone. 2.
         object_mask: of the background's features alone. 2.
-        feature_drop: of features without places above U(0.7, 0.9) of the maximum; in the paper U(0.6, 0.9). 6.
+        feature_drop: of features without places above U(0.7, 0.9) of the maximum; in the paper U(0.6, 0.9). 6. Meant
+            for features after a ReLU: of EfficientNet-Lite0's, which have both signs, it drops less than a tenth.
         feature_noise: of features times 1 + U(-0.3, 0.3). 6.
         decoders: `full`: three copies of the network's decoder, of perturbed features of all scales; no counts then.
         supervise_auxiliary: the supervised term is the mean of all heads'. True in SSL4MIS and XNet.
@@ -42,7 +43,8 @@ class CCT(Method):
             EfficientNet-Lite0 a 32nd, 5 x 5 positions of an image of 160 px.
 
     Differs from published code:
-        - Objects for CutOut are found at the feature's size, and on the device.
+        - Objects for CutOut are found at the feature's size, and on the device; each has its box, where the authors'
+          small ones and those inside others have none.
         - VAT's direction is the limit of the authors', whose step of 1e-6 is lost in single precision.
         - Its main decoder reads that feature alone; here it has the features of all scales.
         - A light decoder is linear, without ReLUs, and the decoders' learning rate is not ten times higher.
@@ -74,9 +76,8 @@ class CCT(Method):
         if decoders == "full":
             self.auxiliary = FullDecoders([task.network() for _ in range(3)])
         else:
-            level, stride = -1, self.net.divisor
-            if reads == "eighth":
-                level, stride = self.net.level(8, torch.zeros(1, task.channels, task.size, task.size))
+            coarsest = 8 if reads == "eighth" else task.size
+            level, stride = self.net.level(coarsest, torch.zeros(1, task.channels, task.size, task.size))
             with task.init_seed():
                 self.auxiliary = LightDecoders(counts, self.net.feature_widths[level], task.classes, stride, level)
 

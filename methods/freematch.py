@@ -30,7 +30,8 @@ class FreeMatch(Method):
 
     Args:
         weight: of both unsupervised terms. 1 in the paper.
-        fairness: of the second of them. 0.01 in the authors' code.
+        fairness: of the second of them. 0.01 is the default of the authors' code, for classification; its
+            configurations set 0.001.
         momentum: of the averages. 0.999 in the paper, over a million steps; 0.99 is ours, for some hundred steps.
         ramp: of the weight. None in the paper.
 

@@ -27,7 +27,8 @@ class ICT(Method):
             moving average as in Mean Teacher. With a batch of one image it is a Mean Teacher without noise.
 
     Args:
-        weight: of the consistency. SSL4MIS's 0.1 beside (CE + Dice) / 2 is 0.2 beside CE + Dice.
+        weight: of the consistency. SSL4MIS's 0.1 beside (CE + Dice) / 2 is 0.2 beside CE + Dice; there the mean is over
+            four classes.
         alpha: of the Beta distribution; small: mostly one image. 0.2 in SSL4MIS, 0.1 to 1 in the paper.
         decay: of the teacher. 0.99 in SSL4MIS, 0.999 in the paper.
         ramp: of the weight. Sigmoid in SSL4MIS and the paper.

@@ -36,8 +36,9 @@ class MCNet(Method):
         the second sum on all images of the step, labelled ones, too
 
     Args:
-        weight: of the consistency. 0.1 in the authors' code, beside Dice alone.
-        decoders: 2 in MC-Net, 3 in MC-Net+.
+        weight: of the consistency. 0.1 in the authors' code, beside Dice alone; there the mean is over four classes.
+        decoders: 2 in MC-Net, 3 in MC-Net+. The third may enlarge bicubically, for which CUDA has no deterministic
+            gradient.
         temperature: T. 0.1 in the authors' code.
         detach: no gradient through the sharpened target, as for any pseudo-label. False in the authors' code: each
             side also moves its target.

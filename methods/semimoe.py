@@ -16,12 +16,13 @@ from benchmark.targets import boundary, signed_distance
 from methods._semimoe_gates import AdaptiveLoss, MultiGate
 
 OUTPUTS = {"seg": 2, "sdf": 1, "bnd": 2}
+TARGETS = {"seg": "mask", "sdf": "sdf", "bnd": "boundary"}  # of a labelled batch
 
 
 class SemiMoE(Method):
     """Semi-MoE (Vu et al. 2025, BMVC, arXiv 2509.13834): experts for mask, distance and boundary, fused by gates.
 
-    Paper, released code and parameter table are three things. The three named outputs are one prediction.
+    Paper, released code and parameter table are three things.
 
     Loss:
         L = A(labelled) + weight_max ramp A(unlabelled), a linear ramp
@@ -50,14 +51,13 @@ class SemiMoE(Method):
     display = "Semi-MoE"
     labels_from = "fused"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
-    targets = ("sdf", "boundary")
     later = {"gate_init": "default"}
     tuning = {"weight_max": Log(0.1, 10), "gamma": Log(0.1, 1.6)}
 
     def __init__(
         self, task: Task, *, experts: tuple[str, ...] = ("seg", "sdf", "bnd"),
         encoder: Literal["separate", "shared"] = "separate", pseudo_labels: Literal["multi", "single"] = "multi",
-        loss: Literal["adaptive", "linear"] = "adaptive", gamma: Positive = 0.4, sdf_scale: float = 1.0,
+        loss: Literal["adaptive", "linear"] = "adaptive", gamma: Positive = 0.4, sdf_scale: NonNegative = 1.0,
         weight_max: NonNegative = 5.0, output: Literal["fused", "expert"] = "fused", dropout: ShareBelow1 = 0.1,
         sdf_broadcast: bool = False, gate_init: Literal["default", "kaiming"] = "default",
     ) -> None:
@@ -70,6 +70,7 @@ class SemiMoE(Method):
             raise NotApplicable("semimoe's distance and boundary are defined for two classes")
         self.task = task
         self.experts = tuple(name for name in OUTPUTS if name in experts)
+        self.targets = tuple(TARGETS[name] for name in self.experts[1:])
         nets = {name: task.network(OUTPUTS[name]) for name in self.experts}
         if encoder == "shared":
             for name in self.experts[1:]:
@@ -114,7 +115,7 @@ class SemiMoE(Method):
         return self.adaptive(losses) if self.adaptive is not None else losses
 
     def losses(self, labelled: Batch, unlabelled: Batch, clock: Clock) -> Iterator[dict[str, Tensor]]:
-        truth = {"seg": labelled.mask, "sdf": labelled.sdf, "bnd": labelled.boundary}
+        truth = {k: getattr(labelled, TARGETS[k]) for k in self.experts}
         maps = self.features(labelled.weak)
         fused, weights = self.gate([maps[k] for k in self.experts])
         for target, weight in weights.items():

@@ -58,6 +58,7 @@ class STPlusPlus(Method):
         "all": Phase(2 / 3, fresh_optimiser=True, fresh_schedule=True),
     }
     phase = "labels"
+    of_images = ("pseudo_mask",)
     pseudo_mask: Tensor
     tuning = {"weight": Log(0.2, 5), "reliable": Linear(0.25, 1)}
 

@@ -29,9 +29,10 @@ class TopoSemiSeg(Method):
         L_noise: the student's other points go to the diagonal, also those that the teacher shares
 
     Args:
-        weight: of the pixels' term. 0.1, by third parties' notes; no training code is public.
+        weight: of the pixels' term. 0.1, by third parties' notes, which have it beside (CE + Dice) / 2: 0.2 would be
+            theirs beside CE + Dice. No training code is public.
         ramp: w. Sigmoid over all of training, by the same notes.
-        topology: weight of both topological terms. 0.002 in the released loss.
+        topology: weight of both topological terms. 0.002 in the released loss; 0.004 in the same way.
         start: share of training without topology; for the notes' 12,000 steps without and 500 epochs with it.
         signal: least persistence of a signal. 0.7 in the released loss.
         tile: side of the tiles in pixels. 100 in the released loss.

@@ -27,7 +27,8 @@ class UniMatch(Method):
         weight: of all unsupervised terms. 1 in the paper.
         threshold: on max q. 0.95 in the paper and its code.
         dropout: of the features. 0.5 in the paper.
-        unsupervised: `dice` is the authors' medical code's: soft Dice without the pixels that are not confident.
+        unsupervised: `dice` is the authors' medical code's: soft Dice without the pixels that are not confident. They
+            have it beside half of CE + Dice, so that its weight here is 2.
         ramp: of the weight. None in the paper.
 
     Differs from published code:

@@ -60,6 +60,7 @@ class WeakTeacherStudent(Method):
         - Its training has no fusion, and its threshold never moves, against its README.
     """
 
+    of_images = ("annotation", "pseudo_mask", "made")
     display = "Weak teacher-student"
     views = {"labelled": ("weak",), "unlabelled": ("weak",)}
     tuning = {"threshold_end": Linear(0.55, 0.9), "alpha_end": Choice(0.01, 0.1, 0.5), "decay": Choice(0.99, 0.999)}

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from benchmark.errors import UserError
 from benchmark.losses import IGNORE
 from benchmark.method import Clock
-from methods._boxes import beta_shares, random_boxes
+from methods._boxes import beta_shares, next_image, random_boxes
 from methods._intensity import OPERATIONS, change
 from methods.augseg import AugSeg, sureness
 from tests.batches import batch, calls, nll, task, terms, unlabelled
@@ -165,3 +165,9 @@ def test_help_from_labels_is_drawn_for_every_image(monkeypatch):
 def test_an_unknown_operation_is_refused():
     with pytest.raises(UserError, match="unknown sharpen"):
         AugSeg(task(), operations=("sharpen",))
+
+
+def test_an_image_alone_in_its_batch_is_not_pasted_into_itself():
+    assert torch.equal(next_image(torch.arange(3)), torch.tensor([1, 2, 0]))
+    with pytest.raises(UserError, match=r"train\.batch_unlabelled to 2 or more"):
+        next_image(torch.zeros(1, 3, 8, 8))

@@ -118,7 +118,7 @@ def test_every_light_decoder_reads_its_own_perturbation_of_the_deepest_feature(m
         monkeypatch.setattr(_feature_perturbations, kind, lambda z, *guide, kind=kind, place=place: (
             given.update({kind: guide}) or z + place))
     z, logits = torch.rand(2, 256, 8, 8), torch.randn(2, 2, 128, 128)
-    method.auxiliary([torch.rand(2, 8, 16, 16), z], logits)
+    method.auxiliary([*[torch.rand(2, 8, 16, 16)] * (len(method.net.feature_widths) - 1), z], logits)
     assert all(torch.equal(seen[kind], z + place) for place, kind in enumerate(NONE))
     mask = _feature_perturbations.foreground(logits, (8, 8))
     boxes = _feature_perturbations.object_boxes(mask)

@@ -267,6 +267,21 @@ def test_an_export_gives_the_logits_of_the_run(finished, tmp_path, monkeypatch):
     assert "an export without weights" in one_line_error(invoke("predict", folder, folder / "image.png"))
 
 
+def test_an_export_holds_no_mask_of_a_training_image(tmp_path):
+    record = json.loads(demo_run(tmp_path, "weak_teacher_student", "--json").stdout)
+    run = load_run(record["run_id"], tmp_path)
+    assert (run.weights["annotation"] == 1).any(), "the run itself remembers them"
+    folder = tmp_path / "model"
+    assert invoke("export", record["run_id"], "--results", tmp_path, "--output", folder).returncode == 0
+    program, exported = torch.export.load(folder / "model.pt2"), load_run(str(folder), tmp_path)
+    for names in (exported.weights, program.state_dict, program.constants):
+        assert not [name for name in names if name.rpartition(".")[2] in run.method.method.of_images]
+    image = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        (ours,), (theirs,) = run.method.predict(image).values(), exported.method.predict(image).values()
+    assert torch.equal(ours, theirs)
+
+
 def test_the_table_of_an_evaluation_tells_values_of_one_name_apart():
     scored = {"run_id": "r", "dataset": "d", "sets": "all", "groups": {
         "centre": {"1": {"dice": 0.1, "n": 2}}, "scanner": {"1": {"dice": 0.2, "n": 3}}, "grade": {"a": {"dice": 0.3}}},

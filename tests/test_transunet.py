@@ -65,6 +65,14 @@ def test_the_deepest_feature_is_timms_own_patch_tokens_of_the_same_file(name, tm
     assert torch.equal(network.encode(images)[-1], tokens.transpose(1, 2).unflatten(2, (rows, rows)))
 
 
+@pytest.mark.parametrize(("method", "settings"), [("cct", {}), ("xnet", {"method__network": "configured"})])
+@pytest.mark.parametrize(("vit", "size"), [("vit_small_patch14_reg4_dinov2", 56), ("vit_tiny_r_s16_p8_224", 64)])
+def test_methods_that_use_deep_features_take_strides_that_are_no_power_of_two_or_equal(method, settings, vit, size):
+    training = method_testbed(method, net__name=f"transunet-{vit}", data__size=size, **settings).build()
+    advance(training, 0, 1)
+    assert training.optimisers.optimisers[0].state
+
+
 def test_every_skip_is_used_none_is_written_over_and_every_parameter_learns():
     network = build(TINY, size=64).eval()
     images = torch.randn(1, 3, 64, 64)

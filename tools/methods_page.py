@@ -42,10 +42,11 @@ All methods share some things that their papers do otherwise:
   pretrained encoder, papers of natural images give the rest of the network ten times its rate (UniMatch V2: forty
   times).
 - **The supervised loss is the configured one**, cross-entropy plus Dice in most presets. A weight that a paper has
-  beside half of that sum is doubled. A weight that it has beside cross-entropy alone, or Dice alone, is kept: then the
-  unlabelled images weigh less here than there, by up to a half.
-- **Each view passes through the network by itself**, and BatchNorm normalises it by itself. Many published codes join
-  labelled and unlabelled images in one batch.
+  beside half of that sum is doubled, but for TopoSemiSeg's. A weight that it has beside cross-entropy alone, or Dice
+  alone, is kept: then the unlabelled images weigh less here than there, by up to a half.
+- **Each view passes through the network by itself**, and BatchNorm normalises it by itself, but for the two strong
+  views of UniMatch V2 and the passes of UA-MT, as there. Many published codes join labelled and unlabelled images in
+  one batch.
 - **A moving average counts steps, as in the papers**, where training has 6,000 steps or more. `light` has 400: there a
   decay of 0.99 averages over the last quarter of training, and 0.999 over all of it. Ramps are shares of training, of
   the length that their source gives them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from benchmark.files import check_writable, write_atomically, write_text
 from benchmark.models.load import WEIGHTS, Finished, Official
 from benchmark.numerics import Normalisation
 from benchmark.registry import short
-from benchmark.training.model_file import FILE, write
+from benchmark.training.model_file import FILE, weights_digest, write
 
 CARD, PROGRAM = "MODEL.md", "model.pt2"
 FORMATS = ("weights", "program")
@@ -84,8 +85,13 @@ def clear(folder: Path, finished: Finished, overwrite: bool) -> None:
 
 
 def export(finished: Finished, folder: Path, formats: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Write the files (name -> what is in it), and say what could not be made, a line each."""
+    """Write the files (name -> what is in it), and say what could not be made, a line each.
+
+    What a method remembers of its training images (`Method.of_images`) may be their masks, and is in none of the files.
+    """
     model, program, batch, failed = finished.model, None, "B", []
+    weights = {name: z for name, z in finished.weights.items() if name not in finished.method.method.of_images}
+    model = replace(model, weights_sha256=weights_digest(weights))
     if "program" in formats:
         try:
             program, batch = make_program(finished.method, model.size, model.normalisation)
@@ -96,7 +102,7 @@ def export(finished: Finished, folder: Path, formats: Sequence[str]) -> tuple[di
              "output": f"float32 logits [{batch}, {len(model.classes)}, {shape}"}
     files = {}
     if "weights" in formats:
-        write_atomically(folder / WEIGHTS, lambda stream: torch.save(finished.weights, stream))
+        write_atomically(folder / WEIGHTS, lambda stream: torch.save(weights, stream))
         files[WEIGHTS] = "state dict of the method, for `torch.load(..., weights_only=True)`"
     if program is not None:
         write_atomically(folder / PROGRAM, lambda stream: torch.export.save(program, stream))
@@ -153,6 +159,8 @@ def make_program(
     UserError where `torch.export` cannot follow the method, or where the program's logits are not the method's.
     """
     plain = copy.deepcopy(method).to(torch.device("cpu")).to(memory_format=torch.contiguous_format)
+    for name in plain.method.of_images:
+        delattr(plain.method, name)
     whole, trouble = NormalisedOutput(plain, normalisation).eval(), ""
     for batch in ("B", "1"):
         images = torch.rand(2 if batch == "B" else 1, 3, size, size, generator=torch.Generator().manual_seed(0))

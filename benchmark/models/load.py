@@ -111,7 +111,8 @@ def load(run: str, results: Path, device_name: str = "auto") -> Finished:
     spec = model.spec.with_values({"net.weights": shape_of(weights)})  # nothing is read to be replaced
     method = build_method(spec, model.counts, len(model.classes), model.normalisation)
     try:
-        method.load_state_dict(weights)
+        left_out = {name: z for name, z in method.state_dict().items() if name in method.of_images}  # of an export
+        method.load_state_dict(left_out | weights)
     except RuntimeError as error:
         raise UserError(f"{model.run_id}: its weights do not fit {spec.method} as its code is now "
                         f"({' '.join(str(error).split())[:160]})") from None
