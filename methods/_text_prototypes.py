@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import unicodedata
 import zipfile
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -144,12 +145,25 @@ def packaged() -> tuple[dict[str, Tensor], Mapping[str, int]]:
 
 
 def word_pieces(text: str, vocabulary: Mapping[str, int]) -> list[int]:
-    """WordPiece: of every word the longest beginning that is known, then of its rest, which is marked by ##."""
-    pieces = []
-    for word in [text] if text in vocabulary else re.findall(r"\w+|[^\w\s]", text.lower()):
-        mark = ""
-        while word:
-            size = next((n for n in range(len(word), 0, -1) if mark + word[:n] in vocabulary), len(word))
-            pieces.append(vocabulary.get(mark + word[:size], vocabulary["[UNK]"]))
-            word, mark = word[size:], "##"
-    return pieces
+    """WordPiece: of every word the longest beginning that is known, then of its rest, which is marked by ##.
+
+    As MiniLM's own: small letters without accents; a punctuation mark is a word; a word with an unknown part is one
+    unknown piece.
+    """
+    if text in vocabulary:
+        return [vocabulary[text]]
+    plain = "".join(x for x in unicodedata.normalize("NFD", text.lower()) if unicodedata.category(x) != "Mn")
+    found = []
+    for word in re.findall(r"[^\W_]+|[^\w\s]|_", plain):
+        pieces: list[int] = []
+        rest = word
+        while rest:
+            mark = "##" if pieces else ""
+            size = next((n for n in range(len(rest), 0, -1) if mark + rest[:n] in vocabulary), 0)
+            if not size:
+                pieces = [vocabulary["[UNK]"]]
+                break
+            pieces.append(vocabulary[mark + rest[:size]])
+            rest = rest[size:]
+        found += pieces
+    return found
