@@ -42,7 +42,7 @@ class Teacher(nn.Module):
     def ema_update(self, net: nn.Module, alpha: Tensor) -> None:
         """theta' = alpha theta' + (1 - alpha) theta, over the parameters and, with `ema`, the float buffers.
 
-        `alpha`: a 0-dim tensor, as `Clock.ema` gives it. 1 changes nothing, 0 copies.
+        `alpha`: a 0-dim tensor, as `Clock.ema` gives it. 1 changes no parameter, 0 copies.
         """
         if not isinstance(alpha, Tensor):
             raise TypeError(f"alpha is {alpha!r}; give ema_update(net, clock.ema({alpha!r}))")

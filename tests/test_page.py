@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from benchmark.protocols import PROTOCOLS
-from benchmark.report.compare import gap_table, waterfall_table
+from benchmark.report.compare import difference_table, gap_table, waterfall_table
 from benchmark.report.gather import group_runs
 from benchmark.report.image_selection import FOUND, INVENTED, MISSED
 from benchmark.report.page import current, data, render
@@ -60,7 +60,8 @@ def whole() -> str:
     bold = Table(HOSTILE, HOSTILE, ["method", HOSTILE], [[HOSTILE, Bold(HOSTILE)], ["plain", "1"]], [HOSTILE])
     tables = {
         group.name: [*(table for table in (score_table(group, "strict"), gap_table(group), waterfall_table(group),
-                                           failure_table(group)) if table), bold] for group in groups
+                                           difference_table(group), failure_table(group)) if table), bold]
+        for group in groups
     }  # fmt: skip
     pictures = [picture("first", "median"), picture(HOSTILE, "worst decile"), picture("third", "", rows=())]
     return render(groups, tables, {groups[0].name: pictures}, TOLD)
@@ -115,7 +116,13 @@ def test_bars_lie_where_the_numbers_are() -> None:
     assert [low + float(at) / 100 * (high - low) for _, at in places] == pytest.approx([70, 50, 60], abs=0.1)
 
 
-def test_a_row_above_the_runner_up_beyond_chance_is_bold_under_strict_alone() -> None:
+def test_nothing_but_label_ratios_is_filtered_as_one() -> None:
+    tags = Reader(whole()).tags
+    assert "95 % interval" in whole()
+    assert {at["data-ratio"] for _, at in tags if "data-ratio" in at} == {"10", "20"}
+
+
+def test_a_row_above_all_others_beyond_chance_is_bold_under_strict_alone() -> None:
     low, high = [5, 5, 5, 5, 5, 5], [7, 7, 8, 8, 6, 6]
     group = only(*(tenths("clear", high, fold) for fold in range(2)), *(tenths("low", low, fold) for fold in range(2)))
     bold = [sum("<strong>" in cell for cell in cells) for cells in score_views(render([group], {}, {}, ""))]
