@@ -1,5 +1,9 @@
-"""`tools.gpu`: its order, its limits, and what it says; on the CPU, with commands that take no GPU."""
+"""`tools.gpu`: its order, its limits, and what it says; on the CPU, with commands that take no GPU.
 
+And what the other tools say of mistakes, and count.
+"""
+
+import importlib
 import subprocess
 import sys
 import time
@@ -7,7 +11,8 @@ import time
 import pytest
 
 from tests.fake_glas import write_tree
-from tools import gpu
+from tools import command, gpu
+from tools.bench import memory
 from tools.gpu import Part
 
 
@@ -94,3 +99,58 @@ def test_without_a_gpu_it_is_one_line(tmp_path, monkeypatch, capsys):
     assert gpu.main() == 0
     told = capsys.readouterr()
     assert "tests: 230 s" in told.out and "main is left out: no images of glas" in told.err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("choose_budget --out {tmp} foo=1", "foo"),
+        ("bench.stream --method nosuch", "nosuch"),
+        ("bench.stream --rounds 0", "from 1 on"),
+        ("bench.slots --device cpu --method nosuch", "nosuch"),
+        ("bench.slots --slots 2,x", "from 1 on"),
+        ("bench.steady --steps 8 --size 32", "from 161 on"),
+        ("bench.steady --device cuda:99", "--device cpu"),
+        ("bench.grid --runs 1", "from 2 on"),
+        ("bench.published --steps 8", "a multiple of 12"),
+        ("bench.memory nosuch", "nosuch"),
+        ("bench.machines {tmp} {tmp}", "no run"),
+        ("annotation_lists", "DATASET"),
+        ("annotation_lists nosuch", "nosuch"),
+        ("parity.__main__", "FOLDER"),
+        ("parity.__main__ {tmp}", "git clone https://github.com/"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(line, said, tmp_path, monkeypatch, capfd):
+    name, *words = line.format(tmp=tmp_path).split()
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    with pytest.raises(SystemExit) as ended:
+        command.run(importlib.import_module(f"tools.{name}").main)
+    told = capfd.readouterr()
+    assert ended.value.code == 2 and said in told.err.splitlines()[-1] and not told.out
+
+
+@pytest.mark.slow
+def test_a_grid_that_ends_early_says_why_itself(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["grid", "--runs", "2", "--method", "nosuch"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module("tools.bench.grid").main()
+    assert ended.value.code == 2 and "nosuch" in capfd.readouterr().err
+
+
+def test_memory_is_counted_of_all_views_targets_and_states(tmp_path, monkeypatch, capsys):
+    experiment = tmp_path / "some.yaml"
+    experiment.write_text(
+        "preset: demo\ndatasets: [synthetic]\nset: {net.name: unet_small, data.size: 32}\nrows:\n"
+        "  adam: {method: corrmatch, set: {optimiser.name: adamw}}\n  targets: {method: dtc}\n"
+        "  boxes: {method: unimatch, set: {optimiser.name: sgd}}\n  host: {method: toposemiseg}\n"
+    )
+    monkeypatch.setattr(memory, "GIB", 1e6)
+    monkeypatch.setattr(sys, "argv", ["memory", str(experiment)])
+    memory.main()
+    told = capsys.readouterr()
+    cells = [line.strip("| ").split(" | ") for line in told.out.splitlines()[2:]]
+    assert [name for name, *_ in cells] == ["adam", "adam", "targets", "targets", "boxes", "boxes"]
+    taken = {name: float(state) / float(trained) for name, trained, state, *_ in cells}
+    assert taken["adam"] == pytest.approx(16, rel=0.01) and taken["boxes"] == pytest.approx(12, rel=0.01)
+    assert "host is left out: a step cannot be followed" in told.err

@@ -6,8 +6,8 @@ first quarter of them); and of the shares of `weak_light` the checksum that a re
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from typing import Any
 
 from benchmark.config.schema import Labels
@@ -16,6 +16,7 @@ from benchmark.data.load import load_dataset, load_prepared
 from benchmark.data.splits import default_split, load_split
 from benchmark.data.store import PreparedData
 from benchmark.paths import CONFIGS
+from tools.command import run
 
 SHARES, DRAWS = (0.1, 0.25, 0.5), range(3)
 
@@ -42,9 +43,16 @@ def text(content: dict[str, Any]) -> str:
     return f'{told},\n "glands": {{\n' + ",\n".join(draws) + "\n }\n}\n"
 
 
-if __name__ == "__main__":
-    for dataset in sys.argv[1:]:
+def main() -> None:
+    """Write the file of each data set that is named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", nargs="+", metavar="DATASET")
+    for dataset in parser.parse_args().datasets:
         path = CONFIGS / "annotations" / f"{dataset}.json"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text(lists(load_prepared(load_dataset(dataset), 160))), encoding="utf-8")
         print(path)
+
+
+if __name__ == "__main__":
+    run(main)

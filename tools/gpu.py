@@ -27,6 +27,7 @@ from benchmark.errors import UserError
 from benchmark.files import write_text
 from benchmark.paths import raw_folder
 from benchmark.registry import METHODS
+from tools import command
 
 GRACE = 15.0  # seconds that a part has to end after it was told to, and the summary to be written
 FIRST = ("supervised", "semimoe", "ensemble", "mean_teacher", "unimatch", "cps", "fixmatch")  # then every other method
@@ -78,7 +79,7 @@ def parts(out: Path, data: str | None) -> list[Part]:
         Part("profile", 0.15, tuple((*profile, method) for method in methods),
              "the table of docs/performance.md; train.capture and train.precision stay where the overhead is below "
              "1.03"),
-        Part("published", 0.12, measure("published", *large, "--steps", "32", "--rounds", "2"),
+        Part("published", 0.12, measure("published", *large, "--steps", "24", "--rounds", "3"),
              "steps a second and memory beside the published style, for docs/performance.md"),
         Part("slots", 0.12, measure("slots", "--slots", "1,2,4", "--seconds", "6"),
              "the last count whose steps a second rose is what `grid --slots` takes from here on"),
@@ -198,7 +199,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    command.run(main)

@@ -25,8 +25,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from benchmark.cli.common_args import seconds
 from benchmark.paths import ROOT
 from benchmark.runs.run_files import read_counts, read_record
+from tools.command import at_least, run
 
 STEPS = 6
 LEAST = 2  # kills, without which a battle shows nothing
@@ -183,10 +185,10 @@ def examine(found: Battle, witness: Path, runs: int) -> None:
 def main() -> None:
     """Fight, and tell how it went."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--workers", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--grids", type=int, default=1)
+    parser.add_argument("--runs", type=at_least(1), default=200)
+    parser.add_argument("--workers", type=at_least(1), default=6)
+    parser.add_argument("--seconds", type=seconds, default=60)
+    parser.add_argument("--grids", type=at_least(1), default=1)
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="semihisto-chaos-"))
     found = battle(folder, **vars(arguments))
@@ -198,4 +200,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

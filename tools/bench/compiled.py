@@ -18,13 +18,14 @@ from torch.nn.functional import cross_entropy
 
 from benchmark.nets import build
 from benchmark.training import device as devices
+from tools.command import at_least, run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--net", default="unet_lite")
-    parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--size", type=at_least(1), default=160)
+    parser.add_argument("--rounds", type=at_least(1), default=6)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -50,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

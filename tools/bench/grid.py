@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tools.command import at_least, run
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -31,7 +33,9 @@ def measure(runs: int, steps: int, method: str, settings: str) -> None:
         experiment.write_text("preset: demo\ndatasets: [synthetic]\ndraws: [0]\nrows:\n" + "\n".join(rows) + "\n")
         line = [sys.executable, "-m", "benchmark", "grid", experiment, "--slots", "1", "--results", results]
         begun = time.time()
-        subprocess.run(list(map(str, line)), cwd=ROOT, check=True, capture_output=True, env=os.environ)
+        code = subprocess.run(list(map(str, line)), cwd=ROOT, stdout=subprocess.DEVNULL, env=os.environ).returncode
+        if code:
+            sys.exit(code)  # the grid has said why
         ended = time.time()
         records = sorted((results / "records").glob("*.json"), key=lambda path: path.stat().st_mtime)
         written = [path.stat().st_mtime for path in records]
@@ -45,8 +49,8 @@ def measure(runs: int, steps: int, method: str, settings: str) -> None:
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--runs", type=at_least(2), default=6)
+    parser.add_argument("--steps", type=at_least(1), default=120)
     parser.add_argument("--method", default="supervised")
     parser.add_argument("--settings", default="evaluate.times: 5", help="more of them, as in 'data.size: 96'")
     arguments = parser.parse_args()
@@ -54,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

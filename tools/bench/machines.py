@@ -5,15 +5,17 @@ Only runs of one specification, of the same code and on other models of a device
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmark.errors import UserError
 from benchmark.runs.run_files import device_label, read_record, record_files
+from tools.command import run
 
 
 def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -22,8 +24,12 @@ def _differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return device_label(one) != device_label(other) if known else bool(one["device"] != other["device"])
 
 
-def main(one: Path, other: Path) -> None:
+def main() -> None:
     """Print the differences of strict Dice, in points, beside the spread over draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("one", type=Path, metavar="ONE")
+    parser.add_argument("other", type=Path, metavar="OTHER")
+    one, other = vars(parser.parse_args()).values()
     theirs = {path.stem: read_record(path) for path in record_files(other / "records")}
     pairs = [
         (record, theirs[record["run_id"]])
@@ -35,7 +41,7 @@ def main(one: Path, other: Path) -> None:
         if mine["numerics"] == yours["numerics"] and _differ(mine["environment"], yours["environment"])
     ]  # fmt: skip
     if not pairs:
-        sys.exit("no run of one specification on two models of a device in these folders")
+        raise UserError("no run of one specification on two models of a device in these folders")
     points = np.array([[100 * record["scores"]["strict"]["dice"] for record in pair] for pair in pairs])
     differences = points[:, 0] - points[:, 1]
     cells: dict[str, list[float]] = {}
@@ -53,6 +59,4 @@ def main(one: Path, other: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    main(*map(Path, sys.argv[1:]))
+    run(main)

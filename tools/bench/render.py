@@ -28,8 +28,11 @@ from skimage.segmentation import find_boundaries
 from benchmark.batches.augment import Augment
 from benchmark.batches.plan import Planner
 from benchmark.batches.render import Renderer, step_of, to_device
+from benchmark.cli.common_args import seconds
+from benchmark.errors import UserError
 from benchmark.numerics import Normalisation, Numerics
 from benchmark.targets import TARGETS
+from tools.command import at_least, run
 
 MEAN, STD = np.array([0.75, 0.5, 0.7], np.float32), np.array([0.15, 0.2, 0.15], np.float32)
 PUBLISHED = (44, 81)  # images a second and worker, as reported for two published loaders
@@ -117,6 +120,8 @@ def race(variants: dict[str, Iterator[int]], seconds: float, rounds: int = 5) ->
 
 def measure(folder: Path, size: int, batch: int, seconds: float) -> dict[str, object]:
     files = pairs(folder)
+    if not files:
+        raise UserError(f"{folder}: no images called NAME.* and NAME_anno.*")
     loaded = [read(pair, size) for pair in files]
     images = torch.from_numpy(np.stack([image for image, _ in loaded])).permute(0, 3, 1, 2).contiguous()
     masks = torch.from_numpy(np.stack([mask for _, mask in loaded]))
@@ -146,9 +151,9 @@ def measure(folder: Path, size: int, batch: int, seconds: float) -> dict[str, ob
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=96, help="side in pixels")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=1.5, help="for each variant")
+    parser.add_argument("--size", type=at_least(1), default=96, help="side in pixels")
+    parser.add_argument("--batch", type=at_least(1), default=8)
+    parser.add_argument("--seconds", type=seconds, default=1.5, help="for each variant")
     parser.add_argument("--data", type=Path, help="a folder with GlaS-like files")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -160,4 +165,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -21,8 +21,13 @@ from benchmark.data.load import load_prepared
 from benchmark.method import Method
 from benchmark.runs.request import Request, specify
 from benchmark.runs.run_files import RunFolder
+from benchmark.training import device as devices
 from benchmark.training.setup import build_training
-from benchmark.training.trainer import train
+from benchmark.training.trainer import BLOCK, train
+from tools.command import at_least, run
+
+TENTHS = 10  # of the run, each with an evaluation and a line of its own
+LEAST = TENTHS * BLOCK + 1  # steps: fewer are too few blocks for a line each, and one that warms up
 
 
 def resident_bytes() -> int:
@@ -43,12 +48,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--method", default="mean_teacher")
     parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--steps", type=int, default=480)
+    parser.add_argument("--steps", type=at_least(LEAST), default=480)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--preset", default="quick")
     arguments = parser.parse_args()
-    device = torch.device(arguments.device)
-    settings = {"data.size": arguments.size, "train.steps": arguments.steps, "evaluate.times": 10}
+    device = devices.choose(arguments.device)
+    settings = {"data.size": arguments.size, "train.steps": arguments.steps, "evaluate.times": TENTHS}
     request = Request(arguments.method, "synthetic", preset=arguments.preset, overrides=settings)
     spec, split, *_ = specify(request, device.type)
     training = build_training(spec, load_prepared("synthetic", arguments.size), split, device)
@@ -81,7 +86,7 @@ def main() -> None:
     counts = np.diff(ends, prepend=0)
     seconds = np.array([spent for _, spent, _, _ in seen]) / counts
     print("steps | seconds a step | resident MiB | reserved on the GPU MiB")
-    for rows in np.array_split(np.arange(1, len(seen)), 10):  # the first block warms up
+    for rows in np.array_split(np.arange(1, len(seen)), TENTHS):  # the first block warms up
         last = seen[rows[-1]]
         print(f"{ends[rows[0] - 1]:>5} to {last[0]:<5} | {np.median(seconds[rows]):.4f} | {last[2] / 2**20:.1f} | "
               f"{last[3] / 2**20:.1f}")
@@ -90,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

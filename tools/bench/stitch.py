@@ -22,6 +22,7 @@ from benchmark.nets import build
 from benchmark.numerics import Normalisation, Normaliser, Numerics
 from benchmark.paths import raw_folder
 from benchmark.training.stitch import gaussian
+from tools.command import at_least, run
 
 SIZE, TILE = 64, 192
 
@@ -30,7 +31,7 @@ def main() -> None:
     """Train a small U-Net on tiles of the training images, and print the mean strict Dice of each way."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=at_least(1), default=300)
     parser.add_argument("--overlap", type=int, default=96)
     arguments = parser.parse_args()
     torch.manual_seed(0)
@@ -85,4 +86,4 @@ def put_together(logits: Tensor, cut: list, shape: tuple[int, int], way: str) ->
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

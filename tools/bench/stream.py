@@ -13,7 +13,6 @@ import os
 from functools import partial
 
 import numpy as np
-import torch
 
 from benchmark.conformance.checks import differences
 from benchmark.data.load import load_prepared
@@ -22,6 +21,7 @@ from benchmark.runs.request import Request, specify
 from benchmark.training import device as devices
 from benchmark.training.setup import build_training
 from benchmark.training.trainer import BLOCK, TrainState, run_block
+from tools.command import at_least, run
 
 
 def main() -> None:
@@ -30,10 +30,10 @@ def main() -> None:
     parser.add_argument("--method", default="supervised")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--net", default="unet_small")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=at_least(1), default=15)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
-    device = torch.device(arguments.device)
+    device = devices.choose(arguments.device)
     settings = {"data.size": arguments.size, "net.name": arguments.net, "train.steps": BLOCK * (arguments.rounds + 1)}
     spec, split, *_ = specify(Request(arguments.method, "synthetic", preset="quick", overrides=settings), device.type)
     trainings = []
@@ -60,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
