@@ -183,7 +183,7 @@ def test_tau_lies_in_its_interval_which_with_one_draw_is_over_patients_alone(dra
     found = [each for each in found if each not in of_draws]
     assert found[-1][:-1] == agreements(groups[1], groups)[-1][:-1], "whichever table asks"
     assert table and len(found) == 4
-    assert any("no interval with one draw" in note for note in table.notes) == (draws == 1)
+    assert any("no interval where draws" in note for note in table.notes) == (draws == 1)
     for each in found:  # protocols that pool pixels keep no patients
         without = draws == 1 and not each.data
         assert np.isnan(each.low) and np.isnan(each.high) if without else -1 <= each.low < each.tau < each.high <= 1

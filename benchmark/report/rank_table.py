@@ -49,7 +49,7 @@ def rank_table(group: Group, groups: Sequence[Group] = ()) -> Table | None:
             "draw it says nothing of other draws."
         )
     if any(math.isnan(one.low) and not math.isnan(one.tau) for one in taus if one.first in PROTOCOLS):
-        notes.append("Tau between protocols has no interval with one draw, as pooled counts keep no single patients.")
+        notes.append("Between protocols tau has no interval where draws tell nothing of its spread, as with one draw.")
     header = ["method", "labels", "rank", "95 % range", "first", "group", "better than", "worse than"]
     return Table("Ranks, strict Dice", caption, header, rows, notes)
 
