@@ -114,6 +114,7 @@ def test_without_a_gpu_it_is_one_line(tmp_path, monkeypatch, capsys):
         ("bench.grid --runs 1", "from 2 on"),
         ("bench.published --steps 8", "a multiple of 12"),
         ("bench.memory nosuch", "nosuch"),
+        ("kill_test --grids 3 --workers 2", "at least one for each of 3 grids"),
         ("bench.machines {tmp} {tmp}", "no run"),
         ("annotation_lists", "DATASET"),
         ("annotation_lists nosuch", "nosuch"),
@@ -154,3 +155,14 @@ def test_memory_is_counted_of_all_views_targets_and_states(tmp_path, monkeypatch
     taken = {name: float(state) / float(trained) for name, trained, state, *_ in cells}
     assert taken["adam"] == pytest.approx(16, rel=0.01) and taken["boxes"] == pytest.approx(12, rel=0.01)
     assert "host is left out: a step cannot be followed" in told.err
+
+
+def test_choose_budget_tells_a_diverged_run_and_goes_on(tmp_path, monkeypatch, capsys):
+    from tools import choose_budget
+
+    monkeypatch.setattr(choose_budget, "run_or_load", lambda *_: ({"status": "diverged"}, True))
+    monkeypatch.setattr(sys, "argv", ["choose_budget", "--out", str(tmp_path), "optimiser.lr=1,2", "--draws", "2"])
+    choose_budget.main()
+    assert capsys.readouterr().out.splitlines() == [
+        f"optimiser.lr={lr}  10 %: diverged (draw 0)  20 %: diverged (draw 0)" for lr in (1, 2)
+    ]

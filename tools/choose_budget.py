@@ -4,7 +4,7 @@
 
 Every KEY is a setting, such as `train.steps=200,400,800`; all combinations are run, one after the other, and their
 records stay in --out, so that a second call goes on. Printed is the mean Dice of validation images at the last step
-by argmax; no score of a test image is read.
+by argmax, or that a run diverged; no score of a test image is read.
 """
 
 from __future__ import annotations
@@ -51,11 +51,15 @@ def main() -> None:
             for draw in range(arguments.draws):
                 options = RunOptions(arguments.out, arguments.data, keep="nothing")
                 record, _ = run_or_load(asked(pairs, ratio, draw), options)
+                if record["status"] != "done":
+                    print(f"  {ratio} %: {record['status']} (draw {draw})", end="", flush=True)
+                    break
                 counts = read_counts(arguments.out / "records" / f"{record['run_id']}.json", record)
                 found.append(100 * float(np.nanmean(dice(counts["validation_native"][:, 0]))))
                 seconds.append(record["cost"]["wall_seconds"])
-            print(f"  {ratio} %: {np.mean(found):.1f} ({', '.join(f'{one:.1f}' for one in found)}; "
-                  f"{np.mean(seconds):.0f} s)", end="", flush=True)
+            else:
+                print(f"  {ratio} %: {np.mean(found):.1f} ({', '.join(f'{one:.1f}' for one in found)}; "
+                      f"{np.mean(seconds):.0f} s)", end="", flush=True)
         print(flush=True)
 
 

@@ -190,6 +190,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=seconds, default=60)
     parser.add_argument("--grids", type=at_least(1), default=1)
     arguments = parser.parse_args()
+    if arguments.workers < arguments.grids:
+        parser.error(f"--workers {arguments.workers}: expected at least one for each of {arguments.grids} grids")
     folder = Path(tempfile.mkdtemp(prefix="semihisto-chaos-"))
     found = battle(folder, **vars(arguments))
     print(
