@@ -245,9 +245,11 @@ def gains() -> str:
     columns = {5: fewest, 10: group_of(MAIN), 20: group_of(MAIN)}
     for label in fewest.rows:
         if label not in (LOWER, UPPER):
-            bound = [above(group, label, LOWER, ratio) for ratio, group in columns.items()]
-            rows.append([fewest.display(label), *bound, above(fewest, label, AUGMENTED, 5)])
-    return table([f"above {LOWER}", *(f"{ratio} %" for ratio in columns), f"above {AUGMENTED}, 5 %"], rows)
+            few, *more = (above(group, label, LOWER, ratio) for ratio, group in columns.items())
+            each = in_each_draw(compare(fewest, label, LOWER, 5))
+            rows.append([fewest.display(label), few, each, *more, above(fewest, label, AUGMENTED, 5)])
+    header = [f"above {LOWER}", "5 %", "5 %, in each draw", "10 %", "20 %", f"above {AUGMENTED}, 5 %"]
+    return table(header, rows)
 
 
 def pseudo_labels() -> str:
