@@ -169,6 +169,10 @@ def test_the_loss_is_compared_with_the_plain_run_unless_it_sums_several():
     assert "Train longer, or lower method.weight (now 2)." in part(made(), 1, plain).advice
     values = {"method.weight_max": 5.0, "train.steps": 30}
     assert "Train longer, or lower method.weight_max (now 5)." in part(made("semimoe", values=values), 1, plain).advice
+    helped = part(made(images=(9, 9, 9)), 1, made("supervised", loss=(1.0, 0.4, 0.2), images=(5, 6, 7)))
+    fading = part(made(dice=(0.7, 0.6, 0.5)), 1, plain)
+    assert "fits the labelled images less" in helped.seen[-1] and not helped.advice
+    assert "fits the labelled images less" in fading.seen[-1] and not fading.advice, "or: train shorter and longer"
     summed = part(made(loss=(2.0, 1.0, 0.8)), 1, plain)
     assert not summed.advice and "several networks" in " ".join(summed.seen)
 

@@ -52,9 +52,11 @@ def diagnose(run: Run, plain: Run | None) -> list[Part]:
         raise UserError(f"{plain.record['run_id']} {why}; compare with a run of the same draw that uses labelled "
                         "images alone")
     apart = None if plain is None else _over_images(run, plain)
-    told = plain is None or (apart is not None and not apart.low <= 0 <= apart.high)
-    lower = _or(run, "weight", "lower") if told else ""
-    return [_gain(run, plain, apart, lower), _loss(run, plain, lower), _teacher(run), *_pseudo_labels(run, lower)]
+    harmed, helped = (False, False) if apart is None else (apart.high < 0, apart.low > 0)
+    lower = _or(run, "weight", "lower") if plain is None or harmed else ""
+    gain = _gain(run, plain, apart, lower)
+    loss = _loss(run, plain, lower, longer=not helped and not _fades(run))
+    return [gain, loss, _teacher(run), *_pseudo_labels(run, lower)]
 
 
 def as_text(run: Run, parts: Sequence[Part]) -> str:
@@ -79,6 +81,12 @@ def _over_images(run: Run, plain: Run) -> stats.Interval | None:
     return stats.interval(one - other)
 
 
+def _fades(run: Run) -> bool:
+    """Whether an earlier evaluation was better than the last."""
+    _, scores = _dice(run)
+    return bool(np.nan_to_num(scores).max() - scores[-1] > POINT)
+
+
 def _gain(run: Run, plain: Run | None, apart: stats.Interval | None, lower: str) -> Part:
     steps, scores = mine = _dice(run)
     shown, seen, advice = {str(run.counts["outputs"][0]): mine}, [f"Dice at the end: {scores[-1]:.1f} %."], []
@@ -99,7 +107,7 @@ def _gain(run: Run, plain: Run | None, apart: stats.Interval | None, lower: str)
         if differ := other_settings(plain, run):
             seen.append(f"Careful: the two differ in {', '.join(differ)}.")
     best = int(np.argmax(np.nan_to_num(scores)))
-    if scores[best] - scores[-1] > POINT:
+    if _fades(run):
         seen.append(f"The best evaluation was at step {steps[best]}, {scores[best] - scores[-1]:.1f} points above the "
                     "end.")
         advice.append(f"Train shorter (train.steps){lower}: it may learn its own mistakes.")
@@ -109,7 +117,8 @@ def _gain(run: Run, plain: Run | None, apart: stats.Interval | None, lower: str)
     return Part("Do the unlabelled images help?", seen, advice, "Dice (%)", shown)
 
 
-def _loss(run: Run, plain: Run | None, lower: str) -> Part:
+def _loss(run: Run, plain: Run | None, lower: str, *, longer: bool) -> Part:
+    """`longer`: whether a loss that stays higher than the plain run's is a reason to train longer."""
     question, (steps, mine) = "Does the supervised loss fall?", _supervised_loss(run)
     if len(mine) < 2:
         return Part(question, ["No supervised loss was logged at two evaluations or more."], [])
@@ -127,7 +136,7 @@ def _loss(run: Run, plain: Run | None, lower: str) -> Part:
         elif mine[-1] > 1.2 * other[-1]:
             seen.append("The network fits the labelled images less: the unlabelled terms are strong, or the method "
                         "disturbs its network, as dropout does, or starts anew.")
-            advice.append(f"Train longer{lower}.")
+            advice += [f"Train longer{lower}."] * longer
     return Part(question, seen, advice, "supervised loss", shown)
 
 
