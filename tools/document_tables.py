@@ -416,15 +416,15 @@ def domains() -> str:
 
 
 def prototypes() -> str:
-    """MPAMatch-style without and with each of its prototypes, against its base."""
-    group = group_of("mpamatch_light")
-    others, rows = (str(group.reference),), []
+    """MPAMatch-style without and with each of its prototypes, against its base on the same network."""
+    group, rows = group_of("mpamatch_light"), []
     ratios = [ratio for ratio in group.ratios if any(group.finished(label, ratio) for label in group.rows)]
     for label in group.rows:
         if any(group.finished(label, ratio) for ratio in ratios):
-            cells = (cell for ratio in ratios for cell in beside(group, label, others, ratio))
+            base = "transunet, unimatch" if label.startswith("transunet") else str(group.reference)
+            cells = (cell for ratio in ratios for cell in beside(group, label, [base], ratio))
             rows.append([group.display(label), *cells])
-    return table(["row", *headings(others, ratios)], rows)
+    return table(["row", *headings(["unimatch"], ratios)], rows)
 
 
 MADE = (
