@@ -95,9 +95,9 @@ def test_a_captured_step_shows_what_the_eager_one_has():
     assert captured.names == ["supervised"] and captured.terms == 1
 
 
-SHAPES = torch.library.Library("aten", "IMPL", "Meta")
-if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_standard_gamma", "Meta"):  # torch 2.11
-    SHAPES.impl("_standard_gamma", lambda shape, generator=None: torch.empty_like(shape))
+if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_standard_gamma", "Meta"):  # as in torch 2.11
+    RULES = torch.library.Library("aten", "IMPL", "Meta")  # its rules are gone with it
+    RULES.impl("_standard_gamma", lambda concentration, generator=None: torch.empty_like(concentration))
 
 
 class Eyes(TorchDispatchMode):

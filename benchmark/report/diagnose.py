@@ -82,7 +82,7 @@ def _over_images(run: Run, plain: Run) -> stats.Interval | None:
 
 
 def _fades(run: Run) -> bool:
-    """Whether an earlier evaluation was better than the last."""
+    """Whether an earlier evaluation was better than the last, by more than a point."""
     _, scores = _dice(run)
     return bool(np.nan_to_num(scores).max() - scores[-1] > POINT)
 
