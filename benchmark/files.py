@@ -65,6 +65,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
+def set_aside(*paths: Path) -> Path:
+    """Rename the files that are there to NAME.old1, or .old2, ...: the first that is free for all. What the last is
+    called then."""
+    number = 1
+    while any(path.with_name(f"{path.name}.old{number}").exists() for path in paths):
+        number += 1
+    for path in paths:
+        aside = path.with_name(f"{path.name}.old{number}")
+        if path.exists():
+            os.replace(path, aside)
+    return aside
+
+
 def remove_unfinished(folder: Path, name: str = "") -> None:
     """Remove what a killed process was writing of `name` (or of anything); for the process that holds the lock."""
     with contextlib.suppress(OSError):  # it is only tidier without them

@@ -120,7 +120,7 @@ def test_a_split_that_is_not_made_any_more_is_set_aside(folder: Path, tmp_path: 
     told = write(opened(folder))
     assert any("official.json: this split is not made any more" in line for line in told)
     assert splits.default_split(load_dataset(str(folder))) == "folds"
-    assert (folder / "splits" / "official.json.old").is_file() and run(folder, tmp_path).returncode == 0
+    assert (folder / "splits" / "official.json.old1").is_file() and run(folder, tmp_path).returncode == 0
 
 
 def test_a_read_only_folder_of_images_is_described_from_elsewhere(folder: Path, tmp_path: Path):

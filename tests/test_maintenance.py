@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmark.files import set_aside
 from benchmark.runs.lock import RunLock
-from benchmark.runs.run_files import archive, read_record, write_record
+from benchmark.runs.run_files import read_record, write_record
 from tests.conftest import invoke, one_line_error, read_records
 
 
@@ -47,7 +48,7 @@ def test_records_of_several_people_come_together_byte_for_byte_and_a_second_merg
     target, ann, bob = places
     put(ann, "a"), put(ann, "b", "skipped"), put(bob, "c", counts=1), put(bob, "d", "failed"), put(bob, "a")
     old = put(ann, "old")
-    archive(old.with_suffix(".npz"), old)
+    set_aside(old.with_suffix(".npz"), old)
     (ann / "records" / "._a.json").write_text("a Mac's")
     shown = invoke("records", "merge", ann, bob / "records", "--results", target, "--dry-run")
     assert "2 copied, 0 skipped, 0 replaced (dry run)" in shown.stdout and not target.exists()
@@ -94,7 +95,7 @@ def test_what_cannot_be_merged_is_one_line(places):
 
 def test_clean_lists_and_then_removes_what_is_not_needed_and_nothing_else(tmp_path):
     done = put(tmp_path, "done")
-    archive(done.with_suffix(".npz"), done)
+    set_aside(done.with_suffix(".npz"), done)
     for name in ("done", "locked"):
         put(tmp_path, name)
     runs = {name: tmp_path / "runs" / name for name in ("done", "locked", "begun")}

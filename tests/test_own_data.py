@@ -347,7 +347,9 @@ def test_lists_of_ones_own(folder: Path):
             with pytest.raises(UserError, match=words):
                 write(data)
         else:
-            assert write(data) == [f"wrote {folder / 'splits' / 'mine.json'} over another version of it"]
+            written, before = folder / "splits" / "mine.json", (folder / "splits" / "mine.json").read_bytes()
+            assert write(data) == [f"wrote {written}; the other version that was there is kept as mine.json.old1"]
+            assert written.with_name("mine.json.old1").read_bytes() == before != written.read_bytes()
         (folder / name).write_text(lists[name])
     (folder / "train.txt").write_text(lists["train.txt"].replace("C_7\n", ""))
     (folder / "test.txt").write_text(lists["test.txt"] + "C_7\n")

@@ -78,6 +78,20 @@ def test_a_process_id_that_was_used_again_is_not_the_holder():
     assert replace(me, machine="another boot", started=0).alive is None, "another machine's process cannot be asked"
 
 
+@pytest.mark.parametrize(("error", "alive"), [(PermissionError, None), (ProcessLookupError, False)])
+def test_a_process_that_proc_does_not_show_is_dead_only_if_the_kernel_says_so(monkeypatch, error, alive):
+    """With hidepid, /proc shows nobody the processes of others."""
+
+    def kill(pid: int, number: int) -> None:
+        raise error
+
+    me = Holder.me()
+    monkeypatch.setattr(lock_module, "Path", lambda path: Path(str(path).replace(f"/{me.pid}/", "/hidden/")))
+    monkeypatch.setattr(os, "kill", kill)
+    assert me.alive is alive
+
+
+
 @pytest.mark.parametrize("clock", [-86400.0, 86400.0])
 def test_whoever_beats_is_alive_whatever_its_clock_says(tmp_path, clock):
     file, monitor, stop = locked_by(STRANGER, tmp_path / "lock"), LockMonitor(), threading.Event()

@@ -26,7 +26,7 @@ from benchmark.data.folder_dataset import Lists
 from benchmark.data.splits import BARE, digest_of, made_from, read_ids, read_split, split_command, split_names
 from benchmark.data.store import PreparedData
 from benchmark.errors import UserError
-from benchmark.files import write_text
+from benchmark.files import set_aside, write_text
 
 FOLDS = 3
 Fold = dict[str, Any]
@@ -206,20 +206,20 @@ def _own_fold(dataset: Dataset, lists: Lists, images: Sequence[ImageInfo], strat
 def write(prepared: PreparedData, folds: int | None = None) -> list[str]:
     """Make and write every split of a data set, also a cross-validation of so many `folds`; a line for each file.
 
-    Files of splits that are not made any more are set aside."""
+    Other versions of a file, and files of splits that are not made any more, are set aside."""
     made = make_all(prepared, _more_folds(prepared.dataset) | ({folds} if folds else set()))
     lines = []
     for name, content in made.items():
         path = _path(prepared, name)
         text = json.dumps({**content, "fingerprint": digest_of(content)}, indent=1) + "\n"
         other = path.is_file() and path.read_bytes() != text.encode()
+        kept = f"; the other version that was there is kept as {set_aside(path).name}" if other else ""
         write_text(path, text)
-        lines.append(f"wrote {path}" + " over another version of it" * other)
+        lines.append(f"wrote {path}{kept}")
     for name in split_names(prepared.dataset):
         if name not in made:
             path = _path(prepared, name)
-            path.replace(path.with_name(f"{path.name}.old"))
-            lines.append(f"{path}: this split is not made any more; the file is kept as {path.name}.old")
+            lines.append(f"{path}: this split is not made any more; the file is kept as {set_aside(path).name}")
     return lines
 
 

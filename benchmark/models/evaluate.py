@@ -15,10 +15,17 @@ from benchmark.data.load import check_masks, load_prepared
 from benchmark.data.splits import check_split_matches_data, load_split, split_names
 from benchmark.data.store import PreparedData, scales_differ
 from benchmark.errors import UserError
-from benchmark.files import check_writable, remove_unfinished, sha256, write_arrays, write_atomically, write_json
+from benchmark.files import (
+    check_writable,
+    remove_unfinished,
+    set_aside,
+    sha256,
+    write_arrays,
+    write_atomically,
+    write_json,
+)
 from benchmark.models.load import Finished
 from benchmark.protocols import scores
-from benchmark.runs.run_files import archive
 from benchmark.training import device as devices
 from benchmark.training.evaluate import Evaluator, scorable
 from benchmark.training.model_file import Model
@@ -86,7 +93,7 @@ def evaluate(
         "environment": devices.environment(finished.numerics.device), "command": command,
     }
     if path.exists():
-        archive(path.with_suffix(".npz"), path)
+        set_aside(path.with_suffix(".npz"), path)
     remove_unfinished(path.parent, f"{path.stem}.")
     arrays = path.with_suffix(".npz")  # written first, then the file that holds their digest
     write_atomically(arrays, lambda stream: write_arrays(stream, counts))

@@ -61,10 +61,13 @@ class Holder:
 
     @property
     def alive(self) -> bool | None:
-        """What this machine's process table says; None where the holder is on another machine."""
+        """What this machine's process table says; None where the holder is on another machine, or hidden."""
         if not self.machine or self.machine != _machine():
             return None
-        return _started(self.pid) == self.started
+        try:
+            return _started(self.pid) == self.started
+        except PermissionError:
+            return None
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -239,9 +242,12 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """When a process of this machine was started; None where it has ended."""
+    """When a process of this machine was started; None where it has ended. PermissionError for a process of another
+    user where /proc hides those (`hidepid`)."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 0)
         return None
     return None if fields[0] in "ZX" else int(fields[19])

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmark.errors import CHECK_FAILED, UserError
-from benchmark.files import TEMPORARY, explain, write_bytes
+from benchmark.files import TEMPORARY, explain, set_aside, write_bytes
 from benchmark.runs.lock import read_lock
-from benchmark.runs.run_files import archive, folder_of, read_counts, read_record, record_files, record_of
+from benchmark.runs.run_files import folder_of, read_counts, read_record, record_files, record_of
 
 DAY = 86400.0  # seconds: no process writes one file for that long
 ARCHIVED = re.compile(r"[^.].*\.old[0-9]+")
@@ -118,7 +118,7 @@ def _marks(path: Path) -> dict[str, object]:
 
 def _copy(path: Path, target: Path) -> None:
     try:
-        archive(target.with_suffix(".npz"), target)
+        set_aside(target.with_suffix(".npz"), target)
         for source in (path.with_suffix(".npz"), path):
             if source.exists():
                 write_bytes(target.with_suffix(source.suffix), source.read_bytes())

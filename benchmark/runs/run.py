@@ -17,7 +17,7 @@ from benchmark.data.load import current_fingerprint, load_prepared
 from benchmark.data.splits import Split, check_split_matches_data
 from benchmark.data.store import PreparedData
 from benchmark.errors import Interrupted, NotApplicable, UserError, raised_at
-from benchmark.files import write_text
+from benchmark.files import set_aside, write_text
 from benchmark.machine import check_machine
 from benchmark.protocols import scores
 from benchmark.registry import METHODS, own_files
@@ -26,7 +26,6 @@ from benchmark.runs.request import Request, ResolvedRun, specify
 from benchmark.runs.run_files import (
     SCHEMA,
     RunFolder,
-    archive,
     digest,
     read_counts,
     read_record,
@@ -141,7 +140,8 @@ def run_or_load(
         if digest(path) != there:  # a record was copied here meanwhile
             if result.status != "done":
                 return existing_record(path, run, {"": prepared.fingerprint}), True
-            logger.warning(f"a record came while this run trained; {archive(path.with_suffix('.npz'), path)} keeps it")
+            kept = set_aside(path.with_suffix(".npz"), path)
+            logger.warning(f"a record came while this run trained; {kept} keeps it")
         if result.status != "done":
             if result.status != "failed":  # what diverges does so again
                 folder.checkpoint.unlink(missing_ok=True)
@@ -200,7 +200,7 @@ def existing_record(path: Path, run: ResolvedRun, now: Mapping[str, str | None])
 
 def archive_run(folder: RunFolder, path: Path) -> None:
     """Archive the record at `path`, so that its run, which this process has locked, starts anew."""
-    archive(path.with_suffix(".npz"), path)
+    set_aside(path.with_suffix(".npz"), path)
     for name in OF_RECORD:
         (folder.path / name).unlink(missing_ok=True)
 
@@ -218,7 +218,7 @@ def train_or_record_failure(
         try:
             result = train(training, folder, **loop)
         except StaleCheckpoint as error:
-            logger.warning(f"{error} and is kept as {archive(folder.checkpoint)}; the run starts anew")
+            logger.warning(f"{error} and is kept as {set_aside(folder.checkpoint)}; the run starts anew")
             result = train(training, folder, **loop)
         if result.status == "done":
             for there in elsewhere:

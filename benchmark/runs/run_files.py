@@ -10,7 +10,6 @@ import contextlib
 import errno
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -147,19 +146,6 @@ def load_masks(path: Path) -> dict[str, np.ndarray]:
         if (shape := shapes.get(name)) else arrays[name]
         for name in names
     }
-
-
-def archive(*paths: Path) -> Path:
-    """Rename the files that are there to NAME.old1, or .old2, ...: the first that is free for all. What the last is
-    called then."""
-    number = 1
-    while any(path.with_name(f"{path.name}.old{number}").exists() for path in paths):
-        number += 1
-    for path in paths:
-        aside = path.with_name(f"{path.name}.old{number}")
-        if path.exists():
-            os.replace(path, aside)
-    return aside
 
 
 def write_record(folder: Path, record: dict[str, Any], counts: dict[str, np.ndarray] | None) -> dict[str, Any]:
