@@ -153,6 +153,17 @@ def test_the_caption_says_what_is_resampled_and_where_that_is_little(units: list
     assert words in told and ("few" in told) == (len(set(units)) < 6)
 
 
+@pytest.mark.parametrize(("known", "units"), [
+    ({"patient": ["p", "p", "NA", "NA", "-", "-"]}, 5),  # names that say nothing
+    ({"patient": [""] * 6, "slide": ["s1"] * 3 + ["s2"] * 3}, 2),  # a slide counts as the patient
+    ({"patient": ["p", "", "", "q", "q", ""], "slide": ["1", "1", "1", "2", "2", "2"]}, 2),  # of the slide's patient
+])  # fmt: skip
+def test_intervals_resample_the_patients_that_the_splits_keep_apart(known: dict[str, list[str]], units: int) -> None:
+    group = grouped(tenths("base", [5] * 6, known=known))
+    found = stats.interval(group.by_image("base", 20).mean(axis=1))
+    assert found.units == group.images.unit.nunique() == units
+
+
 def test_several_records_of_one_draw_count_once() -> None:
     twice = record("new", counts=native((8, 2, 2), (8, 2, 2), patients="pq"), run_id="another")
     group = grouped(tenths("base", [5, 5], patients="pq"), tenths("new", [6, 6], patients="pq"), twice)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.data.images import PLAIN, PixelDecoding
 from benchmark.data.load import load_dataset, load_prepared
 from benchmark.data.pools import join, load_pool
 from benchmark.data.splits import load_split
@@ -197,6 +198,21 @@ def test_a_pool_with_test_images_of_other_data_that_the_run_is_scored_on_is_refu
     join(own, split, pools, own=True, scored=[(load_prepared(str(disks), 32), lists.test[1:])])
     with pytest.raises(UserError, match="of disks"):
         join(own, split, pools, own=True, scored=[(load_prepared(str(disks), 32), lists.test)])
+
+
+def test_a_pool_is_read_as_the_own_images_are_or_refused(disks: Path, tmp_path: Path) -> None:
+    """Else the pixels of a test image would differ from those of its copy in the pool."""
+    grey = shutil.copytree(disks, tmp_path / "grey")
+    (grey / "dataset.yaml").write_text(YAML + "pixels: grey\n")
+    invoke("data", "split", grey, "--write", "--size", "32")
+    for pool, words in ((grey / "images", "of its images are test or validation images, pixel for pixel"),
+                        (disks, "grey reads its images in grey, and disks reads them in colour; say so by")):
+        for setting in ("data.unlabelled", "evaluate.also")[: 1 + (pool is disks)]:
+            command = (*RUN, "--method", "mean_teacher", "--dataset", grey, "--set", f"{setting}={pool}")
+            assert words in one_line_error(invoke(*command, "--results", tmp_path / "r")), setting
+    read = {decoding: load_prepared(load_pool(str(disks / "images"), decoding), 32).hashes
+            for decoding in (PLAIN, PixelDecoding(grey=True), PLAIN)}
+    assert read[PLAIN] != read[PixelDecoding(grey=True)]
 
 
 def test_a_pool_at_another_scale_is_resized_like_all_images_with_a_warning(

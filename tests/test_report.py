@@ -156,6 +156,9 @@ def test_subsets_of_the_test_images_by_hand() -> None:
     several = [tenths("alpha", [4, 6, 6], known=people), tenths("beta", [8], known={"site": ["a"], "patient": ["1"]})]
     (table,) = subset_tables(only(*several))
     assert table.header[2:] == ["a (1 to 2 images, 1 patient)", "b (0 to 1 images, 0 to 1 patients)"]
+    taken = {name: ["a", "b", "c"] for name in ("fold", "seed", "row", "ratio", "unit", "image", "dice", "run_id")}
+    plain, named = (only(tenths("alpha", [4, 6, 6], known=known)) for known in ({}, taken))
+    assert named.images.equals(plain.images) and subset_tables(named) == []  # a table of groups may have such columns
     people["patient"][1] = ""  # of one image it is not known
     (table,) = subset_tables(only(tenths("alpha", [4, 6, 6], known=people)))
     assert table.header[2:] == ["a (2 images)", "b (1 image, 1 patient)"]

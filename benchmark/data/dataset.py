@@ -178,9 +178,13 @@ class Dataset:
 
 class ImagePool(Dataset):
     """Images that nobody has masks for, in a folder and the folders in it: they can only be unlabelled training images
-    (`--unlabelled`)."""
+    (`--unlabelled`). They are read as the run's own images are."""
 
     images_only = True
+
+    @property
+    def prepared_name(self) -> str:
+        return "-".join([super().prepared_name, *map(str, self.decoding.range or ()), *["grey"] * self.decoding.grey])
 
     def holds(self, folder: Path) -> bool:
         return folder.name.lower() == self.prefixes[0]
@@ -212,6 +216,14 @@ class CollectionPool(ImagePool):
         self.name = self.source = name
         self.prefixes = (name,)
         _, self.domain, self.licence, self.why_unlabelled, self.how_to_get = COLLECTIONS[name]
+
+
+def check_colours(dataset: Dataset, decoding: PixelDecoding, whose: str) -> None:
+    """UserError where a data set is read in colour and `whose` images in grey, or the reverse."""
+    if dataset.decoding.grey != decoding.grey:
+        theirs, here = (("colour", "grey")[each.grey] for each in (decoding, dataset.decoding))
+        raise UserError(f"{whose} in {theirs}, and {dataset.name} reads them in {here}; say so by `pixels: grey` (or "
+                        "by leaving it out) in its dataset.yaml")
 
 
 def is_archive(path: Path) -> bool:

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from benchmark.data.dataset import Dataset, ImagePool
+from benchmark.data.dataset import Dataset, ImagePool, check_colours
 from benchmark.data.folder_dataset import FILE, default_name
+from benchmark.data.images import PLAIN, PixelDecoding
 from benchmark.data.load import load_dataset, load_prepared, names
 from benchmark.data.splits import Split, check_split_matches_data, digest_of
 from benchmark.data.store import PreparedData, Rows, scales_differ
@@ -35,26 +36,32 @@ class FolderPool(ImagePool):
         self.home, self.name, self.source = folder, default_name(folder), str(folder)
 
 
-def load_pool(given: str) -> Dataset:
-    """The pool that a user names: a data set, or a folder of images. UserError where there is none."""
+def load_pool(given: str, decoding: PixelDecoding = PLAIN) -> Dataset:
+    """The pool that a user names: a data set, or a folder of images, which are read by `decoding`. UserError where
+    there is none."""
     folder = Path(given)
-    if given not in names() and folder.is_dir() and not (folder / FILE).is_file():
-        return FolderPool(folder)
     if given not in names() and folder.is_file() and folder.name != FILE and not is_path(given):
         raise UserError(f"{given}: is a file; a pool is a folder of images, or a data set")
-    pool = load_dataset(given)
+    bare = given not in names() and folder.is_dir() and not (folder / FILE).is_file()
+    pool = FolderPool(folder) if bare else load_dataset(given)
     pool.images_only = True
+    if isinstance(pool, ImagePool):
+        pool.decoding = decoding
     return pool
 
 
-def check_pools(dataset: Dataset, given: Sequence[str], load: Callable[[str], Dataset] = load_pool) -> list[Dataset]:
-    """The pools that `data.unlabelled` names for a data set. UserError where it names nothing, something twice, or the
-    data set itself."""
-    pools = [load(name) for name in given if name != OWN]
+def check_pools(
+    dataset: Dataset, given: Sequence[str], load: Callable[[str, PixelDecoding], Dataset] = load_pool,
+) -> list[Dataset]:
+    """The pools that `data.unlabelled` names for a data set. UserError where it names nothing, something twice, the
+    data set itself, or what is read in colour beside grey images."""
+    pools = [load(name, dataset.decoding) for name in given if name != OWN]
     advice = f"`{OWN}` stands for the unlabelled images of {dataset.name}, as in {OWN},ebhi_gland"
     check_distinct("data.unlabelled", given, [dataset.name, *(pool.name for pool in pools)], advice)
     if not given:
         raise UserError(f"data.unlabelled names nothing; {advice}")
+    for pool in pools:
+        check_colours(pool, dataset.decoding, f"{dataset.name} reads its images")
     return pools
 
 

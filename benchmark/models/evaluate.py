@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.data.dataset import Dataset
+from benchmark.data.dataset import Dataset, check_colours
 from benchmark.data.load import check_masks, load_prepared
 from benchmark.data.splits import check_split_matches_data, load_split, split_names
 from benchmark.data.store import PreparedData, scales_differ
@@ -61,10 +61,7 @@ def evaluate(
     if tuple(classes) != model.classes:
         raise UserError(f"class mismatch: the model has the classes {', '.join(model.classes)}; {wanted.dataset.name} "
                         f"has {', '.join(classes)}. Both need the same names in the same order")
-    if wanted.dataset.decoding.grey != model.decoding.grey:
-        raise UserError(f"the model was trained on images in {'grey' if model.decoding.grey else 'colour'}, and "
-                        f"{wanted.dataset.name} reads them in {'grey' if wanted.dataset.decoding.grey else 'colour'}; "
-                        "say so by `pixels: grey` (or by leaving it out) in its dataset.yaml")
+    check_colours(wanted.dataset, model.decoding, "the model was trained on images")
     if wanted.sets == "test" and not split_names(wanted.dataset):
         raise UserError(f"{wanted.dataset.name} has no splits: make them with 'data split', or score all its images "
                         "with --sets all")

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmark import protocols
+from benchmark.data.fold_lists import patients
 from benchmark.metrics.counts import dice, jaccard
 from benchmark.report import stats
 from benchmark.runs.run_files import device_label
@@ -28,6 +29,7 @@ PIXELS = ("object_hausdorff", "hd95", "asd")
 STRICT_ALONE = ("precision", "recall", "object_f1", "object_dice", *PIXELS)
 SUBSET = "test_groups_"  # of the arrays of counts that say what is known of the test images
 UNKNOWN = "unknown"
+OWN_COLUMNS = {*CELL, *DRAW, "run_id", "image", "unit", *METRICS}  # of `Group.images`
 
 
 @dataclass(frozen=True)
@@ -225,16 +227,18 @@ class Group:
 
     @cached_property
     def images(self) -> pd.DataFrame:
-        """A line a finished run and test image: strict `dice` and `jaccard`, its `unit` (patient, else the image), and
-        what the counts know of it (grade, set ...; missing where a run does not know it)."""
+        """A line a finished run and test image: strict `dice` and `jaccard`, its `unit` (the patient as splits know
+        it, else the image), and what the counts know of it (grade, set ...; missing where a run does not know it)."""
         frames = [pd.DataFrame(columns=[*CELL, *DRAW, "run_id", "image", "unit", *METRICS])] if not self.done else []
         for run in self.done:
             images = run.counts["test_ids"].astype(str)
-            patients = run.counts.get(f"{SUBSET}patient", np.full(len(images), ""))
-            units = [f"patient {p}" if p else f"image {i}" for p, i in zip(patients, images, strict=True)]
+            groups = {key.removeprefix(SUBSET): of.astype(str) for key, of in run.counts.items()
+                      if key.startswith(SUBSET)}  # fmt: skip
+            alone = [f"image {name}" for name in images]
+            owners = patients(alone, {key: of.tolist() for key, of in groups.items()})
+            units = [who if who == image else f"patient {who}" for who, image in zip(owners, alone, strict=True)]
             scores = {metric: protocols.per_image(run.counts, score) for metric, score in METRICS.items()}
-            known = {key.removeprefix(SUBSET): np.where(of == "", UNKNOWN, of.astype(str))
-                     for key, of in run.counts.items() if key.startswith(SUBSET)}  # fmt: skip
+            known = {key: np.where(of == "", UNKNOWN, of) for key, of in groups.items() if key not in OWN_COLUMNS}
             frames.append(pd.DataFrame({**run.place, "image": images, "unit": units, **scores, **known}))
         return pd.concat(frames, ignore_index=True)
 
@@ -242,7 +246,7 @@ class Group:
     def subsets(self) -> list[str]:
         """What is known of the test images, in order of the alphabet; but for patients, and slides, whose numbers count
         within their patient."""
-        return sorted(set(self.images) - {*CELL, *DRAW, "run_id", "image", "unit", "patient", "slide", *METRICS})
+        return sorted(set(self.images) - {*OWN_COLUMNS, "patient", "slide"})
 
     @cached_property
     def _by_image(self) -> dict[tuple[str, str, int], pd.DataFrame]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from benchmark.config import yaml_files
 from benchmark.config.compose import compose
 from benchmark.config.schema import fields_of
-from benchmark.data.dataset import Dataset
+from benchmark.data.dataset import Dataset, check_colours
 from benchmark.data.load import check_masks, load_dataset
 from benchmark.data.pools import OWN, check_distinct, check_pools, load_pool
 from benchmark.data.splits import Split, default_split, load_split
@@ -129,6 +129,7 @@ class Specifier:
             if tuple(other.classes) != tuple(dataset.classes):
                 raise UserError(f"evaluate.also={other.source}: its classes are {', '.join(other.classes)}, those of "
                                 f"{dataset.name} {', '.join(dataset.classes)}; both need the same")
+            check_colours(other, dataset.decoding, f"{dataset.name} reads its images")
         asked = replace(request, split=name, ratio=split.ratio)
         return ResolvedRun(spec, split, dataset, asked, tuple((p, self._lists(p, request.fold)) for p in pools),
                            tuple((other, self._lists(other, request.fold)) for other in others))
