@@ -152,11 +152,17 @@ class Registry:
         return [self.describe(name) for name in self.names()]
 
     def describe(self, name: str) -> Entry:
-        """The entry of one name of the package, read with `ast`; of any other name only what it is called."""
-        path = self.folder / f"{name}.py"
-        if not path.is_file():  # a path, an installed class, or a method of another machine
-            return Entry(name, "", "", display=short(name))
-        return _described(name, path.read_text(encoding="utf-8"), self.base)
+        """The entry of one name of the package, read with `ast`."""
+        return _described(name, (self.folder / f"{name}.py").read_text(encoding="utf-8"), self.base)
+
+    def display(self, name: str) -> str:
+        """What tables call it: its class's own `display`; without one, and of a class that is not here, its name."""
+        if name in self.names():
+            return self.describe(name).display
+        try:
+            return vars(self.load(name)).get("display") or short(name)
+        except UserError:
+            return short(name)
 
     def later(self, name: str) -> Mapping[str, Any]:
         """Neutral values of the hyper-parameters that class `name` says were added after runs were recorded.

@@ -193,10 +193,13 @@ def test_terms_must_keep_their_names():
         advance(training, 0, 2)
 
 
-def test_tables_call_a_method_as_its_paper_does_and_one_from_elsewhere_by_its_class():
-    assert [METHODS.describe(name).display for name in ("ua_mt", "semimoe")] == ["UA-MT", "Semi-MoE"]
-    assert [METHODS.describe(name).display for name in ("a/own.py:FolderDataset", "of_another_machine")] == [
-        "FolderDataset", "of_another_machine"]
+def test_tables_call_a_method_as_its_own_class_does_or_by_the_name_of_the_class(tmp_path):
+    own, heir = tmp_path / "own.py", tmp_path / "heir.py"
+    own.write_text("from methods.unimatch import UniMatch\nclass Own(UniMatch): display = 'My Own'\n")
+    heir.write_text("from methods.unimatch import UniMatch\nclass Heir(UniMatch): pass\n")
+    names = ("ua_mt", "semimoe", own, f"{own}:Own", f"{heir}:Heir", "a/own.py:Gone", "of_another_machine")
+    shown = [METHODS.display(str(name)) for name in names]
+    assert shown == ["UA-MT", "Semi-MoE", "My Own", "My Own", "Heir", "Gone", "of_another_machine"]
 
 
 def test_a_batch_that_cannot_work_is_told_without_data_of_this_size():

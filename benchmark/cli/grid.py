@@ -33,7 +33,7 @@ def add(verbs: shared.Verbs) -> None:
     """Describe the verbs."""
     parser = shared.add_verb(verbs, "grid", "run all missing runs of an experiment", grid, *PART, "--data", "--keep")
     run_options(parser)
-    parser.set_defaults(progress="python -m benchmark status {}")
+    parser.set_defaults(progress="")
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local",
                         help=f"where workers run: here, or as an array of {TASKS} SLURM tasks, or as many as "
                              "--slots says (default: local)")
@@ -106,7 +106,7 @@ def run_missing(
             logger.warning(f"warning: runs that are compared would come from several processors ({listed(mixed)}); "
                            "run one ratio of one draw on machines of one kind (--only ratio=..., --only draw=...)")
         told = _in_words(estimate(planned, chosen), min(len(slots), len(chosen)))
-        ask = arguments.progress.format(arguments.experiment)
+        ask = arguments.progress or _status_command(arguments)
         print(f"{len(chosen)} to run: {told}; how far they are: {ask}", file=sys.stderr)
         if slurm and (arguments.show or not arguments.dry_run):
             return None, _submit(experiment.name, chosen, arguments, device.type)
@@ -167,6 +167,11 @@ def _show(planned: list[Planned], arguments: argparse.Namespace) -> None:
         print(line, file=sys.stderr)
 
 
+def _status_command(arguments: argparse.Namespace) -> str:
+    """The command that shows how far the same part of the experiment is."""
+    return shlex.join(["python", "-m", "benchmark", "status", *shared.part_of(arguments)])
+
+
 def _submit(name: str, chosen: list[Planned], arguments: argparse.Namespace, kind: str) -> int:
     """Hand the chosen cells to SLURM, or show how."""
     from benchmark.files import make_folder
@@ -185,7 +190,7 @@ def _submit(name: str, chosen: list[Planned], arguments: argparse.Namespace, kin
     path = logs / f"{name}.sbatch"
     answer = submit(text, path, chosen, results)
     shared.show(arguments, {"experiment": name, "script": str(path), "submitted": answer}, [answer])
-    ask = shlex.join(["python", "-m", "benchmark", "status", *shared.part_of(arguments)])
+    ask = _status_command(arguments)
     logger.info(f"{workers} workers; their output is in {logs}; see their progress with '{ask}'")
     return OK
 

@@ -149,9 +149,9 @@ def group_runs(records: Records) -> list[Group]:
         if names[name] > 1:
             name, title = f"{name}-{fingerprint[:8] or 'unknown'}", title + _of_data(fingerprint)
         runs = tuple(sorted(_named(found), key=lambda run: tuple(run.place.values())))
-        methods = {run.row: run.row.partition(" (")[0] for run in runs}
-        displays = {row: row.replace(method, METHODS.describe(method).display, 1) for row, method in methods.items()
-                    if method in METHODS.names()}  # fmt: skip
+        methods = {run.row: run.spec["method"] for run in runs}
+        displays = {row: row.replace(short(method), METHODS.display(method), 1) for row, method in methods.items()
+                    if row.partition(" (")[0] == short(method)}  # fmt: skip
         groups.append(Group(dataset, split, preset, fingerprint, runs, (), name, title, displays=displays))
     return [*with_other_data(groups)]
 

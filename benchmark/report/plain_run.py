@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.errors import UserError
-from benchmark.protocols import over_steps
+from benchmark.protocols import NO_VALIDATION, over_steps
 from benchmark.registry import METHODS
 from benchmark.report.results_frame import Run
 from benchmark.runs.run_files import read_counts, read_record, record_files
@@ -23,7 +23,8 @@ def read_run(path: Path) -> Run:
         raise UserError(f"{path.stem} is {record['status']} ({record['reason']}); only a finished run can be diagnosed")
     run = Run(record, read_counts(path, record))
     if over_steps(run.counts, "validation") is None:
-        raise UserError(f"{path.stem}: its split has no validation images, and a run is diagnosed by them alone")
+        raise UserError(f"{path.stem}: {NO_VALIDATION}, and a run is diagnosed by them alone; give a run at a lower "
+                        "ratio")
     return run
 
 

@@ -192,7 +192,7 @@ def _cells(file: _File, path: Path) -> Iterator[Cell]:
             pattern = label if row.methods is None or FIELD in label else FIELD
             shown = short(method) if classes[short(method)] == 1 else method
             name = pattern.replace(FIELD, shown)
-            display = pattern.replace(FIELD, METHODS.describe(method).display if shown == short(method) else shown)
+            display = pattern.replace(FIELD, METHODS.display(method) if shown == short(method) else shown)
             for dataset, ratio, draw in product(given["datasets"], given["ratios"], given["draws"]):
                 split = given["split"].get(dataset) if isinstance(given["split"], dict) else given["split"]
                 request = Request(
