@@ -108,6 +108,30 @@ def test_white_may_be_number_0_of_a_palette(tmp_path: Path):
     assert_true(folder)
 
 
+@pytest.mark.parametrize("colours", [
+    [(0, 0, 0), (255, 0, 0), (0, 0, 255)], [(0, 0, 0), (128,) * 3, (255,) * 3],
+])
+def test_numbers_of_palettes_that_differ_from_mask_to_mask_are_not_classes(tmp_path: Path, colours: list[tuple]):
+    """The last colour is number 2 in masks with the middle one, else 1."""
+    def mask(number: int, truth: np.ndarray) -> Image.Image:
+        odd = number % 2
+        truth *= 1 + odd
+        truth[:3] = odd
+        made = Image.fromarray(truth).convert("P")
+        made.putpalette(np.ravel(colours if odd else colours[::2]).tolist())
+        return made
+
+    folder = filled(tmp_path / "a", mask)
+    told, text = look(folder)
+    assert "3 colours (their numbers differ from file to file), taken for classes" in told
+    last = text.split(f": {[*colours[2]]}")[0].count("class_")
+    for number, found in enumerate(learned(folder)):
+        assert np.array_equal(found[3:] == last, picture(number, 2)[1][3:] == 1)
+    (folder / "dataset.yaml").write_text("classes: [background, one, two]\n")
+    said = one_line_error(invoke("data", "check", folder, "--size", 16))
+    assert "a_1.png: number 1 of its palette is" in said and "a_0.png; give the classes as colours" in said
+
+
 def test_a_folder_of_a_set_that_is_not_clear_is_told_at_once(tmp_path: Path):
     for part in ("train", "val"):
         filled(tmp_path / part, lambda number, truth: truth)

@@ -221,6 +221,7 @@ class FolderDataset(Dataset):
         self.domain, self.microns_per_pixel = " ".join(said.domain.split()), said.microns_per_pixel
         self.licence = " ".join(said.licence.split()) or self.licence
         self.decoding = PixelDecoding((said.range[0], said.range[1]) if said.range else None, said.pixels == "grey")
+        self._seen: images.Seen = {}
         self.files = files_of(folder, said.image_files, said.mask_files + said.mask_suffix, said.follow_links)
         indecisive = {"image_files", "mask_files", "follow_links", "splits", "publishable", "licence", "domain",
                       "microns_per_pixel"}
@@ -233,6 +234,7 @@ class FolderDataset(Dataset):
         """The images in natural order of their ids."""
         said = self.description
         groups = read_groups(folder, said.groups, said.pattern, self.files.groups)
+        self._seen.clear()  # the masks may be others now
         for name, path in self.files.images.items():
             mask = self.files.masks.get(name)
             if mask is None and groups[name]["set"] != TRAIN and not self.images_only:
@@ -261,7 +263,8 @@ class FolderDataset(Dataset):
     def _classes(self, path: Path) -> np.ndarray:
         said, count = self.description, len(self.classes)
         coloured = isinstance(said.values[0], tuple)
-        numbers = images.colour_numbers(path) if coloured else images.read_mask(path, lossy=said.thresholds)
+        numbers = images.colour_numbers(path) if coloured else images.read_mask(
+            path, lossy=said.thresholds, seen=self._seen)
         named = np.array([*said.values, *[said.ignore] * (said.ignore is not None)])
         named = images.packed(named) if coloured else named
         lowest, ignored = named[:count], np.isin(numbers, named[count:])

@@ -210,6 +210,12 @@ def _masks(files: Files) -> Guess:
         plain += _counted(inner[np.all([inner == other for other in same], axis=0)])
         held.append({*counted} - {0})
         grey.append(path.name)
+    by_colour = ""
+    if not (lossy or coloured or _palettes_agree(files)):
+        shown = sum((_counted(images.colour_numbers(path)) for path in files.masks.values()), Counter[int]())
+        if len(shown) <= MOST_CLASSES or not _are_instances(files, held):  # objects may have any colours
+            colours, grey = shown, []
+            by_colour = " (their numbers differ from file to file)"
     image, place = next(iter(files.images.values())), next(iter(files.masks.values())).parent
     swapped = ""
     if images.read_levels(image) is None and images.looks_like_a_mask(images.read_image(image)):
@@ -224,7 +230,7 @@ def _masks(files: Files) -> Guess:
         order = sorted(colours, key=lambda number: (number != 0, -colours[number], number))
         first = "black" if order[0] == 0 else "the most frequent"
         return _classes([[*images.unpacked(number)] for number in order]), [
-            f"masks: {len(order)} colours, taken for classes, {first} for the background: give them names"]
+            f"masks: {len(order)} colours{by_colour}, taken for classes, {first} for the background: give them names"]
     if not lossy and _are_instances(files, held):
         return ["masks: instances", "classes: [background, object]"], [
             f"masks: up to {max(map(len, held))} values an image, each one region: taken for instances; if they are "
@@ -245,6 +251,16 @@ def _masks(files: Files) -> Guess:
                         f"than one region) nor classes; were they saved with loss, as JPEG is? Save them as PNG, "
                         f"without smooth edges; for two classes, a threshold in dataset.yaml also reads them{swapped}")
     return _numbered(sorted(values), held)
+
+
+def _palettes_agree(files: Files) -> bool:
+    """Whether a number of a palette has the same colour in all masks, which can be read."""
+    seen: images.Seen = {}
+    with suppress(UserError):
+        for path in files.masks.values():
+            images.read_mask(path, seen=seen)
+        return True
+    return False
 
 
 def _counted(numbers: np.ndarray) -> Counter[int]:
