@@ -61,7 +61,7 @@ def test_new_writes_what_it_sees_and_says_what_it_guesses(tmp_path: Path):
     assert text == ('name: cells\nclasses:\n  background: 0\n  class_1: 1\n  class_2: 2\ngroups: "groups.csv"\n')
     (folder / "groups.csv").unlink()
     told, text = look(folder, "--tile", "32", "--overlap", "4")
-    assert "groups: no table seen" in told and "tile: {size: 32, overlap: 4}\n" in text
+    assert "groups: no table with a column id" in told and "tile: {size: 32, overlap: 4}\n" in text
     assert "dataset.yaml: is there already" in one_line_error(invoke("data", "new", folder))
     assert (folder / "dataset.yaml").read_text() == text
 

@@ -117,6 +117,20 @@ def test_groups_come_from_a_table_or_from_names(folder: Path):
     assert opened(folder).groups == first.groups
 
 
+def test_groups_with_a_meaning_may_be_in_capitals(folder: Path):
+    first = opened(folder)
+    (folder / "groups.csv").write_text((folder / "groups.csv").read_text().replace(
+        "id,patient,grade", " ID ;Patient;GRADE").replace(",", ";"))
+    assert opened(folder).groups == first.groups
+    (folder / "dataset.yaml").unlink()
+    assert "the columns ID, Patient, GRADE of groups.csv" in invoke("data", "new", folder).stdout
+    said(folder, YAML.replace("groups: groups.csv", "pattern: '^(?P<Patient>[A-Z])_'"))
+    assert opened(folder).groups["patient"] == first.groups["patient"]
+    said(folder, YAML.replace("groups: groups.csv", "image_files: 'images/{Patient}_{name}'\n"
+                                                    "mask_files: 'masks/{Patient}_{name}'"))
+    assert opened(folder).groups["patient"] == first.groups["patient"]
+
+
 def test_what_is_said_of_pixels_and_groups_makes_another_version_and_a_comment_does_not(folder: Path):
     first = load_dataset(str(folder)).version
     said(folder, "# ours\n" + YAML + "licence: CC BY 4.0\npublishable: true\n")

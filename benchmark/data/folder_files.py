@@ -19,6 +19,7 @@ from benchmark.errors import UserError, listed, suggest
 FIELD = re.compile(r"\{(.*?)\}")
 JUNK = ("Thumbs.db", "desktop.ini")
 TAKEN = (".classes", ".ignore", ".shape")  # ends of names that mean something else in our own files
+MEANT = ("patient", "slide", "set", "grade")
 TEST = "test"
 SETS = {"train": TRAIN, "training": TRAIN, "validation": VALIDATION, "test": TEST, "testing": TEST}
 
@@ -62,7 +63,7 @@ def files_of(folder: Path, image_files: str, mask_files: str, follow_links: bool
             if name in found:
                 raise UserError(f"{path}: a second file called '{name}' beside {found[name]}; keep one")
             found[name] = path
-            groups[name] = {key: value for key, value in values.items() if key != "name"}
+            groups[name] = {_meant(key): value for key, value in values.items() if key != "name"}
         if not found:
             raise UserError(f"{folder}: no {what} ({', '.join(EXTENSIONS)}) at '{pattern}'")
         sides.append(found)
@@ -138,11 +139,17 @@ def read_groups(
             found = re.search(pattern, name)
             if found is None:
                 raise UserError(f"{folder}: the pattern of dataset.yaml does not fit the image '{name}'")
-            for key in found.groupdict().keys() & row.keys():
+            more = {_meant(key): value or "" for key, value in found.groupdict().items()}
+            for key in more.keys() & row.keys():
                 raise UserError(f"{folder}: '{key}' is a column of {table} and a group of the pattern; keep one")
-            row |= {key: value or "" for key, value in found.groupdict().items()}
+            row |= more
         row["set"] = _set(row.get("set", TRAIN), f"{folder}: the image '{name}'")
     return groups
+
+
+def _meant(key: str, names: tuple[str, ...] = MEANT) -> str:
+    """The name of a column or group; one with a meaning may be in capitals."""
+    return key.lower() if key.lower() in names else key
 
 
 def _set(given: str, where: str) -> str:
@@ -174,7 +181,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _read_table(path: Path, ids: Collection[str]) -> dict[str, dict[str, str]]:
     """id -> the other columns of its row. An id may be written with the file's extension."""
     lines = read_lines(path)
-    _, header = next(lines, (1, []))
+    header = [_meant(name, ("id", *MEANT)) for name in next(lines, (1, []))[1]]
     if "id" not in header or len(set(header)) < len(header) or not all(name.isidentifier() for name in header):
         raise UserError(f"{path}, line 1: expected different plain names of columns, id among them, as in "
                         "id,set,patient,grade")

@@ -172,14 +172,14 @@ def _groups(folder: Path) -> Guess:
         columns: list[str] = []
         with suppress(UserError):  # another table than that of the groups
             _, columns = next(read_lines(path), (1, []))
-        if "id" in columns:
+        if "id" in map(str.lower, columns):
             tables[path.name] = f"groups: the columns {', '.join(columns)} of {path.name}"
     if len(tables) == 1:
         return [f"groups: {json.dumps(name)}" for name in tables], list(tables.values())
     return [
         "# groups: groups.csv  # columns id, set, patient, slide, grade ...: whatever of it is known",
         "# pattern: '(?P<patient>[^_]+)_.*'  # or from the names of the files",
-    ], ["groups: no table seen; if several images are of one patient or slide, dataset.yaml can say so"]
+    ], ["groups: no table with a column id, or several; where images share a patient or slide, dataset.yaml can say so"]
 
 
 def _masks(files: Files) -> Guess:
