@@ -66,6 +66,16 @@ def test_new_writes_what_it_sees_and_says_what_it_guesses(tmp_path: Path):
     assert (folder / "dataset.yaml").read_text() == text
 
 
+def test_a_folder_may_be_called_like_a_number_and_no_file_is_left_that_cannot_be_read(tmp_path: Path):
+    assert 'name: "2024"\n' in look(write_folder(tmp_path / "2024"))[1]
+    assert 'name: "true"\n' in look(write_folder(tmp_path / "true"))[1]
+    folder = write_folder(tmp_path / "white", images=2, bare=0)
+    for path in (folder / "images").iterdir():
+        Image.fromarray(np.full((40, 52), 65535, np.uint16)).save(path)
+    assert "range must be [low, high]" in one_line_error(invoke("data", "new", folder))
+    assert not (folder / "dataset.yaml").exists()
+
+
 def test_new_knows_colours_instances_suffixes_ignore_and_sixteen_bits(tmp_path: Path):
     folder = write_folder(tmp_path / "cells")
     masks = {path: np.array(Image.open(path)) for path in (folder / "masks").iterdir()}

@@ -52,7 +52,7 @@ def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
     bare = len(files.images) - len(files.masks)
     told = [f"{len(files.images)} images, {len(files.masks)} with a mask"
             + f"; the {bare} without one can only be unlabelled training images" * (bare > 0)]
-    lines = [f"name: {default_name(folder)}"]
+    lines = [f"name: {yaml_files.written(default_name(folder))}"]
     if layout != DEFAULT:
         lines += [f"image_files: {json.dumps(layout[0])}", f"mask_files: {json.dumps(layout[1])}"]
         groups = ", ".join(name for name in fields_of(layout[0]) if name != "name")
@@ -62,7 +62,11 @@ def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
         lines += more_lines
         told += more_told
     write_text(path, "\n".join(lines) + "\n")
-    describe(folder)  # what is written must be what can be read
+    try:
+        describe(folder)  # what is written must be what can be read
+    except UserError:
+        path.unlink()
+        raise
     return [*told, f"wrote {path}: read it, and correct what was guessed wrongly; then data check"]
 
 
