@@ -112,6 +112,22 @@ def test_images_and_masks_may_lie_in_one_folder_and_a_table_may_have_quotation_m
     assert "20 images, 20 with a mask" in told and 'groups: "groups.csv"\n' in text, "no mask is an image"
 
 
+def test_images_and_masks_may_lie_in_the_folder_itself(tmp_path: Path):
+    folder = write_folder(tmp_path / "cells")
+    for part, end in (("images", ""), ("masks", "_mask")):
+        for path in (folder / part).iterdir():
+            path.rename(folder / f"{path.stem}{end}.png")
+        (folder / part).rmdir()
+    told, _ = look(folder, "--images", "{name}", "--masks", "{name}_mask")
+    assert "20 images, 16 with a mask" in told and "groups: the columns id, patient, grade of groups.csv" in told
+    assert invoke("data", "split", folder, "--write", "--size", 16).returncode == 0
+    (folder / "four.yaml").touch()
+    (folder / "list.txt").touch()
+    assert invoke("data", "check", folder, "--size", 16).returncode == 0
+    (folder / "notes.pdf").touch()
+    assert "notes.pdf: not an image by its name" in one_line_error(invoke("data", "check", folder))
+
+
 def test_white_may_be_number_0_of_a_palette(tmp_path: Path):
     folder = filled(tmp_path / "a", lambda number, truth: Image.fromarray(np.dstack([truth * 255] * 3)).quantize(2))
     assert "  background: [0, 0, 0]\n  foreground: [255, 255, 255]\n" in look(folder)[1]

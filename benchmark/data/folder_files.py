@@ -18,6 +18,7 @@ from benchmark.errors import UserError, listed, suggest
 
 FIELD = re.compile(r"\{(.*?)\}")
 JUNK = ("Thumbs.db", "desktop.ini")
+OURS = (".yaml", ".csv", ".txt")  # ends of files that describe the data, and may lie beside images
 TAKEN = (".classes", ".ignore", ".shape")  # ends of names that mean something else in our own files
 MEANT = ("patient", "slide", "set", "grade")
 TEST = "test"
@@ -92,6 +93,8 @@ def find(folder: Path, pattern: str, follow_links: bool = False) -> list[tuple[P
         inner = path.relative_to(start)
         match = expression.fullmatch(unicodedata.normalize("NFC", str(inner.with_suffix(""))))
         if match is None or path.name in JUNK or is_hidden(inner):
+            continue
+        if path.parent == folder and (path.name == "splits" or path.suffix in OURS):
             continue
         if path.is_dir() or path.suffix.lower() not in EXTENSIONS:
             what = "a folder" if path.is_dir() else f"not an image by its name ({', '.join(EXTENSIONS)})"
