@@ -246,6 +246,16 @@ def test_class_folders_with_one_name_in_two_of_them(tmp_path: Path):
     assert len(learned(folder)) == 6
 
 
+def test_folders_that_are_spelled_otherwise_are_told(tmp_path: Path):
+    folder = nested(tmp_path / "cells")
+    assert "left out" not in look(folder)[0]
+    for part in ("image", "label"):
+        (folder / "Polyp" / part).rename(folder / "Polyp" / part.capitalize())
+    for given in ((), ("--images", folder)):
+        told = look(folder, *given)[0]
+        assert "3 images, 3 with a mask" in told and "left out: the image files in Polyp/Image, Polyp/Label; if" in told
+
+
 def test_nested_folders_elsewhere_with_endings_and_sets(tmp_path: Path):
     """As KPIs 2024 lies: sets, groups, and `_img` and `_mask` at the names' ends, in a folder that stays as it is."""
     raw = tmp_path / "read only"

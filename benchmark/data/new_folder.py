@@ -58,6 +58,8 @@ def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
         groups = ", ".join(name for name in fields_of(layout[0]) if name != "name")
         told.append(f"images at {layout[0]}, masks at {layout[1]}" + bool(groups) * (
             f"; from the folders' names: {groups} (rename them there where they are patient, slide, grade or set)"))
+    if not mask_files:
+        told += _left_out(folder / _from(folder, image_files), files)
     for more_lines, more_told in (_masks(files), _pixels(files), _groups(folder)):
         lines += more_lines
         told += more_told
@@ -134,6 +136,16 @@ def _folders(folder: Path, root: str) -> tuple[str, str]:
         above += "{set}/" if sets else "{grade}/" if "{grade}" not in above else f"{{folder_{depth}}}/"
     raise UserError(f"{folder / root}: no folder 'images' beside one 'masks' in it; a data set is images/, masks/ and "
                     f"{FILE}, or say where they lie: --images '{{grade}}/image/{{name}}' --masks ...")
+
+
+def _left_out(root: Path, files: Files) -> list[str]:
+    """A line on folders with images that the patterns do not fit, as they are spelled otherwise: Images, images."""
+    taken = {path.parent for side in (files.images, files.masks) for path in side.values()}
+    places = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in images.EXTENSIONS]
+    left = sorted({str(place.parent) for place in places if not images.is_hidden(place)}
+                  - {str(path.relative_to(root)) for path in taken})
+    return [f"left out: the image files in {listed(left, 5)}; if they belong to the data, rename their folders: the "
+            "same names in each place, in small and capital letters, too"] * bool(left)
 
 
 def _common_end(names: Sequence[str]) -> str:
