@@ -256,6 +256,17 @@ def test_folders_that_are_spelled_otherwise_are_told(tmp_path: Path):
         assert "3 images, 3 with a mask" in told and "left out: the image files in Polyp/Image, Polyp/Label; if" in told
 
 
+def test_images_for_testing_that_have_no_masks_are_told_with_what_to_do(tmp_path: Path):
+    for part in ("train", "test"):
+        filled(tmp_path / part, lambda number, truth: truth)
+    assert "without a mask" not in look(tmp_path)[0]
+    for path in (tmp_path / "test" / "masks").iterdir():
+        path.unlink()
+    assert "6 in set 'test' without a mask: only training images may lack one: move" in look(tmp_path)[0]
+    told = one_line_error(invoke("data", "check", tmp_path, "--size", 16))
+    assert "a_0.png: is in set 'test' and has no mask; only" in told and told.endswith("be given to --unlabelled")
+
+
 def test_nested_folders_elsewhere_with_endings_and_sets(tmp_path: Path):
     """As KPIs 2024 lies: sets, groups, and `_img` and `_mask` at the names' ends, in a folder that stays as it is."""
     raw = tmp_path / "read only"

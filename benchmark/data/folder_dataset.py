@@ -33,6 +33,8 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # it is a part of run ids and 
 MADE = re.compile(r"official|published|(patients|folds)(_\d+)?")  # splits that the suite makes
 LARGEST_VALUE = 65535
 MOST_CLASSES = 255  # class 255 means "ignore"
+LACKING = ("only training images may lack one: move such images into the training set, or out of the data; a folder "
+           "of them can be given to --unlabelled")
 SHOWN = 5  # wrong values that a complaint lists
 
 
@@ -238,8 +240,7 @@ class FolderDataset(Dataset):
         for name, path in self.files.images.items():
             mask = self.files.masks.get(name)
             if mask is None and groups[name]["set"] != TRAIN and not self.images_only:
-                raise UserError(f"{path}: is in set '{groups[name]['set']}' and has no mask; only training images may "
-                                "lack one")
+                raise UserError(f"{path}: is in set '{groups[name]['set']}' and has no mask; {LACKING}")
             yield Item(name, path, mask, groups[name], mask if self.instances and said.ignore is not None else None)
 
     def read_mask(self, item: Item) -> np.ndarray:

@@ -15,7 +15,8 @@ import numpy as np
 from benchmark.config import yaml_files
 from benchmark.data import images
 from benchmark.data.dataset import Tile
-from benchmark.data.folder_dataset import FILE, default_name, describe
+from benchmark.data.fold_lists import TRAIN
+from benchmark.data.folder_dataset import FILE, LACKING, default_name, describe
 from benchmark.data.folder_files import Files, fields_of, files_of, find, read_groups, read_lines
 from benchmark.errors import UserError, listed
 from benchmark.files import write_text
@@ -48,16 +49,18 @@ def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
         raise UserError(f"{folder}: no such folder; a data set is a folder with images/ and masks/ in it")
     layout = _layout(folder, image_files, mask_files)
     files = files_of(folder, *layout)
-    read_groups(folder, "", "", files.groups)  # whether it is clear what each set is for
+    groups = read_groups(folder, "", "", files.groups)  # whether it is clear what each set is for
     bare = len(files.images) - len(files.masks)
     told = [f"{len(files.images)} images, {len(files.masks)} with a mask"
             + f"; the {bare} without one can only be unlabelled training images" * (bare > 0)]
+    if wrong := [name for name in files.images if name not in files.masks and groups[name]["set"] != TRAIN]:
+        told.append(f"{len(wrong)} in set '{groups[wrong[0]]['set']}' without a mask: {LACKING}")
     lines = [f"name: {yaml_files.written(default_name(folder))}"]
     if layout != DEFAULT:
         lines += [f"image_files: {json.dumps(layout[0])}", f"mask_files: {json.dumps(layout[1])}"]
-        groups = ", ".join(name for name in fields_of(layout[0]) if name != "name")
-        told.append(f"images at {layout[0]}, masks at {layout[1]}" + bool(groups) * (
-            f"; from the folders' names: {groups} (rename them there where they are patient, slide, grade or set)"))
+        names = ", ".join(name for name in fields_of(layout[0]) if name != "name")
+        told.append(f"images at {layout[0]}, masks at {layout[1]}" + bool(names) * (
+            f"; from the folders' names: {names} (rename them there where they are patient, slide, grade or set)"))
     if not mask_files:
         told += _left_out(folder / _from(folder, image_files), files)
     for more_lines, more_told in (_masks(files), _pixels(files), _groups(folder)):
