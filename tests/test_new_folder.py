@@ -244,6 +244,9 @@ def test_class_folders_with_one_name_in_two_of_them(tmp_path: Path):
     assert "leads out of the folder" in one_line_error(invoke("data", "check", folder))
     (folder / "dataset.yaml").write_text(text + "follow_links: true\n")
     assert len(learned(folder)) == 6
+    (folder / "dataset.yaml").unlink()
+    assert "('data new': --follow-links)" in one_line_error(invoke("data", "new", folder))
+    assert "follow_links: true\n" in look(folder, "--follow-links")[1] and len(learned(folder)) == 6
 
 
 def test_folders_that_are_spelled_otherwise_are_told(tmp_path: Path):
@@ -278,6 +281,8 @@ def test_nested_folders_elsewhere_with_endings_and_sets(tmp_path: Path):
     items = list(load_dataset(str(home)).items(home))
     assert len(items) == 12 and {item.groups["set"] for item in items} == {"train", "test"}
     assert sorted(path.name for path in home.iterdir()) == ["dataset.yaml"]
+    text = look(nested(tmp_path / "stained", "{}/img/{}_HE.png", "{}/mask/{}_HE_mask.png"))[1]
+    assert 'image_files: "{grade}/img/{name}"\nmask_files: "{grade}/mask/{name}_mask"\n' in text
     home = tmp_path / "by pattern"
     patterns = [f"{raw}/train/{{slide}}/{part}/{{name}}_{part}" for part in ("img", "mask")]
     look(home, "--images", patterns[0], "--masks", patterns[1])

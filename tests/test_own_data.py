@@ -227,7 +227,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "link out": (_outside, r"images/A_0\.png: leads out of the folder, to .*secret\.png"),
     "two of one name": (lambda f: shutil.copy(f / "images" / "A_0.png", f / "images" / "A_0.tif"),
                         r"A_0\.tif: a second file called 'A_0' beside .*A_0\.png; keep one"),
-    "orphan": (lambda f: (f / "images" / "A_0.png").unlink(), r"masks/A_0\.png: a mask without its image"),
+    "orphan": (lambda f: (f / "images" / "A_0.png").unlink(), r"masks/A_0\.png: a mask without its.*new': --images"),
     "dead link": (_dangling, r"images/dead\.png: No such file or directory; if it is a link"),
     "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], r"no masks .* at 'masks/"),
     "folder in it": (lambda f: (f / "images" / "more").mkdir(), "images/more: a folder"),

@@ -71,7 +71,7 @@ def files_of(folder: Path, image_files: str, mask_files: str, follow_links: bool
     masks, images = sides
     for name in masks.keys() - images.keys():
         raise UserError(f"{masks[name]}: a mask without its image; masks are called like their images, or mask_suffix "
-                        "or mask_files says how")
+                        "or mask_files says how ('data new': --images and --masks)")
     ids = sorted(images, key=_natural)
     return Files({name: images[name] for name in ids}, {name: masks[name] for name in ids if name in masks},
                  {name: groups[name] for name in ids})
@@ -102,7 +102,7 @@ def find(folder: Path, pattern: str, follow_links: bool = False) -> list[tuple[P
                             "image_files: '{grade}/image/{name}'")
         if not follow_links and not path.resolve().is_relative_to(home.resolve()):
             raise UserError(f"{path}: leads out of the folder, to {path.resolve()}; put the file itself there, or "
-                            "write 'follow_links: true' into dataset.yaml")
+                            "write 'follow_links: true' into dataset.yaml ('data new': --follow-links)")
         found.append((path, match.groupdict()))
     return found
 

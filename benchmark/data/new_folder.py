@@ -36,10 +36,11 @@ PLAIN = 0.1  # share of the others that lie in regions of one value, below which
 Guess = tuple[list[str], list[str]]  # lines of dataset.yaml, and lines that tell the user what was seen and guessed
 
 
-def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
+def new(folder: Path, image_files: str = "", mask_files: str = "", follow_links: bool = False) -> list[str]:
     """Look at the images, write `folder/dataset.yaml`, and return what was seen and guessed, in lines.
 
     image_files, mask_files: where they lie, as in dataset.yaml; or `image_files` alone, a folder with all of them.
+    follow_links: links may lead out of the folder.
     UserError: there is a dataset.yaml already, no images or masks, files that cannot be read, masks that are neither
     classes nor instances."""
     path = folder / FILE
@@ -47,8 +48,8 @@ def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
         raise UserError(f"{path}: is there already; edit it, or move it away")
     if not folder.is_dir() and not image_files:
         raise UserError(f"{folder}: no such folder; a data set is a folder with images/ and masks/ in it")
-    layout = _layout(folder, image_files, mask_files)
-    files = files_of(folder, *layout)
+    layout = _layout(folder, image_files, mask_files, follow_links)
+    files = files_of(folder, *layout, follow_links)
     groups = read_groups(folder, "", "", files.groups)  # whether it is clear what each set is for
     bare = len(files.images) - len(files.masks)
     told = [f"{len(files.images)} images, {len(files.masks)} with a mask"
@@ -56,6 +57,7 @@ def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
     if wrong := [name for name in files.images if name not in files.masks and groups[name]["set"] != TRAIN]:
         told.append(f"{len(wrong)} in set '{groups[wrong[0]]['set']}' without a mask: {LACKING}")
     lines = [f"name: {yaml_files.written(default_name(folder))}"]
+    lines += ["follow_links: true"] * follow_links
     if layout != DEFAULT:
         lines += [f"image_files: {json.dumps(layout[0])}", f"mask_files: {json.dumps(layout[1])}"]
         names = ", ".join(name for name in fields_of(layout[0]) if name != "name")
@@ -95,7 +97,7 @@ def _shown(tile: Tile) -> str:
     return f"tile: {{size: {tile.size}, overlap: {tile.overlap}}}"
 
 
-def _layout(folder: Path, image_files: str, mask_files: str) -> tuple[str, str]:
+def _layout(folder: Path, image_files: str, mask_files: str, follow_links: bool) -> tuple[str, str]:
     """Patterns of the images and the masks: as given, or as the folders' names and the ends of the files' have it."""
     root, masks_at = _from(folder, image_files), _from(folder, mask_files)
     folder.mkdir(parents=True, exist_ok=True)  # paths may lead over it, as in folder/../images
@@ -105,12 +107,13 @@ def _layout(folder: Path, image_files: str, mask_files: str) -> tuple[str, str]:
     if mask_files:
         return root, masks_at
     layout = _folders(folder, root)
-    found = [find(folder, pattern) for pattern in layout]
+    found = [find(folder, pattern, follow_links) for pattern in layout]
     ids, masks = ({tuple(values.values()) for _, values in side} for side in found)
     if ids & masks:
         return layout
     ends = [_common_end([path.stem for path, _ in side]) for side in found]
-    return layout[0] + ends[0], layout[1] + ends[1]
+    whole = {tuple(values.values()) for _, values in find(folder, layout[1] + ends[1], follow_links)}
+    return layout[0] + ends[0] * (not ids & whole), layout[1] + ends[1]  # of x_HE and x_HE_mask, `_mask` alone
 
 
 def _from(folder: Path, pattern: str) -> str:
