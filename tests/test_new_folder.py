@@ -309,7 +309,9 @@ def test_what_is_no_data_set_is_refused_with_a_hint(tmp_path: Path):
     assert "no such folder" in one_line_error(invoke("data", "new", tmp_path / "nowhere"))
     folder = filled(tmp_path / "my-data", lambda number, truth: truth * 255)
     for arguments, words in ((("--overlap", "3"), "give --tile SIZE"), (("--tile", "3"), "tiles need a size"),
-                             (("--masks", "masks"), "give both as patterns")):
+                             (("--masks", "masks"), "give both as patterns"),
+                             (("--images", "images/{1}", "--masks", "masks/{1}"), "the same plain names in braces"),
+                             (("--images", "images/{name}", "--masks", "masks/{id}"), "the same plain names")):
         assert words in one_line_error(invoke("data", "new", folder, *arguments))
     (folder / "images").rename(tmp_path / "images")
     (folder / "masks").rename(folder / "images")

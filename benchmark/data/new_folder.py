@@ -105,7 +105,10 @@ def _layout(folder: Path, image_files: str, mask_files: str, follow_links: bool)
         raise UserError("--images and --masks: give both as patterns, as in '{grade}/image/{name}', or --images alone "
                         "as the folder that holds all")
     if mask_files:
-        return root, masks_at
+        with suppress(ValueError):  # of braces with no plain name in them
+            if {*fields_of(root)} == {*fields_of(masks_at)}:
+                return root, masks_at
+        raise UserError("--images and --masks: both need the same plain names in braces, as in '{grade}/image/{name}'")
     layout = _folders(folder, root)
     found = [find(folder, pattern, follow_links) for pattern in layout]
     ids, masks = ({tuple(values.values()) for _, values in side} for side in found)
