@@ -61,9 +61,19 @@ def test_new_writes_what_it_sees_and_says_what_it_guesses(tmp_path: Path):
     assert text == ('name: cells\nclasses:\n  background: 0\n  class_1: 1\n  class_2: 2\ngroups: "groups.csv"\n')
     (folder / "groups.csv").unlink()
     told, text = look(folder, "--tile", "32", "--overlap", "4")
-    assert "groups: no table seen" in told and "tile: {size: 32, overlap: 4}\n" in text
+    assert "groups: no table with a column id" in told and "tile: {size: 32, overlap: 4}\n" in text
     assert "dataset.yaml: is there already" in one_line_error(invoke("data", "new", folder))
     assert (folder / "dataset.yaml").read_text() == text
+
+
+def test_a_folder_may_be_called_like_a_number_and_no_file_is_left_that_cannot_be_read(tmp_path: Path):
+    assert 'name: "2024"\n' in look(write_folder(tmp_path / "2024"))[1]
+    assert 'name: "true"\n' in look(write_folder(tmp_path / "true"))[1]
+    folder = write_folder(tmp_path / "white", images=2, bare=0)
+    for path in (folder / "images").iterdir():
+        Image.fromarray(np.full((40, 52), 65535, np.uint16)).save(path)
+    assert "range must be [low, high]" in one_line_error(invoke("data", "new", folder))
+    assert not (folder / "dataset.yaml").exists()
 
 
 def test_new_knows_colours_instances_suffixes_ignore_and_sixteen_bits(tmp_path: Path):
@@ -102,10 +112,50 @@ def test_images_and_masks_may_lie_in_one_folder_and_a_table_may_have_quotation_m
     assert "20 images, 20 with a mask" in told and 'groups: "groups.csv"\n' in text, "no mask is an image"
 
 
+def test_images_and_masks_may_lie_in_the_folder_itself(tmp_path: Path):
+    folder = write_folder(tmp_path / "cells")
+    for part, end in (("images", ""), ("masks", "_mask")):
+        for path in (folder / part).iterdir():
+            path.rename(folder / f"{path.stem}{end}.png")
+        (folder / part).rmdir()
+    told, _ = look(folder, "--images", "{name}", "--masks", "{name}_mask")
+    assert "20 images, 16 with a mask" in told and "groups: the columns id, patient, grade of groups.csv" in told
+    assert invoke("data", "split", folder, "--write", "--size", 16).returncode == 0
+    (folder / "four.yaml").touch()
+    (folder / "list.txt").touch()
+    assert invoke("data", "check", folder, "--size", 16).returncode == 0
+    (folder / "notes.pdf").touch()
+    assert "notes.pdf: not an image by its name" in one_line_error(invoke("data", "check", folder))
+
+
 def test_white_may_be_number_0_of_a_palette(tmp_path: Path):
     folder = filled(tmp_path / "a", lambda number, truth: Image.fromarray(np.dstack([truth * 255] * 3)).quantize(2))
     assert "  background: [0, 0, 0]\n  foreground: [255, 255, 255]\n" in look(folder)[1]
     assert_true(folder)
+
+
+@pytest.mark.parametrize("colours", [
+    [(0, 0, 0), (255, 0, 0), (0, 0, 255)], [(0, 0, 0), (128,) * 3, (255,) * 3],
+])
+def test_numbers_of_palettes_that_differ_from_mask_to_mask_are_not_classes(tmp_path: Path, colours: list[tuple]):
+    """The last colour is number 2 in masks with the middle one, else 1."""
+    def mask(number: int, truth: np.ndarray) -> Image.Image:
+        odd = number % 2
+        truth *= 1 + odd
+        truth[:3] = odd
+        made = Image.fromarray(truth).convert("P")
+        made.putpalette(np.ravel(colours if odd else colours[::2]).tolist())
+        return made
+
+    folder = filled(tmp_path / "a", mask)
+    told, text = look(folder)
+    assert "3 colours (their numbers differ from file to file), taken for classes" in told
+    last = text.split(f": {[*colours[2]]}")[0].count("class_")
+    for number, found in enumerate(learned(folder)):
+        assert np.array_equal(found[3:] == last, picture(number, 2)[1][3:] == 1)
+    (folder / "dataset.yaml").write_text("classes: [background, one, two]\n")
+    said = one_line_error(invoke("data", "check", folder, "--size", 16))
+    assert "a_1.png: number 1 of its palette is" in said and "a_0.png; give the classes as colours" in said
 
 
 def test_a_folder_of_a_set_that_is_not_clear_is_told_at_once(tmp_path: Path):
@@ -194,6 +244,30 @@ def test_class_folders_with_one_name_in_two_of_them(tmp_path: Path):
     assert "leads out of the folder" in one_line_error(invoke("data", "check", folder))
     (folder / "dataset.yaml").write_text(text + "follow_links: true\n")
     assert len(learned(folder)) == 6
+    (folder / "dataset.yaml").unlink()
+    assert "('data new': --follow-links)" in one_line_error(invoke("data", "new", folder))
+    assert "follow_links: true\n" in look(folder, "--follow-links")[1] and len(learned(folder)) == 6
+
+
+def test_folders_that_are_spelled_otherwise_are_told(tmp_path: Path):
+    folder = nested(tmp_path / "cells")
+    assert "left out" not in look(folder)[0]
+    for part in ("image", "label"):
+        (folder / "Polyp" / part).rename(folder / "Polyp" / part.capitalize())
+    for given in ((), ("--images", folder)):
+        told = look(folder, *given)[0]
+        assert "3 images, 3 with a mask" in told and "left out: the image files in Polyp/Image, Polyp/Label; if" in told
+
+
+def test_images_for_testing_that_have_no_masks_are_told_with_what_to_do(tmp_path: Path):
+    for part in ("train", "test"):
+        filled(tmp_path / part, lambda number, truth: truth)
+    assert "without a mask" not in look(tmp_path)[0]
+    for path in (tmp_path / "test" / "masks").iterdir():
+        path.unlink()
+    assert "6 in set 'test' without a mask: only training images may lack one: move" in look(tmp_path)[0]
+    told = one_line_error(invoke("data", "check", tmp_path, "--size", 16))
+    assert "a_0.png: is in set 'test' and has no mask; only" in told and told.endswith("be given to --unlabelled")
 
 
 def test_nested_folders_elsewhere_with_endings_and_sets(tmp_path: Path):
@@ -207,6 +281,8 @@ def test_nested_folders_elsewhere_with_endings_and_sets(tmp_path: Path):
     items = list(load_dataset(str(home)).items(home))
     assert len(items) == 12 and {item.groups["set"] for item in items} == {"train", "test"}
     assert sorted(path.name for path in home.iterdir()) == ["dataset.yaml"]
+    text = look(nested(tmp_path / "stained", "{}/img/{}_HE.png", "{}/mask/{}_HE_mask.png"))[1]
+    assert 'image_files: "{grade}/img/{name}"\nmask_files: "{grade}/mask/{name}_mask"\n' in text
     home = tmp_path / "by pattern"
     patterns = [f"{raw}/train/{{slide}}/{part}/{{name}}_{part}" for part in ("img", "mask")]
     look(home, "--images", patterns[0], "--masks", patterns[1])
@@ -233,7 +309,9 @@ def test_what_is_no_data_set_is_refused_with_a_hint(tmp_path: Path):
     assert "no such folder" in one_line_error(invoke("data", "new", tmp_path / "nowhere"))
     folder = filled(tmp_path / "my-data", lambda number, truth: truth * 255)
     for arguments, words in ((("--overlap", "3"), "give --tile SIZE"), (("--tile", "3"), "tiles need a size"),
-                             (("--masks", "masks"), "give both as patterns")):
+                             (("--masks", "masks"), "give both as patterns"),
+                             (("--images", "images/{1}", "--masks", "masks/{1}"), "the same plain names in braces"),
+                             (("--images", "images/{name}", "--masks", "masks/{id}"), "the same plain names")):
         assert words in one_line_error(invoke("data", "new", folder, *arguments))
     (folder / "images").rename(tmp_path / "images")
     (folder / "masks").rename(folder / "images")

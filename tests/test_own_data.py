@@ -117,6 +117,20 @@ def test_groups_come_from_a_table_or_from_names(folder: Path):
     assert opened(folder).groups == first.groups
 
 
+def test_groups_with_a_meaning_may_be_in_capitals(folder: Path):
+    first = opened(folder)
+    (folder / "groups.csv").write_text((folder / "groups.csv").read_text().replace(
+        "id,patient,grade", " ID ;Patient;GRADE").replace(",", ";"))
+    assert opened(folder).groups == first.groups
+    (folder / "dataset.yaml").unlink()
+    assert "the columns ID, Patient, GRADE of groups.csv" in invoke("data", "new", folder).stdout
+    said(folder, YAML.replace("groups: groups.csv", "pattern: '^(?P<Patient>[A-Z])_'"))
+    assert opened(folder).groups["patient"] == first.groups["patient"]
+    said(folder, YAML.replace("groups: groups.csv", "image_files: 'images/{Patient}_{name}'\n"
+                                                    "mask_files: 'masks/{Patient}_{name}'"))
+    assert opened(folder).groups["patient"] == first.groups["patient"]
+
+
 def test_what_is_said_of_pixels_and_groups_makes_another_version_and_a_comment_does_not(folder: Path):
     first = load_dataset(str(folder)).version
     said(folder, "# ours\n" + YAML + "licence: CC BY 4.0\npublishable: true\n")
@@ -213,7 +227,7 @@ BAD_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "link out": (_outside, r"images/A_0\.png: leads out of the folder, to .*secret\.png"),
     "two of one name": (lambda f: shutil.copy(f / "images" / "A_0.png", f / "images" / "A_0.tif"),
                         r"A_0\.tif: a second file called 'A_0' beside .*A_0\.png; keep one"),
-    "orphan": (lambda f: (f / "images" / "A_0.png").unlink(), r"masks/A_0\.png: a mask without its image"),
+    "orphan": (lambda f: (f / "images" / "A_0.png").unlink(), r"masks/A_0\.png: a mask without its.*new': --images"),
     "dead link": (_dangling, r"images/dead\.png: No such file or directory; if it is a link"),
     "no masks": (lambda f: [path.unlink() for path in (f / "masks").iterdir()], r"no masks .* at 'masks/"),
     "folder in it": (lambda f: (f / "images" / "more").mkdir(), "images/more: a folder"),

@@ -27,6 +27,7 @@ def add(verbs: shared.Verbs) -> None:
                        "them and of the masks, or as in '{grade}/image/{name}'")
     fresh.add_argument("--masks", default="", metavar="PATTERN",
                        help="where their masks lie, as in '{grade}/label/{name}'")
+    fresh.add_argument("--follow-links", action="store_true", help="links may lead out of the folder")
     preparing = shared.add_verb(actions, "prepare", "read, check and resize a data set into arrays", prepare)
     checking = shared.add_verb(actions, "check", "show what will be trained on, and what looks wrong", check)
     shown = shared.add_verb(actions, "preview", "draw a contact sheet with the masks' outlines", preview)
@@ -84,7 +85,7 @@ def new(arguments: argparse.Namespace) -> int:
     from benchmark.data.new_folder import new, set_tile
 
     folder, tile = Path(arguments.folder), _tile(arguments)
-    print("\n".join(new(folder, arguments.images, arguments.masks)))
+    print("\n".join(new(folder, arguments.images, arguments.masks, arguments.follow_links)))
     if tile:
         print(set_tile(folder, tile))
     return OK

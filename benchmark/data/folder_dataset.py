@@ -33,6 +33,8 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")  # it is a part of run ids and 
 MADE = re.compile(r"official|published|(patients|folds)(_\d+)?")  # splits that the suite makes
 LARGEST_VALUE = 65535
 MOST_CLASSES = 255  # class 255 means "ignore"
+LACKING = ("only training images may lack one: move such images into the training set, or out of the data; a folder "
+           "of them can be given to --unlabelled")
 SHOWN = 5  # wrong values that a complaint lists
 
 
@@ -221,6 +223,7 @@ class FolderDataset(Dataset):
         self.domain, self.microns_per_pixel = " ".join(said.domain.split()), said.microns_per_pixel
         self.licence = " ".join(said.licence.split()) or self.licence
         self.decoding = PixelDecoding((said.range[0], said.range[1]) if said.range else None, said.pixels == "grey")
+        self._seen: images.Seen = {}
         self.files = files_of(folder, said.image_files, said.mask_files + said.mask_suffix, said.follow_links)
         indecisive = {"image_files", "mask_files", "follow_links", "splits", "publishable", "licence", "domain",
                       "microns_per_pixel"}
@@ -233,11 +236,11 @@ class FolderDataset(Dataset):
         """The images in natural order of their ids."""
         said = self.description
         groups = read_groups(folder, said.groups, said.pattern, self.files.groups)
+        self._seen.clear()  # the masks may be others now
         for name, path in self.files.images.items():
             mask = self.files.masks.get(name)
             if mask is None and groups[name]["set"] != TRAIN and not self.images_only:
-                raise UserError(f"{path}: is in set '{groups[name]['set']}' and has no mask; only training images may "
-                                "lack one")
+                raise UserError(f"{path}: is in set '{groups[name]['set']}' and has no mask; {LACKING}")
             yield Item(name, path, mask, groups[name], mask if self.instances and said.ignore is not None else None)
 
     def read_mask(self, item: Item) -> np.ndarray:
@@ -261,7 +264,8 @@ class FolderDataset(Dataset):
     def _classes(self, path: Path) -> np.ndarray:
         said, count = self.description, len(self.classes)
         coloured = isinstance(said.values[0], tuple)
-        numbers = images.colour_numbers(path) if coloured else images.read_mask(path, lossy=said.thresholds)
+        numbers = images.colour_numbers(path) if coloured else images.read_mask(
+            path, lossy=said.thresholds, seen=self._seen)
         named = np.array([*said.values, *[said.ignore] * (said.ignore is not None)])
         named = images.packed(named) if coloured else named
         lowest, ignored = named[:count], np.isin(numbers, named[count:])

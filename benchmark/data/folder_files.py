@@ -18,7 +18,9 @@ from benchmark.errors import UserError, listed, suggest
 
 FIELD = re.compile(r"\{(.*?)\}")
 JUNK = ("Thumbs.db", "desktop.ini")
+OURS = (".yaml", ".csv", ".txt")  # ends of files that describe the data, and may lie beside images
 TAKEN = (".classes", ".ignore", ".shape")  # ends of names that mean something else in our own files
+MEANT = ("patient", "slide", "set", "grade")
 TEST = "test"
 SETS = {"train": TRAIN, "training": TRAIN, "validation": VALIDATION, "test": TEST, "testing": TEST}
 
@@ -62,14 +64,14 @@ def files_of(folder: Path, image_files: str, mask_files: str, follow_links: bool
             if name in found:
                 raise UserError(f"{path}: a second file called '{name}' beside {found[name]}; keep one")
             found[name] = path
-            groups[name] = {key: value for key, value in values.items() if key != "name"}
+            groups[name] = {_meant(key): value for key, value in values.items() if key != "name"}
         if not found:
             raise UserError(f"{folder}: no {what} ({', '.join(EXTENSIONS)}) at '{pattern}'")
         sides.append(found)
     masks, images = sides
     for name in masks.keys() - images.keys():
         raise UserError(f"{masks[name]}: a mask without its image; masks are called like their images, or mask_suffix "
-                        "or mask_files says how")
+                        "or mask_files says how ('data new': --images and --masks)")
     ids = sorted(images, key=_natural)
     return Files({name: images[name] for name in ids}, {name: masks[name] for name in ids if name in masks},
                  {name: groups[name] for name in ids})
@@ -92,13 +94,15 @@ def find(folder: Path, pattern: str, follow_links: bool = False) -> list[tuple[P
         match = expression.fullmatch(unicodedata.normalize("NFC", str(inner.with_suffix(""))))
         if match is None or path.name in JUNK or is_hidden(inner):
             continue
+        if path.parent == folder and (path.name == "splits" or path.suffix in OURS):
+            continue
         if path.is_dir() or path.suffix.lower() not in EXTENSIONS:
             what = "a folder" if path.is_dir() else f"not an image by its name ({', '.join(EXTENSIONS)})"
             raise UserError(f"{path}: {what}; move it away, or say in dataset.yaml where images and masks lie, as in "
                             "image_files: '{grade}/image/{name}'")
         if not follow_links and not path.resolve().is_relative_to(home.resolve()):
             raise UserError(f"{path}: leads out of the folder, to {path.resolve()}; put the file itself there, or "
-                            "write 'follow_links: true' into dataset.yaml")
+                            "write 'follow_links: true' into dataset.yaml ('data new': --follow-links)")
         found.append((path, match.groupdict()))
     return found
 
@@ -138,11 +142,17 @@ def read_groups(
             found = re.search(pattern, name)
             if found is None:
                 raise UserError(f"{folder}: the pattern of dataset.yaml does not fit the image '{name}'")
-            for key in found.groupdict().keys() & row.keys():
+            more = {_meant(key): value or "" for key, value in found.groupdict().items()}
+            for key in more.keys() & row.keys():
                 raise UserError(f"{folder}: '{key}' is a column of {table} and a group of the pattern; keep one")
-            row |= {key: value or "" for key, value in found.groupdict().items()}
+            row |= more
         row["set"] = _set(row.get("set", TRAIN), f"{folder}: the image '{name}'")
     return groups
+
+
+def _meant(key: str, names: tuple[str, ...] = MEANT) -> str:
+    """The name of a column or group; one with a meaning may be in capitals."""
+    return key.lower() if key.lower() in names else key
 
 
 def _set(given: str, where: str) -> str:
@@ -174,7 +184,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 def _read_table(path: Path, ids: Collection[str]) -> dict[str, dict[str, str]]:
     """id -> the other columns of its row. An id may be written with the file's extension."""
     lines = read_lines(path)
-    _, header = next(lines, (1, []))
+    header = [_meant(name, ("id", *MEANT)) for name in next(lines, (1, []))[1]]
     if "id" not in header or len(set(header)) < len(header) or not all(name.isidentifier() for name in header):
         raise UserError(f"{path}, line 1: expected different plain names of columns, id among them, as in "
                         "id,set,patient,grade")

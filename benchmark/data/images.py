@@ -25,6 +25,7 @@ GLASS_SPREAD = 32  # grey levels between the extremes of a channel; JPEG of qual
 MASK_COLOURS = 256  # a grey mask has no more; a corner of tissue in a tile of 256 px has thousands
 
 Colour = tuple[int, int, int]
+Seen = dict[int, tuple[list[int], Path]]  # number of a palette -> its colour, and the first mask with it
 
 
 class PixelDecoding(NamedTuple):
@@ -81,17 +82,22 @@ def read_levels(path: Path) -> np.ndarray | None:
     return _sixteen_bits(image, path) if image.mode.startswith("I") else None
 
 
-def read_mask(path: Path, *, lossy: bool = False) -> np.ndarray:
+def read_mask(path: Path, *, lossy: bool = False, seen: Seen | None = None) -> np.ndarray:
     """uint8 or uint16 [H, W]: the numbers in the file. A palette's indices are the numbers, its colours are not.
 
     lossy: a JPEG may be read, as its grey values will be compared with a threshold.
-    UserError: as for images, for JPEG, for a coloured picture, which has no one number a pixel, and for an alpha
-    channel that leaves open what a colour means (see `_colours_under_alpha`)."""
+    seen: what numbers of palettes mean in the masks read before; this one's are added.
+    UserError: as for images, for JPEG, for a coloured picture, which has no one number a pixel, for a number with
+    another colour than in a mask read before, and for an alpha channel that leaves open what a colour means (see
+    `_colours_under_alpha`)."""
     image = _decode(path, lossless=not lossy)
     if image.mode in ("1", "L", "P"):
         numbers = np.asarray(image, dtype=np.uint8)
         if image.mode == "P":
-            _check_palette(np.reshape(image.getpalette() or [], (-1, 3))[: int(numbers.max()) + 1], path)
+            palette = np.reshape(image.getpalette() or [], (-1, 3))[: int(numbers.max()) + 1]
+            _check_palette(palette, path)
+            if seen is not None:
+                _compare_palettes(palette, np.unique(numbers[numbers < len(palette)]).tolist(), path, seen)
         return numbers
     if image.mode.startswith("I"):
         return _sixteen_bits(image, path)
@@ -109,6 +115,18 @@ def _check_palette(colours: np.ndarray, path: Path) -> None:
         raise UserError(f"{path}: a palette of greys in which a lower number is brighter; save the mask in grey, "
                         "without a palette, or give its classes as colours in dataset.yaml, as in {background: "
                         "[0, 0, 0], gland: [255, 255, 255]}")
+
+
+def _compare_palettes(palette: np.ndarray, used: list[int], path: Path, seen: Seen) -> None:
+    """UserError for a number with two colours: palettes made file by file, as by Pillow's `quantize`, number what
+    colours a file happens to hold."""
+    for number in used:
+        colour = palette[number].tolist()
+        other, first = seen.setdefault(number, (colour, path))
+        if colour != other:
+            raise UserError(f"{path}: number {number} of its palette is {colour}, but {other} in {first}; give "
+                            "the classes as colours in dataset.yaml, as in {background: [0, 0, 0], gland: [255, 0, 0]}"
+                            ", or, where the numbers are right, save the masks without a palette")
 
 
 def colour_numbers(path: Path) -> np.ndarray:

@@ -15,7 +15,8 @@ import numpy as np
 from benchmark.config import yaml_files
 from benchmark.data import images
 from benchmark.data.dataset import Tile
-from benchmark.data.folder_dataset import FILE, default_name, describe
+from benchmark.data.fold_lists import TRAIN
+from benchmark.data.folder_dataset import FILE, LACKING, default_name, describe
 from benchmark.data.folder_files import Files, fields_of, files_of, find, read_groups, read_lines
 from benchmark.errors import UserError, listed
 from benchmark.files import write_text
@@ -35,10 +36,11 @@ PLAIN = 0.1  # share of the others that lie in regions of one value, below which
 Guess = tuple[list[str], list[str]]  # lines of dataset.yaml, and lines that tell the user what was seen and guessed
 
 
-def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
+def new(folder: Path, image_files: str = "", mask_files: str = "", follow_links: bool = False) -> list[str]:
     """Look at the images, write `folder/dataset.yaml`, and return what was seen and guessed, in lines.
 
     image_files, mask_files: where they lie, as in dataset.yaml; or `image_files` alone, a folder with all of them.
+    follow_links: links may lead out of the folder.
     UserError: there is a dataset.yaml already, no images or masks, files that cannot be read, masks that are neither
     classes nor instances."""
     path = folder / FILE
@@ -46,23 +48,32 @@ def new(folder: Path, image_files: str = "", mask_files: str = "") -> list[str]:
         raise UserError(f"{path}: is there already; edit it, or move it away")
     if not folder.is_dir() and not image_files:
         raise UserError(f"{folder}: no such folder; a data set is a folder with images/ and masks/ in it")
-    layout = _layout(folder, image_files, mask_files)
-    files = files_of(folder, *layout)
-    read_groups(folder, "", "", files.groups)  # whether it is clear what each set is for
+    layout = _layout(folder, image_files, mask_files, follow_links)
+    files = files_of(folder, *layout, follow_links)
+    groups = read_groups(folder, "", "", files.groups)  # whether it is clear what each set is for
     bare = len(files.images) - len(files.masks)
     told = [f"{len(files.images)} images, {len(files.masks)} with a mask"
             + f"; the {bare} without one can only be unlabelled training images" * (bare > 0)]
-    lines = [f"name: {default_name(folder)}"]
+    if wrong := [name for name in files.images if name not in files.masks and groups[name]["set"] != TRAIN]:
+        told.append(f"{len(wrong)} in set '{groups[wrong[0]]['set']}' without a mask: {LACKING}")
+    lines = [f"name: {yaml_files.written(default_name(folder))}"]
+    lines += ["follow_links: true"] * follow_links
     if layout != DEFAULT:
         lines += [f"image_files: {json.dumps(layout[0])}", f"mask_files: {json.dumps(layout[1])}"]
-        groups = ", ".join(name for name in fields_of(layout[0]) if name != "name")
-        told.append(f"images at {layout[0]}, masks at {layout[1]}" + bool(groups) * (
-            f"; from the folders' names: {groups} (rename them there where they are patient, slide, grade or set)"))
+        names = ", ".join(name for name in fields_of(layout[0]) if name != "name")
+        told.append(f"images at {layout[0]}, masks at {layout[1]}" + bool(names) * (
+            f"; from the folders' names: {names} (rename them there where they are patient, slide, grade or set)"))
+    if not mask_files:
+        told += _left_out(folder / _from(folder, image_files), files)
     for more_lines, more_told in (_masks(files), _pixels(files), _groups(folder)):
         lines += more_lines
         told += more_told
     write_text(path, "\n".join(lines) + "\n")
-    describe(folder)  # what is written must be what can be read
+    try:
+        describe(folder)  # what is written must be what can be read
+    except UserError:
+        path.unlink()
+        raise
     return [*told, f"wrote {path}: read it, and correct what was guessed wrongly; then data check"]
 
 
@@ -86,7 +97,7 @@ def _shown(tile: Tile) -> str:
     return f"tile: {{size: {tile.size}, overlap: {tile.overlap}}}"
 
 
-def _layout(folder: Path, image_files: str, mask_files: str) -> tuple[str, str]:
+def _layout(folder: Path, image_files: str, mask_files: str, follow_links: bool) -> tuple[str, str]:
     """Patterns of the images and the masks: as given, or as the folders' names and the ends of the files' have it."""
     root, masks_at = _from(folder, image_files), _from(folder, mask_files)
     folder.mkdir(parents=True, exist_ok=True)  # paths may lead over it, as in folder/../images
@@ -94,14 +105,18 @@ def _layout(folder: Path, image_files: str, mask_files: str) -> tuple[str, str]:
         raise UserError("--images and --masks: give both as patterns, as in '{grade}/image/{name}', or --images alone "
                         "as the folder that holds all")
     if mask_files:
-        return root, masks_at
+        with suppress(ValueError):  # of braces with no plain name in them
+            if {*fields_of(root)} == {*fields_of(masks_at)}:
+                return root, masks_at
+        raise UserError("--images and --masks: both need the same plain names in braces, as in '{grade}/image/{name}'")
     layout = _folders(folder, root)
-    found = [find(folder, pattern) for pattern in layout]
+    found = [find(folder, pattern, follow_links) for pattern in layout]
     ids, masks = ({tuple(values.values()) for _, values in side} for side in found)
     if ids & masks:
         return layout
     ends = [_common_end([path.stem for path, _ in side]) for side in found]
-    return layout[0] + ends[0], layout[1] + ends[1]
+    whole = {tuple(values.values()) for _, values in find(folder, layout[1] + ends[1], follow_links)}
+    return layout[0] + ends[0] * (not ids & whole), layout[1] + ends[1]  # of x_HE and x_HE_mask, `_mask` alone
 
 
 def _from(folder: Path, pattern: str) -> str:
@@ -130,6 +145,16 @@ def _folders(folder: Path, root: str) -> tuple[str, str]:
         above += "{set}/" if sets else "{grade}/" if "{grade}" not in above else f"{{folder_{depth}}}/"
     raise UserError(f"{folder / root}: no folder 'images' beside one 'masks' in it; a data set is images/, masks/ and "
                     f"{FILE}, or say where they lie: --images '{{grade}}/image/{{name}}' --masks ...")
+
+
+def _left_out(root: Path, files: Files) -> list[str]:
+    """A line on folders with images that the patterns do not fit, as they are spelled otherwise: Images, images."""
+    taken = {path.parent for side in (files.images, files.masks) for path in side.values()}
+    places = [path.relative_to(root) for path in root.rglob("*") if path.suffix.lower() in images.EXTENSIONS]
+    left = sorted({str(place.parent) for place in places if not images.is_hidden(place)}
+                  - {str(path.relative_to(root)) for path in taken})
+    return [f"left out: the image files in {listed(left, 5)}; if they belong to the data, rename their folders: the "
+            "same names in each place, in small and capital letters, too"] * bool(left)
 
 
 def _common_end(names: Sequence[str]) -> str:
@@ -172,14 +197,14 @@ def _groups(folder: Path) -> Guess:
         columns: list[str] = []
         with suppress(UserError):  # another table than that of the groups
             _, columns = next(read_lines(path), (1, []))
-        if "id" in columns:
+        if "id" in map(str.lower, columns):
             tables[path.name] = f"groups: the columns {', '.join(columns)} of {path.name}"
     if len(tables) == 1:
         return [f"groups: {json.dumps(name)}" for name in tables], list(tables.values())
     return [
         "# groups: groups.csv  # columns id, set, patient, slide, grade ...: whatever of it is known",
         "# pattern: '(?P<patient>[^_]+)_.*'  # or from the names of the files",
-    ], ["groups: no table seen; if several images are of one patient or slide, dataset.yaml can say so"]
+    ], ["groups: no table with a column id, or several; where images share a patient or slide, dataset.yaml can say so"]
 
 
 def _masks(files: Files) -> Guess:
@@ -210,6 +235,12 @@ def _masks(files: Files) -> Guess:
         plain += _counted(inner[np.all([inner == other for other in same], axis=0)])
         held.append({*counted} - {0})
         grey.append(path.name)
+    by_colour = ""
+    if not (lossy or coloured or _palettes_agree(files)):
+        shown = sum((_counted(images.colour_numbers(path)) for path in files.masks.values()), Counter[int]())
+        if len(shown) <= MOST_CLASSES or not _are_instances(files, held):  # objects may have any colours
+            colours, grey = shown, []
+            by_colour = " (their numbers differ from file to file)"
     image, place = next(iter(files.images.values())), next(iter(files.masks.values())).parent
     swapped = ""
     if images.read_levels(image) is None and images.looks_like_a_mask(images.read_image(image)):
@@ -224,7 +255,7 @@ def _masks(files: Files) -> Guess:
         order = sorted(colours, key=lambda number: (number != 0, -colours[number], number))
         first = "black" if order[0] == 0 else "the most frequent"
         return _classes([[*images.unpacked(number)] for number in order]), [
-            f"masks: {len(order)} colours, taken for classes, {first} for the background: give them names"]
+            f"masks: {len(order)} colours{by_colour}, taken for classes, {first} for the background: give them names"]
     if not lossy and _are_instances(files, held):
         return ["masks: instances", "classes: [background, object]"], [
             f"masks: up to {max(map(len, held))} values an image, each one region: taken for instances; if they are "
@@ -245,6 +276,16 @@ def _masks(files: Files) -> Guess:
                         f"than one region) nor classes; were they saved with loss, as JPEG is? Save them as PNG, "
                         f"without smooth edges; for two classes, a threshold in dataset.yaml also reads them{swapped}")
     return _numbered(sorted(values), held)
+
+
+def _palettes_agree(files: Files) -> bool:
+    """Whether a number of a palette has the same colour in all masks, which can be read."""
+    seen: images.Seen = {}
+    with suppress(UserError):
+        for path in files.masks.values():
+            images.read_mask(path, seen=seen)
+        return True
+    return False
 
 
 def _counted(numbers: np.ndarray) -> Counter[int]:
