@@ -57,6 +57,8 @@ class Teacher(nn.Module):
         for mine, yours in pairs:
             if self.bn_stats == "copy" or (self.bn_stats == "ema" and not mine.is_floating_point()):
                 mine.copy_(torch.where(alpha < 1, yours, mine))
+        for module in self.net.modules():  # in evaluation mode some of timm's keep what they made of earlier weights
+            getattr(module, "attention_bias_cache", {}).clear()
 
 
 def add_noise(image: Tensor, scale: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm.models.tiny_vit import Attention
 
 from benchmark.ema import Teacher
 from benchmark.method import Clock
@@ -60,3 +61,15 @@ def test_counted_in_epochs_the_teacher_is_the_student_for_an_epoch_and_lags_by_w
             parameter.add_(0.1)
     method.after_step(clock)
     assert all(torch.equal(a, b) for a, b in zip(method.net.parameters(), method.teacher.net.parameters(), strict=True))
+
+
+def test_a_teacher_in_evaluation_mode_forgets_what_timm_keeps_of_earlier_weights():
+    """TinyViT, LeViT and EfficientFormer keep their attention's bias from one prediction to the next."""
+    net = Attention(16, key_dim=8, num_heads=2, attn_ratio=1, resolution=(2, 2))
+    teacher, tokens = Teacher(net), torch.randn(1, 4, 16)
+    before = teacher(tokens)
+    with torch.no_grad():
+        net.attention_biases.add_(torch.arange(4.0))
+    teacher.ema_update(net, torch.tensor(0.0))
+    net.eval()
+    assert torch.equal(teacher(tokens), net(tokens)) and not torch.equal(teacher(tokens), before)

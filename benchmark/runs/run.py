@@ -49,6 +49,7 @@ HINTS = {
     CAPTURE: ("a step cannot be captured in a CUDA graph", "Use train.capture=off, or see `check`."),
     "deterministic": ("an operation has no deterministic kernel here", "Use train.deterministic=false."),
 }  # part of a message of torch: what it means, and what to do
+OUT_OF_MEMORY = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # CUDA's have no class of their own
 OF_RECORD = ("checkpoint.pt", "weights.pt", "model.json", "masks.npz")  # files of a run's folder
 STRICT = ("test_native", "test_objects", "test_surface", "test_pixels", "test_background", "test_ids", "test_groups",
           "classes")  # how the names of the counts begin that `strict` and its tables read
@@ -262,9 +263,10 @@ def in_words(error: BaseException, files: Collection[str] = ()) -> str:
 def known_failure_hint(error: Exception, spec: Spec) -> str | None:
     """What to do about a failure of torch that is known; None for any other."""
     cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in cause:
+    if isinstance(error, torch.OutOfMemoryError) or any(sign in cause for sign in OUT_OF_MEMORY):
         half = max(1, spec.values["train.batch_labelled"] // 2)
-        return f"out of memory: {cause} Try train.batch_labelled={half}, or a smaller net.name or data.size."
+        return (f"out of memory: {cause} Try train.batch_labelled={half}, a smaller net.name or data.size, or fewer "
+                "--slots.")
     captured = spec.values["train.capture"] != "off"
     for sign, (about, advice) in HINTS.items():
         if isinstance(error, RuntimeError) and sign in cause and (captured or sign != CAPTURE):

@@ -66,8 +66,16 @@ class CudaGraphStep:
         self.restore(saved)
         self.eager.optimisers.zero_grad()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=side):
-            values = self.eager(static)
+        cause = None
+        try:
+            with torch.cuda.graph(graph, stream=side):
+                try:
+                    values = self.eager(static)
+                except Exception as error:
+                    cause = error
+                    raise
+        except Exception as error:  # what ends a broken capture raises an error of its own over the cause
+            raise cause or error from None
         torch.cuda.set_rng_state(random, device)
         return graph, static, values
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import platform
 import time
@@ -15,11 +16,17 @@ import torch
 from benchmark import machine
 from benchmark.errors import UserError
 
+UNUSABLE = "there is a GPU, but CUDA does not start (its driver may be too old for this torch)"
+logger = logging.getLogger(__name__)
+
 
 def choose(name: str, must_exist: bool = True) -> torch.device:
     """`auto` is a GPU where there is one; a device that is not there is a mistake, unless it may be elsewhere."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        found = torch.cuda.is_available()
+        if not found and torch.cuda.device_count():
+            logger.warning(f"warning: {UNUSABLE}; the CPU is used")
+        return torch.device("cuda" if found else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -28,6 +35,8 @@ def choose(name: str, must_exist: bool = True) -> torch.device:
         raise UserError(f"--device {name}: only cpu and cuda are supported")
     if must_exist and device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    if must_exist and device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: {UNUSABLE}; install a torch for it, or use --device cpu")
     return device
 
 
@@ -55,6 +64,7 @@ def configure(device: torch.device, threads: int, deterministic: bool) -> None:
         torch.backends.cudnn.allow_tf32 = not deterministic
         torch.backends.cudnn.deterministic = deterministic
         torch.backends.cudnn.benchmark = not deterministic
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it has no gradient for a bias that is learned, as in MaxViT
 
 
 @contextmanager

@@ -96,7 +96,7 @@ class Training:
             stream: whole_images(renderers[stream], self.streams.get(stream), planner.positions, count)
             for stream, planner in self.planners.items()
         }
-        with self.evaluator.numerics.autocast():
+        with self.evaluator.numerics.autocast(), devices.without_tuning():
             self.method.begin_phase(name, images)
 
     def phase_ends(self, step: int) -> int:
