@@ -28,6 +28,10 @@ Colour = tuple[int, int, int]
 Seen = dict[int, tuple[list[int], Path]]  # number of a palette -> its colour, and the first mask with it
 
 
+class PalettesDiffer(UserError):
+    """A number of a mask's palette has another colour than in a mask read before."""
+
+
 class PixelDecoding(NamedTuple):
     """How the image files of a data set become what networks see; a run keeps it, so that new images are read alike.
 
@@ -118,15 +122,16 @@ def _check_palette(colours: np.ndarray, path: Path) -> None:
 
 
 def _compare_palettes(palette: np.ndarray, used: list[int], path: Path, seen: Seen) -> None:
-    """UserError for a number with two colours: palettes made file by file, as by Pillow's `quantize`, number what
+    """PalettesDiffer for a number with two colours: palettes made file by file, as by Pillow's `quantize`, number what
     colours a file happens to hold."""
     for number in used:
         colour = palette[number].tolist()
         other, first = seen.setdefault(number, (colour, path))
         if colour != other:
-            raise UserError(f"{path}: number {number} of its palette is {colour}, but {other} in {first}; give "
-                            "the classes as colours in dataset.yaml, as in {background: [0, 0, 0], gland: [255, 0, 0]}"
-                            ", or, where the numbers are right, save the masks without a palette")
+            raise PalettesDiffer(
+                f"{path}: number {number} of its palette is {colour}, but {other} in {first}; give the classes as "
+                "colours in dataset.yaml, as in {background: [0, 0, 0], gland: [255, 0, 0]}, or, where the numbers are "
+                "right, save the masks without a palette")
 
 
 def colour_numbers(path: Path) -> np.ndarray:

@@ -217,9 +217,13 @@ def _masks(files: Files) -> Guess:
     plain = Counter[int]()  # those whose four neighbours have their value
     held: list[set[int]] = []  # of each mask, the values above 0
     lossy = False
+    seen: images.Seen = {}
+    differ = False  # the colours of a number, from one palette to another
     for path in files.masks.values():
         try:
-            mask = images.read_mask(path)
+            mask = images.read_mask(path, seen=None if differ else seen)
+        except images.PalettesDiffer:
+            mask, differ = images.read_mask(path), True
         except UserError:
             try:
                 mask = images.read_mask(path, lossy=True)
@@ -236,7 +240,7 @@ def _masks(files: Files) -> Guess:
         held.append({*counted} - {0})
         grey.append(path.name)
     by_colour = ""
-    if not (lossy or coloured or _palettes_agree(files)):
+    if differ and not lossy and not coloured:
         shown = sum((_counted(images.colour_numbers(path)) for path in files.masks.values()), Counter[int]())
         if len(shown) <= MOST_CLASSES or not _are_instances(files, held):  # objects may have any colours
             colours, grey = shown, []
@@ -276,16 +280,6 @@ def _masks(files: Files) -> Guess:
                         f"than one region) nor classes; were they saved with loss, as JPEG is? Save them as PNG, "
                         f"without smooth edges; for two classes, a threshold in dataset.yaml also reads them{swapped}")
     return _numbered(sorted(values), held)
-
-
-def _palettes_agree(files: Files) -> bool:
-    """Whether a number of a palette has the same colour in all masks, which can be read."""
-    seen: images.Seen = {}
-    with suppress(UserError):
-        for path in files.masks.values():
-            images.read_mask(path, seen=seen)
-        return True
-    return False
 
 
 def _counted(numbers: np.ndarray) -> Counter[int]:
