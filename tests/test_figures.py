@@ -75,6 +75,17 @@ def test_every_figure_that_the_records_allow_is_drawn_and_a_missing_panel_is_tol
     assert draw_all(several(("alpha",), draws=1), tmp_path, tmp_path / "one", ("png",))
 
 
+def test_figures_that_a_second_ratio_replaces_do_not_stay(tmp_path: Path) -> None:
+    folder = tmp_path / "figures"
+    once = draw_all(several(draws=1), tmp_path, folder, ("png",))
+    others = [folder / f"made-official-quick-{name}" for name in ("forest.pdf", "panel.png", "on-other-forest.png")]
+    for path in others:
+        path.write_bytes(b"")
+    twice = draw_all(several(draws=1, ratios=(10, 20)), tmp_path, folder, ("png",))
+    assert {path.name for path in set(once) - set(twice)} == {"made-official-quick-forest.png"}
+    assert {*folder.iterdir()} == {*twice, *others}
+
+
 def test_a_figure_has_the_same_bytes_whatever_the_users_settings_are(tmp_path: Path) -> None:
     def drawn(name: str) -> list[Path]:
         with styled():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def draw_all(
     are drawn at the ratio that most rows have. Pictures of data that may not be shared go into `folder/local`, which
     git ignores; `results` is where the runs' masks are. provenance: kept in every file, as a PNG's `Description` and a
     PDF's `Subject`. The same records and provenance give the same bytes with the same versions of matplotlib and fonts.
+    Figures of an earlier report are removed where these records no longer give them.
     """
     finished = group.cells[group.cells.finished > 0].groupby("ratio").size()
     if finished.empty:
@@ -37,6 +39,11 @@ def draw_all(
         for draw in (cost, learning, losses, watched, unlabelled, scatter, gap, ranks):
             figures[draw.__name__] = draw(group, usual)
         places = {folder / f"{group.name}-{kind}": figure for kind, figure in figures.items() if figure}
+        kinds, ends = "|".join([r"forest(-\d+)?", *figures]), "|".join(formats)
+        of_group = re.compile(rf"{re.escape(group.name)}-({kinds})\.({ends})")
+        for path in folder.glob("*"):
+            if of_group.fullmatch(path.name) and path.with_suffix("") not in places:
+                path.unlink()
         selection, reason = select_images(group, results)
         if selection:
             place = folder if images_shareable(group.source) else local_folder(folder)
