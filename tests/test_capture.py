@@ -285,7 +285,7 @@ def test_several_runs_share_a_gpu(tmp_path):
     weights = []
     for slots in ("1", "3"):
         results = tmp_path / slots
-        line = ["grid", experiment, "--device", "cuda", "--gpus", "0", "--slots", slots, "--results", results]
+        line = ["grid", experiment, "--device", "cuda:0", "--slots", slots, "--results", results]
         assert invoke(*line).returncode == 0
         records = sorted((results / "records").glob("*.json"))
         weights.append([json.loads(path.read_text())["weights_sha256"] for path in records])

@@ -48,14 +48,16 @@ def profile(training: Training, seconds: float = 60.0) -> dict[str, Any]:
         run_block(training, state or TrainState(step=1), Nowhere(), count, lambda: False)
 
     first = timed(lambda: full_steps(1, state))
-    if training.device.type == "cuda":  # that one captured, and chose the kernels
-        first = timed(lambda: full_steps(1))
-    peak = torch.cuda.max_memory_allocated(training.device) if training.device.type == "cuda" else None
     bare_step = BareStep(training, training.plans(1, 1)[0])
-    with LiveTensors(held(training, bare_step)) as live:  # slow, but of a step that is long it takes a small share
+    if training.device.type == "cuda":  # the first step captures, and chooses the kernels
+        first = timed(lambda: full_steps(1))
+        peak = torch.cuda.max_memory_allocated(training.device)
+        bare_step()
         once = timed(bare_step)
-    if training.device.type == "cuda":
-        once = timed(bare_step)
+    else:
+        with LiveTensors(held(training, bare_step)) as live:  # slow, but of a step that is long it takes a small share
+            once = timed(bare_step)
+        peak = live.peak
     pairs, steps = [(first, once)], 1
     warm = first[1] + once[1] < seconds
     if warm:
@@ -68,7 +70,7 @@ def profile(training: Training, seconds: float = 60.0) -> dict[str, Any]:
     can = ceiling(training.device, training.spec.values["train.precision"]) if warm else None
     return count_parameters(training) | {
         "flops_per_step": state.flops_a_step or None,
-        "peak_memory_bytes": peak or live.peak,
+        "peak_memory_bytes": peak,
         "seconds_per_step": full_seconds,
         "bare_seconds_per_step": statistics.median(bare[0] / steps for _, bare in pairs),
         "overhead_ratio": statistics.median(full[1] / bare[1] for full, bare in pairs) if warm else None,

@@ -157,6 +157,8 @@ class Meter:
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.held, self.peaks = device, {"plain": 0, "ours": 0}, {"plain": 0, "ours": 0}
+        if device.type == "cuda":
+            torch.cuda.init()  # without it, peaks cannot be reset
 
     def run(self, name: str, work: Callable[[], Any]) -> Any:
         """What `work` returns; what it leaves behind and the most that it used go to `name`."""
