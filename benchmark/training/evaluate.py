@@ -80,8 +80,11 @@ class Evaluator:
         with self.numerics.autocast(), devices.without_tuning():
             return {name: logits.float() for name, logits in named_logits(method.predict(image)).items()}
 
-    def check(self, method: Method, images: int = 2) -> None:
-        """UserError where `predict` does not give finite logits of every class and pixel of some test images."""
+    def check(self, method: Method, images: int = 3) -> None:
+        """UserError where `predict` does not give finite logits of every class and pixel of some test images.
+
+        images: another number than a batch has, since cuDNN keeps the kernels that it first chose for a shape.
+        """
         was, size = method.training, self.prepared.size
         image = next(self.images(self.lists["test"][:images]))[1][:images]
         with torch.inference_mode(), self.numerics.autocast(), devices.without_tuning():
