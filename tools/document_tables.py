@@ -271,7 +271,7 @@ def pseudo_labels() -> str:
 
 
 def start() -> str:
-    """The same methods from an encoder that knows ImageNet and from random weights, and what each gains there."""
+    """The same methods from an encoder pretrained on ImageNet and from random weights, and what each gains there."""
     group, rows = group_of("start_light"), []
     for label in group.rows:
         random = f"{label}, random start"

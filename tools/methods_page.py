@@ -61,7 +61,7 @@ method's `losses` gives for them. None of that code is in this repository. The f
 the difference, or the largest one of a tensor whose mean stands beside it. A row without a reason must be below 1e-5.
 """
 LOWER = "supervised"
-MEASURED = """Made by `python -m benchmark grid glas_light` (160 px, an encoder that knows ImageNet, 400 steps on a
+MEASURED = """Made by `python -m benchmark grid glas_light` (160 px, an encoder pretrained on ImageNet, 400 steps on a
 CPU). 17 of 85 images are labelled; `upper bound` has all 85 labels; (k/n): k of n draws are measured. Dice is in
 percent at the last step, mean ± sd over draws. The difference to the lower bound is paired by draw and image. Its
 interval resamples the 12 test patients of GlaS. `ensemble`, three averaged supervised networks, is the control for
