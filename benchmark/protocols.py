@@ -160,7 +160,7 @@ def over_steps(counts: Counts, images: str, output: int = 0) -> NDArray[np.float
     return None if pooled is None or not len(pooled) else dice(pooled[:, output, _half(counts)])
 
 
-STAGES = ("paper", "official output", "last step", "threshold 0.5", "per image", "native size")
+STAGES = ("paper", "official output", "last step", "threshold 0.5", "mean over images", "native size")
 
 
 def waterfall(counts: Counts) -> dict[str, float] | None:

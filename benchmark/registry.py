@@ -8,6 +8,7 @@ Descriptions are read from the source with `ast`, so `list` answers without torc
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import inspect
@@ -234,12 +235,14 @@ def _described(name: str, source: str, base: str) -> Entry:
     classes = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     node = next((node for node in classes if base in map(ast.unparse, node.bases)), None)
     if node is None:
-        raise UserError(f"{name}.py holds no class that derives from {base}")
+        raise UserError(f"{name}.py holds no class with {base} among its bases; write, for example, "
+                        f"'class Mine({base})', or 'class Mine(Other, {base})'")
     found: dict[str, Any] = {"display": name}
     for line in node.body:
         target = line.targets[0] if isinstance(line, ast.Assign) else getattr(line, "target", None)
         if isinstance(target, ast.Name) and target.id in ("later", "display"):
-            found[target.id] = ast.literal_eval(line.value)  # type: ignore[attr-defined]
+            with contextlib.suppress(ValueError):  # no literal, or a type alone
+                found[target.id] = ast.literal_eval(line.value)  # type: ignore[attr-defined]
         if isinstance(line, ast.FunctionDef) and line.name == "__init__":
             pairs = zip(line.args.kwonlyargs, line.args.kw_defaults, strict=True)
             found["hyperparameters"] = {

@@ -225,3 +225,4 @@ PredictsByTheBatch = honest_but("PredictsByTheBatch", predict=lambda self, image
 PredictsOneClass = honest_but("PredictsOneClass", predict=lambda self, image: self.net(image)[:, :1])
 PredictsNoNumbers = honest_but("PredictsNoNumbers", predict=lambda self, image: self.net(image) / 0)
 PredictsALoss = honest_but("PredictsALoss", predict=lambda self, image: {"prediction": 0.5})
+NamesNoOutput = honest_but("NamesNoOutput", labels_from="teacher")

@@ -102,6 +102,8 @@ def test_list_is_json_on_request(kind):
          ["train.threads=10000", "this machine has", "cores"]),
         (["run", "--method", "supervised", "--dataset", "synthetic", "--set", "train.batch_labelled=100000000"],
          ["train.batch_labelled", "GiB"]),
+        (["run", "--ratio", "0.005"], ["whole percentage from 1 to 100, not '0.005'"]),
+        (["report", "--device", "cpu"], ["--device are of an experiment; name it"]),
         (["grid", "my-data"], ["unknown experiment 'my-data'", "path of a .yaml file"]),
         (["grid", "demo", "--slots", "10000"], ["--slots 10000", "cores"]),
     ],
@@ -146,7 +148,11 @@ def test_explain_takes_what_run_takes():
     options = next(a for a in build_parser()._actions if a.dest == "verb").choices
     known = {name: {o for a in options[name]._actions for o in a.option_strings} for name in ("run", "explain")}
     assert known["run"] - known["explain"] == {"--keep", "--overwrite", "--checkpoint-seconds", "--tensorboard"}
-    assert invoke("explain", "--method", "supervised", "--dataset", "synthetic", "--data", "x").returncode == 0
+    line = ["explain", "--method", "supervised", "--dataset", "synthetic"]
+    assert invoke(*line, "--data", "x").returncode == 0
+    for device, precision in (("cpu", "fp32"), ("cuda", "bf16")):
+        found = json.loads(invoke(*line, "--device", device, "--json").stdout)["train.precision"]
+        assert (found["value"], found["layer"]) == (precision, f"auto: on {device}")
 
 
 def test_output_that_cannot_be_written_as_it_is_is_no_traceback(tmp_path):

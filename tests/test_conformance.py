@@ -58,6 +58,7 @@ CAUGHT = [
     ("PredictsOneClass", "logits_have_shape_and_are_finite", "has shape (1, 1, 32, 32), expected (1, 2, 32, 32)"),
     ("PredictsNoNumbers", "logits_have_shape_and_are_finite", "is not finite"),
     ("PredictsALoss", "logits_have_shape_and_are_finite", "is a float"),
+    ("NamesNoOutput", "logits_have_shape_and_are_finite", "no output of this name, but prediction"),
     ("Raises", "losses_and_gradients_are_finite", "KeyError: 'nothing' (broken_methods.py, line"),
 ]
 

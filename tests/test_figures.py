@@ -84,6 +84,8 @@ def test_figures_that_a_second_ratio_replaces_do_not_stay(tmp_path: Path) -> Non
     twice = draw_all(several(draws=1, ratios=(10, 20)), tmp_path, folder, ("png",))
     assert {path.name for path in set(once) - set(twice)} == {"made-official-quick-forest.png"}
     assert {*folder.iterdir()} == {*twice, *others}
+    assert draw_all(only(record(status="failed", reason="a bug")), tmp_path, folder, ("png",)) == []
+    assert {*folder.iterdir()} == {*others}
 
 
 def test_a_figure_has_the_same_bytes_whatever_the_users_settings_are(tmp_path: Path) -> None:
@@ -251,6 +253,11 @@ def test_only_curves_that_always_add_up_to_one_are_shares() -> None:
     assert [list(line.get_ydata()) for line in marks(figure, "mean")] == [[0.3, 0.4], [0.7, 0.6]]
     assert "gate/one" not in words(losses(group, 20)) and "gate/two/a" in words(losses(group, 20))
     assert watched(several(), 20) is None and losses(only(record()), 20) is None
+
+
+def test_many_names_in_one_picture_share_styles() -> None:
+    group = only(record(history=history(**{f"loss{number}": 1.0 + number for number in range(60)})))
+    assert len(marks(losses(group, 20), "mean")) == 60
 
 
 def test_pseudo_labels_are_scored_on_the_masks_of_validation_images() -> None:

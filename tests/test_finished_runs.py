@@ -235,6 +235,8 @@ def test_evaluate_scores_other_images_by_all_their_tiles_and_warns_of_another_sc
     content = json.loads(invoke(*line, other, "--sets", "all", "--objects", "--json").stdout)
     assert content["left_out"] == {"trained_on": [], "without_mask": ["A_10", "B_11"]}
     assert len(content["images"]) == content["scores"]["strict"]["n"] == 10 and "A_0" in content["images"]
+    again = invoke(*line, other, "--sets", "all", "--objects", "--fold", "1", "--json")
+    assert json.loads(again.stdout) == content, "all images are of no fold"
     folder = shutil.copytree(other, tmp_path / "whole")
     (folder / "dataset.yaml").write_text(YAML.replace("tile", "# tile"))
     result = invoke(*line, folder, "--sets", "all")

@@ -297,7 +297,7 @@ def test_shards_are_disjoint_and_together_the_whole(experiment, tmp_path):
     assert sorted(map(len, parts)) == [1, 1, 2]
     assert sorted(parts[0] + parts[1] + parts[2]) == sorted(cell["run_id"] for cell in whole)
     empty = invoke("grid", experiment, "--shard", "5/5", "--results", tmp_path)
-    assert empty.returncode == 0 and "no run is in this part of 4" in empty.stderr
+    assert empty.returncode == 0 and "none of the 4 runs is in shard 5/5" in empty.stderr
     assert invoke("status", experiment, "--shard", "5/5", "--results", tmp_path).returncode == 0
 
 

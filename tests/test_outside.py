@@ -8,7 +8,8 @@ import pytest
 
 from benchmark.data.collections import COLLECTIONS
 from benchmark.data.load import load_dataset
-from benchmark.registry import DATASETS, METHODS
+from benchmark.errors import UserError
+from benchmark.registry import DATASETS, METHODS, Registry
 from benchmark.report.gather import group_runs
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.request import Request, specify
@@ -80,6 +81,16 @@ def test_workers_of_a_grid_and_the_report_take_a_path_and_call_it_by_its_class(h
     assert "| Own |" in text and "own.py" not in text.split("Made by")[0]
     everything = invoke("report", "--format", "md").stdout
     assert "| Own |" in everything and str(here) not in everything
+
+
+def test_a_class_in_our_folder_is_described_without_being_run(tmp_path):
+    own = Registry("method", "", "Method")
+    own.folder = tmp_path
+    (tmp_path / "mine.py").write_text("NAME = 'x'\nclass Mine(Method):\n    display = NAME\n    later: dict\n")
+    assert own.describe("mine").display == "mine" and own.describe("mine").later == {}, "only literals are read"
+    (tmp_path / "theirs.py").write_text("class Theirs(Mine): pass\n")
+    with pytest.raises(UserError, match=r"theirs.py holds no class with Method among its bases; write"):
+        own.describe("theirs")
 
 
 def test_two_classes_of_one_name_are_told_apart_in_a_table(here):

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from benchmark.protocols import PROTOCOLS
 from benchmark.report.compare import difference_table, gap_table, waterfall_table
 from benchmark.report.gather import group_runs
 from benchmark.report.image_selection import FOUND, INVENTED, MISSED
-from benchmark.report.page import current, data, render
+from benchmark.report.page import current, data, page_of, render
 from benchmark.report.render import Bold, Table
 from benchmark.report.results_frame import METRICS, Group
 from benchmark.report.tables import failure_table, score_table
@@ -165,6 +166,22 @@ def test_expected_runs_that_are_missing_are_listed_with_a_reason() -> None:
     assert [(run["status"], run.get("reason")) for run in runs][1:] == [("missing", "nobody made it")]
     text = render([group, replace(group, name="again")], {}, {}, "")
     assert "(1/2)" in text and "<b>1</b> run<" in text and "<b>1</b> without a record<" in text
+
+
+@pytest.mark.parametrize(("names", "page"), [
+    (["mine"], "mine"), (["mine-glas", "mine-ebhi"], "mine"), (["a-b", "a-b-on-other"], "a-b"),
+    (["mine-ratio_20-glas", "mine-ratio_20-ebhi"], "mine-ratio_20"), (["one-glas", "two-ebhi"], "one-two"),
+])  # fmt: skip
+def test_a_page_is_called_like_what_the_names_of_its_groups_have_in_common(names: list[str], page: str) -> None:
+    group = only(record())
+    assert page_of([replace(group, name=name) for name in names], Path("results")).stem == page
+
+
+def test_a_run_whose_dice_is_undefined_has_a_dash() -> None:
+    counts = made_counts()
+    counts["test_native"][:] = 0
+    assert embedded(render([only(record(counts=counts))], {}, {}, ""))["groups"]
+    assert ">–</td>" in render([only(record(counts=counts))], {}, {}, "")
 
 
 def test_the_order_of_records_changes_nothing() -> None:

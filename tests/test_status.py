@@ -65,7 +65,7 @@ def test_time_left_is_the_median_of_finished_runs(experiment, tmp_path):
     device = records[0]["environment"]["device"]
     planned = invoke("grid", experiment, "--dry-run", "--slots", 2, "--results", tmp_path).stderr
     assert f"4 to run: estimated 48 s in total, 24 s with 2 workers (timed on {device})" in planned
-    assert f"how far they are: python -m benchmark status {experiment} --results {tmp_path}\n" in planned
+    assert f"see their progress with: python -m benchmark status {experiment} --results {tmp_path}\n" in planned
 
 
 def test_a_running_run_tells_how_far_it_is_and_who_is_at_it(experiment, tmp_path, monkeypatch):

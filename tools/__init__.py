@@ -1,1 +1,2 @@
-"""Commands that write documents and golden losses, and benchmarks of speed and memory."""
+"""Commands that write documents and golden losses, measure (`bench`), compare with released code (`parity`), and test
+locks (`kill_test`) and GPUs (`gpu`)."""

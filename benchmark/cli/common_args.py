@@ -37,8 +37,8 @@ def _number(text: str) -> float:
 def percent(text: str) -> int:
     """The type of --ratio."""
     number = _number(text)
-    if 0 < number < 1:
-        percent = f"{100 * number:g}"
+    percent = f"{100 * number:g}"
+    if 0 < number < 1 and percent.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole percentage; for {percent} % write {percent}")
     if not 1 <= number <= 100 or number != int(number):
         raise argparse.ArgumentTypeError(f"expected a whole percentage from 1 to 100, not '{text}'")
@@ -59,7 +59,7 @@ def key_value(text: str) -> str:
     """The type of --set and --only."""
     if not text.partition("=")[0].strip() or "=" not in text:
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, not '{text}': write one word with an equals sign, "
-                                         "as in train.steps=100")
+                                         "as in train.steps=100 (--set) or ratio=10 (--only)")
     return text
 
 

@@ -93,7 +93,7 @@ def run_missing(
     part = (results, device.type, only, arguments.shard, data_now)
     planned = plan(experiment, *part)
     if not planned:
-        print("--shard {}/{}: no run is in this part of {}".format(*arguments.shard, len(experiment.cells)),
+        print(f"none of the {len(experiment.cells)} runs is in shard {arguments.shard[0]}/{arguments.shard[1]}",
               file=sys.stderr)
     wanted = {"missing"}.union(*(RETRY[kind] for kind in arguments.retry))
     chosen = [entry for entry in planned if entry.state in wanted]
@@ -107,7 +107,7 @@ def run_missing(
                            "run one ratio of one draw on machines of one kind (--only ratio=..., --only draw=...)")
         told = _in_words(estimate(planned, chosen), min(len(slots), len(chosen)))
         ask = arguments.progress or _status_command(arguments)
-        print(f"{len(chosen)} to run: {told}; how far they are: {ask}", file=sys.stderr)
+        print(f"{len(chosen)} to run: {told}; see their progress with: {ask}", file=sys.stderr)
         if slurm and (arguments.show or not arguments.dry_run):
             return None, _submit(experiment.name, chosen, arguments, device.type)
     running = [entry for entry in planned if entry.state == "running"]  # by others, whose end or death is watched for

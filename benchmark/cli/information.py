@@ -91,6 +91,7 @@ def explain(arguments: argparse.Namespace) -> int:
     from benchmark.docstring import parse
     from benchmark.registry import METHODS
     from benchmark.runs.request import specify
+    from benchmark.training import device as devices
 
     dataset = load_dataset(arguments.dataset)
     asked = shared.request(arguments)
@@ -101,6 +102,10 @@ def explain(arguments: argparse.Namespace) -> int:
     about = {key: told.get(key.removeprefix("method."), "") if key.startswith("method.") else "" for key in settings}
     if settings["data.normalise"].value == "auto":
         settings["data.normalise"] = _normalise(configuration.values(), settings["data.normalise"])
+    kind_of_device = devices.choose(arguments.device, must_exist=False).type
+    for key, value in devices.resolve(configuration.values(), kind_of_device).items():
+        if settings[key].value == "auto":
+            settings[key] = replace(settings[key], value=value, layer=f"auto: on {kind_of_device}")
     found = {key: {**vars(setting), "allowed": allowed[key], "about": about[key]} for key, setting in settings.items()}
     lines, width = [], max(map(len, settings))
     for key, setting in sorted(settings.items()):
@@ -109,7 +114,7 @@ def explain(arguments: argparse.Namespace) -> int:
         lines.append(f"{key:<{width}}  {value:<14}  {setting.layer} ({setting.source}){told_range}")
         lines += textwrap.wrap(about[key], 110, initial_indent=4 * " ", subsequent_indent=4 * " ")
     if settings["labels.glands"].value is not None:
-        run = specify(asked, "cpu")
+        run = specify(asked, kind_of_device)
         sparse = shared.annotated(run, arguments.data) | {"images": len(run.split.labelled)}
         found["labels.glands"]["annotated"] = sparse
         lines.append(f"annotated: {in_words(sparse)}, in {sparse['images']} labelled images")

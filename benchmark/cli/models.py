@@ -28,7 +28,7 @@ ROWS = (
 
 def add(verbs: shared.Verbs) -> None:
     """Describe the verbs."""
-    shares = ("run", "--results", "--data", "--json")
+    shares = ("run", "--results", "--json")
     about = "write masks of your own images, predicted by a finished run"
     parser = shared.add_verb(verbs, "predict", about, predict, *shares, "--device")
     parser.add_argument("images", nargs="+", type=Path, metavar="FOLDER", help="a folder of images, or images")
@@ -44,7 +44,7 @@ def add(verbs: shared.Verbs) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace earlier predictions")
 
     about = "score a finished run on other images of the same classes"
-    parser = shared.add_verb(verbs, "evaluate", about, evaluate, *shares, "--device")
+    parser = shared.add_verb(verbs, "evaluate", about, evaluate, *shares, "--data", "--device")
     parser.add_argument("--dataset", help=f"{shared.DATASET} (default: the run's own)")
     parser.add_argument("--split", help="list of test images (default: the run's on its own data set; else official, "
                                         "or the first there is)")

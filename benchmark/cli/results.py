@@ -82,8 +82,8 @@ def _groups(arguments: argparse.Namespace, results: Path) -> list[Group]:
     from benchmark.report.gather import check_records, gather, group_runs
 
     if arguments.experiment is None:
-        if arguments.only or arguments.trials is not None or arguments.draws:
-            raise UserError("--only, --trials and --draws are of an experiment; name it, too")
+        if arguments.only or arguments.trials is not None or arguments.draws or arguments.device != "auto":
+            raise UserError("--only, --trials, --draws and --device are of an experiment; name it, too")
         if groups := group_runs(check_records(results)):
             return groups
         raise UserError(f"{results / 'records'}: no records to report; make one with 'python -m benchmark run'")

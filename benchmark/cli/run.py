@@ -33,7 +33,7 @@ def add(verbs: shared.Verbs) -> None:
     parser.add_argument("records", nargs="+", metavar="RECORD",
                         help="a record's file, a run's id or its beginning; with --sample: an experiment")
     parser.add_argument("--sample", type=int, metavar="N", help="take N finished runs of the experiment at random")
-    parser.add_argument("--seed", type=int, default=0, help="of --sample (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of what --sample takes (default: 0)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -34,8 +34,6 @@ class Preset(yaml_files.Strict):
 class DatasetFacts(yaml_files.Strict):
     """A file in configs/datasets. `presets`: what a preset sets otherwise on this data set."""
 
-    about: str = ""
-    values: dict[str, Any] = {}
     presets: dict[str, dict[str, Any]] = {}
 
 
@@ -106,7 +104,6 @@ def compose(
     dataset_file = CONFIGS / "datasets" / f"{dataset}.yaml"
     if dataset_file.is_file():
         facts = yaml_files.load(dataset_file, DatasetFacts)
-        configuration.update(facts.values, f"dataset {dataset}")
         configuration.update(facts.presets.get(preset, {}), f"dataset {dataset} ({preset})", chosen.source)
     for name in ("any", dataset):
         recipe = chosen.recipes.get(method, {}).get(name, {})

@@ -34,7 +34,7 @@ unlabelled images ({spec.ratio} %) |
 | input | {what} of {model.native_size[1]} x {model.native_size[0]} pixels (median), resized to {model.size} x \
 {model.size}{reading} |
 | network | {net}, {parameters} parameters |
-| strict Dice of this run | {strict[dice]:.2%} on {strict[n]} test images (Jaccard {strict[jaccard]:.2%}) |
+| strict Dice of this run | {dice} on {n} test images (Jaccard {jaccard}) |
 | run | {model.run_id}; sha256 of its weights: {record[weights_sha256]} |
 | command | `{record[command]}` |
 
@@ -119,10 +119,11 @@ def card(finished: Finished, files: dict[str, str]) -> str:
     limits = model.grey_range
     plain = not (model.grey or limits or model.tile)  # so that a few lines prepare an image
     try:
-        parameters = record["cost"]["parameters_inference"]
+        parameters, strict = record["cost"]["parameters_inference"], record["scores"]["strict"]
         return TEXT.format(
             method=short(spec.method), spec=spec, model=model, data=record["data"], record=record, version=__version__,
-            strict=record["scores"]["strict"], classes=", ".join(model.classes[1:]), net=spec.values["net.name"],
+            n=strict["n"], dice=score_in_words(strict["dice"]), jaccard=score_in_words(strict["jaccard"]),
+            classes=", ".join(model.classes[1:]), net=spec.values["net.name"],
             parameters=f"{parameters:,}" if parameters else "an unknown number of",
             what=f"tiles (overlap {model.tile[1]})" if model.tile else "whole images",
             reading=", grey" * model.grey + (f", 16 bits: {limits[0]} is black, {limits[1]} white" if limits else ""),
@@ -131,6 +132,11 @@ def card(finished: Finished, files: dict[str, str]) -> str:
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"the record of {model.run_id} is damaged ({error} is missing); restore the file") from None
+
+
+def score_in_words(score: float | None) -> str:
+    """A share in percent; None where no test image defines it."""
+    return "undefined" if score is None else f"{score:.2%}"
 
 
 class NormalisedOutput(nn.Module):

@@ -43,8 +43,8 @@ def build(
         known = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
         if size is not None and known is not None and known.fixed_input_size:
             options["img_size"] = size
-    hub, shape, tensors = weights == "imagenet", weights, None
-    if hub:
+    from_hub, shape, tensors = weights == "imagenet", weights, None
+    if from_hub:
         _do_not_wait_for_the_hub()
     elif weights not in (None, pretrained.LAYER_SCALE):
         tensors = pretrained.state_dict(str(weights), encoder)
@@ -56,14 +56,14 @@ def build(
         options["pretrained_cfg_overlay"] = {"state_dict": tensors}
     logging.getLogger("timm").setLevel(logging.ERROR)  # it warns of every classifier that is left out
     # The library's default is to download; of a timm encoder it asks whether, not which.
-    start: Any = "imagenet" if hub and not encoder.startswith("tu-") else True if hub or loads else None
+    start: Any = "imagenet" if from_hub and not encoder.startswith("tu-") else True if from_hub or loads else None
     try:
         if arch == TRANSUNET:
             model: Any = transunet.create(encoder.removeprefix("tu-"), start is True, channels, classes, **options)
         else:
             model = library.create_model(arch, encoder, start, channels, classes, **options)
     except Exception as error:  # whatever a third-party constructor may raise
-        if hub and isinstance(error, OSError):
+        if from_hub and isinstance(error, OSError):
             named = name.replace(encoder, f"tu-{encoder.removeprefix('tu-')}")
             raise UserError(
                 f"cannot load the ImageNet weights of '{encoder}' ({type(error).__name__}): this machine neither has "

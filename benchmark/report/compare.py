@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from benchmark.protocols import MEANING, PROTOCOLS
+from benchmark.protocols import MEANING, PROTOCOLS, STAGES
 from benchmark.report import stats
 from benchmark.report.render import DASH, Table, number, p_value, part, signed
 from benchmark.report.results_frame import CELL, Group
 
 FEW_UNITS = 6  # below, no resample lies far enough out for 95 %
-STEPS = ("official output", "last step", "threshold 0.5", "mean over images", "native size")
 
 
 def compare(group: Group, first: str, second: str, ratio: int, metric: str = "dice") -> pd.DataFrame:
@@ -175,7 +174,7 @@ def waterfall_table(group: Group) -> Table:
         "output instead of the best, the last step, threshold 0.5, the mean over images instead of pooled pixels, "
         "native size and argmax."
     )
-    header = ["method", "labels", "paper", *STEPS, "strict"]
+    header = ["method", "labels", *STAGES, "strict"]
     return Table("From paper to strict", caption, header, rows, left_out(group, gaps, group.ratios))
 
 

@@ -26,7 +26,7 @@ CELL = ["row", "ratio"]
 DRAW = ["fold", "seed"]
 METRICS = {"dice": dice, "jaccard": jaccard}
 PIXELS = ("object_hausdorff", "hd95", "asd")
-STRICT_ALONE = ("precision", "recall", "object_f1", "object_dice", *PIXELS)
+STRICT_METRICS = ("precision", "recall", "object_f1", "object_dice", *PIXELS)
 SUBSET = "test_groups_"  # of the arrays of counts that say what is known of the test images
 UNKNOWN = "unknown"
 OWN_COLUMNS = {*CELL, *DRAW, "run_id", "image", "unit", *METRICS}  # of `Group.images`
@@ -270,7 +270,7 @@ class Group:
         keys = ["protocol", "metric", *CELL]
         found = self.scores[self.scores["class"] == ""].dropna().groupby(keys).value
         every = pd.concat({(protocol, metric): self.cells for protocol in protocols.PROTOCOLS
-                           for metric in (*METRICS, *(STRICT_ALONE if protocol == "strict" else ()))}, names=keys[:2])
+                           for metric in (*METRICS, *(STRICT_METRICS if protocol == "strict" else ()))}, names=keys[:2])
         table = every.join(found.agg(mean="mean", sd="std", n="count")).astype({"n": "Int64"}).fillna({"n": 0})
         bounds = [
             ("strict", metric, row, ratio, *interval[1:]) for metric in METRICS for row, ratio in self.cells.index

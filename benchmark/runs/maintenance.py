@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmark.errors import CHECK_FAILED, UserError
+from benchmark.errors import CHECK_FAILED, UserError, listed
 from benchmark.files import TEMPORARY, explain, set_aside, write_bytes
 from benchmark.runs.lock import read_lock
 from benchmark.runs.run_files import folder_of, read_counts, read_record, record_files, record_of
@@ -79,7 +79,7 @@ def merge(folders: Sequence[Path], results: Path, *, dry_run: bool = False) -> d
             if what != SKIPPED:
                 chosen[path.stem] = path
     if differ:
-        shown = "; ".join(differ[:3]) + "; ..." * (len(differ) > 3)
+        shown = listed(differ, 3, "; ")
         raise UserError(f"{len(differ)} records differ, and nothing was copied: {shown}. Remove one of each (.json and "
                         ".npz), or run again with --overwrite", CHECK_FAILED)
     for path in () if dry_run else chosen.values():

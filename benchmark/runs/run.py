@@ -142,7 +142,7 @@ def run_or_load(
             if result.status != "done":
                 return existing_record(path, run, {"": prepared.fingerprint}), True
             kept = set_aside(path.with_suffix(".npz"), path)
-            logger.warning(f"a record came while this run trained; {kept} keeps it")
+            logger.warning(f"another process wrote a record while this run trained; it is kept in {kept}")
         if result.status != "done":
             if result.status != "failed":  # what diverges does so again
                 folder.checkpoint.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ import torch
 
 from benchmark.config.compose import settings_in
 from benchmark.data.load import load_dataset
-from benchmark.errors import Interrupted, UserError
+from benchmark.errors import Interrupted, UserError, listed
 from benchmark.nets import weights
 from benchmark.runs.experiment import read_experiment
 from benchmark.runs.plan import plan
@@ -76,7 +76,7 @@ def caveats_of(record: Mapping[str, Any], device_name: str) -> list[str]:
         for key in ("device", "instructions", "torch", "cuda") if made.get(key) != here[key]
     ]
     if earlier := made.get("earlier"):
-        found.append(f"the run was begun elsewhere, on {listed(device_label(each) for each in earlier)}")
+        found.append(f"the run was begun elsewhere, on {first(device_label(each) for each in earlier)}")
     elif not record["exact"]:
         found.append("this kind of device repeats a run bit for bit only with train.deterministic=true")
     if record["numerics"] != (now := code_versions(spec.method, load_dataset(spec.source or spec.dataset))):
@@ -100,7 +100,7 @@ def verify(path: Path, device_name: str, *, raw: str | None = None, **callbacks:
     comparison.differences = {
         "specification": None if again["run_id"] == record["run_id"] else
         f"the record's specification is that of {again['run_id']}: it was edited",
-        "data": listed(f"another {key}" for key in FINGERPRINTS if record["data"].get(key) != again["data"].get(key)),
+        "data": first(f"another {key}" for key in FINGERPRINTS if record["data"].get(key) != again["data"].get(key)),
         "counts": count_differences(before, after),
         "scores": changes({"status": record["status"]} | record["scores"],
                           {"status": again["status"]} | again["scores"]),
@@ -133,17 +133,16 @@ def count_differences(old: Mapping[str, np.ndarray], new: Mapping[str, np.ndarra
             found.append(f"{name} in {differ.sum()} of {differ.size} values")
             if old[name].dtype.kind in "iuf":
                 found[-1] += f", at most by {np.nanmax(np.abs(old[name].astype(float) - new[name].astype(float))):g}"
-    return listed(found)
+    return first(found)
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """Which values of a tree are others now; what only the new one has is a score that was added to the suite since."""
     before, now = (pd.json_normalize(dict(tree)).iloc[0].to_dict() for tree in (old, new))
     differ = (key for key in sorted(before) if before[key] != now.get(key))
-    return listed(f"{key} was {before[key]}, now {now.get(key)}" for key in differ)
+    return first(f"{key} was {before[key]}, now {now.get(key)}" for key in differ)
 
 
-def listed(differences: Iterable[str]) -> str | None:
-    """The first few differences in one line, None where there are none."""
-    found = list(differences)
-    return "; ".join(found[:SHOWN]) + f"; and {len(found) - SHOWN} more" * (len(found) > SHOWN) or None
+def first(differences: Iterable[str]) -> str | None:
+    """The first differences in one line, None where there are none."""
+    return listed(list(differences), SHOWN, "; ") or None

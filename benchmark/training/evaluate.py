@@ -91,7 +91,11 @@ class Evaluator:
             answer: Any = method.eval().predict(image)
         method.train(was)
         wanted = (len(image), self.classes, size, size)
-        for name, logits in (answer if isinstance(answer, Mapping) else {"prediction": answer}).items():
+        outputs = answer if isinstance(answer, Mapping) else {"prediction": answer}
+        if method.labels_from and method.labels_from not in outputs:
+            raise UserError(f"labels_from is '{method.labels_from}', and predict() has no output of this name, but "
+                            f"{', '.join(outputs)}")
+        for name, logits in outputs.items():
             if not isinstance(logits, Tensor):
                 trouble = f"is a {type(logits).__name__}, expected a tensor {wanted}"
             elif tuple(logits.shape) != wanted:

@@ -1,1 +1,1 @@
-"""Measurements; each is a command that prints one JSON value, and none is a test."""
+"""Measurements; each is a command, and none is a test."""

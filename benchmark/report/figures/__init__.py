@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from benchmark.report.figures.image_panel import panel
 from benchmark.report.figures.rankings import ranks
 from benchmark.report.figures.scores import cost, forest, gap, ratio_curves, rows_at, scatter
@@ -16,6 +18,7 @@ from benchmark.report.image_selection import images_shareable, local_folder, sel
 from benchmark.report.results_frame import Group
 
 logger = logging.getLogger(__name__)
+OF_ONE_RATIO = (cost, learning, losses, watched, unlabelled, scatter, gap, ranks)
 
 
 def draw_all(
@@ -30,20 +33,21 @@ def draw_all(
     Figures of an earlier report are removed where these records no longer give them.
     """
     finished = group.cells[group.cells.finished > 0].groupby("ratio").size()
-    if finished.empty:
-        return []
-    usual, several = int(finished.idxmax()), [ratio for ratio in group.ratios if len(rows_at(group, ratio)) > 1]
+    figures: dict[str, Figure | None] = {}
     with styled():
-        figures = {"forest" if len(several) == 1 else f"forest-{ratio}": forest(group, ratio) for ratio in several}
-        figures["ratio"] = ratio_curves(group)
-        for draw in (cost, learning, losses, watched, unlabelled, scatter, gap, ranks):
-            figures[draw.__name__] = draw(group, usual)
+        if len(finished):
+            several = [ratio for ratio in group.ratios if len(rows_at(group, ratio)) > 1]
+            figures = {"forest" if len(several) == 1 else f"forest-{ratio}": forest(group, ratio) for ratio in several}
+            figures["ratio"] = ratio_curves(group)
+            figures |= {draw.__name__: draw(group, int(finished.idxmax())) for draw in OF_ONE_RATIO}
         places = {folder / f"{group.name}-{kind}": figure for kind, figure in figures.items() if figure}
-        kinds, ends = "|".join([r"forest(-\d+)?", *figures]), "|".join(formats)
-        of_group = re.compile(rf"{re.escape(group.name)}-({kinds})\.({ends})")
+        kinds = "|".join([r"forest(-\d+)?", "ratio", *(draw.__name__ for draw in OF_ONE_RATIO)])
+        of_group = re.compile(rf"{re.escape(group.name)}-({kinds})\.({'|'.join(formats)})")
         for path in folder.glob("*"):
             if of_group.fullmatch(path.name) and path.with_suffix("") not in places:
                 path.unlink()
+        if not figures:
+            return []
         selection, reason = select_images(group, results)
         if selection:
             place = folder if images_shareable(group.source) else local_folder(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import cycle
 from typing import Any
 
 import pandas as pd
@@ -163,11 +164,12 @@ def _named_curves(
             axes.axhline(1 / curves.name.nunique(), color="#888888", lw=0.7, ls=(0, (1, 2)))
         if not label:
             axes.tick_params(labelleft=True)
-        free = [style for style in STYLES if style not in [given.get(name) for name in curves.name.unique()]]
+        taken = [given.get(name) for name in curves.name.unique()]
+        free = cycle([style for style in STYLES if style not in taken] or STYLES)
         axes.set(ylim=extents.get(label) or _extent([curves], 1e-6), xlim=(0, curves.step.max() * 1.03))
         ends = []
         for name, curve in curves.groupby("name", sort=False):
-            shade, dash = given.get(name) or free.pop(0)
+            shade, dash = given.get(name) or next(free)
             axes.fill_between(curve.step, curve.low, curve.high, color=shade, alpha=0.15, lw=0)
             marker = "o" if len(curve) == 1 else ""
             axes.plot(curve.step, curve["mean"], color=shade, ls=dash, lw=1.3, marker=marker, ms=3, gid="mean")

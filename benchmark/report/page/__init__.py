@@ -10,6 +10,7 @@ import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,10 @@ def publish(
 
 def page_of(groups: Sequence[Group], results: Path) -> Path:
     """Where the page of these groups is: called like the only one, or like what their names have in common."""
-    names = sorted({group.name if len(groups) == 1 else group.name.split("-")[0] for group in groups})
-    return results / "pages" / f"{'-'.join(names)}.html"
+    parts = [group.name.split("-") for group in groups]
+    common = [names[0] for names in takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False))]
+    common = common or sorted({first for first, *_ in parts})
+    return results / "pages" / f"{'-'.join(common)}.html"
 
 
 def render(
@@ -200,7 +203,8 @@ def _run_scores(run: Run) -> dict[str, dict[str, str]]:
 
 
 def _run_table(group: Group, runs: Sequence[Mapping[str, Any]]) -> Table:
-    dice = {run.record["run_id"]: number(100 * run.scores["strict"]["dice"]) for run in group.done}
+    scores = {run.record["run_id"]: run.scores["strict"]["dice"] for run in group.done}
+    dice = {name: number(100 * score) for name, score in scores.items() if score is not None}
     header = ["method", "labels", "fold", "seed", "status", "strict Dice", "reason"]
     rows = [
         [run["row"], f"{run['ratio']} %", str(run["fold"]), str(run["seed"]), run["status"],
