@@ -211,7 +211,7 @@ def test_a_batch_that_cannot_work_is_told_without_data_of_this_size():
 
 def test_a_run_of_a_method_that_cannot_predict_ends_in_one_line_before_it_trains(tmp_path):
     told = one_line_error(demo_run(tmp_path, f"{BROKEN}:PredictsOneClass"))
-    assert "predict(): output 'prediction' has shape (2, 1, 32, 32), expected (2, 2, 32, 32)" in told
+    assert "predict(): output 'prediction' has shape (3, 1, 32, 32), expected (3, 2, 32, 32)" in told
     assert not list((tmp_path / "records").glob("*")) and not any(log.read_text() for log in tmp_path.rglob("*.jsonl"))
     assert demo_run(tmp_path, f"{BROKEN}:Honest").returncode == 0
     assert len(list((tmp_path / "records").glob("*.json"))) == 1
