@@ -291,7 +291,8 @@ def test_mistakes_are_one_line_each(tmp_path):
     (tmp_path / "own.py").write_text(OWN.replace("TUNING", '{"threshold": Linear(0.5, 1.5)}'))
     said = error(EXPERIMENT.replace("mean_teacher", str(tmp_path / "own.py")))
     assert "wrong.yaml, line 10: Own.tuning: threshold must lie in [0, 1], not 1.5" in said
-    assert "--draws and --device are of an experiment" in one_line_error(invoke("report", "--trials", 3))
+    told = one_line_error(invoke("report", "--trials", 3))
+    assert "--only, --trials, --draws and --device are of an experiment" in told
 
 
 # Interrupted, and shared

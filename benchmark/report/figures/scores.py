@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from seaborn import heatmap
 
+from benchmark.protocols import STAGES
 from benchmark.report import stats
 from benchmark.report.compare import compare, left_out, protocol_gaps
 from benchmark.report.figures.style import (
@@ -41,7 +42,7 @@ LINE = 0.235  # inches a row
 LETTER = 0.072  # inches a letter of a row's name
 TOGETHER = 5  # rows that one pair of axes takes
 MARKERS = ("o", "s", "^", "D", "v", "P")
-GAP_TITLES = ("official\noutput", "last\nstep", "threshold\n0.5", "mean over\nimages", "native\nsize", "together")
+GAP_TITLES = (*("\n".join(stage.rsplit(" ", 1)) for stage in STAGES[1:]), "together")
 COST_AXES = {  # key of the record's cost -> what the axis says, a unit, and whether it depends on the device
     "flops_per_step": ("GFLOPs a training step", 1e9, False),
     "parameters_trained": ("million trained parameters", 1e6, False),
